@@ -1,0 +1,66 @@
+# Copyright (c) 2026 the vmferry.migrate authors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The house rule: arrows point down, rooms of one rank do not know each other, the engine knows no Ansible."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import pytest
+
+MODULE_UTILS = Path(__file__).resolve().parents[2] / "plugins" / "module_utils"
+PACKAGE = "ansible_collections.vmferry.migrate.plugins.module_utils"
+RANKS = (
+    {"_ansible"},
+    {"_operations"},
+    {"_providers", "_stores", "_exports"},
+    {"_transfer", "_images", "_nbd"},
+    {"_blocks", "_errors"},
+)
+RANK = {room: rank for rank, rooms in enumerate(RANKS) for room in rooms}
+FILES = sorted(MODULE_UTILS.rglob("*.py"))
+
+
+def imported_names(path: Path) -> list[str]:
+    """Dotted names of everything a file imports, wherever in the file, relative imports made absolute."""
+    package = [PACKAGE, *path.relative_to(MODULE_UTILS).parts[:-1]]
+    found = []
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found += [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            base = package[: len(package) - node.level + 1] if node.level else []
+            stem = ".".join([*base, *([node.module] if node.module else [])])
+            found += [f"{stem}.{alias.name}" for alias in node.names]
+    return found
+
+
+def room(name: str) -> str | None:
+    return name[len(PACKAGE) + 1 :].split(".")[0] if name.startswith(PACKAGE + ".") else None
+
+
+def own_room(path: Path) -> str:
+    return path.relative_to(MODULE_UTILS).parts[0].removesuffix(".py")
+
+
+@pytest.mark.parametrize("path", FILES, ids=[str(path.relative_to(MODULE_UTILS)) for path in FILES])
+def test_arrows_point_down(path: Path) -> None:
+    own = own_room(path)
+    if own == "__init__":
+        return
+    for name in imported_names(path):
+        other = room(name)
+        if other is not None and other != own:
+            assert RANK[other] > RANK[own], f"{path.name} in {own} imports {name}"
+
+
+@pytest.mark.parametrize("path", FILES, ids=[str(path.relative_to(MODULE_UTILS)) for path in FILES])
+def test_only_the_ansible_room_imports_ansible(path: Path) -> None:
+    if own_room(path) != "_ansible":
+        assert not [name for name in imported_names(path) if name.split(".")[0] == "ansible"]
+
+
+def test_every_room_is_known() -> None:
+    assert {own_room(path) for path in FILES} - {"__init__"} <= set(RANK)
