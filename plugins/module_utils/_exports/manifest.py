@@ -1,0 +1,276 @@
+# Copyright (c) 2026 the vmferry.migrate authors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The manifest: its presence commits an export, and everything a restore relies on stands in it.
+
+A strict superset of Artifact Manifest 1.0 (what conversion tools read), with everything of ours in one block,
+`x_vmferry`. It comes from a store, so it is checked in full before anything acts on it.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, field
+from typing import Any, Callable, Mapping
+
+from .._blocks import LEAF
+from .._errors import VmferryError
+from .fields import Fields, lie
+from .naming import is_export_id, iso_time, parse_iso_time
+
+MANIFEST = "manifest.json"
+SCHEMA = 1
+PROOF_ALGORITHM = "sha256-of-64KiB-sha256s"
+DIGEST_ALGORITHM = "sha256"
+MIB = 1024 * 1024
+MANIFEST_LIMIT = 64 * MIB
+LARGEST_DISK = 64 << 40  # bytes; the most that any format we write can describe
+FORMATS = ("qcow2", "raw")
+
+
+@dataclass(frozen=True)
+class ProvenPart:
+    size: int
+    sha256: str
+
+
+@dataclass(frozen=True)
+class StoredFile:
+    """A small file beside the images: `vm.json`, `native/domain.xml`."""
+
+    path: str
+    size: int
+    sha256: str
+
+
+@dataclass(frozen=True)
+class DiskRecord:
+    """One disk's image, what proves its bytes (the parts) and what proves its guest data (the digests)."""
+
+    id: str
+    name: str
+    size: int  # bytes, as the guest sees it
+    boot: bool
+    file: str
+    format: str
+    bytes_stored: int  # of the image
+    bytes_read: int
+    bytes_changed: int
+    digest_root: str
+    digests: StoredFile
+    parts: tuple[ProvenPart, ...]
+    proof_root: str
+
+
+@dataclass(frozen=True)
+class Machine:
+    """The VM in the few words that Artifact Manifest 1.0 has for it. The whole of it is in `vm.json`."""
+
+    provider: str
+    id: str
+    name: str
+    cpu: int
+    memory_mb: int
+    firmware: str
+    secure_boot: bool = False
+    guest_os: str = ""
+    nics: tuple[Mapping[str, str], ...] = ()
+
+
+@dataclass(frozen=True)
+class Manifest:
+    export_id: str
+    chain_id: str
+    job_id: str
+    machine: Machine
+    taken_at: float  # seconds since the epoch: the moment the data is of
+    created_at: float  # when the manifest was written
+    consistency: str
+    format: str
+    disks: tuple[DiskRecord, ...]
+    files: tuple[StoredFile, ...]
+    mode: str = "full"
+    parent: str = ""
+    change_token: str = ""
+    name: str = ""
+    tags: tuple[str, ...] = ()
+    purpose: str = ""
+    verified: str = "none"
+    warnings: tuple[str, ...] = ()
+    version: str = ""  # of this collection
+    statistics: Mapping[str, Any] = field(default_factory=dict)
+
+    def to_json(self, locate: Callable[[str], str]) -> bytes:
+        """`locate` says where a file beside the manifest can be opened: a path, or a URL where there is none."""
+        created = iso_time(self.created_at)
+        machine = {
+            "cpu": self.machine.cpu,
+            "firmware": self.machine.firmware,
+            "secureboot": self.machine.secure_boot,
+            "os_hint": self.machine.guest_os or "unknown",
+        }
+        if self.machine.memory_mb >= 1024:  # a whole number from 1 on there, so a smaller VM leaves it out
+            machine["mem_gb"] = self.machine.memory_mb // 1024
+        document = {
+            "manifest_version": "1.0",
+            "source": {
+                "provider": self.machine.provider,
+                "vm_id": self.machine.id,
+                "vm_name": self.machine.name,
+                "export_timestamp": iso_time(self.taken_at),
+                "export_method": "vmferry.migrate",
+            },
+            "vm": machine,
+            "disks": [
+                {
+                    "id": disk.id,
+                    "source_format": disk.format,
+                    "bytes": disk.bytes_stored,
+                    "local_path": locate(disk.file),
+                    "boot_order_hint": order,
+                    "label": disk.name,
+                    "disk_type": "boot" if disk.boot else "data",
+                }
+                for order, disk in enumerate(self.disks)
+            ],
+            "nics": list(self.machine.nics),
+            "warnings": [{"stage": "export", "message": text, "timestamp": created} for text in self.warnings],
+            "metadata": {"job_id": self.job_id, "created_at": created, "tags": dict.fromkeys(self.tags, "")},
+            "x_vmferry": self._own_block(),
+        }
+        return json.dumps(document, indent=1, sort_keys=False).encode() + b"\n"
+
+    def _own_block(self) -> dict[str, Any]:
+        disks = []
+        for disk in self.disks:
+            record = asdict(disk)
+            record["digests"] = {**asdict(disk.digests), "algorithm": DIGEST_ALGORITHM, "leaf": LEAF}
+            record["object_proof"] = {
+                "algorithm": PROOF_ALGORITHM,
+                "parts": record.pop("parts"),
+                "root": record.pop("proof_root"),
+            }
+            disks.append(record)
+        return {
+            "schema": SCHEMA,
+            "version": self.version,
+            "export_id": self.export_id,
+            "chain_id": self.chain_id,
+            "name": self.name,
+            "mode": self.mode,
+            "parent": self.parent,
+            "change_token": self.change_token,
+            "taken_at": iso_time(self.taken_at),
+            "created_at": iso_time(self.created_at),
+            "consistency": self.consistency,
+            "format": self.format,
+            "verified": self.verified,
+            "tags": list(self.tags),
+            "purpose": self.purpose,
+            "machine": asdict(self.machine),
+            "disks": disks,
+            "files": [asdict(one) for one in self.files],
+            "statistics": dict(self.statistics),
+        }
+
+
+def read_manifest(text: bytes, where: str) -> Manifest:
+    """Raises `invalid_config` for anything this version cannot vouch for. `where` is the manifest's URL."""
+    document = Fields.parse(text, where)
+    own = document.object("x_vmferry")
+    if own.number("schema") != SCHEMA:
+        raise VmferryError(
+            "unsupported",
+            f"{where} has schema {own.number('schema')}; this version reads schema {SCHEMA}.",
+            "Update the collection to the version that wrote the export.",
+        )
+    export_id = own.text("export_id")
+    if not is_export_id(export_id):
+        raise lie(where, "has an export_id of another shape")
+    disks = tuple(_read_disk(disk) for disk in own.objects("disks"))
+    _refuse_doubles(where, [disk.id for disk in disks], [disk.file for disk in disks])
+    if not disks:
+        raise lie(where, "has no disks")
+    return Manifest(
+        export_id=export_id,
+        chain_id=own.hex("chain_id", 8),
+        job_id=own.text("job_id", ""),
+        machine=_read_machine(own.object("machine")),
+        taken_at=_read_time(own, "taken_at"),
+        created_at=_read_time(own, "created_at"),
+        consistency=own.one_of("consistency", "quiesced", "crash_consistent", "powered_off"),
+        format=own.one_of("format", *FORMATS),
+        disks=disks,
+        files=tuple(_read_file(one) for one in own.objects("files")),
+        mode=own.one_of("mode", "full", "incremental"),
+        parent=own.text("parent", ""),
+        change_token=own.text("change_token", ""),
+        name=own.text("name", ""),
+        tags=own.texts("tags"),
+        purpose=own.text("purpose", ""),
+        verified=own.one_of("verified", "none", "stored", "content"),
+        warnings=tuple(warning.text("message") for warning in document.objects("warnings")),
+        version=own.text("version", ""),
+        statistics=own.mapping("statistics"),
+    )
+
+
+def _read_disk(disk: Fields) -> DiskRecord:
+    digests, proof = disk.object("digests"), disk.object("object_proof")
+    if digests.text("algorithm") != DIGEST_ALGORITHM or digests.number("leaf") != LEAF:
+        raise digests.lie("uses digests that this version does not know")
+    if proof.text("algorithm") != PROOF_ALGORITHM:
+        raise proof.lie("uses a proof that this version does not know")
+    parts = tuple(ProvenPart(part.number("size"), part.hex("sha256", 64)) for part in proof.objects("parts"))
+    stored = disk.number("bytes_stored")
+    if sum(part.size for part in parts) != stored:
+        raise disk.lie("has parts that do not add up to its size")
+    size = disk.number("size")
+    if size > LARGEST_DISK:
+        raise disk.lie("is larger than any disk")
+    return DiskRecord(
+        id=disk.name("id"),
+        name=disk.text("name"),
+        size=size,
+        boot=disk.truth("boot"),
+        file=disk.name("file"),
+        format=disk.one_of("format", *FORMATS),
+        bytes_stored=stored,
+        bytes_read=disk.number("bytes_read", 0),
+        bytes_changed=disk.number("bytes_changed", 0),
+        digest_root=disk.hex("digest_root", 64),
+        digests=_read_file(digests),
+        parts=parts,
+        proof_root=proof.hex("root", 64),
+    )
+
+
+def _read_file(one: Fields) -> StoredFile:
+    return StoredFile(one.path("path"), one.number("size"), one.hex("sha256", 64))
+
+
+def _read_machine(machine: Fields) -> Machine:
+    return Machine(
+        provider=machine.text("provider"),
+        id=machine.text("id"),
+        name=machine.text("name"),
+        cpu=machine.number("cpu"),
+        memory_mb=machine.number("memory_mb"),
+        firmware=machine.one_of("firmware", "bios", "uefi", "unknown"),
+        secure_boot=machine.truth("secure_boot", False),
+        guest_os=machine.text("guest_os", ""),
+        nics=tuple({key: nic.text(key, "") for key in ("id", "mac", "network")} for nic in machine.objects("nics")),
+    )
+
+
+def _read_time(own: Fields, key: str) -> float:
+    try:
+        return parse_iso_time(own.text(key))
+    except ValueError as error:
+        raise own.lie(f"cannot be trusted: {key} is not a time like 2026-11-21T06:30:00Z") from error
+
+
+def _refuse_doubles(where: str, *lists: list[str]) -> None:
+    for names in lists:
+        if len(set(names)) != len(names):
+            raise lie(where, "names a disk or a file twice")
