@@ -84,7 +84,7 @@ def main_venv(requirements: Sequence[str]) -> Path:
 
 
 def core_venv(core: str) -> Path | None:
-    """`.venv-<core>`: one line of ansible-core with what its `ansible-test units` needs; None without a Python for it."""
+    """`.venv-<core>`: a line of ansible-core with what its `ansible-test units` needs; None without a Python for it."""
     python = find_interpreter(CONTROLLER_PYTHONS[core])
     if python is None:
         return None
@@ -119,7 +119,7 @@ def ensure_venv(venv: Path, python: Interpreter, arguments: Sequence[str], stamp
     if stamp.exists() and stamp.read_text() == wanted:
         return
     print(f"{venv.name}: installing {stamp_name} with Python {python.version}", file=sys.stderr, flush=True)
-    pip = [venv / "bin/python", "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--upgrade"]
+    pip: list[str | Path] = [venv / "bin/python", "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
     _run([*pip, *arguments], f"pip could not fill {venv.name}")
     stamp.parent.mkdir(exist_ok=True)
     stamp.write_text(wanted)

@@ -86,7 +86,7 @@ class Steps:
         with subprocess.Popen(
             step.command,
             cwd=step.folder,
-            env={**os.environ, **step.environment},
+            env={**os.environ, "NO_COLOR": "1", **step.environment},
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=None if output is None else subprocess.STDOUT,
@@ -101,7 +101,7 @@ class Steps:
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
-    """Ends the step's whole process group: first as Ctrl-C would, so that servers are stopped by those who started them."""
+    """Ends the step's process group: first as Ctrl-C would, so that servers are stopped by those who started them."""
     for number, grace in zip((signal.SIGINT, signal.SIGTERM), _GRACE_SECONDS, strict=True):
         if process.poll() is not None:
             return

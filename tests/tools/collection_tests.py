@@ -32,7 +32,10 @@ def copy_collection(name: str) -> Path:
     target = BUILD / name / "ansible_collections/vmferry/migrate"
     shutil.rmtree(target, ignore_errors=True)
     listing = subprocess.run(
-        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"], cwd=ROOT, check=True, capture_output=True
+        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
+        cwd=ROOT,
+        check=True,
+        capture_output=True,
     )
     for file in sorted(filter(None, listing.stdout.decode().split("\0"))):
         if (ROOT / file).exists():  # a deleted file is in the index until the deletion is staged
@@ -69,21 +72,21 @@ def offer_python(version: str) -> bool:
     return True
 
 
-def prepare_home(venv: Path) -> Path:
-    """A HOME inside the checkout: ansible-test keeps its environments there, and nobody's own home is touched."""
-    home = CACHE / f"home{venv.name.removeprefix('.venv')}"
+def prepare_home(venv: Path, name: str) -> Path:
+    """A HOME inside the checkout, one for each run that may have a neighbour, for ansible-test's own environments."""
+    (Path.home() / ".cache/pip").mkdir(parents=True, exist_ok=True)
+    home = CACHE / f"home-{name.replace(' ', '-')}"
     for shared in (".cache/pip", ".config/pip", ".pip"):
         link = home / shared
         link.parent.mkdir(parents=True, exist_ok=True)
-        if not link.is_symlink():
+        if (Path.home() / shared).exists() and not link.is_symlink():
             link.symlink_to(Path.home() / shared)
-    (Path.home() / ".cache/pip").mkdir(parents=True, exist_ok=True)
     _provide_get_pip(venv, home)
     return home
 
 
 def _provide_get_pip(venv: Path, home: Path) -> None:
-    """ansible-test downloads get-pip.py from a host that is no package index; where it cannot, Python's own pip does."""
+    """ansible-test fetches get-pip.py from a host that is no package index; where it cannot, Python's own pip does."""
     source = next(venv.glob("lib/python3*/site-packages/ansible_test/_internal/python_requirements.py"))
     found = re.search(r"\bpip='([0-9.]+)'", source.read_text())
     if found is None:
