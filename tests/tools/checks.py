@@ -169,16 +169,18 @@ def _on_core(
     return ansible_test(venv, command, name=name, copy=copy, home=home, first=first)
 
 
-SERVERS, EVERY_CORE, HOST = "real servers", "every core", "host's Python"
-FAST = Group("fast", 60, "ruff, mypy, unit and engine tests that are not slow", fast)
+SERVERS, EVERY_CORE, HOST, PYTEST = "real servers", "every core", "the Python of a host", "tests by pytest"
+FAST = Group("fast", 60, "ruff, mypy, unit and engine tests that are not slow", fast, {PYTEST})
 GROUPS = (
     Group("lint", 150, "ruff, mypy, ansible-lint, docs, changelog, yamllint, trailing whitespace", lint),
-    Group("units", 150, f"unit tests on every ansible-core and on Python {HOST_PYTHON}", units, {EVERY_CORE, HOST}),
+    Group(
+        "units", 150, f"unit tests on every ansible-core and on Python {HOST_PYTHON}", units, {EVERY_CORE, HOST, PYTEST}
+    ),
     Group(
         "sanity", 420, f"ansible-test sanity on every ansible-core and for Python {HOST_PYTHON}", sanity, {EVERY_CORE}
     ),
-    Group("engine", 300, "the engine by rooms, contracts of stores and providers", engine, {SERVERS}),
-    Group("system", 540, "exports and imports against real libvirt and S3 servers", system, {SERVERS}),
+    Group("engine", 300, "the engine by rooms, contracts of stores and providers", engine, {SERVERS, PYTEST}),
+    Group("system", 540, "exports and imports against real libvirt and S3 servers", system, {SERVERS, PYTEST}),
     Group("integration", 300, "the modules in plays", integration, {SERVERS, EVERY_CORE}),
     Group("molecule", 150, "the roles", molecule, {SERVERS}),
     Group("demo", 120, "./dev demo", demo, {SERVERS}),
@@ -217,6 +219,8 @@ def run_group(group: Group, machine: Machine) -> tuple[GroupResult, list[TestRes
     if seconds > group.budget:
         steps.failures.append(f"took {seconds:.0f} s of {group.budget} s")
     tests = read_junit(group.name, sorted(JUNIT.glob(f"{group.name}*.xml")))
+    if PYTEST in group.needs and not tests:
+        steps.failures.append("no test ran")
     if skipped := [test.name for test in tests if test.outcome == "skipped"]:
         steps.failures.append(f"nothing may be skipped, but {len(skipped)} were: {', '.join(skipped[:5])}")
     return GroupResult(group.name, seconds, group.budget, steps.failures, steps.notes), tests

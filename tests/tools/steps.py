@@ -24,12 +24,13 @@ _GRACE_SECONDS = (20, 5)
 
 @dataclass(frozen=True)
 class Step:
-    """One command of a check; `environment` is laid over ours."""
+    """One command of a check; `environment` is laid over ours, `refuted_by` in its log means that success was none."""
 
     name: str
     command: Sequence[str | Path]
     folder: Path
     environment: Mapping[str, str] = field(default_factory=dict)
+    refuted_by: str | None = None
 
 
 class Steps:
@@ -67,8 +68,10 @@ class Steps:
             code = self._execute(step, output.fileno())
         with self._print:
             print(f"--- {self.group}: {step.name} ({time.monotonic() - started:.0f} s)", flush=True)
-            sys.stdout.write(log.read_text(errors="replace"))
-            self._settle(step, code)
+            said = log.read_text(errors="replace")
+            sys.stdout.write(said)
+            if self._settle(step, code) and step.refuted_by and step.refuted_by in said:
+                self.failures.append(f"{step.name} did nothing: {step.refuted_by}")
 
     def _settle(self, step: Step, code: int | None) -> bool:
         if code == 0:
