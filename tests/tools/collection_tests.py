@@ -51,10 +51,10 @@ def ansible_test(
 ) -> Step:
     """A step for `ansible-test`; `first` leads PATH, `home` replaces HOME."""
     paths = [*([first / "bin"] if first else []), venv / "bin", BUILD / "pythons"]
-    environment = {"PATH": os.pathsep.join([*map(str, paths), _path_without_shims()])}
+    environment = {"PATH": os.pathsep.join([*map(str, paths), _path_without_shims()]), "PIP_QUIET": "2"}
     if home:
         environment["HOME"] = str(home)
-    command = [venv / "bin/ansible-test", *arguments]
+    command: list[str | Path] = [venv / "bin/ansible-test", *arguments]
     return Step(name, command, copy, environment, refuted_by="All targets skipped")
 
 
