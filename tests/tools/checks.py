@@ -18,6 +18,7 @@ from pathlib import Path
 
 from collection_tests import BUILD, ansible_test, copy_collection, offer_python, prepare_home
 from environments import (
+    CONTROLLER_PYTHONS,
     CORES,
     HOST_PYTHON,
     NEWEST_CORE,
@@ -36,6 +37,8 @@ LOGS = BUILD / "logs"
 WHOLE_RUN_SECONDS = 40 * 60
 SETUP_BUDGET = 240
 BIN = ROOT / ".venv/bin"
+# By this path mypy gives a file the one name by which all others import it.
+COLLECTION = BUILD / "ansible_collections/vmferry/migrate"
 
 
 @dataclass(frozen=True)
@@ -80,7 +83,7 @@ _TRAILING_WHITESPACE = "git grep --untracked -nIE '[[:space:]]+$' -- . ':!COPYIN
 
 def _python_lint() -> list[Step]:
     return [
-        Step("mypy", [BIN / "mypy", "plugins", "tests"], ROOT),
+        Step("mypy", [BIN / "mypy", COLLECTION / "plugins", "tests"], ROOT),
         Step("ruff check", [BIN / "ruff", "check", "--quiet"], ROOT),
         Step("ruff format", [BIN / "ruff", "format", "--check", "--quiet"], ROOT),
     ]
@@ -188,6 +191,9 @@ GROUPS = (
 assert SETUP_BUDGET + sum(group.budget for group in GROUPS) <= WHOLE_RUN_SECONDS
 
 
+_WHERE_FROM = "from your system, pyenv or `uv python install`"
+
+
 def set_up(steps: Steps, groups: Sequence[Group]) -> Machine:
     """Makes the environments the groups need, side by side."""
     needs = {need for group in groups for need in group.needs}
@@ -202,9 +208,10 @@ def set_up(steps: Steps, groups: Sequence[Group]) -> Machine:
     made = {name: future.result() for name, future in futures.items()}
     for core in CORES:
         if core in made and made[core] is None:
-            steps.missing(f"a Python that can run ansible-core {core}")
+            wanted = " or ".join(CONTROLLER_PYTHONS[core])
+            steps.missing(f"Python {wanted} for ansible-core {core}; {_WHERE_FROM}")
     if "host" in made and made["host"] is None:
-        steps.missing(f"a Python {HOST_PYTHON}, the oldest that shipped code must run on")
+        steps.missing(f"a Python {HOST_PYTHON}, the oldest that shipped code must run on; {_WHERE_FROM}")
     return Machine({core: venv for core in CORES if (venv := made.get(core))}, made.get("host"))
 
 
