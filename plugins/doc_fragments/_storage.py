@@ -12,7 +12,8 @@ options:
   url:
     description:
       - The store in which the exports live.
-      - V(file:///path) is a folder of the host that runs the module, V(s3://bucket/prefix) a bucket.
+      - V(file:///path), or just the absolute path, is a folder of the host that runs the module.
+      - V(s3://bucket/prefix) is a bucket, or a part of it.
       - Must not carry credentials; they belong into O(storage).
     type: str
     required: true
@@ -21,8 +22,8 @@ options:
       - How to reach the store. Connection settings only.
       - A task's dictionary replaces the one in C(module_defaults) as a whole; use the P(ansible.builtin.combine#filter)
         filter to change one value of it.
-      - Without any credentials here or in the environment, those of the AWS SDK's own chain are used, among them its
-        configuration files and the role of the machine.
+      - Credentials come either all from the task or all from the environment. Without any, those of the AWS SDK's own
+        chain are used, among them its configuration files and the role of the machine.
     type: dict
     suboptions:
       endpoint_url:
@@ -38,25 +39,26 @@ options:
       profile:
         description:
           - The profile of the AWS configuration files to take credentials from. Excludes access keys.
-          - If neither this nor an access key is given or in the environment, the environment variables E(AWS_PROFILE)
-            and E(AWS_DEFAULT_PROFILE) are used.
+          - If not given, the environment variables E(AWS_PROFILE) and E(AWS_DEFAULT_PROFILE) are used, unless the task
+            gives another credential or the environment has an access key.
         type: str
       access_key:
         description:
           - The id of the access key. It is not a secret and is not masked.
-          - If not given, the environment variable E(AWS_ACCESS_KEY_ID) is used, unless O(storage.profile) is given.
+          - If not given, the environment variable E(AWS_ACCESS_KEY_ID) is used, unless the task gives another
+            credential.
         type: str
       secret_key:
         description:
           - The secret of the access key.
-          - If not given, the environment variable E(AWS_SECRET_ACCESS_KEY) is used, unless O(storage.profile) or
-            O(storage.access_key) is given.
+          - If not given, the environment variable E(AWS_SECRET_ACCESS_KEY) is used, unless the task gives another
+            credential.
         type: str
       session_token:
         description:
           - The session token that belongs to a temporary access key.
-          - If not given, the environment variable E(AWS_SESSION_TOKEN) is used, unless O(storage.profile) or
-            O(storage.access_key) is given.
+          - If not given, the environment variable E(AWS_SESSION_TOKEN) is used, unless the task gives another
+            credential.
         type: str
       addressing_style:
         description:
@@ -85,21 +87,22 @@ options:
         default: 60s
       sse:
         description:
-          - The server-side encryption to ask for. If not given, the bucket's own setting decides.
+          - The server-side encryption to ask for. With V(none), the bucket's own setting decides.
         type: str
         choices:
+          - none
           - AES256
           - aws:kms
-          - aws:kms:dsse
+        default: none
       sse_kms_key_id:
         description:
           - The id or ARN of the KMS key to encrypt with. If not given, the account's default key is used.
-          - Needs O(storage.sse=aws:kms) or O(storage.sse=aws:kms:dsse).
+          - Needs O(storage.sse=aws:kms).
         type: str
       sse_customer_key:
         description:
-          - A key of 32 bytes, in base64, with which the server encrypts and which it does not keep (SSE-C). Excludes
-            O(storage.sse).
+          - A key of 32 bytes, in base64, with which the server encrypts and which it does not keep (SSE-C).
+          - Excludes O(storage.sse).
           - The same key is needed to read an export again.
         type: str
       file_mode:

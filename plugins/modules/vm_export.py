@@ -69,8 +69,8 @@ options:
       - V(quiesced) asks the guest agent to freeze the file systems and fails if it cannot.
       - V(crash_consistent) takes the disks as a power failure would leave them.
       - V(powered_off) needs the VM to be off.
-      - V(auto) quiesces where the guest agent answers, and is crash consistent where it does not. RV(export.consistency)
-        says what was reached.
+      - V(auto) quiesces where the guest agent answers, and is crash consistent where it does not.
+      - RV(export.consistency) says what was reached.
     type: str
     choices:
       - auto

@@ -57,7 +57,8 @@ options:
     type: str
   vm:
     description:
-      - The VM that was exported, by its name or by its UUID. May be left out when O(url) has the exports of only one VM.
+      - The VM that was exported, by its name or by its UUID.
+      - May be left out when O(url) has the exports of only one VM.
     type: str
   placement:
     description:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Collection
 
-from ansible.module_utils.basic import env_fallback
+from ansible.module_utils.common.parameters import env_fallback
 
 from .._operations.requests import ProviderSpec
 from .argspec import ArgumentSpec, TaskArguments, invalid, without_unset

@@ -8,7 +8,8 @@ from __future__ import annotations
 import base64
 import json
 import traceback
-from typing import Any, Callable
+from pathlib import Path
+from typing import Any, Callable, Mapping
 from urllib.parse import quote, quote_plus
 
 from ansible.module_utils.basic import AnsibleModule
@@ -16,7 +17,7 @@ from ansible.module_utils.basic import AnsibleModule
 from .._errors import VmferryError
 from .argspec import ArgumentSpec, TaskArguments
 
-Operation = Callable[[TaskArguments, bool], "dict[str, Any]"]
+Operation = Callable[[TaskArguments, bool], Mapping[str, Any]]
 
 
 def run(spec: ArgumentSpec, operation: Operation) -> None:
@@ -28,26 +29,32 @@ def run(spec: ArgumentSpec, operation: Operation) -> None:
     except VmferryError as error:
         fail(module, error)
     except Exception as error:  # noqa: BLE001  # uncaught, it would be printed without its secrets masked
-        fail(module, _defect(error), exception=traceback.format_exc())
+        fail(module, _defect(error))
     else:
-        if not module._diff:
-            result.pop("diff", None)
-        module.exit_json(**result)
+        succeed(module, result)
 
 
-def fail(module: AnsibleModule, error: VmferryError, **more: Any) -> None:
-    job = getattr(error, "job", None)
-    if job:
-        more["job"] = job
-    module.fail_json(msg=error.message, error=error.as_result(), **more)
+def succeed(module: AnsibleModule, result: Mapping[str, Any]) -> None:
+    left_out = {"warnings"} if module._diff else {"warnings", "diff"}
+    for warning in result.get("warnings", ()):
+        module.warn(warning)  # in the result itself they are deprecated
+    module.exit_json(**{name: value for name, value in result.items() if name not in left_out})
+
+
+def fail(module: AnsibleModule, error: VmferryError) -> None:
+    """Called while the error is handled: Ansible adds its traceback where the user turned tracebacks on."""
+    details: dict[str, Any] = {"error": error.as_result()}
+    if error.job:
+        details["job"] = error.job
+    module.fail_json(error.message, **details)
 
 
 def _defect(error: Exception) -> VmferryError:
-    what = f"{type(error).__name__}: {error}"
+    last = traceback.extract_tb(error.__traceback__)[-1]
     return VmferryError(
         "internal",
-        f"Unexpected {what.rstrip(': ')}",
-        "This is a defect of the collection. Please report it with the output of the task run with -vvv.",
+        f"Unexpected {type(error).__name__} in {Path(last.filename).name}, line {last.lineno}: {error}",
+        "This is a defect of the collection. Please report it, with what ANSIBLE_DISPLAY_TRACEBACK=error adds.",
     )
 
 
@@ -57,6 +64,7 @@ def hide_encoded_secrets(module: AnsibleModule) -> None:
         text = str(secret)
         module.no_log_values.update(
             {
+                quote(text),
                 quote(text, safe=""),
                 quote_plus(text),
                 json.dumps(text)[1:-1],

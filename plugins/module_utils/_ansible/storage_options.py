@@ -6,15 +6,14 @@
 from __future__ import annotations
 
 from typing import Any, Collection, Mapping
-from urllib.parse import urlsplit
 
-from ansible.module_utils.basic import env_fallback
+from ansible.module_utils.common.parameters import env_fallback
 
 from .._operations.requests import StoreSpec
-from .argspec import ArgumentSpec, TaskArguments, invalid, without_unset
+from .argspec import ArgumentSpec, TaskArguments, without_unset
 from .values import duration, file_mode
 
-ACCESS_KEYS = frozenset({"access_key", "secret_key", "session_token"})
+CREDENTIALS = frozenset({"profile", "access_key", "secret_key", "session_token"})
 
 
 def storage_arguments() -> ArgumentSpec:
@@ -25,7 +24,6 @@ def storage_arguments() -> ArgumentSpec:
                 "type": "dict",
                 "apply_defaults": True,  # or the environment is not asked when the whole dict is left out
                 "options": {**_s3_options(), **_file_options()},
-                "required_if": [("sse", "aws:kms:dsse", ("sse_kms_key_id",))],
             },
         }
     )
@@ -44,7 +42,7 @@ def _s3_options() -> dict[str, dict[str, Any]]:
         "validate_certs": {"type": "bool", "default": True},
         "ca_path": {"type": "path", "fallback": (env_fallback, ["AWS_CA_BUNDLE"])},
         "connect_timeout": {"type": "str", "default": "60s"},
-        "sse": {"type": "str", "choices": ["AES256", "aws:kms", "aws:kms:dsse"]},
+        "sse": {"type": "str", "choices": ["none", "AES256", "aws:kms"], "default": "none"},
         "sse_kms_key_id": {"type": "str", "no_log": False},
         "sse_customer_key": {"type": "str", "no_log": True},
     }
@@ -59,15 +57,12 @@ def _file_options() -> dict[str, dict[str, Any]]:
 
 
 def store_spec(arguments: TaskArguments) -> StoreSpec:
+    """Whether the settings go together is the store's to say; only it knows which of them it looks at."""
     settings = one_set_of_credentials(arguments["storage"], arguments.given_suboptions("storage"))
     settings["connect_timeout"] = duration("storage.connect_timeout", settings["connect_timeout"])
-    settings["file_mode"] = file_mode("storage.file_mode", settings["file_mode"])
-    if settings["sse"] and settings["sse_customer_key"]:
-        raise invalid(
-            "storage.sse and storage.sse_customer_key exclude each other: either the server has the key, or you do.",
-            "Leave one of them out.",
-        )
-    return StoreSpec(_plain_url(arguments["url"]), without_unset(settings))
+    settings["mode"] = file_mode("storage.file_mode", settings.pop("file_mode"))
+    settings["owner"], settings["group"] = settings.pop("file_owner"), settings.pop("file_group")
+    return StoreSpec(arguments["url"], without_unset(settings))
 
 
 def one_set_of_credentials(settings: Mapping[str, Any], given: Collection[str]) -> dict[str, Any]:
@@ -75,24 +70,9 @@ def one_set_of_credentials(settings: Mapping[str, Any], given: Collection[str]) 
     every server, with an error that does not say why. As in the AWS SDKs, the environment's keys come before its
     profile."""
     kept = dict(settings)
-    said = ACCESS_KEYS & set(given)
-    if said and "profile" in given:
-        raise invalid(
-            f"storage.profile and storage.{min(said)} exclude each other.", "Give a profile or access keys, not both."
-        )
-    if "profile" in given:
-        dropped = set(ACCESS_KEYS)
-    elif said:
-        dropped = (ACCESS_KEYS | {"profile"}) - said
-    else:
-        dropped = {"profile"} if kept["access_key"] else set()
-    kept.update(dict.fromkeys(dropped))
-    if bool(kept["access_key"]) != bool(kept["secret_key"]):
-        raise invalid("storage.access_key and storage.secret_key come as a pair.", "Give both of them, or neither.")
+    said = CREDENTIALS & set(given)
+    if said:
+        kept.update(dict.fromkeys(CREDENTIALS - said))
+    elif kept["access_key"]:
+        kept["profile"] = None
     return kept
-
-
-def _plain_url(url: str) -> str:
-    if urlsplit(url).password is not None:
-        raise invalid("url carries a password, which would show in logs and results.", "Put it under storage.")
-    return url

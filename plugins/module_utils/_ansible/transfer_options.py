@@ -5,11 +5,11 @@
 
 from __future__ import annotations
 
-from ansible.module_utils.basic import env_fallback
+from ansible.module_utils.common.parameters import env_fallback
 
 from .._operations.requests import TransferOptions
 from .argspec import ArgumentSpec, TaskArguments, invalid
-from .values import bandwidth, duration, size
+from .values import duration, optional_duration, size
 
 
 def state_dir_arguments() -> ArgumentSpec:
@@ -39,13 +39,13 @@ def transfer_options(arguments: TaskArguments) -> TransferOptions:
         raise invalid(f"parallel is {parallel}; at least 1 disk reader is needed.", "Leave it out for one per core.")
     if max_retries < 0:
         raise invalid(f"max_retries is {max_retries}; it counts from 0.", "Use 0 to fail on the first error.")
-    burst, longest = arguments["bandwidth_burst"], arguments["max_duration"]
+    burst = arguments["bandwidth_burst"]
     return TransferOptions(
         parallel=parallel,
-        bandwidth_limit=bandwidth("bandwidth_limit", arguments["bandwidth_limit"]),
+        bandwidth_limit=arguments["bandwidth_limit"],
         bandwidth_burst=None if burst is None else size("bandwidth_burst", burst),
         max_retries=max_retries,
         idle_timeout=duration("idle_timeout", arguments["idle_timeout"]),
-        max_duration=None if longest is None else duration("max_duration", longest),
+        max_duration=optional_duration("max_duration", arguments["max_duration"]),
         state_dir=arguments.text("state_dir"),
     )
