@@ -113,5 +113,4 @@ class ModuleRun:
     def request(self, module: str, arguments: Arguments) -> Any:
         """What the operation got as its first argument."""
         self.succeed(module, arguments)
-        values, _ = self.calls[-1]
-        return values[0]
+        return self.calls[-1][0][0]

@@ -37,9 +37,8 @@ Options = "dict[str, dict[str, Any]]"
 
 def fragments(module: str) -> Iterator[dict[str, Any]]:
     for name in yaml.safe_load(MODULES[module].DOCUMENTATION)["extends_documentation_fragment"]:
-        _, _, path = name.partition("vmferry.migrate.")
-        file, _, section = path.partition(".")
-        yield yaml.safe_load(getattr(FRAGMENTS[file].ModuleDocFragment, section.upper() or "DOCUMENTATION"))
+        file, *section = name[len("vmferry.migrate.") :].split(".")
+        yield yaml.safe_load(getattr(FRAGMENTS[file].ModuleDocFragment, "".join(section).upper() or "DOCUMENTATION"))
 
 
 def documented(module: str) -> dict[str, dict[str, Any]]:

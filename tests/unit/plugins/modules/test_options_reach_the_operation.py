@@ -102,8 +102,8 @@ WITHOUT_EFFECT = {("vm_import", "state")}  # has a single choice, which is what 
 
 
 def task(option: str, value: Any) -> dict[str, Any]:
-    outer, _, inner = option.partition(".")
-    return {outer: {inner: value}} if inner else {outer: value}
+    outer, *inner = option.split(".")
+    return {outer: {inner[0]: value}} if inner else {outer: value}
 
 
 def look_up(holder: Any, path: str) -> Any:
