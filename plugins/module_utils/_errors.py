@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any, Literal, Mapping
 
 Kind = Literal[
     "not_found",
@@ -48,6 +48,7 @@ class VmferryError(Exception):
         self.kind, self.message, self.hint, self.phase = kind, message, hint, phase
         self.retryable = kind in RETRYABLE if retryable is None else retryable
         self.retry_after = retry_after
+        self.job: Mapping[str, Any] | None = None  # as in a module's result, once a transfer was started
 
     def __str__(self) -> str:
         return self.message

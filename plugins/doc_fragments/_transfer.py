@@ -1,0 +1,56 @@
+# Copyright (c) 2026 the vmferry.migrate authors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""How bytes move: the same for every module that moves some."""
+
+from __future__ import annotations
+
+
+class ModuleDocFragment:
+    DOCUMENTATION = r"""
+options:
+  parallel:
+    description:
+      - How many readers work at the same time. If not given, one for each core of the host that runs the module.
+    type: int
+  bandwidth_limit:
+    description:
+      - The highest rate of bytes to and from the store, with its unit, for example V(20MiB/s). V(0) is no limit.
+      - A timetable of rates changes the limit by the time of day, for example
+        V(08:00,10MiB/s 18:00,100MiB/s 23:00,off), also with weekdays as in V(Mon-08:00,10MiB/s Fri-18:00,off).
+      - If not given, the environment variable E(VMFERRY_BANDWIDTH_LIMIT) is used.
+    type: str
+    default: '0'
+  bandwidth_burst:
+    description:
+      - How much may go at once before O(bandwidth_limit) slows it down, for example V(4MiB). If not given, what the
+        limit allows in a second.
+    type: str
+  max_retries:
+    description:
+      - How often a request that failed on its way is tried again, with waits that grow exponentially. V(0) fails on the
+        first error.
+      - What cannot go through a second time, such as wrong credentials or a full disk, is never tried again.
+    type: int
+    default: 3
+  idle_timeout:
+    description:
+      - For how long not a single byte may move before the transfer fails, for example V(90s) or V(5m).
+    type: str
+    default: 5m
+  max_duration:
+    description:
+      - For how long the whole transfer may run, for example V(12h). If not given, there is no limit.
+    type: str
+"""
+
+    STATE_DIR = r"""
+options:
+  state_dir:
+    description:
+      - The folder on the host that runs the module for the records and logs of jobs.
+      - If not given, the environment variable E(VMFERRY_STATE_DIR) is used. Without it, the folder is
+        V(/var/lib/vmferry) for root and V($XDG_STATE_HOME/vmferry), usually V(~/.local/state/vmferry), for everyone
+        else.
+    type: path
+"""

@@ -1,0 +1,51 @@
+# Copyright (c) 2026 the vmferry.migrate authors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""How bytes move: the same for every module that moves some."""
+
+from __future__ import annotations
+
+from ansible.module_utils.common.parameters import env_fallback
+
+from .._operations.requests import TransferOptions
+from .argspec import ArgumentSpec, TaskArguments, invalid
+from .values import duration, optional_duration, size
+
+
+def state_dir_arguments() -> ArgumentSpec:
+    return ArgumentSpec({"state_dir": {"type": "path", "fallback": (env_fallback, ["VMFERRY_STATE_DIR"])}})
+
+
+def transfer_arguments() -> ArgumentSpec:
+    return ArgumentSpec(
+        {
+            "parallel": {"type": "int"},
+            "bandwidth_limit": {
+                "type": "str",
+                "default": "0",
+                "fallback": (env_fallback, ["VMFERRY_BANDWIDTH_LIMIT"]),
+            },
+            "bandwidth_burst": {"type": "str"},
+            "max_retries": {"type": "int", "default": 3},
+            "idle_timeout": {"type": "str", "default": "5m"},
+            "max_duration": {"type": "str"},
+        }
+    ).merge(state_dir_arguments())
+
+
+def transfer_options(arguments: TaskArguments) -> TransferOptions:
+    parallel, max_retries = arguments["parallel"], arguments["max_retries"]
+    if parallel is not None and parallel < 1:
+        raise invalid(f"parallel is {parallel}; at least 1 disk reader is needed.", "Leave it out for one per core.")
+    if max_retries < 0:
+        raise invalid(f"max_retries is {max_retries}; it counts from 0.", "Use 0 to fail on the first error.")
+    burst = arguments["bandwidth_burst"]
+    return TransferOptions(
+        parallel=parallel,
+        bandwidth_limit=arguments["bandwidth_limit"],
+        bandwidth_burst=None if burst is None else size("bandwidth_burst", burst),
+        max_retries=max_retries,
+        idle_timeout=duration("idle_timeout", arguments["idle_timeout"]),
+        max_duration=optional_duration("max_duration", arguments["max_duration"]),
+        state_dir=arguments.text("state_dir"),
+    )

@@ -1,0 +1,59 @@
+# Copyright (c) 2026 the vmferry.migrate authors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Values as people write them, made into bytes and seconds; what cannot be read is told with the option's name."""
+
+from __future__ import annotations
+
+from typing import Any, Callable, Mapping, TypeVar
+
+from .._errors import VmferryError
+from .._transfer.units import parse_duration, parse_size
+from .argspec import invalid
+
+T = TypeVar("T")
+
+
+def duration(option: str, text: str) -> float:
+    """Seconds, more than 0."""
+    seconds = _read(option, text, parse_duration)
+    if seconds <= 0:
+        raise invalid(f"{option} is {text}; it must be more than 0.", "Write for example 90s, 12h or 30d.")
+    return seconds
+
+
+def optional_duration(option: str, text: str | None) -> float | None:
+    return None if text is None else duration(option, text)
+
+
+def size(option: str, text: str) -> int:
+    """Bytes, more than 0."""
+    count = _read(option, text, parse_size)
+    if count <= 0:
+        raise invalid(f"{option} is {text}; it must be more than 0.", "Write for example 512KiB or 10MiB.")
+    return count
+
+
+def file_mode(option: str, value: Any) -> int:
+    """As in `ansible.builtin.file`: text is octal, and a number is what YAML made of an octal one."""
+    try:
+        mode = value if isinstance(value, int) and not isinstance(value, bool) else int(str(value), 8)
+    except ValueError:
+        mode = -1
+    if not 0 <= mode <= 0o777:
+        raise invalid(f"{option} is {value!r}, which is not the mode of a file.", "Write it in quotes, like '0600'.")
+    return mode
+
+
+def name_map(option: str, given: Mapping[str, Any] | None) -> dict[str, str]:
+    for name, value in (given or {}).items():
+        if not isinstance(value, str) or not value:
+            raise invalid(f"{option} maps {name!r} to {value!r}, which is not a name.", "Map names to names.")
+    return dict(given or {})
+
+
+def _read(option: str, text: str, parse: Callable[[str], T]) -> T:
+    try:
+        return parse(text)
+    except VmferryError as error:
+        raise invalid(f"{option}: {error.message}", error.hint) from error

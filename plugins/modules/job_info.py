@@ -1,0 +1,167 @@
+#!/usr/bin/python
+# Copyright (c) 2026 the vmferry.migrate authors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: job_info
+short_description: Look at running and past transfers
+version_added: 0.1.0
+author:
+  - the vmferry.migrate authors (@vmferry)
+description:
+  - Returns the records that transfers keep of themselves on the host that runs them.
+  - Together with C(async), C(poll) and C(until) this is how a play waits for a transfer and shows how far it is.
+extends_documentation_fragment:
+  - vmferry.migrate._attributes
+  - vmferry.migrate._attributes.info_module
+  - vmferry.migrate._attributes.actiongroup_all
+  - vmferry.migrate._transfer.state_dir
+options:
+  job:
+    description:
+      - One job, by its id. It must exist.
+    type: str
+  vm:
+    description:
+      - The jobs of this VM only, by the name that the task which started them used.
+    type: str
+  state:
+    description:
+      - The jobs in this state only. V(running) is every phase before the last three, V(ready), V(failed) and
+        V(cancelled).
+    type: str
+    choices:
+      - running
+      - ready
+      - failed
+      - cancelled
+  log_lines:
+    description:
+      - How many of the last lines of each job's log to return.
+    type: int
+    default: 20
+seealso:
+  - module: vmferry.migrate.vm_export
+  - module: vmferry.migrate.vm_import
+"""
+
+EXAMPLES = r"""
+- name: Start an export
+  vmferry.migrate.vm_export:
+    provider: libvirt
+    vm: web01
+    url: file:///srv/exports
+  async: 86400
+  poll: 0
+
+- name: Wait for it, looking every ten seconds
+  vmferry.migrate.job_info:
+    vm: web01
+    state: running
+  register: running
+  until: not running.jobs
+  retries: 8640
+  delay: 10
+
+- name: See what failed
+  vmferry.migrate.job_info:
+    state: failed
+    log_lines: 100
+"""
+
+RETURN = r"""
+jobs:
+  description: The jobs, the newest first.
+  returned: success
+  type: list
+  elements: dict
+  contains:
+    id:
+      description: The id of the job.
+      returned: success
+      type: str
+    phase:
+      description: What it does, or how it ended.
+      returned: success
+      type: str
+      sample: exporting
+error:
+  description: What went wrong, for programs. The sentence for people is in RV(msg).
+  returned: failure
+  type: dict
+  contains:
+    kind:
+      description: >-
+        One of V(not_found), V(permission_denied), V(unauthenticated), V(network), V(timeout), V(rate_limited),
+        V(checksum_mismatch), V(invalid_config), V(no_space), V(conflict), V(busy), V(unsupported), V(quota),
+        V(cancelled), V(internal).
+      returned: failure
+      type: str
+      sample: no_space
+    retryable:
+      description: Whether the same task may go through later.
+      returned: failure
+      type: bool
+      sample: false
+    phase:
+      description: What was under way.
+      returned: failure
+      type: str
+      sample: exporting
+    hint:
+      description: What to do about it.
+      returned: failure
+      type: str
+msg:
+  description: One sentence that says what failed, and on which VM, disk or URL.
+  returned: failure
+  type: str
+"""
+
+from typing import Any
+
+from ansible_collections.vmferry.migrate.plugins.module_utils._ansible.argspec import (
+    ArgumentSpec,
+    TaskArguments,
+    invalid,
+)
+from ansible_collections.vmferry.migrate.plugins.module_utils._ansible.run import run
+from ansible_collections.vmferry.migrate.plugins.module_utils._ansible.transfer_options import state_dir_arguments
+
+
+def argument_spec() -> ArgumentSpec:
+    own = ArgumentSpec(
+        {
+            "job": {"type": "str"},
+            "vm": {"type": "str"},
+            "state": {"type": "str", "choices": ["running", "ready", "failed", "cancelled"]},
+            "log_lines": {"type": "int", "default": 20},
+        }
+    )
+    return own.merge(state_dir_arguments())
+
+
+def list_(arguments: TaskArguments, check_mode: bool) -> dict[str, Any]:
+    lines = arguments["log_lines"]
+    if lines < 0:
+        raise invalid(f"log_lines is {lines}; it counts from 0.", "Use 0 for no lines at all.")
+    # Here, so that wrong arguments are told without loading the engine.
+    from ansible_collections.vmferry.migrate.plugins.module_utils._operations.list_jobs import list_jobs
+
+    return list_jobs(
+        arguments.text("state_dir"),
+        job=arguments.text("job"),
+        vm=arguments.text("vm"),
+        state=arguments.text("state"),
+        log_lines=lines,
+    )
+
+
+def main() -> None:
+    run(argument_spec(), list_)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,549 @@
+#!/usr/bin/python
+# Copyright (c) 2026 the vmferry.migrate authors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: vm_import
+short_description: Import a VM from a store
+version_added: 0.1.0
+author:
+  - the vmferry.migrate authors (@vmferry)
+description:
+  - Makes a VM of an export, by reading the images out of the store as it writes the disks, without temporary files.
+  - Every block is compared with the digest that was taken when it was read from the source.
+  - A VM or a disk that exists and was not made by the same import is never touched.
+extends_documentation_fragment:
+  - vmferry.migrate._attributes
+  - vmferry.migrate._attributes.actiongroup_libvirt_storage
+  - vmferry.migrate._provider
+  - vmferry.migrate._libvirt
+  - vmferry.migrate._storage
+  - vmferry.migrate._transfer
+  - vmferry.migrate._transfer.state_dir
+attributes:
+  check_mode:
+    support: full
+    details:
+      - Runs the whole preflight and returns all RV(findings) and the RV(plan).
+  diff_mode:
+    support: full
+    details:
+      - Shows the VM and the export it is made of, before and after.
+  idempotent:
+    support: full
+    details:
+      - A VM that was made from the same export is left as it is, whatever happened to it since.
+      - Without O(export), a newer export in the store is another one, and the module fails because the VM exists.
+  async:
+    support: full
+options:
+  state:
+    description:
+      - V(present) makes sure that the VM exists.
+    type: str
+    choices:
+      - present
+    default: present
+  name:
+    description:
+      - The name of the VM to make.
+    type: str
+    required: true
+  export:
+    description:
+      - The export, by its id or by its name. If not given, the newest.
+    type: str
+  vm:
+    description:
+      - The VM that was exported, by its name or by its UUID.
+      - May be left out when O(url) has the exports of only one VM.
+    type: str
+  placement:
+    description:
+      - How the VM lands.
+    type: dict
+    suboptions:
+      storage:
+        description:
+          - Where the disks go. For libvirt, a storage pool or the path of a folder.
+          - If not given, the provider's default.
+        type: str
+      disk_format:
+        description:
+          - The format of the disks on the provider, for example V(qcow2) or V(raw). If not given, the provider's
+            default.
+        type: str
+      disk_bus:
+        description:
+          - The bus of the disks, for example V(virtio), V(scsi) or V(sata). If not given, as exported.
+        type: str
+      firmware:
+        description:
+          - The firmware. If not given, as exported.
+        type: str
+        choices:
+          - bios
+          - uefi
+      keep_mac:
+        description:
+          - Whether network cards keep their MAC addresses. Otherwise they get new ones.
+        type: bool
+        default: false
+      power_on:
+        description:
+          - Whether to start the VM.
+        type: bool
+        default: false
+  network_map:
+    description:
+      - For networks of the exported VM, the networks to use instead. Those that are not named keep their names.
+    type: dict
+  storage_map:
+    description:
+      - For disks of the exported VM, by id or by name, the storage to use instead of O(placement.storage).
+    type: dict
+seealso:
+  - module: vmferry.migrate.vm_export
+  - module: vmferry.migrate.export_info
+  - module: vmferry.migrate.job_info
+"""
+
+EXAMPLES = r"""
+- name: Import the newest export of the only VM in a folder
+  vmferry.migrate.vm_import:
+    provider: libvirt
+    url: file:///srv/exports
+    name: web01-restored
+
+- name: Bring a VM back as it was, and start it
+  vmferry.migrate.vm_import:
+    provider: libvirt
+    storage: "{{ s3_connection }}"
+    url: s3://backups/vms
+    vm: web01
+    export: 20261121T063000Z-1a2b3c4d
+    name: web01
+    placement:
+      keep_mac: true
+      power_on: true
+
+- name: Import into another pool and network
+  vmferry.migrate.vm_import:
+    provider: libvirt
+    url: file:///srv/exports
+    vm: db01
+    export: before-upgrade
+    name: db01-test
+    placement:
+      storage: fast
+      disk_format: raw
+      disk_bus: scsi
+    network_map:
+      production: isolated
+    storage_map:
+      disk-1: slow
+"""
+
+RETURN = r"""
+vm:
+  description: The VM, with the keys of RV(vmferry.migrate.vm_info#module:vms).
+  returned: success, outside check mode or when the VM exists
+  type: dict
+  sample:
+    id: 6f1d2c0e-43a5-4d6d-8a06-0e6a4d7c1b52
+    name: web01-restored
+    power_state: "off"
+export:
+  description: The export the VM was made of.
+  returned: success, outside check mode or when the export exists
+  type: dict
+  contains:
+    id:
+      description: The id of the export. Ids sort by time.
+      returned: success
+      type: str
+      sample: 20261121T063000Z-1a2b3c4d
+    chain_id:
+      description: The id of the chain the export belongs to.
+      returned: success
+      type: str
+      sample: 5e6f7a8b
+    name:
+      description: The name it was given, or an empty string.
+      returned: success
+      type: str
+      sample: before-upgrade
+    url:
+      description: The folder of the export.
+      returned: success
+      type: str
+      sample: s3://backups/vms/web01-1f0c9a2b/20261121T063000Z-1a2b3c4d
+    manifest:
+      description: The URL of its manifest.
+      returned: success
+      type: str
+      sample: s3://backups/vms/web01-1f0c9a2b/20261121T063000Z-1a2b3c4d/manifest.json
+    mode:
+      description: Whether it stands on its own.
+      returned: success
+      type: str
+      sample: full
+    parent:
+      description: The id of the export it stands on, if any.
+      returned: success
+      type: str
+    reason:
+      description: Why the mode was chosen.
+      returned: success
+      type: str
+    consistency:
+      description: How the point in time was taken.
+      returned: success
+      type: str
+      sample: quiesced
+    format:
+      description: The format of the disk images.
+      returned: success
+      type: str
+      sample: qcow2
+    tags:
+      description: The tags it was given.
+      returned: success
+      type: list
+      elements: str
+      sample: [daily]
+    purpose:
+      description: The purpose it was given, or an empty string.
+      returned: success
+      type: str
+      sample: backup
+    verified:
+      description: How it was checked before it was committed.
+      returned: success
+      type: str
+      sample: stored
+    taken_at:
+      description: The point in time, in UTC.
+      returned: success
+      type: str
+      sample: '2026-11-21T06:30:00Z'
+    created_at:
+      description: When the export was committed, in UTC.
+      returned: success
+      type: str
+      sample: '2026-11-21T06:42:10Z'
+    vm:
+      description: The VM that was exported.
+      returned: success
+      type: dict
+      contains:
+        id:
+          description: The provider's own id of the VM.
+          returned: success
+          type: str
+          sample: 1f0c9a2b-7d1e-4c58-9a51-0c3a0d5b6e77
+        name:
+          description: The name of the VM at that time.
+          returned: success
+          type: str
+          sample: web01
+        provider:
+          description: The provider that had the VM.
+          returned: success
+          type: str
+          sample: libvirt
+    disks:
+      description: The disks, the boot disk first.
+      returned: success
+      type: list
+      elements: dict
+      contains:
+        id:
+          description: Our id of the disk.
+          returned: success
+          type: str
+          sample: disk-0
+        name:
+          description: The provider's name of the disk.
+          returned: success
+          type: str
+          sample: vda
+        size:
+          description: The size of the disk as the guest sees it, in bytes.
+          returned: success
+          type: int
+          sample: 6442450944
+        bytes_read:
+          description: Bytes read from the VM.
+          returned: success
+          type: int
+          sample: 1073741824
+        bytes_stored:
+          description: The size of the image in the store, in bytes.
+          returned: success
+          type: int
+          sample: 1074135040
+        bytes_changed:
+          description: Bytes that differ from the parent; for a full export, all that is not empty.
+          returned: success
+          type: int
+          sample: 1073741824
+        bytes_saved:
+          description: What did not have to be stored, in bytes.
+          returned: success
+          type: int
+          sample: 5368315904
+        digest_root:
+          description: The digest of the guest's data, independent of the format.
+          returned: success
+          type: str
+        url:
+          description: The URL of the image.
+          returned: success
+          type: str
+          sample: s3://backups/vms/web01-1f0c9a2b/20261121T063000Z-1a2b3c4d/disk-0.qcow2
+        duration:
+          description: How long the disk took, in seconds.
+          returned: success
+          type: float
+          sample: 9.4
+        rate:
+          description: Bytes read per second.
+          returned: success
+          type: int
+          sample: 114227853
+    duration:
+      description: How long the export took, in seconds.
+      returned: success
+      type: float
+      sample: 11.2
+    rate:
+      description: Bytes read per second.
+      returned: success
+      type: int
+      sample: 95869805
+    structure:
+      description: The ids of the exports a restore reads, the full one first.
+      returned: success
+      type: list
+      elements: str
+      sample: [20261121T063000Z-1a2b3c4d]
+    warnings:
+      description: What the export met that is worth knowing and did not stop it.
+      returned: success
+      type: list
+      elements: str
+job:
+  description: The transfer. Its record can be read with M(vmferry.migrate.job_info).
+  returned: when a transfer was started, also on failure
+  type: dict
+  contains:
+    id:
+      description: The id of the job.
+      returned: success
+      type: str
+    record:
+      description: The file with its progress, on the host that runs the module.
+      returned: success
+      type: str
+    state_dir:
+      description: The folder with the records of jobs.
+      returned: success
+      type: str
+      sample: /var/lib/vmferry
+findings:
+  description: Everything the preflight found, all at once.
+  returned: check mode
+  type: list
+  elements: dict
+  contains:
+    severity:
+      description: V(error) would stop the run, V(warning) would weaken its result, V(info) is worth knowing.
+      returned: success
+      type: str
+      sample: error
+    message:
+      description: What was found.
+      returned: success
+      type: str
+    hint:
+      description: What to do about it.
+      returned: success
+      type: str
+    kind:
+      description: For V(error), the kind of the failure it would be, as in RV(error.kind).
+      returned: success
+      type: str
+      sample: no_space
+plan:
+  description: What a run would do.
+  returned: check mode
+  type: dict
+  contains:
+    export:
+      description: The id of the export that would be imported.
+      returned: success
+      type: str
+      sample: 20261121T063000Z-1a2b3c4d
+    bytes_to_read:
+      description: At most so many bytes would be read from the store.
+      returned: success
+      type: int
+    disks:
+      description: The disks that would be made.
+      returned: success
+      type: list
+      elements: dict
+      contains:
+        id:
+          description: Our id of the disk.
+          returned: success
+          type: str
+          sample: disk-0
+        size:
+          description: The size of the disk as the guest sees it, in bytes.
+          returned: success
+          type: int
+        bytes_to_read:
+          description: At most so many bytes of its image would be read.
+          returned: success
+          type: int
+diff:
+  description: The VM, and the export it was made of.
+  returned: in diff mode
+  type: dict
+  contains:
+    before:
+      description: Before the run.
+      returned: success
+      type: raw
+    after:
+      description: After it.
+      returned: success
+      type: raw
+error:
+  description: What went wrong, for programs. The sentence for people is in RV(msg).
+  returned: failure
+  type: dict
+  contains:
+    kind:
+      description: >-
+        One of V(not_found), V(permission_denied), V(unauthenticated), V(network), V(timeout), V(rate_limited),
+        V(checksum_mismatch), V(invalid_config), V(no_space), V(conflict), V(busy), V(unsupported), V(quota),
+        V(cancelled), V(internal).
+      returned: failure
+      type: str
+      sample: no_space
+    retryable:
+      description: Whether the same task may go through later.
+      returned: failure
+      type: bool
+      sample: false
+    phase:
+      description: What was under way.
+      returned: failure
+      type: str
+      sample: exporting
+    hint:
+      description: What to do about it.
+      returned: failure
+      type: str
+msg:
+  description: One sentence that says what failed, and on which VM, disk or URL.
+  returned: failure
+  type: str
+"""
+
+from typing import Any
+
+from ansible_collections.vmferry.migrate.plugins.module_utils._ansible.argspec import (
+    ArgumentSpec,
+    TaskArguments,
+    without_unset,
+)
+from ansible_collections.vmferry.migrate.plugins.module_utils._ansible.provider_options import (
+    provider_arguments,
+    provider_spec,
+)
+from ansible_collections.vmferry.migrate.plugins.module_utils._ansible.run import run
+from ansible_collections.vmferry.migrate.plugins.module_utils._ansible.sdk import (
+    require_provider_sdk,
+    require_store_sdk,
+)
+from ansible_collections.vmferry.migrate.plugins.module_utils._ansible.storage_options import (
+    storage_arguments,
+    store_spec,
+)
+from ansible_collections.vmferry.migrate.plugins.module_utils._ansible.transfer_options import (
+    transfer_arguments,
+    transfer_options,
+)
+from ansible_collections.vmferry.migrate.plugins.module_utils._ansible.values import name_map
+from ansible_collections.vmferry.migrate.plugins.module_utils._operations.requests import ImportRequest
+from ansible_collections.vmferry.migrate.plugins.module_utils._providers.base import Placement
+
+
+def argument_spec() -> ArgumentSpec:
+    own = ArgumentSpec(
+        {
+            "state": {"type": "str", "choices": ["present"], "default": "present"},
+            "name": {"type": "str", "required": True},
+            "export": {"type": "str"},
+            "vm": {"type": "str"},
+            "placement": {
+                "type": "dict",
+                "apply_defaults": True,
+                "options": {
+                    "storage": {"type": "str"},
+                    "disk_format": {"type": "str"},
+                    "disk_bus": {"type": "str"},
+                    "firmware": {"type": "str", "choices": ["bios", "uefi"]},
+                    "keep_mac": {"type": "bool", "default": False},
+                    "power_on": {"type": "bool", "default": False},
+                },
+            },
+            "network_map": {"type": "dict"},
+            "storage_map": {"type": "dict"},
+        }
+    )
+    return own.merge(provider_arguments(), storage_arguments(), transfer_arguments())
+
+
+def placement(arguments: TaskArguments) -> Placement:
+    return Placement(
+        name=arguments["name"],
+        network_map=name_map("network_map", arguments["network_map"]),
+        storage_map=name_map("storage_map", arguments["storage_map"]),
+        **without_unset(arguments["placement"]),
+    )
+
+
+def import_request(arguments: TaskArguments) -> ImportRequest:
+    return ImportRequest(
+        provider=provider_spec(arguments),
+        store=store_spec(arguments),
+        placement=placement(arguments),
+        export=arguments.text("export"),
+        vm=arguments.text("vm"),
+        transfer=transfer_options(arguments),
+    )
+
+
+def import_(arguments: TaskArguments, check_mode: bool) -> dict[str, Any]:
+    request = import_request(arguments)
+    require_provider_sdk(request.provider)
+    require_store_sdk(request.store)
+    # Here, so that wrong arguments are told without loading the engine.
+    from ansible_collections.vmferry.migrate.plugins.module_utils._operations.import_vm import import_vm
+
+    return import_vm(request, check_mode)
+
+
+def main() -> None:
+    run(argument_spec(), import_)
+
+
+if __name__ == "__main__":
+    main()

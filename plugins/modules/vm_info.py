@@ -1,0 +1,396 @@
+#!/usr/bin/python
+# Copyright (c) 2026 the vmferry.migrate authors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: vm_info
+short_description: Describe VMs in the same words for every provider
+version_added: 0.1.0
+author:
+  - the vmferry.migrate authors (@vmferry)
+description:
+  - Returns the hardware, disks, networks, snapshots and power state of one VM, of several, or of all.
+extends_documentation_fragment:
+  - vmferry.migrate._attributes
+  - vmferry.migrate._attributes.info_module
+  - vmferry.migrate._attributes.actiongroup_libvirt
+  - vmferry.migrate._provider
+  - vmferry.migrate._libvirt
+options:
+  vm:
+    description:
+      - The VMs, each by name or by UUID. Each of them must exist. If not given, all VMs.
+    type: list
+    elements: str
+  filters:
+    description:
+      - Which VMs to return. A VM must fit all that are given.
+    type: dict
+    suboptions:
+      name:
+        description:
+          - A pattern for the name, in which V(*) stands for anything, V(?) for one character and V([abc]) for one of
+            these. Upper and lower case differ.
+        type: str
+      power_state:
+        description:
+          - The power state.
+          - V(powered_on) and V(powered_off) are what RV(vms[].power_state) calls V(on) and V(off), which YAML reads as
+            booleans.
+        type: str
+        choices:
+          - powered_on
+          - powered_off
+          - paused
+          - suspended
+          - crashed
+          - unknown
+      tag:
+        description:
+          - A tag that the VM has.
+        type: str
+seealso:
+  - module: vmferry.migrate.vm_export
+"""
+
+EXAMPLES = r"""
+- name: Describe one VM
+  vmferry.migrate.vm_info:
+    provider: libvirt
+    vm: web01
+  register: web01
+
+- name: Find the running web servers
+  vmferry.migrate.vm_info:
+    provider: libvirt
+    filters:
+      name: web*
+      power_state: powered_on
+  register: found
+
+- name: Export them
+  vmferry.migrate.vm_export:
+    provider: libvirt
+    vm: "{{ item.id }}"
+    url: file:///srv/exports
+    max_age: 12h
+  loop: "{{ found.vms }}"
+  loop_control:
+    label: "{{ item.name }}"
+"""
+
+RETURN = r"""
+vms:
+  description: The VMs, by name.
+  returned: success
+  type: list
+  elements: dict
+  contains:
+    provider:
+      description: The provider that has the VM.
+      returned: success
+      type: str
+      sample: libvirt
+    id:
+      description: The provider's own id; for libvirt a UUID.
+      returned: success
+      type: str
+      sample: 1f0c9a2b-7d1e-4c58-9a51-0c3a0d5b6e77
+    name:
+      description: The name of the VM.
+      returned: success
+      type: str
+      sample: web01
+    path:
+      description: Where the VM lies in the provider's inventory.
+      returned: success
+      type: str
+      sample: web01
+    power_state:
+      description: One of V(on), V(off), V(paused), V(suspended), V(crashed) and V(unknown).
+      returned: success
+      type: str
+      sample: "on"
+    cpu:
+      description: How many virtual CPUs it has.
+      returned: success
+      type: int
+      sample: 2
+    memory_mb:
+      description: Its memory, in MiB.
+      returned: success
+      type: int
+      sample: 4096
+    storage_bytes:
+      description: The sizes of all disks added up, in bytes.
+      returned: success
+      type: int
+      sample: 6442450944
+    firmware:
+      description: One of V(bios), V(uefi) and V(unknown).
+      returned: success
+      type: str
+      sample: uefi
+    secure_boot:
+      description: Whether secure boot is on.
+      returned: success
+      type: bool
+      sample: false
+    tpm:
+      description: Whether it has a TPM.
+      returned: success
+      type: bool
+      sample: false
+    architecture:
+      description: The architecture of its CPU.
+      returned: success
+      type: str
+      sample: x86_64
+    machine:
+      description: The kind of machine it is, in the provider's words.
+      returned: success
+      type: str
+      sample: q35
+    guest_os:
+      description: The operating system of the guest, as far as the provider knows it.
+      returned: success
+      type: str
+    guest_agent:
+      description: Whether the guest agent is connected right now.
+      returned: success
+      type: bool
+      sample: true
+    tags:
+      description: Its tags.
+      returned: success
+      type: list
+      elements: str
+    host:
+      description: The host it is on.
+      returned: success
+      type: str
+      sample: kvm3
+    details:
+      description: Facts that only this provider has.
+      returned: success
+      type: dict
+    disks:
+      description: The disks, the boot disk first.
+      returned: success
+      type: list
+      elements: dict
+      contains:
+        id:
+          description: Our id of the disk.
+          returned: success
+          type: str
+          sample: disk-0
+        name:
+          description: The provider's name of the disk.
+          returned: success
+          type: str
+          sample: vda
+        size:
+          description: The size of the disk as the guest sees it, in bytes.
+          returned: success
+          type: int
+          sample: 6442450944
+        allocated:
+          description: The bytes it takes on the provider, if that is known.
+          returned: success
+          type: int
+          sample: 1073741824
+        format:
+          description: The format of what the provider stores.
+          returned: success
+          type: str
+          sample: qcow2
+        bus:
+          description: The bus it is on.
+          returned: success
+          type: str
+          sample: virtio
+        source:
+          description: The path, volume or id on the provider.
+          returned: success
+          type: str
+          sample: /var/lib/libvirt/images/web01.qcow2
+        storage:
+          description: The pool it is in, or an empty string.
+          returned: success
+          type: str
+          sample: default
+        boot:
+          description: Whether the VM boots from it.
+          returned: success
+          type: bool
+          sample: true
+        change_tracking:
+          description: Whether the provider keeps track of what changes on it.
+          returned: success
+          type: bool
+          sample: false
+        read_only:
+          description: Whether the guest cannot write to it.
+          returned: success
+          type: bool
+          sample: false
+        serial:
+          description: Its serial number, or an empty string.
+          returned: success
+          type: str
+    nics:
+      description: The network cards.
+      returned: success
+      type: list
+      elements: dict
+      contains:
+        id:
+          description: Our id of the card.
+          returned: success
+          type: str
+          sample: nic-0
+        mac:
+          description: Its MAC address.
+          returned: success
+          type: str
+          sample: 52:54:00:12:34:56
+        network:
+          description: The network it is connected to.
+          returned: success
+          type: str
+          sample: default
+        model:
+          description: What the guest sees.
+          returned: success
+          type: str
+          sample: virtio
+        kind:
+          description: How it is connected, in the provider's words.
+          returned: success
+          type: str
+          sample: network
+    snapshots:
+      description: The snapshots.
+      returned: success
+      type: list
+      elements: dict
+      contains:
+        name:
+          description: The name of the snapshot.
+          returned: success
+          type: str
+          sample: before-upgrade
+        created:
+          description: When it was taken, in UTC.
+          returned: success
+          type: str
+          sample: '2026-11-21T06:30:00Z'
+        description:
+          description: Its description.
+          returned: success
+          type: str
+        current:
+          description: Whether the VM runs on it.
+          returned: success
+          type: bool
+          sample: true
+error:
+  description: What went wrong, for programs. The sentence for people is in RV(msg).
+  returned: failure
+  type: dict
+  contains:
+    kind:
+      description: >-
+        One of V(not_found), V(permission_denied), V(unauthenticated), V(network), V(timeout), V(rate_limited),
+        V(checksum_mismatch), V(invalid_config), V(no_space), V(conflict), V(busy), V(unsupported), V(quota),
+        V(cancelled), V(internal).
+      returned: failure
+      type: str
+      sample: no_space
+    retryable:
+      description: Whether the same task may go through later.
+      returned: failure
+      type: bool
+      sample: false
+    phase:
+      description: What was under way.
+      returned: failure
+      type: str
+      sample: exporting
+    hint:
+      description: What to do about it.
+      returned: failure
+      type: str
+msg:
+  description: One sentence that says what failed, and on which VM, disk or URL.
+  returned: failure
+  type: str
+"""
+
+from typing import Any
+
+from ansible_collections.vmferry.migrate.plugins.module_utils._ansible.argspec import (
+    ArgumentSpec,
+    TaskArguments,
+    without_unset,
+)
+from ansible_collections.vmferry.migrate.plugins.module_utils._ansible.provider_options import (
+    provider_arguments,
+    provider_spec,
+)
+from ansible_collections.vmferry.migrate.plugins.module_utils._ansible.run import run
+from ansible_collections.vmferry.migrate.plugins.module_utils._ansible.sdk import require_provider_sdk
+
+# YAML reads a bare `on` as a boolean, so no option may be called by it.
+POWER_STATES = {
+    "powered_on": "on",
+    "powered_off": "off",
+    "paused": "paused",
+    "suspended": "suspended",
+    "crashed": "crashed",
+    "unknown": "unknown",
+}
+
+
+def argument_spec() -> ArgumentSpec:
+    own = ArgumentSpec(
+        {
+            "vm": {"type": "list", "elements": "str"},
+            "filters": {
+                "type": "dict",
+                "options": {
+                    "name": {"type": "str"},
+                    "power_state": {"type": "str", "choices": list(POWER_STATES)},
+                    "tag": {"type": "str"},
+                },
+            },
+        }
+    )
+    return own.merge(provider_arguments())
+
+
+def filters(arguments: TaskArguments) -> dict[str, str]:
+    wanted = without_unset(arguments["filters"] or {})
+    if "power_state" in wanted:
+        wanted["power_state"] = POWER_STATES[wanted["power_state"]]
+    return wanted
+
+
+def describe(arguments: TaskArguments, check_mode: bool) -> dict[str, Any]:
+    provider = provider_spec(arguments)
+    require_provider_sdk(provider)
+    # Here, so that wrong arguments are told without loading the engine.
+    from ansible_collections.vmferry.migrate.plugins.module_utils._operations.describe_vms import describe_vms
+
+    return describe_vms(provider, arguments["vm"], filters(arguments))
+
+
+def main() -> None:
+    run(argument_spec(), describe)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,116 @@
+# Copyright (c) 2026 the vmferry.migrate authors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Runs a module's `main` as Ansible would, up to the operation: what it was asked for is what the tests look at."""
+
+from __future__ import annotations
+
+import json
+import sys
+import types
+from typing import Any, Callable, Mapping
+
+import pytest
+from ansible.module_utils.testing import patch_module_args
+
+from ansible_collections.vmferry.migrate.plugins.modules import export_info, job_info, vm_export, vm_import, vm_info
+
+MODULES = {
+    "export_info": export_info,
+    "job_info": job_info,
+    "vm_export": vm_export,
+    "vm_import": vm_import,
+    "vm_info": vm_info,
+}
+OPERATIONS = {
+    "export_info": "list_exports",
+    "job_info": "list_jobs",
+    "vm_export": "export_vm",
+    "vm_import": "import_vm",
+    "vm_info": "describe_vms",
+}
+# What a task of each module cannot do without.
+LEAST: dict[str, dict[str, Any]] = {
+    "export_info": {"url": "file:///srv/exports"},
+    "job_info": {},
+    "vm_export": {"provider": "libvirt", "url": "file:///srv/exports", "vm": "web01"},
+    "vm_import": {"provider": "libvirt", "url": "file:///srv/exports", "name": "web02"},
+    "vm_info": {"provider": "libvirt"},
+}
+ENVIRONMENT = (
+    "AWS_ACCESS_KEY_ID",
+    "AWS_CA_BUNDLE",
+    "AWS_DEFAULT_PROFILE",
+    "AWS_DEFAULT_REGION",
+    "AWS_ENDPOINT_URL",
+    "AWS_ENDPOINT_URL_S3",
+    "AWS_PROFILE",
+    "AWS_REGION",
+    "AWS_SECRET_ACCESS_KEY",
+    "AWS_SESSION_TOKEN",
+    "LIBVIRT_DEFAULT_URI",
+    "VMFERRY_BANDWIDTH_LIMIT",
+    "VMFERRY_STATE_DIR",
+)
+ROOMS = "ansible_collections.vmferry.migrate.plugins.module_utils"
+
+Arguments = Mapping[str, Any]
+
+
+class ModuleRun:
+    """`calls` are the arguments of the operation, which returns `result` or does what `act` does."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
+        self._monkeypatch, self._capfd = monkeypatch, capfd
+        self.calls: list[tuple[tuple[Any, ...], dict[str, Any]]] = []
+        self.result: dict[str, Any] = {"changed": False}
+        self.act: Callable[[], None] = lambda: None
+        for variable in ENVIRONMENT:
+            monkeypatch.delenv(variable, raising=False)  # the tester's own
+        for name in OPERATIONS.values():
+            self._replace(f"{ROOMS}._operations.{name}", **{name: self._operation})
+        for sdk in ("libvirt", "boto3"):
+            self._replace(sdk)
+
+    def _replace(self, name: str, **members: Any) -> None:
+        stand_in = types.ModuleType(name)
+        vars(stand_in).update(members)
+        self._monkeypatch.setitem(sys.modules, name, stand_in)
+
+    def without_package(self, name: str) -> None:
+        self._monkeypatch.setitem(sys.modules, name, None)  # as the import system marks what is not there
+
+    def _operation(self, *values: Any, **named: Any) -> dict[str, Any]:
+        self.calls.append((values, named))
+        self.act()
+        return dict(self.result)
+
+    def run(self, module: str, arguments: Arguments, **ansible: bool) -> dict[str, Any]:
+        """The JSON that Ansible would read. `ansible` are check mode and diff mode."""
+        internal = {f"_ansible_{name}": value for name, value in ansible.items()}
+        with patch_module_args({**arguments, **internal}), pytest.raises(SystemExit) as ended:
+            MODULES[module].main()
+        printed = self._capfd.readouterr().out
+        outcome: dict[str, Any] = json.loads(printed)
+        assert bool(ended.value.code) == bool(outcome.get("failed"))
+        return outcome
+
+    def least(self, module: str, arguments: Arguments) -> dict[str, Any]:
+        """An option set to None is left out."""
+        merged = {**LEAST[module], **arguments}
+        return {name: value for name, value in merged.items() if value is not None}
+
+    def succeed(self, module: str, arguments: Arguments, **ansible: bool) -> dict[str, Any]:
+        outcome = self.run(module, self.least(module, arguments), **ansible)
+        assert not outcome.get("failed"), outcome
+        return outcome
+
+    def fail(self, module: str, arguments: Arguments, **ansible: bool) -> dict[str, Any]:
+        outcome = self.run(module, self.least(module, arguments), **ansible)
+        assert outcome.get("failed"), outcome
+        return outcome
+
+    def request(self, module: str, arguments: Arguments) -> Any:
+        """What the operation got as its first argument."""
+        self.succeed(module, arguments)
+        return self.calls[-1][0][0]

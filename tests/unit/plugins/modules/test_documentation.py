@@ -1,0 +1,145 @@
+# Copyright (c) 2026 the vmferry.migrate authors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The documentation and the code say the same, option by option; groups, fragments and modules agree."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Iterator
+
+import pytest
+import yaml
+
+from ansible_collections.vmferry.migrate.plugins.doc_fragments import (
+    _attributes,
+    _libvirt,
+    _provider,
+    _storage,
+    _transfer,
+)
+from ansible_collections.vmferry.migrate.tests.unit.plugins.modules.module_run import MODULES
+
+COLLECTION = Path(__file__).resolve().parents[4]
+FRAGMENTS = {
+    "_attributes": _attributes,
+    "_libvirt": _libvirt,
+    "_provider": _provider,
+    "_storage": _storage,
+    "_transfer": _transfer,
+}
+COMPARED = ("type", "elements", "choices", "required", "default")
+SECRET = ("secret", "token", "password", "customer_key")
+NOT_SECRET = {"storage.access_key", "storage.sse_kms_key_id"}
+
+Options = "dict[str, dict[str, Any]]"
+
+
+def fragments(module: str) -> Iterator[dict[str, Any]]:
+    for name in yaml.safe_load(MODULES[module].DOCUMENTATION)["extends_documentation_fragment"]:
+        file, *section = name[len("vmferry.migrate.") :].split(".")
+        yield yaml.safe_load(getattr(FRAGMENTS[file].ModuleDocFragment, "".join(section).upper() or "DOCUMENTATION"))
+
+
+def documented(module: str) -> dict[str, dict[str, Any]]:
+    options: dict[str, dict[str, Any]] = {}
+    for part in [*fragments(module), yaml.safe_load(MODULES[module].DOCUMENTATION)]:
+        options.update(part.get("options") or {})
+    return dict(flattened(options, "suboptions"))
+
+
+def flattened(options: dict[str, Any], inner: str, prefix: str = "") -> Iterator[tuple[str, dict[str, Any]]]:
+    for name, definition in options.items():
+        yield prefix + name, definition
+        yield from flattened(definition.get(inner) or {}, inner, f"{prefix}{name}.")
+
+
+def attributes(module: str) -> dict[str, dict[str, Any]]:
+    merged: dict[str, dict[str, Any]] = {}
+    for part in [*fragments(module), yaml.safe_load(MODULES[module].DOCUMENTATION)]:
+        for name, attribute in (part.get("attributes") or {}).items():
+            merged.setdefault(name, {}).update(attribute)
+    return merged
+
+
+def implemented(module: str) -> dict[str, dict[str, Any]]:
+    return dict(flattened(MODULES[module].argument_spec().options, "options"))
+
+
+def essence(definition: dict[str, Any]) -> dict[str, Any]:
+    known = {key: definition[key] for key in COMPARED if definition.get(key) not in (None, [], False)}
+    return {**known, "default": definition.get("default")}
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_documentation_and_code_define_the_same_options(module: str) -> None:
+    assert {name: essence(one) for name, one in documented(module).items()} == {
+        name: essence(one) for name, one in implemented(module).items()
+    }
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_every_environment_variable_is_documented_where_it_counts(module: str) -> None:
+    descriptions = {name: " ".join(one["description"]) for name, one in documented(module).items()}
+    for name, definition in implemented(module).items():
+        for variable in definition.get("fallback", (None, []))[1]:
+            assert f"E({variable})" in descriptions[name]
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_every_secret_is_masked_and_nothing_else(module: str) -> None:
+    for name, definition in implemented(module).items():
+        if any(word in name for word in SECRET):
+            assert definition.get("no_log") is True
+        else:
+            assert definition.get("no_log") is (False if name in NOT_SECRET else None)
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_no_choice_is_what_yaml_reads_as_something_else(module: str) -> None:
+    for definition in implemented(module).values():
+        for choice in definition.get("choices", []):
+            assert yaml.safe_load(choice) == choice
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_groups_documentation_and_modules_agree(module: str) -> None:
+    groups = yaml.safe_load((COLLECTION / "meta" / "runtime.yml").read_text())["action_groups"]
+    members = {f"vmferry.migrate.{group}" for group, modules in groups.items() if module in modules}
+    assert set(attributes(module)["action_group"]["membership"]) == members
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_module_is_in_the_group_of_every_connection_it_takes(module: str) -> None:
+    groups = yaml.safe_load((COLLECTION / "meta" / "runtime.yml").read_text())["action_groups"]
+    takes = {"all", *({"libvirt", "storage"} & implemented(module).keys())}
+    assert {group for group, modules in groups.items() if module in modules} == takes
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_every_attribute_says_whether_it_is_supported(module: str) -> None:
+    found = attributes(module)
+    assert found.keys() >= {"check_mode", "diff_mode", "idempotent", "async", "platform", "action_group"}
+    assert all(attribute["support"] in ("full", "partial", "none", "N/A") for attribute in found.values())
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_examples_use_options_that_exist(module: str) -> None:
+    for task in yaml.safe_load(MODULES[module].EXAMPLES):
+        for used in MODULES:
+            given = task.get(f"vmferry.migrate.{used}", {})
+            known = implemented(used)
+            assert given.keys() <= {name for name in known if "." not in name}
+            for name, value in given.items():
+                if isinstance(value, dict) and "options" in known[name]:
+                    assert {f"{name}.{inner}" for inner in value} <= known.keys()
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_returned_values_are_described(module: str) -> None:
+    returned = yaml.safe_load(MODULES[module].RETURN)
+    assert {"error", "msg"} <= returned.keys()
+    for definition in dict(flattened(returned, "contains")).values():
+        assert definition["description"]
+        assert definition["type"]
+        assert definition["returned"]

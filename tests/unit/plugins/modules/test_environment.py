@@ -1,0 +1,101 @@
+# Copyright (c) 2026 the vmferry.migrate authors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What the environment fills in, also when the whole dictionary is left out, and what it must not."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from ansible_collections.vmferry.migrate.tests.unit.plugins.modules.module_run import ModuleRun
+from ansible_collections.vmferry.migrate.tests.unit.plugins.modules.test_options_reach_the_operation import (
+    look_up,
+    task,
+)
+
+FALLBACKS: list[tuple[str, str, str, str]] = [
+    ("LIBVIRT_DEFAULT_URI", "libvirt.uri", "provider.settings.uri", "qemu:///session"),
+    ("AWS_ENDPOINT_URL_S3", "storage.endpoint_url", "store.settings.endpoint_url", "http://127.0.0.1:8333"),
+    ("AWS_ENDPOINT_URL", "storage.endpoint_url", "store.settings.endpoint_url", "http://127.0.0.1:8333"),
+    ("AWS_REGION", "storage.region", "store.settings.region", "eu-central-1"),
+    ("AWS_DEFAULT_REGION", "storage.region", "store.settings.region", "eu-central-1"),
+    ("AWS_PROFILE", "storage.profile", "store.settings.profile", "offsite"),
+    ("AWS_DEFAULT_PROFILE", "storage.profile", "store.settings.profile", "offsite"),
+    ("AWS_ACCESS_KEY_ID", "storage.access_key", "store.settings.access_key", "AKIDENV"),
+    ("AWS_SECRET_ACCESS_KEY", "storage.secret_key", "store.settings.secret_key", "known to few"),
+    ("AWS_SESSION_TOKEN", "storage.session_token", "store.settings.session_token", "for an hour"),
+    ("AWS_CA_BUNDLE", "storage.ca_path", "store.settings.ca_path", "/etc/ssl/lab.pem"),
+    ("VMFERRY_BANDWIDTH_LIMIT", "bandwidth_limit", "transfer.bandwidth_limit", "5MiB/s"),
+    ("VMFERRY_STATE_DIR", "state_dir", "transfer.state_dir", "/srv/state"),
+]
+
+
+@pytest.mark.parametrize("module", ["vm_export", "vm_import"])
+@pytest.mark.parametrize(("variable", "option", "path", "value"), FALLBACKS)
+def test_environment_fills_in_what_the_task_leaves_out(
+    modules: ModuleRun, monkeypatch: pytest.MonkeyPatch, module: str, variable: str, option: str, path: str, value: str
+) -> None:
+    monkeypatch.setenv(variable, value)
+    assert look_up(modules.request(module, {}), path) == value
+    assert look_up(modules.request(module, task(option, "/of/the/task")), path) == "/of/the/task"
+
+
+@pytest.mark.parametrize("module", ["export_info", "job_info", "vm_info"])
+def test_info_modules_ask_the_same_environment(
+    modules: ModuleRun, monkeypatch: pytest.MonkeyPatch, module: str
+) -> None:
+    monkeypatch.setenv("AWS_REGION", "eu-central-1")
+    monkeypatch.setenv("LIBVIRT_DEFAULT_URI", "qemu:///session")
+    monkeypatch.setenv("VMFERRY_STATE_DIR", "/srv/state")
+    asked = modules.request(module, {})
+    if module == "export_info":
+        assert asked.settings["region"] == "eu-central-1"
+    elif module == "vm_info":
+        assert asked.settings["uri"] == "qemu:///session"
+    else:
+        assert asked == "/srv/state"
+
+
+def credentials(modules: ModuleRun, storage: Any) -> dict[str, str]:
+    names = ("profile", "access_key", "secret_key", "session_token")
+    settings = modules.request("vm_export", {"storage": storage}).store.settings
+    return {name: settings[name] for name in names if name in settings}
+
+
+@pytest.fixture
+def temporary_keys(modules: ModuleRun, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert modules, "cleans the environment, so it comes first"
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKIDENV")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "known to few")
+    monkeypatch.setenv("AWS_SESSION_TOKEN", "for an hour")
+
+
+@pytest.mark.usefixtures("temporary_keys")
+def test_session_token_of_the_environment_is_not_sent_with_the_keys_of_a_task(modules: ModuleRun) -> None:
+    own = {"access_key": "AKIDTASK", "secret_key": "said here"}
+    assert credentials(modules, own) == own
+
+
+@pytest.mark.usefixtures("temporary_keys")
+def test_profile_of_a_task_wins_over_the_keys_of_the_environment(modules: ModuleRun) -> None:
+    assert credentials(modules, {"profile": "offsite"}) == {"profile": "offsite"}
+
+
+@pytest.mark.usefixtures("temporary_keys")
+def test_keys_of_the_environment_win_over_its_profile(modules: ModuleRun, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_PROFILE", "offsite")
+    found = credentials(modules, {"region": "eu-central-1"})
+    assert found == {"access_key": "AKIDENV", "secret_key": "known to few", "session_token": "for an hour"}
+
+
+@pytest.mark.usefixtures("temporary_keys")
+def test_half_a_pair_of_a_task_is_not_completed_from_the_environment(modules: ModuleRun) -> None:
+    assert credentials(modules, {"access_key": "AKIDTASK"}) == {"access_key": "AKIDTASK"}
+
+
+@pytest.mark.usefixtures("temporary_keys")
+def test_settings_written_as_text_count_as_given(modules: ModuleRun) -> None:
+    assert credentials(modules, '{"profile": "offsite"}') == {"profile": "offsite"}
+    assert credentials(modules, "profile=offsite region=eu-central-1") == {"profile": "offsite"}

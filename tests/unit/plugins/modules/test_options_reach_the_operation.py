@@ -1,0 +1,200 @@
+# Copyright (c) 2026 the vmferry.migrate authors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""No option is decoration: each changes what the operation is asked for."""
+
+from __future__ import annotations
+
+from dataclasses import fields, is_dataclass
+from typing import Any, Iterator
+
+import pytest
+
+from ansible_collections.vmferry.migrate.tests.unit.plugins.modules.module_run import LEAST, MODULES, ModuleRun
+
+DAY = 86400.0
+MIB = 1024 * 1024
+
+PROVIDER: list[tuple[str, Any, str, Any]] = [
+    ("provider", "libvirt", "provider.name", "libvirt"),
+    ("libvirt.uri", "qemu:///session", "provider.settings.uri", "qemu:///session"),
+    ("libvirt.scratch_dir", "/srv/scratch", "provider.settings.scratch_dir", "/srv/scratch"),
+]
+STORE: list[tuple[str, Any, str, Any]] = [
+    ("url", "s3://backups/vms", "store.url", "s3://backups/vms"),
+    ("storage.endpoint_url", "http://127.0.0.1:8333", "store.settings.endpoint_url", "http://127.0.0.1:8333"),
+    ("storage.region", "eu-central-1", "store.settings.region", "eu-central-1"),
+    ("storage.profile", "offsite", "store.settings.profile", "offsite"),
+    ("storage.access_key", "AKID", "store.settings.access_key", "AKID"),
+    ("storage.secret_key", "not so open", "store.settings.secret_key", "not so open"),
+    ("storage.session_token", "for an hour", "store.settings.session_token", "for an hour"),
+    ("storage.addressing_style", "path", "store.settings.addressing_style", "path"),
+    ("storage.validate_certs", False, "store.settings.validate_certs", False),
+    ("storage.ca_path", "/etc/ssl/lab.pem", "store.settings.ca_path", "/etc/ssl/lab.pem"),
+    ("storage.connect_timeout", "2m", "store.settings.connect_timeout", 120.0),
+    ("storage.sse", "aws:kms", "store.settings.sse", "aws:kms"),
+    ("storage.sse_kms_key_id", "alias/vms", "store.settings.sse_kms_key_id", "alias/vms"),
+    ("storage.sse_customer_key", "c2VjcmV0", "store.settings.sse_customer_key", "c2VjcmV0"),
+    ("storage.file_mode", "0640", "store.settings.mode", 0o640),
+    ("storage.file_owner", "backup", "store.settings.owner", "backup"),
+    ("storage.file_group", "disk", "store.settings.group", "disk"),
+]
+TRANSFER: list[tuple[str, Any, str, Any]] = [
+    ("parallel", 7, "transfer.parallel", 7),
+    ("bandwidth_limit", "20MiB/s", "transfer.bandwidth_limit", "20MiB/s"),
+    ("bandwidth_burst", "4MiB", "transfer.bandwidth_burst", 4 * MIB),
+    ("max_retries", 0, "transfer.max_retries", 0),
+    ("idle_timeout", "90", "transfer.idle_timeout", 90.0),
+    ("max_duration", "12h", "transfer.max_duration", DAY / 2),
+    ("state_dir", "/srv/state", "transfer.state_dir", "/srv/state"),
+]
+EXPORT = [
+    *PROVIDER,
+    *STORE,
+    *TRANSFER,
+    ("vm", "db01", "vm", "db01"),
+    ("disks", ["disk-0", "vdb"], "disks", ("disk-0", "vdb")),
+    ("name", "before-upgrade", "name", "before-upgrade"),
+    ("max_age", "30d", "max_age", 30 * DAY),
+    ("consistency", "quiesced", "consistency", "quiesced"),
+    ("format", "raw", "format", "raw"),
+    ("verify", "content", "verify", "content"),
+    ("tags", ["daily", "prod"], "tags", ("daily", "prod")),
+    ("purpose", "backup", "purpose", "backup"),
+]
+IMPORT = [
+    *PROVIDER,
+    *STORE,
+    *TRANSFER,
+    ("name", "db02", "placement.name", "db02"),
+    ("export", "before-upgrade", "export", "before-upgrade"),
+    ("vm", "db01", "vm", "db01"),
+    ("placement.storage", "fast", "placement.storage", "fast"),
+    ("placement.disk_format", "raw", "placement.disk_format", "raw"),
+    ("placement.disk_bus", "scsi", "placement.disk_bus", "scsi"),
+    ("placement.firmware", "uefi", "placement.firmware", "uefi"),
+    ("placement.keep_mac", True, "placement.keep_mac", True),
+    ("placement.power_on", True, "placement.power_on", True),
+    ("network_map", {"production": "isolated"}, "placement.network_map", {"production": "isolated"}),
+    ("storage_map", {"disk-1": "slow"}, "placement.storage_map", {"disk-1": "slow"}),
+]
+REQUESTS = [("vm_export", *row) for row in EXPORT] + [("vm_import", *row) for row in IMPORT]
+# The others take no request; what they are called with is looked up in (positional, named).
+CALLS: list[tuple[str, str, Any, str, Any]] = [
+    *(("vm_info", option, value, f"0.{path.partition('.')[2]}", wanted) for option, value, path, wanted in PROVIDER),
+    ("vm_info", "vm", ["web01", "db01"], "1", ["web01", "db01"]),
+    ("vm_info", "filters.name", "web*", "2.name", "web*"),
+    ("vm_info", "filters.power_state", "paused", "2.power_state", "paused"),
+    ("vm_info", "filters.tag", "prod", "2.tag", "prod"),
+    *(("export_info", option, value, f"0.{path.partition('.')[2]}", wanted) for option, value, path, wanted in STORE),
+    ("export_info", "vm", "db01", "vm", "db01"),
+    ("export_info", "export", "before-upgrade", "export", "before-upgrade"),
+    ("export_info", "tags", ["daily"], "tags", ["daily"]),
+    ("export_info", "purpose", "backup", "purpose", "backup"),
+    ("export_info", "statistics", True, "statistics", True),
+    ("job_info", "job", "20261121-1a2b", "job", "20261121-1a2b"),
+    ("job_info", "vm", "db01", "vm", "db01"),
+    ("job_info", "state", "failed", "state", "failed"),
+    ("job_info", "state_dir", "/srv/state", "0", "/srv/state"),
+    ("job_info", "log_lines", 3, "log_lines", 3),
+]
+WITHOUT_EFFECT = {("vm_import", "state")}  # has a single choice, which is what the module does
+
+
+def task(option: str, value: Any) -> dict[str, Any]:
+    outer, *inner = option.split(".")
+    return {outer: {inner[0]: value}} if inner else {outer: value}
+
+
+def look_up(holder: Any, path: str) -> Any:
+    for step in path.split("."):
+        holder = holder.get(step) if isinstance(holder, dict) else getattr(holder, step)
+    return holder
+
+
+@pytest.mark.parametrize(("module", "option", "value", "path", "wanted"), REQUESTS)
+def test_option_reaches_the_request(
+    modules: ModuleRun, module: str, option: str, value: Any, path: str, wanted: Any
+) -> None:
+    assert look_up(modules.request(module, task(option, value)), path) == wanted
+    if option != "provider":  # which has one choice so far, and cannot be left out of the least task
+        assert look_up(modules.request(module, {}), path) != wanted
+
+
+@pytest.mark.parametrize(("module", "option", "value", "path", "wanted"), CALLS)
+def test_option_reaches_the_call(
+    modules: ModuleRun, module: str, option: str, value: Any, path: str, wanted: Any
+) -> None:
+    def asked(arguments: dict[str, Any]) -> Any:
+        modules.succeed(module, arguments)
+        positional, named = modules.calls[-1]
+        return look_up({**{str(place): one for place, one in enumerate(positional)}, **named}, path)
+
+    assert asked(task(option, value)) == wanted
+    if option != "provider":
+        assert asked({}) != wanted
+
+
+def every_option(module: str) -> Iterator[str]:
+    for name, definition in MODULES[module].argument_spec().options.items():
+        if "options" in definition:
+            yield from (f"{name}.{inner}" for inner in definition["options"])
+        else:
+            yield name
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_every_option_is_in_a_table_above(module: str) -> None:
+    tested = {row[1] for row in [*REQUESTS, *CALLS] if row[0] == module}
+    assert {option for option in every_option(module) if (module, option) not in WITHOUT_EFFECT} == tested
+
+
+@pytest.mark.parametrize("module", ["vm_export", "vm_import"])
+def test_every_field_of_a_request_can_be_asked_for(modules: ModuleRun, module: str) -> None:
+    def paths(holder: Any, prefix: str = "") -> Iterator[str]:
+        for field in fields(holder):
+            value = getattr(holder, field.name)
+            if is_dataclass(value):
+                yield from paths(value, f"{prefix}{field.name}.")
+            elif field.name != "settings":
+                yield prefix + field.name
+
+    assert set(paths(modules.request(module, {}))) <= {row[3] for row in REQUESTS if row[0] == module}
+
+
+@pytest.mark.parametrize(("said", "meant"), [("powered_on", "on"), ("powered_off", "off"), ("crashed", "crashed")])
+def test_power_state_filter_speaks_the_words_of_the_description(modules: ModuleRun, said: str, meant: str) -> None:
+    modules.succeed("vm_info", {"filters": {"power_state": said}})
+    assert modules.calls[-1][0][2] == {"power_state": meant}
+
+
+def test_all_vms_are_asked_for_when_none_is_named(modules: ModuleRun) -> None:
+    modules.succeed("vm_info", {})
+    assert modules.calls[-1][0][1:] == (None, {})
+
+
+def test_what_is_left_out_stays_the_choice_of_the_engine(modules: ModuleRun) -> None:
+    request = modules.request("vm_export", {})
+    assert request.provider.settings == {"uri": "qemu:///system"}
+    assert request.store.settings == {
+        "addressing_style": "auto",
+        "connect_timeout": 60.0,
+        "mode": 0o600,
+        "sse": "none",
+        "validate_certs": True,
+    }
+    assert (request.disks, request.max_age, request.name, request.purpose) == (None, None, "", "")
+    assert request.transfer.state_dir == ""
+
+
+@pytest.mark.parametrize("check_mode", [True, False])
+@pytest.mark.parametrize("module", ["vm_export", "vm_import"])
+def test_check_mode_is_handed_on(modules: ModuleRun, module: str, check_mode: bool) -> None:
+    modules.succeed(module, {}, check_mode=check_mode)
+    assert modules.calls[-1][0][1] is check_mode
+
+
+@pytest.mark.parametrize("module", LEAST)
+def test_check_mode_is_supported(modules: ModuleRun, module: str) -> None:
+    modules.succeed(module, {}, check_mode=True)
+    assert modules.calls
