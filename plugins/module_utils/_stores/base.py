@@ -61,7 +61,10 @@ class Store(ABC):
 
     @abstractmethod
     def list_folders(self, prefix: str) -> Iterator[str]:
-        """The names directly below `prefix` (which ends in `/` or is empty) that hold objects, in order."""
+        """The names directly below `prefix` (which ends in `/` or is empty) that hold objects, in order.
+
+        Some servers go on listing a folder for a while after its last object was deleted.
+        """
 
     @abstractmethod
     def put(

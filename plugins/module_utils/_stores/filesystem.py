@@ -142,7 +142,8 @@ class FilesystemStore(Store):
         return self._open(key)
 
     def _open(self, key: str) -> FilesystemParts:
-        return FilesystemParts(self._folders, key, self.object_url(key))
+        self._exists()
+        return FilesystemParts(self._folders, check_key(key), self.object_url(key))
 
     def delete(self, key: str, *, if_match: str | None = None) -> None:
         names, name = split_key(key)

@@ -110,19 +110,25 @@ class S3Store(Store):
             )
 
     def list(self, prefix: str) -> Iterator[ObjectInfo]:
+        # Sorted here: servers that keep folders list them in the order of the folders' names.
+        found = []
         for page in self._pages("list_objects_v2", Prefix=self._bucket.prefix + check_prefix(prefix)):
             for entry in page.get("Contents", []):
                 key = entry["Key"][len(self._bucket.prefix) :]
                 if is_key(key):
-                    yield ObjectInfo(key, int(entry["Size"]), entry.get("ETag", ""), entry["LastModified"].timestamp())
+                    modified = entry["LastModified"].timestamp()
+                    found.append(ObjectInfo(key, int(entry["Size"]), entry.get("ETag", ""), modified))
+        yield from sorted(found, key=lambda info: info.key.encode())
 
     def list_folders(self, prefix: str) -> Iterator[str]:
         start = len(self._bucket.prefix) + len(check_prefix(prefix))
+        found = []
         for page in self._pages("list_objects_v2", Prefix=self._bucket.prefix + prefix, Delimiter="/"):
             for entry in page.get("CommonPrefixes", []):
                 name = entry["Prefix"][start:].rstrip("/")
                 if is_key(name):
-                    yield name
+                    found.append(name)
+        yield from sorted(found, key=lambda name: f"{name}/".encode())
 
     def _pages(self, operation: str, **arguments: Any) -> Iterator[Dict[str, Any]]:
         pages = iter(self._client.get_paginator(operation).paginate(Bucket=self._bucket.name, **arguments))

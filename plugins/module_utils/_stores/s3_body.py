@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import os
+from typing import Any
 
 CHUNK = 1024 * 1024  # bytes
 
@@ -16,20 +17,28 @@ class MemoryBody:
     def __init__(self, data: memoryview) -> None:
         self._data = data.cast("B") if data.format != "B" else data
         self._at = 0
+        self._least = 0
 
     def __len__(self) -> int:
         return len(self._data)
 
     def read(self, size: int = -1) -> memoryview:
-        # http.client asks for 8 to 16 KiB and sends whatever it gets. A slice costs nothing, each round costs
-        # a system call and the interpreter's lock, so the size asked for is only a lower bound here.
-        end = len(self._data) if size < 0 else self._at + max(size, CHUNK)
+        end = len(self._data) if size < 0 else self._at + max(size, self._least)
         chunk = self._data[self._at : end]
         self._at += len(chunk)
         return chunk
 
+    def send(self) -> None:
+        """From now on, until it is rewound, a read may return more than was asked for.
+
+        http.client asks for 8 or 16 KiB and sends what it gets. A slice costs nothing, but each round costs a
+        system call and the interpreter's lock.
+        """
+        self._least = CHUNK
+
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
         base = {os.SEEK_SET: 0, os.SEEK_CUR: self._at, os.SEEK_END: len(self._data)}[whence]
+        self._least = 0
         self._at = min(max(base + offset, 0), len(self._data))
         return self._at
 
@@ -41,3 +50,13 @@ class MemoryBody:
 
     def readable(self) -> bool:
         return True
+
+
+def send_in_large_slices(client: Any) -> None:
+    """Have this client's bodies sent in large slices."""
+    client.meta.events.register("before-send.s3", _before_send)
+
+
+def _before_send(request: Any, **_: Any) -> None:
+    if isinstance(request.body, MemoryBody):
+        request.body.send()

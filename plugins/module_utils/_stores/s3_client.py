@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, fields
 from typing import Any, Dict, Literal, Mapping, Optional, Sequence
 
 from .._errors import VmferryError
+from .s3_body import send_in_large_slices
 from .s3_errors import translated
 
 CONNECT_TIMEOUT = 10.0  # seconds
@@ -122,13 +123,15 @@ def connect(settings: S3Settings) -> Any:
             profile_name=settings.profile,
             region_name=settings.region,
         )
-        return session.client(
+        client = session.client(
             "s3",
             region_name=session.region_name or DEFAULT_REGION,
             endpoint_url=settings.endpoint_url,
             verify=settings.ca_path if settings.validate_certs and settings.ca_path else settings.validate_certs,
             config=Config(**_config(settings)),
         )
+    send_in_large_slices(client)
+    return client
 
 
 def _config(settings: S3Settings) -> Dict[str, Any]:

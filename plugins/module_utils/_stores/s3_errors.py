@@ -73,6 +73,7 @@ _BY_CODE: Dict[str, _Meaning] = {
     "BadDigest": _GARBLED,
     "XAmzContentSHA256Mismatch": _GARBLED,
     "XAmzContentChecksumMismatch": _GARBLED,
+    "OperationAborted": ("busy", "another operation on the same object or bucket is under way", "Try again later."),
     "PreconditionFailed": _CONDITION,
     "ConditionalRequestConflict": _CONDITION,
     "EntityTooLarge": ("quota", "the object or part is larger than the server takes", ""),
@@ -108,38 +109,41 @@ _PERMANENT = (_SHORT,)
 def translated(doing: str, secrets: Sequence[str] = ()) -> Iterator[None]:
     """`doing` names the verb, the URL and the endpoint. `secrets` are blotted out of what the server says."""
     from botocore.exceptions import BotoCoreError, ClientError
+    from botocore.parsers import ResponseParserError
     from urllib3.exceptions import HTTPError
 
     try:
         yield
     except ClientError as error:
         raise _from_answer(error, doing, secrets) from error
-    except (BotoCoreError, HTTPError, OSError) as error:
+    except (BotoCoreError, ResponseParserError, HTTPError, OSError) as error:
         raise _from_failure(error, doing) from error
 
 
 def _from_answer(error: ClientError, doing: str, secrets: Sequence[str]) -> VmferryError:
-    code = str(error.response.get("Error", {}).get("Code", ""))
-    answer = error.response.get("ResponseMetadata", {})
-    status = int(answer.get("HTTPStatusCode", 0))
-    meaning = _BY_CODE.get(code) or _BY_STATUS.get(status)
-    if meaning is None and status >= 500:
-        meaning = _BROKEN
-    if meaning is None:
-        said = _blotted(str(error.response.get("Error", {}).get("Message", "")), secrets)
-        meaning = (
-            "internal",
-            f"the server refused it with {code} ({said})" if said else f"it was refused with {code}",
-            "",
-        )
+    meaning = _answer_meaning(error, secrets)
     kind, reason, hint = meaning
     return VmferryError(
         kind,
         f"{doing} failed: {reason}.",
         hint,
         retryable=None if meaning in _PERMANENT else _RETRYABLE.get(kind),
-        retry_after=_retry_after(answer.get("HTTPHeaders", {})),
+        retry_after=_retry_after(error.response.get("ResponseMetadata", {}).get("HTTPHeaders", {})),
     )
+
+
+def _answer_meaning(error: ClientError, secrets: Sequence[str]) -> _Meaning:
+    said = error.response.get("Error", {})
+    code = str(said.get("Code", ""))
+    status = int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
+    if code in _BY_CODE:
+        return _BY_CODE[code]
+    if status in _BY_STATUS:
+        return _BY_STATUS[status]
+    if status >= 500:
+        return _BROKEN
+    message = _blotted(str(said.get("Message", "")), secrets)
+    return "internal", f"the server refused it with {code or status} ({message})", "Check the storage options."
 
 
 def _blotted(text: str, secrets: Sequence[str]) -> str:
@@ -167,6 +171,7 @@ def _from_failure(error: Exception, doing: str) -> VmferryError:
 
 def _failure(error: Exception) -> _Meaning:
     from botocore import exceptions as sdk
+    from botocore.parsers import ResponseParserError
     from urllib3 import exceptions as http
 
     if _certificate_refused(error):
@@ -183,7 +188,7 @@ def _failure(error: Exception) -> _Meaning:
         return "network", "no connection could be made", "Check endpoint_url and the network."
     if isinstance(error, (sdk.HTTPClientError, http.HTTPError, OSError, sdk.IncompleteReadError)):
         return "network", "the connection broke", "Check the network."
-    if isinstance(error, sdk.ResponseParserError):
+    if isinstance(error, ResponseParserError):
         return "network", "the answer was not S3's", "Check that endpoint_url is an S3 server."
     if isinstance(error, (sdk.ParamValidationError, sdk.InvalidEndpointConfigurationError, sdk.InvalidRegionError)):
         return "invalid_config", f"botocore refused the request ({type(error).__name__})", "Check the storage options."
