@@ -130,7 +130,8 @@ class S3Rig(StoreRig):
     declared = Declared()
     troubles: ClassVar[Mapping[str, Kind]] = {
         "unreachable": "network",
-        "missing_bucket": "not_found",
+        # SeaweedFS wants to make the bucket for whoever writes to it, and then finds that they may not.
+        "missing_bucket": "permission_denied",
         "wrong_secret_key": "unauthenticated",
         "wrong_access_key": "unauthenticated",
         "access_denied": "permission_denied",
@@ -197,7 +198,8 @@ class SloppyS3Rig(S3Rig):
     name = "sloppy_s3"
     declared = Declared(verifies_checksums=False)
     troubles: ClassVar[Mapping[str, Kind]] = {
-        name: kind for name, kind in S3Rig.troubles.items() if not name.startswith("wrong_")
+        **{name: kind for name, kind in S3Rig.troubles.items() if not name.startswith("wrong_")},
+        "missing_bucket": "not_found",
     }
 
 

@@ -10,6 +10,8 @@ from typing import Any
 
 ACCESS_KEY = "AKIDVMFERRYTEST"
 SECRET_KEY = "this-secret-must-never-show-up-anywhere"
+ADMIN_ACCESS_KEY = "AKIDVMFERRYADMIN"
+ADMIN_SECRET_KEY = "the-secret-of-the-administrator"
 
 
 @dataclass(frozen=True)
@@ -32,15 +34,15 @@ class S3Server:
         }
 
     def client(self) -> Any:
-        """A plain boto3 client, for making buckets and for looking behind the store's back."""
+        """The administrator's boto3 client, for making buckets and for looking behind the store's back."""
         import boto3
         from botocore.config import Config
 
         return boto3.client(
             "s3",
             endpoint_url=self.endpoint_url,
-            aws_access_key_id=self.access_key,
-            aws_secret_access_key=self.secret_key,
+            aws_access_key_id=ADMIN_ACCESS_KEY,
+            aws_secret_access_key=ADMIN_SECRET_KEY,
             region_name="us-east-1",
             config=Config(s3={"addressing_style": "path"}),
         )

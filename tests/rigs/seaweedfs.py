@@ -14,10 +14,11 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from .ports import free_ports
-from .s3_server import ACCESS_KEY, SECRET_KEY, S3Server
+from .s3_server import ACCESS_KEY, ADMIN_ACCESS_KEY, ADMIN_SECRET_KEY, SECRET_KEY, S3Server
 from .server_process import program, running
 
-VOLUME_SIZE = 1024  # MiB; 16 volumes are room for what the tests and the benchmarks store at once
+VOLUME_SIZE = 1024  # MiB
+VOLUMES = 100  # made as needed, several for each bucket; what is deleted keeps its room for a while
 
 
 @contextmanager
@@ -41,7 +42,7 @@ def seaweedfs() -> Iterator[S3Server]:
             "-ip.bind=127.0.0.1",
             "-master.telemetry=false",
             f"-master.volumeSizeLimitMB={VOLUME_SIZE}",
-            "-volume.max=16",
+            f"-volume.max={VOLUMES}",
             "-filer",
             "-s3",
             f"-s3.config={config}",
@@ -58,6 +59,13 @@ def seaweedfs() -> Iterator[S3Server]:
 
 
 def _identities() -> dict[str, object]:
-    credentials = [{"accessKey": ACCESS_KEY, "secretKey": SECRET_KEY}]
-    actions = ["Admin", "Read", "Write", "List", "Tagging"]
-    return {"identities": [{"name": "test", "credentials": credentials, "actions": actions}]}
+    # Not an administrator: for one, SeaweedFS makes a missing bucket at the first write to it.
+    user = [{"accessKey": ACCESS_KEY, "secretKey": SECRET_KEY}]
+    admin = [{"accessKey": ADMIN_ACCESS_KEY, "secretKey": ADMIN_SECRET_KEY}]
+    actions = ["Read", "Write", "List", "Tagging"]
+    return {
+        "identities": [
+            {"name": "user", "credentials": user, "actions": actions},
+            {"name": "admin", "credentials": admin, "actions": ["Admin", *actions]},
+        ]
+    }

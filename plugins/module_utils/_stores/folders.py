@@ -129,7 +129,9 @@ class Folders:
             try:
                 with self.folder(names[: depth - 1]) as above:
                     os.rmdir(names[depth - 1], dir_fd=above)
-            except OSError:  # not empty, gone already, or not ours to remove: an empty folder harms nobody
+            except FileNotFoundError:
+                continue
+            except OSError:  # not empty, or not ours to remove: an empty folder harms nobody
                 return
         if root:
             with suppress(OSError):
