@@ -9,7 +9,7 @@ import subprocess
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from secrets import token_hex
 from typing import Any, ClassVar
@@ -19,6 +19,9 @@ from ansible_collections.vmferry.migrate.plugins.module_utils._stores.base impor
 from ansible_collections.vmferry.migrate.plugins.module_utils._stores.limited import LimitedStore
 from ansible_collections.vmferry.migrate.plugins.module_utils._stores.open import open_store
 from ansible_collections.vmferry.migrate.plugins.module_utils._stores.retrying import RetryingStore
+from ansible_collections.vmferry.migrate.plugins.module_utils._stores.s3 import S3Store
+from ansible_collections.vmferry.migrate.plugins.module_utils._stores.s3_bucket import Bucket
+from ansible_collections.vmferry.migrate.plugins.module_utils._stores.s3_client import S3Settings, connect
 from rigs.fault_proxy import Fault, FaultProxy
 from rigs.ports import free_port
 from rigs.s3_server import S3Server
@@ -157,9 +160,12 @@ class S3Rig(StoreRig):
         self.client = server.client()
         self.bucket = f"exports-{token_hex(4)}"
         self.client.create_bucket(Bucket=self.bucket)
+        options = S3Settings.from_options(server.settings)
+        # One client for all tests: making one costs more than most of them.
+        self._root = Bucket(connect(options), self.bucket, "", options.encryption(), options.secrets)
 
     def fresh(self) -> Store:
-        return self.open()
+        return S3Store(replace(self._root, prefix=f"{token_hex(4)}/"))
 
     def open(self, **settings: Any) -> Store:
         return open_store(f"s3://{self.bucket}/{token_hex(4)}", {**self.server.settings, **settings})

@@ -32,7 +32,7 @@ def proxy(s3_proxy: FaultProxy) -> FaultProxy:
 
 @pytest.fixture
 def bare(s3: S3Rig, proxy: FaultProxy) -> Store:
-    return s3.open(endpoint_url=proxy.endpoint_url, read_timeout=2)
+    return s3.open(endpoint_url=proxy.endpoint_url, read_timeout=20)
 
 
 @pytest.fixture
