@@ -235,7 +235,9 @@ class Connection:
                 said = body.decode(errors="replace")[:200]
                 if kind == p.REP_ERR_TLS_REQD:
                     raise VmferryError("unauthenticated", f"The NBD server at {self.address} insists on TLS.")
-                raise VmferryError("not_found", f"The NBD server at {self.address} has no export {self.export!r}: {said}.")
+                raise VmferryError(
+                    "not_found", f"The NBD server at {self.address} has no export {self.export!r}: {said}."
+                )
             if kind == p.REP_INFO and body[:2] == b"\0\0" and len(body) >= 12:
                 self.size, self.flags = struct.unpack_from(">QH", body, 2)
                 known = True
@@ -304,7 +306,9 @@ class Connection:
         return VmferryError(p.KINDS.get(error, "internal"), f"{doing} failed at the NBD server {self.address}: {said}.")
 
     def _garbage(self, what: str) -> VmferryError:
-        return VmferryError("internal", f"The NBD server at {self.address} {what}.", "It does not keep to the protocol.")
+        return VmferryError(
+            "internal", f"The NBD server at {self.address} {what}.", "It does not keep to the protocol."
+        )
 
 
 def _split(pieces: Sequence[Piece]) -> Iterator[Piece]:

@@ -67,7 +67,7 @@ def _insist_on_sameness(request: ExportRequest, vm: VmSpec, disks: Sequence[Disk
 
 def plan(disks: Sequence[DiskSpec], reason: str) -> dict[str, Any]:
     """What a run would do. Bytes are upper bounds: what is allocated is read, and zeros are not sent."""
-    each = [
+    each: list[dict[str, Any]] = [
         {
             "id": disk.id,
             "name": disk.name,

@@ -24,6 +24,7 @@ from .._providers.base import ExportSession, Finding, Job, Provider
 from .._providers.open import open_provider
 from .._providers.spec import VmSpec
 from .._stores.base import Store
+from .._transfer.owner import is_alive
 from .attempt import AttemptFolder, is_dead, remove_attempt
 from .export_disk import export_disk
 from .export_plan import chosen_disks, finding_of, plan, raise_first_error, satisfying_export
@@ -100,7 +101,7 @@ class _Export:
         for sentence in self._provider.clean_up(self._vm):
             self._job.log("warning", sentence)
         for folder, intent in list(self._catalog.unfinished(self._vm.id)):
-            if not is_dead(intent, self._job.owner_is_alive):
+            if not is_dead(intent, is_alive):
                 host, pid = intent.owner.get("host", "another host"), intent.owner.get("pid", "unknown")
                 raise VmferryError(
                     "busy",
@@ -140,7 +141,8 @@ class _Export:
         self._job.phase("exporting")
         self._job.announce([disk.source.size for disk in session.disks])
         written = [
-            export_disk(self._job, self._store, claimed, disk, self._request.format, identity) for disk in session.disks
+            export_disk(self._job, self._store, claimed.key, disk, self._request.format, identity)
+            for disk in session.disks
         ]
         if self._request.verify != "none":
             self._job.phase("verifying")
@@ -169,7 +171,7 @@ class _Export:
             statistics={
                 "reason": "every export is a full one",
                 "duration": round(now - started, 3),
-                "retries": self._job.retries,
+                "retries": self._job.progress.retries,
                 "disks": {disk.record.id: disk.statistics for disk in written},
             },
         )

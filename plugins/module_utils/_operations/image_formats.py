@@ -33,7 +33,7 @@ def image_reader(store: Store, key: str, disk: DiskRecord) -> BlockSource:
     if disk.format == "qcow2":
         from .._images.qcow2_reader import Qcow2Reader
 
-        return Qcow2Reader(read_at, disk.bytes_stored, size=disk.size)
+        return Qcow2Reader(read_at, disk.bytes_stored, size=disk.size, where=store.object_url(key))
     from .._images.raw import RawReader
 
     return RawReader(read_at, disk.size)

@@ -20,10 +20,9 @@ def list_exports(
     """All that fit; `export` (an id or a name) must exist. Broken manifests are told, never left out in silence."""
     with closing(open_store(spec.url, spec.settings)) as store:
         catalog = Catalog(store)
+        whole, broken = catalog.read(vm)
         if export:
             whole, broken = [catalog.find(export, vm)], []
-        else:
-            whole, broken = catalog.read(vm)
         chosen = [entry for entry in whole if _fits(entry, tags, purpose)]
         result: dict[str, Any] = {
             "changed": False,

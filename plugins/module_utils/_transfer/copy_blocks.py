@@ -69,7 +69,8 @@ class BlockCopy:
 
     def _write(self, window: Window, view: memoryview, buffer: bytearray, wanted: list[list[bytes | None]]) -> int:
         digests = leaf_digests(buffer, sum(run.length for run in window.runs if run.kind == "data"))
-        at, pieces, data_runs = 0, [], iter(wanted)  # type: int, list[Piece], object
+        at, data_runs = 0, iter(wanted)
+        pieces: list[Piece] = []
         for run in window.runs:
             if run.kind != "data":
                 self._zero(run.offset, run.length)

@@ -124,7 +124,9 @@ class ExportPipeline:
                     self._image.zero(run.offset + start * LEAF, min(run.end - run.offset, stop * LEAF) - start * LEAF)
                 else:
                     data = view[(at + start) * LEAF : (at + stop) * LEAF]
-                    self._image.data(run.offset + start * LEAF, data, [digest for digest in found[start:stop] if digest])
+                    self._image.data(
+                        run.offset + start * LEAF, data, [digest for digest in found[start:stop] if digest]
+                    )
                     self._changed += (stop - start) * LEAF
             at += count
 

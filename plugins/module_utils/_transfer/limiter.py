@@ -42,7 +42,9 @@ def parse_timetable(text: str) -> Timetable:
         found = _ENTRY.fullmatch(word)
         if not found or int(found.group(2)) > 23 or int(found.group(3)) > 59:
             raise VmferryError(
-                "invalid_config", f"{word!r} is not an entry of a timetable.", "Write it like 08:00,20MiB/s or Sat-00:00,0."
+                "invalid_config",
+                f"{word!r} is not an entry of a timetable.",
+                "Write it like 08:00,20MiB/s or Sat-00:00,0.",
             )
         day, hour, minute, rate = found.groups()
         days = range(7) if day is None else [_DAYS.index(day)]

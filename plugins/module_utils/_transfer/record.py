@@ -46,7 +46,9 @@ class JobRecord:
             folder.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
             folder.mkdir(mode=0o700)
         except FileExistsError as error:
-            raise VmferryError("conflict", f"A job {job_id} exists already.", "Give each job an id of its own.") from error
+            raise VmferryError(
+                "conflict", f"A job {job_id} exists already.", "Give each job an id of its own."
+            ) from error
         except OSError as error:
             raise VmferryError(
                 "permission_denied",
@@ -97,7 +99,9 @@ def read_job(state_dir: str, job_id: str, log_lines: int) -> dict[str, Any] | No
     except FileNotFoundError:
         return None
     except (OSError, ValueError) as error:
-        raise VmferryError("internal", f"The record of the job {job_id} in {folder} cannot be read: {error}.") from error
+        raise VmferryError(
+            "internal", f"The record of the job {job_id} in {folder} cannot be read: {error}."
+        ) from error
     record["finished"] = record["phase"] in FINISHED
     record["alive"] = False if record["finished"] else is_alive(record["owner"])
     record["log"] = _last_lines(folder / "log.jsonl", log_lines)
@@ -112,7 +116,9 @@ def job_ids(state_dir: str) -> Iterator[str]:
 
 def _job_folder(state_dir: str, job_id: str) -> Path:
     if not JOB_ID.fullmatch(job_id):
-        raise VmferryError("invalid_config", f"{job_id!r} is not a job's id.", "It is 8 to 64 hexadecimal digits, lower case.")
+        raise VmferryError(
+            "invalid_config", f"{job_id!r} is not a job's id.", "It is 8 to 64 hexadecimal digits, lower case."
+        )
     return Path(state_dir) / "jobs" / job_id
 
 

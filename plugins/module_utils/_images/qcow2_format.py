@@ -1,0 +1,78 @@
+# Copyright (c) 2026 the vmferry.migrate authors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Words of the qcow2 format, version 3: https://gitlab.com/qemu-project/qemu/-/blob/master/docs/interop/qcow2.txt"""
+
+from __future__ import annotations
+
+import struct
+import sys
+from array import array
+from dataclasses import dataclass
+from typing import Sequence
+
+from .._blocks import LEAF
+
+CLUSTER = LEAF
+CLUSTER_BITS = 16
+L2_ENTRIES = CLUSTER // 8  # one L2 table maps 512 MiB
+REFCOUNTS = CLUSTER // 2  # 16-bit: one refcount block counts 2 GiB of the file
+REFCOUNT_ORDER = 4
+SECTOR = 512  # what a virtual size is a multiple of
+COPIED = 1 << 63
+COMPRESSED = 1 << 62
+OFFSET_MASK = 0x00FF_FFFF_FFFF_FE00
+ZERO_CLUSTER = 1
+MAGIC = b"QFI\xfb"
+BACKING_FORMAT = 0xE2792ACA  # header extension
+HEADER = struct.Struct(">4sIQIIQIIQQIIQQQQII8x")
+LARGEST_DISK = 64 << 40  # bytes; an L1 table of 1 MiB, well below QEMU's limit of 32 MiB
+
+
+def clusters(length: int, unit: int = CLUSTER) -> int:
+    return -(-length // unit)
+
+
+def virtual_size(size: int) -> int:
+    """QEMU counts in sectors, and cuts off what is less than one: a disk's odd end is rounded up, with zeros."""
+    return clusters(size, SECTOR) * SECTOR
+
+
+def big_endian(table: array[int]) -> bytes:
+    copy = table[:]
+    if sys.byteorder == "little":
+        copy.byteswap()
+    return copy.tobytes()
+
+
+@dataclass(frozen=True)
+class Head:
+    """Everything that lies in front of the first data cluster: header, L1 table, refcount table."""
+
+    size: int
+    l1_entries: int
+    table_clusters: int
+
+    @property
+    def l1_clusters(self) -> int:
+        return max(1, clusters(8 * self.l1_entries))
+
+    @property
+    def length(self) -> int:
+        return CLUSTER * (1 + self.l1_clusters + self.table_clusters)
+
+    def pack(self, l1: array[int], refcount_blocks: Sequence[int], backing: bytes) -> bytes:
+        """`l1` as it is in the file, but for the byte order; `refcount_blocks`: their offsets."""
+        head = bytearray(self.length)
+        extensions = struct.pack(">II8s", BACKING_FORMAT, 5, b"qcow2") if backing else b""
+        extensions += bytes(8)
+        name_at = HEADER.size + len(extensions)
+        l1_at, table_at = CLUSTER, CLUSTER * (1 + self.l1_clusters)
+        HEADER.pack_into(
+            head, 0, MAGIC, 3, name_at if backing else 0, len(backing), CLUSTER_BITS, virtual_size(self.size), 0,
+            self.l1_entries, l1_at, table_at, self.table_clusters, 0, 0, 0, 0, 0, REFCOUNT_ORDER, HEADER.size,
+        )  # fmt: skip
+        head[HEADER.size : name_at + len(backing)] = extensions + backing
+        head[l1_at : l1_at + 8 * len(l1)] = big_endian(l1)
+        head[table_at : table_at + 8 * len(refcount_blocks)] = big_endian(array("Q", refcount_blocks))
+        return bytes(head)

@@ -1,0 +1,120 @@
+# Copyright (c) 2026 the vmferry.migrate authors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""One-pass qcow2, packed: data in guest order, L2 tables and refcount blocks inline, a small head last.
+
+Nothing but the head is ever patched. A refcount block covers a stretch of 32768 host clusters and is that stretch's
+last cluster (the last stretch's is the file's last), so when it is written, every reference it counts is known: one for
+each cluster of its stretch.
+"""
+
+from __future__ import annotations
+
+from array import array
+from typing import Optional, Sequence
+
+from .._blocks import ImageOutput
+from .._errors import VmferryError
+from .qcow2_format import (
+    CLUSTER,
+    COPIED,
+    L2_ENTRIES,
+    LARGEST_DISK,
+    REFCOUNTS,
+    ZERO_CLUSTER,
+    Head,
+    big_endian,
+    clusters,
+)
+
+ONE_EACH = b"\0\1" * REFCOUNTS
+LONGEST_BACKING = 1023  # bytes, by the format
+
+
+class PackedQcow2:
+    """Plays ImageWriter. Full, or with `backing` a layer on the image of that name."""
+
+    def __init__(self, size: int, output: ImageOutput, *, data_bound: Optional[int] = None, backing: str = "") -> None:
+        """`data_bound`: bytes of data, in whole clusters, that will come at the most; by default the whole disk."""
+        if not 0 <= size <= LARGEST_DISK:
+            raise VmferryError("unsupported", f"A disk of {size} bytes is larger than a qcow2 image of ours can be.")
+        self._backing = backing.encode()
+        if len(self._backing) > LONGEST_BACKING:
+            raise VmferryError("invalid_config", f"The backing file's name is longer than {LONGEST_BACKING} bytes.")
+        self._size, self._output = size, output
+        tables = clusters(size, CLUSTER * L2_ENTRIES)
+        data = clusters(size if data_bound is None else min(size, data_bound))
+        counted = data + tables + 2 + clusters(8 * tables)  # all clusters but refcount blocks and their table
+        table_clusters = clusters(8 * (clusters(counted, REFCOUNTS - 2) + 1))
+        self._head = Head(size, tables, table_clusters)
+        self._bound = counted + table_clusters + clusters(counted + table_clusters, REFCOUNTS - 1) + 1
+        self._l1 = array("Q", bytes(8 * tables))
+        self._blocks: list[int] = []  # offset of each refcount block
+        self._l2: Optional[array[int]] = None
+        self._l2_index = -1
+        self._next = self._head.length // CLUSTER  # host cluster
+
+    @property
+    def head_size(self) -> int:
+        return self._head.length
+
+    @property
+    def size_bound(self) -> int:
+        return CLUSTER * self._bound
+
+    def data(self, offset: int, run: memoryview, digests: Sequence[bytes]) -> None:
+        at = 0
+        while at < len(run):
+            table, index = self._open_l2((offset + at) // CLUSTER)
+            room = min(REFCOUNTS - 1 - self._next % REFCOUNTS, L2_ENTRIES - index)
+            if not room:
+                self._close_stretch()
+                continue
+            count = min(room, (len(run) - at) // CLUSTER)
+            first = self._next * CLUSTER | COPIED
+            table[index : index + count] = array("Q", range(first, first + count * CLUSTER, CLUSTER))
+            self._put(run[at : at + count * CLUSTER], digests[at // CLUSTER : at // CLUSTER + count])
+            at += count * CLUSTER
+
+    def zero(self, offset: int, length: int) -> None:
+        """Hides the parent's data. A full image has no parent: what it does not map reads as zeros."""
+        if not self._backing:
+            return
+        first, end = offset // CLUSTER, clusters(offset + length)
+        while first < end:
+            table, index = self._open_l2(first)
+            count = min(end - first, L2_ENTRIES - index)
+            table[index : index + count] = array("Q", [ZERO_CLUSTER]) * count
+            first += count
+
+    def finish(self) -> None:
+        self._close_l2()
+        count = self._next % REFCOUNTS + 1
+        self._blocks.append(self._next * CLUSTER)
+        self._put(memoryview(ONE_EACH[: 2 * count] + bytes(CLUSTER - 2 * count)))
+
+    def head(self) -> bytes:
+        return self._head.pack(self._l1, self._blocks, self._backing)
+
+    def _open_l2(self, guest_cluster: int) -> tuple[array[int], int]:
+        index, entry = divmod(guest_cluster, L2_ENTRIES)
+        if self._l2 is None or index != self._l2_index:
+            self._close_l2()
+            self._l2, self._l2_index = array("Q", bytes(CLUSTER)), index
+        return self._l2, entry
+
+    def _close_l2(self) -> None:
+        if self._l2 is not None:
+            if self._next % REFCOUNTS == REFCOUNTS - 1:
+                self._close_stretch()
+            self._l1[self._l2_index] = self._next * CLUSTER | COPIED
+            self._put(memoryview(big_endian(self._l2)))
+            self._l2 = None
+
+    def _close_stretch(self) -> None:
+        self._blocks.append(self._next * CLUSTER)
+        self._put(memoryview(ONE_EACH))
+
+    def _put(self, data: memoryview, digests: Optional[Sequence[bytes]] = None) -> None:
+        self._next += len(data) // CLUSTER
+        self._output.emit(data, digests)

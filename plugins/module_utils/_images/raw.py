@@ -1,0 +1,62 @@
+# Copyright (c) 2026 the vmferry.migrate authors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Raw images: the disk itself, byte for byte; zeros are holes where the store has any."""
+
+from __future__ import annotations
+
+from typing import Callable, Iterator, Sequence
+
+from .._blocks import LEAF, Extent, ImageOutput, Piece
+
+
+class RawWriter:
+    """Plays ImageWriter."""
+
+    head_size = 0
+
+    def __init__(self, size: int, output: ImageOutput) -> None:
+        self.size_bound = self._size = size
+        self._output, self._at = output, 0
+
+    def data(self, offset: int, run: memoryview, digests: Sequence[bytes]) -> None:
+        self._hole_until(offset)
+        whole = min(len(run), (self._size - offset) // LEAF * LEAF)
+        if whole:
+            self._output.emit(run[:whole], digests[: whole // LEAF])
+        if whole < len(run):  # the last leaf, padded: the file ends where the disk does
+            self._output.emit(run[whole : self._size - offset])
+        self._at = min(offset + len(run), self._size)
+
+    def zero(self, offset: int, length: int) -> None:
+        """Nothing to do now: the next data, or the end, says how long the hole was."""
+
+    def finish(self) -> None:
+        self._hole_until(self._size)
+
+    def head(self) -> bytes:
+        return b""
+
+    def _hole_until(self, offset: int) -> None:
+        if offset > self._at:
+            self._output.hole(offset - self._at)
+            self._at = offset
+
+
+class RawReader:
+    """Plays BlockSource over ranged reads of a stored file."""
+
+    def __init__(self, read_at: Callable[[int, memoryview], None], size: int) -> None:
+        self._read_at, self.size = read_at, size
+
+    def extents(self) -> Iterator[Extent]:
+        """A store does not tell holes from zeros: all of it is read."""
+        if self.size:
+            yield Extent(0, self.size, "data")
+
+    def read_into(self, pieces: Sequence[Piece]) -> None:
+        for offset, buffer in pieces:
+            self._read_at(offset, buffer)
+
+    def close(self) -> None:
+        """Nothing is held."""
