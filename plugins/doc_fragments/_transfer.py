@@ -42,6 +42,12 @@ options:
     description:
       - For how long the whole transfer may run, for example V(12h). If not given, there is no limit.
     type: str
+  job_id:
+    description:
+      - The id that the transfer's job shall have, 8 to 64 letters, digits and dashes, for example a UUID. It must be
+        a new one.
+      - With it, M(vmferry.migrate.job_info) finds a job that was started with C(poll=0). If not given, a random one.
+    type: str
 """
 
     STATE_DIR = r"""

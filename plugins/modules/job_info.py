@@ -21,7 +21,7 @@ extends_documentation_fragment:
 options:
   job:
     description:
-      - One job, by its id. It must exist.
+      - One job, by its id. There is none in the result before the job has begun.
     type: str
   vm:
     description:
@@ -53,15 +53,15 @@ EXAMPLES = r"""
     provider: libvirt
     vm: web01
     url: file:///srv/exports
+    job_id: "{{ export_job_id }}"
   async: 86400
   poll: 0
 
 - name: Wait for it, looking every ten seconds
   vmferry.migrate.job_info:
-    vm: web01
-    state: running
-  register: running
-  until: not running.jobs
+    job: "{{ export_job_id }}"
+  register: found
+  until: found.jobs | length > 0 and found.jobs[0].finished
   retries: 8640
   delay: 10
 

@@ -156,9 +156,9 @@ EXAMPLES = r"""
     provider: libvirt
     vm: web01
     url: file:///srv/exports
+    job_id: "{{ export_job_id }}"
   async: 86400
   poll: 0
-  register: export_job
 """
 
 RETURN = r"""

@@ -5,12 +5,14 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any, Callable, Mapping, TypeVar
 
 from .._errors import VmferryError
 from .._transfer.units import parse_duration, parse_size
 from .argspec import invalid
 
+_JOB_ID = re.compile("[0-9A-Za-z-]{8,64}")
 T = TypeVar("T")
 
 
@@ -43,6 +45,13 @@ def file_mode(option: str, value: Any) -> int:
     if not 0 <= mode <= 0o777:
         raise invalid(f"{option} is {value!r}, which is not the mode of a file.", "Write it in quotes, like '0600'.")
     return mode
+
+
+def job_id(option: str, text: str | None) -> str:
+    """'' for None. A job's id is part of file names."""
+    if text is not None and not _JOB_ID.fullmatch(text):
+        raise invalid(f"{option} is {text!r}; a job's id is 8 to 64 letters, digits and dashes.", "Use a UUID.")
+    return text or ""
 
 
 def name_map(option: str, given: Mapping[str, Any] | None) -> dict[str, str]:

@@ -79,8 +79,8 @@ def test_short_access_key_masks_nothing(modules: ModuleRun) -> None:
     assert outcome["export"] == {"url": "file:///srv/backup/web01"}
 
 
-def test_job_that_failed_is_named(modules: ModuleRun) -> None:
-    error = VmferryError("network", "The store is gone.")
+@pytest.mark.parametrize("error", [VmferryError("network", "The store is gone."), ZeroDivisionError("of ours")])
+def test_job_that_failed_is_named(modules: ModuleRun, error: Any) -> None:
     error.job = {"id": "1", "record": "/srv/state/1.json", "state_dir": "/srv/state"}
     modules.act = raising(error)
     assert modules.fail("vm_export", {})["job"] == error.job
@@ -116,6 +116,8 @@ MALFORMED: list[tuple[str, dict[str, Any], str]] = [
     ("vm_export", {"bandwidth_limit": "20"}, "bandwidth_limit"),
     ("vm_export", {"bandwidth_limit": "fast"}, "bandwidth_limit"),
     ("vm_export", {"parallel": 0}, "parallel"),
+    ("vm_export", {"job_id": "../../etc/cron.d/job"}, "job_id"),
+    ("vm_export", {"job_id": ""}, "job_id"),
     ("vm_export", {"max_retries": -1}, "max_retries"),
     ("vm_export", {"storage": {"connect_timeout": "soon"}}, "storage.connect_timeout"),
     ("vm_export", {"storage": {"file_mode": "rw"}}, "storage.file_mode"),
