@@ -344,7 +344,7 @@ export:
       elements: str
 job:
   description: The transfer. Its record can be read with M(vmferry.migrate.job_info).
-  returned: when a transfer was started, also on failure
+  returned: outside check mode, also on failure once the job has begun
   type: dict
   contains:
     id:

@@ -159,6 +159,19 @@ def test_missing_package_is_named(modules: ModuleRun, package: str, module: str,
 
 
 @pytest.mark.parametrize("module", ["vm_export", "vm_import", "export_info"])
+@pytest.mark.parametrize(
+    ("version", "good"), [("1.34.46", False), ("1.35.99", False), ("1.36.0", True), ("2.0.0", True)]
+)
+def test_boto3_that_lacks_what_we_need_is_refused(modules: ModuleRun, module: str, version: str, good: bool) -> None:
+    modules.replace("boto3", __version__=version)
+    outcome = modules.run(module, modules.least(module, {"url": "s3://backups"}))
+    assert bool(outcome.get("failed")) is not good
+    if not good:
+        assert f"boto3 {version} is too old" in outcome["msg"]
+        assert outcome["error"]["kind"] == "invalid_config"
+
+
+@pytest.mark.parametrize("module", ["vm_export", "vm_import", "export_info"])
 def test_path_needs_no_package_of_a_cloud(modules: ModuleRun, module: str) -> None:
     modules.without_package("boto3")
     modules.succeed(module, {"url": "file:///srv/exports"})
