@@ -113,8 +113,6 @@ MALFORMED: list[tuple[str, dict[str, Any], str]] = [
     ("vm_export", {"max_duration": "12 parsecs"}, "max_duration"),
     ("vm_export", {"bandwidth_burst": "much"}, "bandwidth_burst"),
     ("vm_export", {"bandwidth_burst": "0"}, "bandwidth_burst"),
-    ("vm_export", {"bandwidth_limit": "20"}, "bandwidth_limit"),
-    ("vm_export", {"bandwidth_limit": "fast"}, "bandwidth_limit"),
     ("vm_export", {"parallel": 0}, "parallel"),
     ("vm_export", {"job_id": "../../etc/cron.d/job"}, "job_id"),
     ("vm_export", {"job_id": ""}, "job_id"),
