@@ -5,14 +5,14 @@
 
 from __future__ import annotations
 
-import re
 from typing import Any, Callable, Mapping, TypeVar
 
 from .._errors import VmferryError
+from .._transfer.limiter import parse_timetable
+from .._transfer.record import JOB_ID
 from .._transfer.units import parse_duration, parse_size
 from .argspec import invalid
 
-_JOB_ID = re.compile("[0-9A-Za-z-]{8,64}")
 T = TypeVar("T")
 
 
@@ -49,9 +49,17 @@ def file_mode(option: str, value: Any) -> int:
 
 def job_id(option: str, text: str | None) -> str:
     """'' for None. A job's id is part of file names."""
-    if text is not None and not _JOB_ID.fullmatch(text):
-        raise invalid(f"{option} is {text!r}; a job's id is 8 to 64 letters, digits and dashes.", "Use a UUID.")
+    if text is not None and not JOB_ID.fullmatch(text):
+        raise invalid(
+            f"{option} is {text!r}, which is not a job's id.", "It is 8 to 64 hexadecimal digits, lower case."
+        )
     return text or ""
+
+
+def bandwidth(option: str, text: str) -> str:
+    """The text, once it is known to be a rate or a timetable of rates."""
+    _read(option, text, parse_timetable)
+    return text
 
 
 def name_map(option: str, given: Mapping[str, Any] | None) -> dict[str, str]:
