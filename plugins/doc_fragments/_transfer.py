@@ -17,8 +17,8 @@ options:
     description:
       - The highest rate of bytes to and from the store, with its unit, for example V(20MiB/s). V(0) is no limit.
       - A timetable of rates changes the limit by the time of day, for example
-        V(08:00,10MiB/s 18:00,100MiB/s 23:00,off), also with weekdays as in V(Mon-08:00,10MiB/s Fri-18:00,off). Times are
-        the host's own.
+        V(08:00,10MiB/s 18:00,100MiB/s 23:00,off), also with weekdays as in V(Mon-08:00,10MiB/s Fri-18:00,off).
+      - Times are the host's own.
       - If not given, the environment variable E(VMFERRY_BANDWIDTH_LIMIT) is used.
     type: str
     default: '0'

@@ -50,9 +50,7 @@ def file_mode(option: str, value: Any) -> int:
 def job_id(option: str, text: str | None) -> str:
     """'' for None. A job's id is part of file names."""
     if text is not None and not JOB_ID.fullmatch(text):
-        raise invalid(
-            f"{option} is {text!r}, which is not a job's id.", "It is 8 to 64 hexadecimal digits, lower case."
-        )
+        raise invalid(f"{option} is {text!r}, not the id of a job.", "It is 8 to 64 hexadecimal digits, lower case.")
     return text or ""
 
 
