@@ -36,15 +36,12 @@ class BlockSource(Protocol):
     @property
     def size(self) -> int:
         """Exact, as the guest sees it; not always a multiple of anything."""
-        ...
 
     def extents(self) -> Iterator[Extent]:
         """Ordered, without gaps, covering `[0, size)`."""
-        ...
 
     def read_into(self, pieces: Sequence[Piece]) -> None:
         """Fill every piece with the guest's true content, also in `unchanged` runs, or raise. May be pipelined."""
-        ...
 
     def close(self) -> None: ...
 
@@ -58,7 +55,6 @@ class BlockSink(Protocol):
     @property
     def reads_zero(self) -> bool:
         """A fresh, unencrypted target that this run created: zeros need not be sent."""
-        ...
 
     def write(self, pieces: Sequence[Piece]) -> None: ...
 
@@ -66,7 +62,6 @@ class BlockSink(Protocol):
 
     def flush(self) -> None:
         """Everything written is durable when this returns."""
-        ...
 
     def close(self) -> None: ...
 
@@ -109,21 +104,17 @@ class PartWriter(Protocol):
     @property
     def any_offset(self) -> bool:
         """A file: bytes go straight to their place by `write_at`, holes are left out, no part is gathered in memory."""
-        ...
 
     def write_at(self, offset: int, data: memoryview) -> None: ...
 
     def write_part(self, part: Part, data: memoryview) -> str:
         """Returns the store's own receipt, to be handed back to `complete`."""
-        ...
 
     def complete(self, receipts: Sequence[PartReceipt], size: int) -> ObjectInfo:
         """All parts, ordered by number, and the object's size (a file may end in a hole)."""
-        ...
 
     def abort(self) -> None:
         """Nothing of the object is left behind, also after a failed `complete`. What is gone already is no error."""
-        ...
 
 
 class ImageOutput(Protocol):
@@ -131,11 +122,9 @@ class ImageOutput(Protocol):
 
     def emit(self, data: memoryview, digests: Sequence[bytes] | None = None) -> None:
         """`digests` are the SHA-256 of each 64 KiB of `data`, where they are known already."""
-        ...
 
     def hole(self, length: int) -> None:
         """Zeros, that a file need not store."""
-        ...
 
 
 class ImageWriter(Protocol):
@@ -147,18 +136,14 @@ class ImageWriter(Protocol):
     @property
     def size_bound(self) -> int:
         """No image of this disk, with the data it was announced to hold, is longer."""
-        ...
 
     def data(self, offset: int, run: memoryview, digests: Sequence[bytes]) -> None:
         """Whole leaves (the disk's last one padded with zeros), and the SHA-256 of each leaf as it lies in `run`."""
-        ...
 
     def zero(self, offset: int, length: int) -> None: ...
 
     def finish(self) -> None:
         """Emit what is left but the head."""
-        ...
 
     def head(self) -> bytes:
         """The first `head_size` bytes of the file; after `finish`."""
-        ...

@@ -92,6 +92,9 @@ class Fields:
             raise self._lie(key, "is not a JSON object")
         return value
 
+    def all(self) -> Mapping[str, Any]:
+        return self._data
+
     def object(self, key: str) -> Fields:
         return Fields(self._value(key, None), f"{self._where}: {key}")
 

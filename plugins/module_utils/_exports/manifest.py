@@ -156,6 +156,7 @@ class Manifest:
             "version": self.version,
             "export_id": self.export_id,
             "chain_id": self.chain_id,
+            "job_id": self.job_id,
             "name": self.name,
             "mode": self.mode,
             "parent": self.parent,

@@ -5,7 +5,8 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+import json
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal, Mapping
 
 PowerState = Literal["on", "off", "paused", "suspended", "crashed", "unknown"]
@@ -73,6 +74,12 @@ class VmSpec:
     @property
     def storage_bytes(self) -> int:
         return sum(disk.size for disk in self.disks)
+
+    def with_disks(self, disks: tuple[DiskSpec, ...]) -> VmSpec:
+        return replace(self, disks=disks)
+
+    def to_json(self) -> bytes:
+        return json.dumps(self.as_dict(), indent=1).encode() + b"\n"
 
     def as_dict(self) -> dict[str, Any]:
         return {**asdict(self), "storage_bytes": self.storage_bytes}

@@ -25,6 +25,7 @@ class StoreCapabilities:
     max_object: int
     conditional_put: bool  # `put(if_absent=True)` refuses an existing key
     verifies_checksums: bool  # bytes that do not match the checksum sent with them are refused
+    conditional_replace: bool = False  # `put(if_match=…)` refuses an object that has changed since
 
 
 class Store(ABC):
@@ -38,14 +39,21 @@ class Store(ABC):
 
     @abstractmethod
     def probe(self, key: str) -> StoreCapabilities:
-        """Prove that the store can be written, by an object at `key` that is removed again; find out what it does."""
+        """Prove that the store can be written, by an object at `key` that is removed again; find out what it does.
+
+        What it finds, the store uses from then on (a checksum that the server really verifies).
+        """
 
     @abstractmethod
-    def stat(self, key: str) -> ObjectInfo | None: ...
+    def stat(self, key: str) -> ObjectInfo | None:
+        """None where there is no such object; `not_found` where there is no such root."""
 
     @abstractmethod
     def read_into(self, key: str, offset: int, buffer: memoryview) -> None:
-        """Fill the whole buffer or raise; thread-safe."""
+        """Fill the whole buffer or raise; thread-safe.
+
+        An object that ends before the buffer is full raises `checksum_mismatch`: it is not what it was said to be.
+        """
 
     @abstractmethod
     def list(self, prefix: str) -> Iterator[ObjectInfo]:
@@ -53,7 +61,10 @@ class Store(ABC):
 
     @abstractmethod
     def list_folders(self, prefix: str) -> Iterator[str]:
-        """The names directly below `prefix` (which ends in `/` or is empty) that hold objects, in order."""
+        """The names directly below `prefix` (which ends in `/` or is empty) that hold objects, in order.
+
+        Some servers go on listing a folder for a while after its last object was deleted.
+        """
 
     @abstractmethod
     def put(
@@ -68,11 +79,12 @@ class Store(ABC):
         """A small object, atomic: readers see the old one or the new one."""
 
     @abstractmethod
-    def open_parts(self, key: str, *, metadata: Mapping[str, str] | None = None) -> PartWriter: ...
+    def open_parts(self, key: str, *, metadata: Mapping[str, str] | None = None) -> PartWriter:
+        """A writer of one object. `metadata` comes back from `stat` where the store keeps any (a path does not)."""
 
     @abstractmethod
     def delete(self, key: str, *, if_match: str | None = None) -> None:
-        """Gone when it returns; deleting what does not exist is no error."""
+        """Gone when it returns; deleting what does not exist is no error. With `if_match`, a changed object stays."""
 
     @abstractmethod
     def abort_uploads(self, prefix: str) -> int:
@@ -81,6 +93,9 @@ class Store(ABC):
     @abstractmethod
     def free_space(self) -> int | None:
         """Bytes that can still be stored, or None where that is not a number."""
+
+    def drop_cache(self, key: str) -> None:
+        """Make the next read of `key` come from the medium, not from this host's memory, where the two can differ."""
 
     def close(self) -> None:
         """Release connections. Using the store afterwards is an error."""

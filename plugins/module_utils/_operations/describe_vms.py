@@ -1,0 +1,31 @@
+# Copyright (c) 2026 the vmferry.migrate authors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What `vm_info` does."""
+
+from __future__ import annotations
+
+from contextlib import closing
+from fnmatch import fnmatchcase
+from typing import Any, Mapping, Sequence
+
+from .._providers.open import open_provider
+from .._providers.spec import VmSpec
+from .requests import ProviderSpec
+
+
+def describe_vms(provider: ProviderSpec, vms: Sequence[str] | None, filters: Mapping[str, Any]) -> dict[str, Any]:
+    """The named VMs (each must exist), or all; `filters`: name (glob), power_state, tag: all given must fit."""
+    with closing(open_provider(provider.name, provider.settings)) as opened:
+        found = opened.vms() if vms is None else [opened.describe(vm) for vm in vms]
+    chosen = sorted((vm for vm in found if _fits(vm, filters)), key=lambda vm: (vm.name, vm.id))
+    return {"changed": False, "vms": [vm.as_dict() for vm in chosen]}
+
+
+def _fits(vm: VmSpec, filters: Mapping[str, Any]) -> bool:
+    name, power_state, tag = filters.get("name"), filters.get("power_state"), filters.get("tag")
+    return (
+        (not name or fnmatchcase(vm.name, name))
+        and (not power_state or vm.power_state == power_state)
+        and (not tag or tag in vm.tags)
+    )

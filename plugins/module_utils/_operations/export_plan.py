@@ -1,0 +1,97 @@
+# Copyright (c) 2026 the vmferry.migrate authors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Before the first byte: which disks, whether an export is needed at all, and what it would take."""
+
+from __future__ import annotations
+
+import time
+from typing import Any, Sequence
+
+from .._errors import VmferryError
+from .._exports.catalog import CatalogEntry
+from .._providers.base import Finding
+from .._providers.spec import DiskSpec, VmSpec
+from .requests import ExportRequest
+
+
+def chosen_disks(vm: VmSpec, wanted: Sequence[str] | None) -> tuple[DiskSpec, ...]:
+    """In the VM's order. `wanted` names disks by our id or by the provider's name."""
+    if wanted is None:
+        chosen = vm.disks
+    else:
+        known = {name for disk in vm.disks for name in (disk.id, disk.name)}
+        unknown = [name for name in wanted if name not in known]
+        if unknown:
+            raise VmferryError(
+                "not_found",
+                f"{vm.name} has no disk {', '.join(unknown)}.",
+                f"It has {', '.join(f'{disk.id} ({disk.name})' for disk in vm.disks) or 'no disks at all'}.",
+            )
+        chosen = tuple(disk for disk in vm.disks if disk.id in wanted or disk.name in wanted)
+    if not chosen:
+        raise VmferryError("invalid_config", f"{vm.name} has no disk to export.", "Name at least one of its disks.")
+    return chosen
+
+
+def satisfying_export(
+    request: ExportRequest, vm: VmSpec, disks: Sequence[DiskSpec], existing: Sequence[CatalogEntry]
+) -> CatalogEntry | None:
+    """The committed export that makes a new one needless; `conflict` where one of that name is something else."""
+    for entry in existing:
+        if request.name and entry.manifest.name == request.name:
+            _insist_on_sameness(request, vm, disks, entry)
+            return entry
+    if request.max_age is not None and existing:
+        newest = max(existing, key=lambda entry: entry.manifest.taken_at)
+        if time.time() - newest.manifest.taken_at <= request.max_age:
+            return newest
+    return None
+
+
+def _insist_on_sameness(request: ExportRequest, vm: VmSpec, disks: Sequence[DiskSpec], entry: CatalogEntry) -> None:
+    made, differences = entry.manifest, []
+    if [disk.name for disk in made.disks] != [disk.name for disk in disks]:
+        differences.append(f"disks {', '.join(disk.name for disk in made.disks)}")
+    if made.format != request.format:
+        differences.append(f"format {made.format}")
+    if request.consistency not in ("auto", made.consistency):
+        differences.append(f"consistency {made.consistency}")
+    if differences:
+        raise VmferryError(
+            "conflict",
+            f"The export {request.name!r} of {vm.name} exists with {' and '.join(differences)}.",
+            "Give this one another name, or ask for the same again.",
+        )
+
+
+def plan(disks: Sequence[DiskSpec], reason: str) -> dict[str, Any]:
+    """What a run would do. Bytes are upper bounds: what is allocated is read, and zeros are not sent."""
+    each = [
+        {
+            "id": disk.id,
+            "name": disk.name,
+            "size": disk.size,
+            "bytes_to_read": disk.size if disk.allocated is None else min(disk.size, disk.allocated),
+        }
+        for disk in disks
+    ]
+    to_read = sum(disk["bytes_to_read"] for disk in each)
+    return {
+        "mode": "full",
+        "reason": reason,
+        "disks": each,
+        "bytes_to_read": to_read,
+        "bytes_to_send": to_read,
+        "bytes_saved": sum(disk["size"] for disk in each) - to_read,
+    }
+
+
+def raise_first_error(findings: Sequence[Finding]) -> None:
+    for finding in findings:
+        if finding.severity == "error":
+            raise VmferryError(finding.kind or "invalid_config", finding.message, finding.hint)  # type: ignore[arg-type]
+
+
+def finding_of(error: VmferryError) -> Finding:
+    return Finding("error", error.message, error.hint, error.kind)

@@ -1,0 +1,194 @@
+# Copyright (c) 2026 the vmferry.migrate authors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What `vm_export` does: a point in time of a VM into a store.
+
+The order is what keeps data safe: intent, point in time, data, complete objects, proof, manifest; then the point in
+time is removed. Whatever goes wrong before the manifest leaves nothing behind, in the store or on the provider.
+"""
+
+from __future__ import annotations
+
+import secrets
+import time
+from contextlib import ExitStack, closing
+from hashlib import sha256
+from typing import Any, Sequence
+
+from .._errors import VmferryError
+from .._exports.catalog import Catalog, CatalogEntry
+from .._exports.intent import LEASE, Intent
+from .._exports.manifest import Machine, Manifest, StoredFile
+from .._exports.naming import export_id, new_attempt
+from .._providers.base import ExportSession, Finding, Job, Provider
+from .._providers.open import open_provider
+from .._providers.spec import VmSpec
+from .._stores.base import Store
+from .attempt import AttemptFolder, is_dead, remove_attempt
+from .export_disk import export_disk
+from .export_plan import chosen_disks, finding_of, plan, raise_first_error, satisfying_export
+from .requests import ExportRequest
+from .results import export_result
+from .running_job import RunningJob
+from .verify_export import verify_disk
+
+VERSION = "0.1.0"  # of the collection; a test compares it with galaxy.yml
+
+
+def export_vm(request: ExportRequest, check_mode: bool) -> dict[str, Any]:
+    """The module's result. Raises `VmferryError`."""
+    with ExitStack() as stack:
+        job = stack.enter_context(
+            RunningJob.start("export", request.transfer, request.vm, request.store.url, check_mode)
+        )
+        provider = stack.enter_context(closing(open_provider(request.provider.name, request.provider.settings)))
+        store = stack.enter_context(closing(job.open_store(request.store)))
+        return _Export(request, job, provider, store).run(check_mode)
+
+
+class _Export:
+    def __init__(self, request: ExportRequest, job: RunningJob, provider: Provider, store: Store) -> None:
+        self._request, self._job, self._provider, self._store = request, job, provider, store
+        self._catalog = Catalog(store)
+        self._vm = provider.describe(request.vm)
+        self._disks = chosen_disks(self._vm, request.disks)
+
+    def run(self, check_mode: bool) -> dict[str, Any]:
+        self._job.phase("validating")
+        existing = self._catalog.of_vm(self._vm.id)
+        enough = satisfying_export(self._request, self._vm, self._disks, existing)
+        if enough is not None:
+            return self._result(enough, existing, changed=False)
+        findings = self._preflight()
+        if check_mode:
+            return {
+                "changed": True,
+                "findings": [vars(finding) for finding in findings],
+                "plan": plan(self._disks, "every export is a full one"),
+                "diff": _diff(existing, "a new export"),
+            }
+        raise_first_error(findings)
+        self._undo_the_dead()
+        entry = self._job.supervise(self._export)
+        return self._result(entry, existing, changed=True)
+
+    def _result(self, entry: CatalogEntry, existing: Sequence[CatalogEntry], *, changed: bool) -> dict[str, Any]:
+        made = entry.manifest.export_id
+        return {
+            "changed": changed,
+            "export": export_result(self._store, entry),
+            "job": self._job.as_result(),
+            "diff": _diff(existing, made) if changed else _diff(existing),
+            "warnings": list(entry.manifest.warnings) if changed else [],
+        }
+
+    def _preflight(self) -> list[Finding]:
+        """All findings at once, so that nobody mends one only to meet the next."""
+        findings = list(self._provider.check_export(self._vm, self._disks, self._request.consistency))
+        try:
+            self._job.capabilities = self._store.probe(f".vmferry-probe-{secrets.token_hex(4)}")
+        except VmferryError as error:
+            return [*findings, finding_of(error)]
+        free, needed = self._store.free_space(), plan(self._disks, "")["bytes_to_send"]
+        if free is not None and free < needed:
+            message = f"{self._store.url} has {free} bytes free, and up to {needed} are needed for {self._vm.name}."
+            findings.append(Finding("warning", message, "Free some space, or choose another store.", "no_space"))
+        return findings
+
+    def _undo_the_dead(self) -> None:
+        """What earlier runs on this VM and store left behind; `busy` where one of them still lives."""
+        for sentence in self._provider.clean_up(self._vm):
+            self._job.log("warning", sentence)
+        for folder, intent in list(self._catalog.unfinished(self._vm.id)):
+            if not is_dead(intent, self._job.owner_is_alive):
+                host, pid = intent.owner.get("host", "another host"), intent.owner.get("pid", "unknown")
+                raise VmferryError(
+                    "busy",
+                    f"{self._vm.name} is being exported to {self._store.url} by job {intent.job_id} "
+                    f"(process {pid} on {host}, for {int(time.time() - intent.started_at)} s).",
+                    "Wait until it is done. A job that died is cleaned up by the next run once its lease is over.",
+                )
+            remove_attempt(self._store, folder)
+            self._job.log("warning", f"Removed the unfinished export {intent.export_id} of a job that died.")
+
+    def _export(self) -> CatalogEntry:
+        started, attempt, chain = time.time(), new_attempt(), new_attempt()
+        identity = export_id(started, attempt)
+        folder = f"{self._catalog.folder_for(self._vm.name, self._vm.id)}/{identity}"
+        intent = Intent(
+            export_id=identity,
+            job_id=self._job.id,
+            vm_id=self._vm.id,
+            vm_name=self._vm.name,
+            started_at=started,
+            lease_until=started + LEASE,
+            owner=self._job.owner,
+        )
+        with AttemptFolder(self._store, folder, intent, self._job.warn) as claimed:
+            self._job.phase("snapshotting")
+            owner = Job(self._job.id, attempt, chain)
+            with self._provider.open_export(self._vm, self._disks, self._request.consistency, owner) as session:
+                manifest = self._write(session, claimed, identity, chain, started)
+                claimed.commit(manifest.to_json(lambda file: self._locate(claimed.key(file))))
+        return CatalogEntry(folder, manifest)
+
+    def _write(
+        self, session: ExportSession, claimed: AttemptFolder, identity: str, chain: str, started: float
+    ) -> Manifest:
+        for warning in session.warnings:
+            self._job.warn(warning)
+        self._job.phase("exporting")
+        self._job.announce([disk.source.size for disk in session.disks])
+        written = [
+            export_disk(self._job, self._store, claimed, disk, self._request.format, identity) for disk in session.disks
+        ]
+        if self._request.verify != "none":
+            self._job.phase("verifying")
+            for disk in written:
+                verify_disk(self._job, self._store, claimed.key, disk.record, self._request.verify)
+        files = [self._put(claimed, "vm.json", session.vm.to_json())]
+        files += [self._put(claimed, f"native/{name}", data) for name, data in sorted(session.native.items())]
+        now = time.time()
+        return Manifest(
+            export_id=identity,
+            chain_id=chain,
+            job_id=self._job.id,
+            machine=_machine(session.vm),
+            taken_at=session.taken_at,
+            created_at=now,
+            consistency=session.consistency,
+            format=self._request.format,
+            disks=tuple(disk.record for disk in written),
+            files=tuple(files),
+            name=self._request.name,
+            tags=self._request.tags,
+            purpose=self._request.purpose,
+            verified=self._request.verify,
+            warnings=tuple(self._job.warnings),
+            version=VERSION,
+            statistics={
+                "reason": "every export is a full one",
+                "duration": round(now - started, 3),
+                "retries": self._job.retries,
+                "disks": {disk.record.id: disk.statistics for disk in written},
+            },
+        )
+
+    def _put(self, claimed: AttemptFolder, path: str, data: bytes) -> StoredFile:
+        self._store.put(claimed.key(path), data)
+        return StoredFile(path, len(data), sha256(data).hexdigest())
+
+    def _locate(self, key: str) -> str:
+        """A path where the store is one, since that is what other tools open; a URL where it is not."""
+        url = self._store.object_url(key)
+        return url[len("file://") :] if url.startswith("file://") else url
+
+
+def _machine(vm: VmSpec) -> Machine:
+    nics = tuple({"id": nic.id, "mac": nic.mac, "network": nic.network} for nic in vm.nics)
+    return Machine(vm.provider, vm.id, vm.name, vm.cpu, vm.memory_mb, vm.firmware, vm.secure_boot, vm.guest_os, nics)
+
+
+def _diff(existing: Sequence[CatalogEntry], *made: str) -> dict[str, Any]:
+    before = [entry.manifest.export_id for entry in existing]
+    return {"before": {"exports": before}, "after": {"exports": [*before, *made]}}

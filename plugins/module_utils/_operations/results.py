@@ -1,0 +1,65 @@
+# Copyright (c) 2026 the vmferry.migrate authors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Results as users see them: built from the manifest, so that a run now and a look later say the same."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from .._exports.catalog import CatalogEntry
+from .._exports.naming import iso_time
+from .._stores.base import Store
+
+
+def export_result(store: Store, entry: CatalogEntry) -> dict[str, Any]:
+    """The `export` of a result."""
+    made = entry.manifest
+    duration = float(made.statistics.get("duration", 0.0))
+    return {
+        "id": made.export_id,
+        "chain_id": made.chain_id,
+        "name": made.name,
+        "url": store.object_url(entry.folder),
+        "manifest": store.object_url(entry.key("manifest.json")),
+        "mode": made.mode,
+        "parent": made.parent,
+        "reason": str(made.statistics.get("reason", "")),
+        "consistency": made.consistency,
+        "format": made.format,
+        "tags": list(made.tags),
+        "purpose": made.purpose,
+        "verified": made.verified,
+        "taken_at": iso_time(made.taken_at),
+        "created_at": iso_time(made.created_at),
+        "vm": {"id": made.machine.id, "name": made.machine.name, "provider": made.machine.provider},
+        "disks": [
+            {
+                "id": disk.id,
+                "name": disk.name,
+                "size": disk.size,
+                "bytes_read": disk.bytes_read,
+                "bytes_stored": disk.bytes_stored,
+                "bytes_changed": disk.bytes_changed,
+                "bytes_saved": max(0, disk.size - disk.bytes_stored),
+                "digest_root": disk.digest_root,
+                "url": store.object_url(entry.key(disk.file)),
+                **_timing(made.statistics.get("disks", {}).get(disk.id, {})),
+            }
+            for disk in made.disks
+        ],
+        "duration": duration,
+        "rate": _rate(sum(disk.bytes_read for disk in made.disks), duration),
+        "structure": [made.export_id],
+        "warnings": list(made.warnings),
+    }
+
+
+def _timing(statistics: dict[str, Any]) -> dict[str, Any]:
+    duration = float(statistics.get("duration", 0.0))
+    return {"duration": duration, "rate": _rate(int(statistics.get("bytes_read", 0)), duration)}
+
+
+def _rate(count: int, duration: float) -> int:
+    """Bytes per second."""
+    return int(count / duration) if duration > 0 else 0

@@ -1,0 +1,168 @@
+# Copyright (c) 2026 the vmferry.migrate authors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""An S3 store behind a bad wire: what passes is ridden out, what was lost is settled, nothing is done twice."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+
+from ansible_collections.vmferry.migrate.plugins.module_utils._blocks import Part, PartReceipt
+from ansible_collections.vmferry.migrate.plugins.module_utils._errors import VmferryError
+from ansible_collections.vmferry.migrate.plugins.module_utils._stores.base import Store
+from ansible_collections.vmferry.migrate.plugins.module_utils._stores.limited import LimitedStore
+from ansible_collections.vmferry.migrate.plugins.module_utils._stores.retrying import RetryingStore
+from rigs.fault_proxy import Fault, FaultProxy
+
+from .patience import Meter, Patience
+from .store_rigs import MIB, S3Rig
+
+SLOW_DOWN = Fault(answer=503, body=b"<Error><Code>SlowDown</Code></Error>", headers={"Retry-After": "7"})
+DATA = random.Random(0).randbytes(6 * MIB)
+PARTS = [Part(1, 0, 5 * MIB), Part(2, 5 * MIB, MIB)]
+
+
+@pytest.fixture
+def proxy(s3_proxy: FaultProxy) -> FaultProxy:
+    s3_proxy.reset()
+    return s3_proxy
+
+
+@pytest.fixture
+def bare(s3: S3Rig, proxy: FaultProxy) -> Store:
+    return s3.open(endpoint_url=proxy.endpoint_url, read_timeout=20)
+
+
+@pytest.fixture
+def patience() -> Patience:
+    return Patience()
+
+
+@pytest.fixture
+def store(bare: Store, patience: Patience) -> Store:
+    return RetryingStore(bare, patience)
+
+
+def write(store: Store, key: str = "vm/1/disk-0.qcow2") -> None:
+    writer = store.open_parts(key)
+    receipts = [
+        PartReceipt(part, b"", writer.write_part(part, memoryview(DATA)[part.offset : part.offset + part.size]))
+        for part in PARTS
+    ]
+    writer.complete(receipts, len(DATA))
+    assert store.get(key) == DATA
+
+
+def kinds(patience: Patience) -> list[str]:
+    return [error.kind for error in patience.errors]
+
+
+def test_503_for_a_while_is_ridden_out(store: Store, proxy: FaultProxy, patience: Patience) -> None:
+    proxy.fail_next(SLOW_DOWN, SLOW_DOWN, SLOW_DOWN)
+    write(store)
+    assert kinds(patience) == ["rate_limited"] * 3
+    assert [error.retry_after for error in patience.errors] == [7.0] * 3
+
+
+def test_the_sdk_repeats_nothing_by_itself(bare: Store, proxy: FaultProxy) -> None:
+    proxy.fail_always(SLOW_DOWN)
+    with pytest.raises(VmferryError):
+        bare.put("vm/a", b"x")
+    assert len(proxy.requests) == 1
+
+
+def test_503_for_ever_fails_after_the_last_attempt(store: Store, proxy: FaultProxy, patience: Patience) -> None:
+    proxy.fail_always(SLOW_DOWN)
+    with pytest.raises(VmferryError) as raised:
+        store.put("vm/a", b"x")
+    assert (raised.value.kind, len(proxy.requests)) == ("rate_limited", 4)
+
+
+def test_a_connection_reset_in_a_part_is_ridden_out(store: Store, proxy: FaultProxy, patience: Patience) -> None:
+    proxy.fail_next(Fault(path="partNumber=1", reset_after=2 * MIB), Fault(path="partNumber=2", reset_after=0))
+    write(store)
+    assert kinds(patience) == ["network", "network"]
+
+
+def test_an_answer_cut_short_is_read_again(s3: S3Rig, store: Store, proxy: FaultProxy, patience: Patience) -> None:
+    write(store)
+    proxy.fail_next(Fault(method="GET", answer_bytes=MIB))
+    assert store.get("vm/1/disk-0.qcow2") == DATA
+    assert kinds(patience) == ["network"]
+
+
+@pytest.mark.parametrize("fault", [Fault(method="POST", path="uploadId=", lose_answer=True)])
+def test_a_completion_whose_answer_was_lost_is_settled(
+    s3: S3Rig, store: Store, proxy: FaultProxy, patience: Patience, fault: Fault
+) -> None:
+    proxy.fail_next(fault)
+    write(store)
+    assert kinds(patience) == []
+    assert s3.leftovers(store) == ["vm/1/disk-0.qcow2"]
+
+
+def test_an_abort_after_an_unsettled_completion_removes_the_object(s3: S3Rig, bare: Store, proxy: FaultProxy) -> None:
+    writer = bare.open_parts("vm/a")
+    receipt = PartReceipt(Part(1, 0, len(DATA)), b"", writer.write_part(Part(1, 0, len(DATA)), memoryview(DATA)))
+    proxy.fail_next(Fault(method="POST", lose_answer=True), Fault(method="HEAD", answer=500))
+    with pytest.raises(VmferryError):
+        writer.complete([receipt], len(DATA))
+    writer.abort()
+    assert s3.leftovers(bare) == []
+
+
+def test_a_conditional_put_whose_answer_was_lost_is_ours(store: Store, proxy: FaultProxy, patience: Patience) -> None:
+    proxy.fail_next(Fault(method="PUT", lose_answer=True))
+    store.put("vm/lease", b"owner 1", if_absent=True)
+    assert kinds(patience) == ["network"]
+    with pytest.raises(VmferryError) as raised:
+        store.put("vm/lease", b"owner 2", if_absent=True)
+    assert raised.value.kind == "conflict"
+    assert store.get("vm/lease") == b"owner 1"
+
+
+def test_a_repeated_conditional_put_does_not_take_anothers_object(store: Store, proxy: FaultProxy) -> None:
+    store.put("vm/lease", b"owner 1")
+    proxy.fail_next(Fault(method="PUT", answer=503))
+    with pytest.raises(VmferryError) as raised:
+        store.put("vm/lease", b"owner 2", if_absent=True)
+    assert raised.value.kind == "conflict"
+
+
+def test_a_wrong_checksum_on_the_wire_may_be_sent_again(bare: Store, proxy: FaultProxy) -> None:
+    proxy.fail_next(Fault(answer=400, body=b"<Error><Code>BadDigest</Code></Error>"))
+    with pytest.raises(VmferryError) as raised:
+        bare.put("vm/a", b"x")
+    assert (raised.value.kind, raised.value.retryable) == ("checksum_mismatch", True)
+
+
+def test_a_listing_goes_on_after_a_failure(store: Store, proxy: FaultProxy, patience: Patience) -> None:
+    for name in "abc":
+        store.put(f"vm/{name}", b"x")
+    proxy.fail_next(SLOW_DOWN)
+    assert [info.key for info in store.list("")] == ["vm/a", "vm/b", "vm/c"]
+    proxy.fail_next(SLOW_DOWN)
+    assert list(store.list_folders("")) == ["vm"]
+    assert kinds(patience) == ["rate_limited"] * 2
+
+
+def test_a_slow_server_is_only_slow(store: Store, proxy: FaultProxy, patience: Patience) -> None:
+    proxy.bytes_per_second = 8 * MIB
+    write(store)
+    assert kinds(patience) == []
+
+
+def test_what_is_sent_again_is_limited_again(bare: Store, proxy: FaultProxy) -> None:
+    meter = Meter()
+    store = RetryingStore(LimitedStore(bare, meter), Patience())
+    proxy.fail_next(Fault(path="partNumber=1", reset_after=0))
+    write(store)
+    assert meter.taken == len(DATA) + PARTS[0].size + len(DATA)
+
+
+def test_an_unsigned_payload_is_still_checked_by_the_server(s3: S3Rig, store: Store) -> None:
+    unsigned = s3.open(payload_signing=False)
+    assert unsigned.probe("vm/.probe").verifies_checksums
+    write(unsigned)

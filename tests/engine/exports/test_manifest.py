@@ -1,0 +1,102 @@
+# Copyright (c) 2026 the vmferry.migrate authors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The manifest says the same when it is read again, and nothing that lies is believed."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any, Callable
+
+import jsonschema
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ansible_collections.vmferry.migrate.plugins.module_utils._errors import VmferryError
+from ansible_collections.vmferry.migrate.plugins.module_utils._exports.manifest import read_manifest
+
+from .samples import manifest
+
+SCHEMA = json.loads((Path(__file__).parents[3] / "docs" / "schema" / "manifest-1.json").read_text())
+TEXT = manifest().to_json(lambda file: f"/backups/{file}")
+
+
+def changed(change: Callable[[Any], object]) -> bytes:
+    document = json.loads(TEXT)
+    change(document)
+    return json.dumps(document).encode()
+
+
+def test_what_is_written_is_read_back() -> None:
+    assert read_manifest(TEXT, "here") == manifest()
+
+
+def test_the_manifest_follows_its_schema() -> None:
+    jsonschema.Draft202012Validator.check_schema(SCHEMA)
+    jsonschema.validate(json.loads(TEXT), SCHEMA)
+
+
+def test_the_schema_refuses_what_the_reader_refuses() -> None:
+    for lie in (lambda d: d["x_vmferry"].pop("chain_id"), lambda d: d["disks"][0].pop("boot_order_hint")):
+        with pytest.raises(jsonschema.ValidationError):
+            jsonschema.validate(json.loads(changed(lie)), SCHEMA)
+
+
+def test_a_small_vm_leaves_out_the_memory_that_the_standard_cannot_say() -> None:
+    small = manifest(machine=manifest().machine.__class__("libvirt", "u", "n", 1, 512, "bios"))
+    document = json.loads(small.to_json(str))
+    assert "mem_gb" not in document["vm"]
+    jsonschema.validate(document, SCHEMA)
+
+
+@pytest.mark.parametrize(
+    "lie",
+    [
+        lambda d: d.pop("x_vmferry"),
+        lambda d: d["x_vmferry"].update(schema="1"),
+        lambda d: d["x_vmferry"].update(export_id="../../root"),
+        lambda d: d["x_vmferry"].update(chain_id="nothex!!"),
+        lambda d: d["x_vmferry"].update(disks=[]),
+        lambda d: d["x_vmferry"]["disks"][0].update(file="../../../etc/shadow"),
+        lambda d: d["x_vmferry"]["disks"][0].update(file="/etc/shadow"),
+        lambda d: d["x_vmferry"]["disks"][0].update(file=".."),
+        lambda d: d["x_vmferry"]["disks"][0]["digests"].update(path="a/../../b"),
+        lambda d: d["x_vmferry"]["files"][1].update(path="native/../../../x"),
+        lambda d: d["x_vmferry"]["disks"][0].update(size=-1),
+        lambda d: d["x_vmferry"]["disks"][0].update(size=1 << 62),
+        lambda d: d["x_vmferry"]["disks"][0].update(size=True),
+        lambda d: d["x_vmferry"]["disks"][0].update(bytes_stored=1),
+        lambda d: d["x_vmferry"]["disks"][0].update(digest_root="zz"),
+        lambda d: d["x_vmferry"]["disks"][0]["object_proof"].update(algorithm="crc32"),
+        lambda d: d["x_vmferry"]["disks"][1].update(id="disk-0"),
+        lambda d: d["x_vmferry"]["disks"][1].update(file="disk-0.qcow2"),
+        lambda d: d["x_vmferry"].update(taken_at="yesterday"),
+        lambda d: d["x_vmferry"].update(tags="nightly"),
+        lambda d: d["x_vmferry"]["machine"].update(firmware="openfirmware"),
+    ],
+)
+def test_a_manifest_that_lies_is_refused(lie: Callable[[Any], object]) -> None:
+    with pytest.raises(VmferryError) as refused:
+        read_manifest(changed(lie), "s3://backups/x/manifest.json")
+    assert refused.value.kind == "invalid_config"
+    assert "s3://backups/x/manifest.json" in str(refused.value)
+
+
+def test_a_newer_schema_is_unsupported_not_guessed_at() -> None:
+    with pytest.raises(VmferryError) as refused:
+        read_manifest(changed(lambda d: d["x_vmferry"].update(schema=2)), "here")
+    assert refused.value.kind == "unsupported"
+
+
+@given(st.binary(max_size=200))
+def test_noise_is_refused_with_one_sentence(noise: bytes) -> None:
+    with pytest.raises(VmferryError):
+        read_manifest(noise, "here")
+
+
+@pytest.mark.parametrize("text", [b"", b"{", b"[]", b"null", b"\xff", b"[" * 100_000])
+def test_what_is_not_json_is_refused(text: bytes) -> None:
+    with pytest.raises(VmferryError, match="here"):
+        read_manifest(text, "here")

@@ -1,0 +1,283 @@
+# Copyright (c) 2026 the vmferry.migrate authors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""`./dev test`: the groups of checks, their time budgets, and the summary at the end."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import sys
+import time
+from collections.abc import Callable, Sequence, Set
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+
+from collection_tests import BUILD, ansible_test, copy_collection, offer_python, prepare_home
+from environments import (
+    CONTROLLER_PYTHONS,
+    CORES,
+    HOST_PYTHON,
+    NEWEST_CORE,
+    ROOT,
+    EnvironmentFailure,
+    core_venv,
+    host_venv,
+    main_venv,
+)
+from report import GroupResult, TestResult, print_summary, read_junit
+from steps import Step, Steps
+
+JUNIT = BUILD / "junit"
+LOGS = BUILD / "logs"
+# All of it, whatever is added over the years, on two cores. The budgets below may not sum up to more.
+WHOLE_RUN_SECONDS = 40 * 60
+SETUP_BUDGET = 240
+BIN = ROOT / ".venv/bin"
+# By this path mypy gives a file the one name by which all others import it.
+COLLECTION = BUILD / "ansible_collections/vmferry/migrate"
+
+
+@dataclass(frozen=True)
+class Machine:
+    """The environments this run found or made."""
+
+    cores: dict[str, Path] = field(default_factory=dict)
+    host: Path | None = None
+
+
+@dataclass(frozen=True)
+class Group:
+    name: str
+    budget: int
+    promise: str
+    check: Callable[[Steps, Machine], None]
+    needs: Set[str] = frozenset()
+
+
+def lint(steps: Steps, machine: Machine) -> None:
+    copy = copy_collection("lint")
+    in_copy = {
+        **_with_venv(),
+        "ANSIBLE_COLLECTIONS_PATH": str(copy.parents[2]),
+        "ANSIBLE_HOME": str(ROOT / ".cache/ansible"),
+    }
+    steps.run_together(
+        [
+            *_python_lint(),
+            Step("ansible-lint", [BIN / "ansible-lint", "--offline", "--strict"], copy, in_copy),
+            Step("docs", [BIN / "antsibull-docs", "lint-collection-docs", *_DOCS_LINT, "."], copy, in_copy),
+            Step("changelog", [BIN / "antsibull-changelog", "lint"], copy, in_copy),
+            Step("yamllint", [BIN / "yamllint", "--strict", "."], copy),
+            Step("trailing whitespace", ["bash", "-c", f"! {_TRAILING_WHITESPACE}"], ROOT),
+        ]
+    )
+
+
+_DOCS_LINT = ("--plugin-docs", "--skip-rstcheck", "--validate-collection-refs", "self")
+_TRAILING_WHITESPACE = "git grep --untracked -nIE '[[:space:]]+$' -- . ':!COPYING'"
+
+
+def _python_lint() -> list[Step]:
+    return [
+        Step("mypy", [BIN / "mypy", COLLECTION / "plugins", "tests"], ROOT),
+        Step("ruff check", [BIN / "ruff", "check", "--quiet"], ROOT),
+        Step("ruff format", [BIN / "ruff", "format", "--check", "--quiet"], ROOT),
+    ]
+
+
+def fast(steps: Steps, machine: Machine) -> None:
+    steps.run_together(_python_lint())
+    steps.run(_pytest("fast", "tests/unit", "tests/engine", "-m", "not slow", "-n", "2"))
+
+
+def engine(steps: Steps, machine: Machine) -> None:
+    steps.run(_pytest("engine", "tests/engine", "tests/contract", "-n", "2"))
+
+
+def system(steps: Steps, machine: Machine) -> None:
+    steps.run(_pytest("system", "tests/system"))
+
+
+def sanity(steps: Steps, machine: Machine) -> None:
+    jobs = [_on_core(core, venv, ["sanity"], f"sanity on {core}") for core, venv in machine.cores.items()]
+    newest = machine.cores.get(NEWEST_CORE)
+    if newest and offer_python(HOST_PYTHON):
+        arguments = ["sanity", "--test", "compile", "--test", "import"]
+        jobs.append(_on_core(NEWEST_CORE, newest, arguments, f"sanity for Python {HOST_PYTHON}", HOST_PYTHON))
+    steps.run_together(jobs)
+
+
+def units(steps: Steps, machine: Machine) -> None:
+    jobs = [_on_core(core, venv, ["units"], f"units on {core}") for core, venv in machine.cores.items()]
+    newest = machine.cores.get(NEWEST_CORE)
+    if newest and machine.host:
+        name = f"units on Python {HOST_PYTHON}"
+        jobs.append(_on_core(NEWEST_CORE, newest, ["units"], name, HOST_PYTHON, first=machine.host))
+    steps.run_together(jobs)
+    for job in jobs:
+        for file in (job.folder / "tests/output/junit").glob("*.xml"):
+            JUNIT.mkdir(parents=True, exist_ok=True)
+            shutil.copy(file, JUNIT / f"units-{job.folder.parents[2].name}-{file.name}")
+
+
+def integration(steps: Steps, machine: Machine) -> None:
+    for core, venv in machine.cores.items():
+        targets = [] if core == NEWEST_CORE else ["smoke"]
+        steps.run(_on_core(core, venv, ["integration", *targets], f"integration on {core}", own_home=False))
+
+
+def molecule(steps: Steps, machine: Machine) -> None:
+    copy = copy_collection("molecule")
+    environment = {
+        **_with_venv(),
+        "ANSIBLE_COLLECTIONS_PATH": str(copy.parents[2]),
+        "ANSIBLE_HOME": str(ROOT / ".cache/ansible"),
+    }
+    steps.run(Step("molecule", [BIN / "molecule", "test", "--all"], copy, environment))
+
+
+def demo(steps: Steps, machine: Machine) -> None:
+    steps.run(Step("demo", [ROOT / "dev", "demo"], ROOT))
+
+
+def _with_venv() -> dict[str, str]:
+    return {"PATH": f"{BIN}{os.pathsep}{os.environ.get('PATH', os.defpath)}"}
+
+
+def _pytest(group: str, *arguments: str) -> Step:
+    report = ["--junitxml", str(JUNIT / f"{group}.xml"), "-o", f"junit_suite_name={group}"]
+    return Step("pytest", [BIN / "python", "-m", "pytest", "-q", *arguments, *report], ROOT, _with_venv())
+
+
+def _on_core(
+    core: str,
+    venv: Path,
+    arguments: Sequence[str],
+    name: str,
+    python: str = "",
+    *,
+    first: Path | None = None,
+    own_home: bool = True,
+) -> Step:
+    """`ansible-test` of one core in a copy of its own, so that several can run side by side."""
+    python = python or next((venv / "lib").glob("python3*")).name.removeprefix("python")
+    command = [arguments[0], "--local", "--python", python, *arguments[1:]]
+    copy = copy_collection(name.replace(" ", "-"))
+    # An async job's record is looked for in the home the password database names, so there HOME must stay.
+    home = prepare_home(venv, name) if own_home else None
+    return ansible_test(venv, command, name=name, copy=copy, home=home, first=first)
+
+
+SERVERS, EVERY_CORE, HOST, PYTEST = "real servers", "every core", "the Python of a host", "tests by pytest"
+FAST = Group("fast", 60, "ruff, mypy, unit and engine tests that are not slow", fast, {PYTEST})
+GROUPS = (
+    Group("lint", 150, "ruff, mypy, ansible-lint, docs, changelog, yamllint, trailing whitespace", lint),
+    Group(
+        "units", 150, f"unit tests on every ansible-core and on Python {HOST_PYTHON}", units, {EVERY_CORE, HOST, PYTEST}
+    ),
+    Group(
+        "sanity", 420, f"ansible-test sanity on every ansible-core and for Python {HOST_PYTHON}", sanity, {EVERY_CORE}
+    ),
+    Group("engine", 300, "the engine by rooms, contracts of stores and providers", engine, {SERVERS, PYTEST}),
+    Group("system", 540, "exports and imports against real libvirt and S3 servers", system, {SERVERS, PYTEST}),
+    Group("integration", 300, "the modules in plays", integration, {SERVERS, EVERY_CORE}),
+    Group("molecule", 150, "the roles", molecule, {SERVERS}),
+    Group("demo", 120, "./dev demo", demo, {SERVERS}),
+)
+assert SETUP_BUDGET + sum(group.budget for group in GROUPS) <= WHOLE_RUN_SECONDS
+
+
+_WHERE_FROM = "from your system, pyenv or `uv python install`"
+
+
+def set_up(steps: Steps, groups: Sequence[Group]) -> Machine:
+    """Makes the environments the groups need, side by side."""
+    needs = {need for group in groups for need in group.needs}
+    requirements = [*(["requirements.txt"] if SERVERS in needs else []), "requirements-test.txt"]
+    jobs: dict[str, Callable[[], Path | None]] = {".venv": partial(main_venv, requirements)}
+    if EVERY_CORE in needs:
+        jobs.update({core: partial(core_venv, core) for core in CORES})
+    if HOST in needs:
+        jobs["host"] = host_venv
+    with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
+        futures = {name: pool.submit(job) for name, job in jobs.items()}
+    made = {name: future.result() for name, future in futures.items()}
+    for core in CORES:
+        if core in made and made[core] is None:
+            wanted = " or ".join(CONTROLLER_PYTHONS[core])
+            steps.missing(f"Python {wanted} for ansible-core {core}; {_WHERE_FROM}")
+    if "host" in made and made["host"] is None:
+        steps.missing(f"a Python {HOST_PYTHON}, the oldest that shipped code must run on; {_WHERE_FROM}")
+    return Machine({core: venv for core in CORES if (venv := made.get(core))}, made.get("host"))
+
+
+def run_group(group: Group, machine: Machine) -> tuple[GroupResult, list[TestResult]]:
+    print(f"\n=== {group.name}: {group.promise} (at most {group.budget} s)", flush=True)
+    for stale in JUNIT.glob(f"{group.name}*.xml"):
+        stale.unlink()
+    started = time.monotonic()
+    steps = Steps(group.name, group.budget, LOGS, strict=_is_ci())
+    group.check(steps, machine)
+    seconds = time.monotonic() - started
+    if seconds > group.budget:
+        steps.failures.append(f"took {seconds:.0f} s of {group.budget} s")
+    tests = read_junit(group.name, sorted(JUNIT.glob(f"{group.name}*.xml")))
+    if PYTEST in group.needs and not tests:
+        steps.failures.append("no test ran")
+    if skipped := [test.name for test in tests if test.outcome == "skipped"]:
+        steps.failures.append(f"nothing may be skipped, but {len(skipped)} were: {', '.join(skipped[:5])}")
+    return GroupResult(group.name, seconds, group.budget, steps.failures, steps.notes), tests
+
+
+def run(groups: Sequence[Group]) -> int:
+    started = time.monotonic()
+    setup = Steps("setup", SETUP_BUDGET, LOGS, strict=_is_ci())
+    machine = set_up(setup, groups)
+    results = [GroupResult("setup", time.monotonic() - started, SETUP_BUDGET, setup.failures, setup.notes)]
+    tests: list[TestResult] = []
+    for group in groups:
+        result, found = run_group(group, machine)
+        results.append(result)
+        tests += found
+    print_summary(results, tests)
+    return 1 if any(result.failures for result in results) else 0
+
+
+def _is_ci() -> bool:
+    return os.environ.get("CI", "").lower() in ("1", "true", "yes")
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="./dev test")
+    names = [group.name for group in GROUPS]
+    parser.add_argument("groups", nargs="*", metavar="GROUP", help=", ".join(names))
+    parser.add_argument("--fast", action="store_true", help=FAST.promise)
+    parser.add_argument("--list", action="store_true", help=argparse.SUPPRESS)
+    parser.add_argument("--needs-servers", action="store_true", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.list:
+        for group in (*GROUPS, FAST):
+            print(f"  {'--fast' if group is FAST else group.name:<12} {group.budget:>4} s  {group.promise}")
+        return 0
+    if unknown := set(options.groups) - set(names):
+        parser.error(f"no such group: {', '.join(sorted(unknown))}; there are {', '.join(names)}")
+    if options.fast and options.groups:
+        parser.error("--fast is a choice of its own: name groups or say --fast")
+    named = [group for group in GROUPS if not options.groups or group.name in options.groups]
+    chosen = [FAST] if options.fast else named
+    if options.needs_servers:
+        print("yes" if any(SERVERS in group.needs for group in chosen) else "no")
+        return 0
+    try:
+        return run(chosen)
+    except EnvironmentFailure as failure:
+        print(f"./dev: {failure}", file=sys.stderr)
+        return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,109 @@
+# Copyright (c) 2026 the vmferry.migrate authors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Runs ansible-test without containers, on a copy of the collection and with a home of its own."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import urllib.error
+import urllib.request
+from collections.abc import Sequence
+from pathlib import Path
+
+from environments import ROOT, find_interpreter
+from steps import Step
+
+BUILD = ROOT / ".build"
+CACHE = ROOT / ".cache"
+_GET_PIP_URL = "https://ci-files.testing.ansible.com/ansible-test/get-pip-{}.py"
+_REACH_SECONDS = 5
+
+
+def copy_collection(name: str) -> Path:
+    """A fresh copy of the files git knows or would take, in `.build/<name>/ansible_collections/vmferry/migrate`.
+
+    ansible-test resolves its working directory, so the symlink that serves plays does not serve it; and neither it nor
+    ansible-lint may stumble over environments and caches inside the checkout.
+    """
+    target = BUILD / name / "ansible_collections/vmferry/migrate"
+    shutil.rmtree(target, ignore_errors=True)
+    listing = subprocess.run(
+        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
+        cwd=ROOT,
+        check=True,
+        capture_output=True,
+    )
+    for file in sorted(filter(None, listing.stdout.decode().split("\0"))):
+        if (ROOT / file).exists():  # a deleted file is in the index until the deletion is staged
+            (target / file).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(ROOT / file, target / file, follow_symlinks=False)
+    # Else ansible-test asks the checkout's git for files, which ignores .build: "All targets skipped", and success.
+    subprocess.run(["git", "init", "--quiet", "--initial-branch", "copy"], cwd=target, check=True)
+    return target
+
+
+def ansible_test(
+    venv: Path, arguments: Sequence[str], *, name: str, copy: Path, home: Path | None = None, first: Path | None = None
+) -> Step:
+    """A step for `ansible-test`; `first` leads PATH, `home` replaces HOME."""
+    paths = [*([first / "bin"] if first else []), venv / "bin", BUILD / "pythons"]
+    environment = {"PATH": os.pathsep.join([*map(str, paths), _path_without_shims()]), "PIP_QUIET": "2"}
+    if home:
+        environment["HOME"] = str(home)
+    command: list[str | Path] = [venv / "bin/ansible-test", *arguments]
+    return Step(name, command, copy, environment, refuted_by="All targets skipped")
+
+
+def _path_without_shims() -> str:
+    """PATH without pyenv's shims: they answer for every version, also for those that do not run."""
+    return os.pathsep.join(p for p in os.environ.get("PATH", os.defpath).split(os.pathsep) if Path(p).name != "shims")
+
+
+def offer_python(version: str) -> bool:
+    """Lets ansible-test find an interpreter by name."""
+    python = find_interpreter((version,))
+    if python is None:
+        return False
+    link = BUILD / "pythons" / f"python{version}"
+    link.parent.mkdir(parents=True, exist_ok=True)
+    link.unlink(missing_ok=True)
+    link.symlink_to(python.path.resolve())
+    return True
+
+
+def prepare_home(venv: Path, name: str) -> Path:
+    """A HOME inside the checkout, one for each run that may have a neighbour, for ansible-test's own environments."""
+    (Path.home() / ".cache/pip").mkdir(parents=True, exist_ok=True)
+    home = CACHE / f"home-{name.replace(' ', '-')}"
+    for shared in (".cache/pip", ".config/pip", ".pip"):
+        link = home / shared
+        link.parent.mkdir(parents=True, exist_ok=True)
+        if (Path.home() / shared).exists() and not link.is_symlink():
+            link.symlink_to(Path.home() / shared)
+    _provide_get_pip(venv, home)
+    return home
+
+
+def _provide_get_pip(venv: Path, home: Path) -> None:
+    """ansible-test fetches get-pip.py from a host that is no package index; where it cannot, Python's own pip does."""
+    source = next(venv.glob("lib/python3*/site-packages/ansible_test/_internal/python_requirements.py"))
+    found = re.search(r"\bpip='([0-9.]+)'", source.read_text())
+    if found is None:
+        raise LookupError(f"{source} no longer says which pip ansible-test wants")
+    script = home / ".ansible/test/cache" / f"get_pip_{found[1].replace('.', '_')}.py"
+    if script.exists() or _is_reachable(_GET_PIP_URL.format(found[1])):
+        return
+    script.parent.mkdir(parents=True, exist_ok=True)
+    shutil.copy(Path(__file__).with_name("get_pip.py"), script)
+
+
+def _is_reachable(url: str) -> bool:
+    try:
+        with urllib.request.urlopen(urllib.request.Request(url, method="HEAD"), timeout=_REACH_SECONDS) as answer:
+            return bool(answer.status == 200)
+    except (urllib.error.URLError, TimeoutError, ConnectionError):
+        return False
