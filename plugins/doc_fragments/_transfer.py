@@ -18,13 +18,14 @@ options:
       - The highest rate of bytes to and from the store, with its unit, for example V(20MiB/s). V(0) is no limit.
       - A timetable of rates changes the limit by the time of day, for example
         V(08:00,10MiB/s 18:00,100MiB/s 23:00,off), also with weekdays as in V(Mon-08:00,10MiB/s Fri-18:00,off).
+      - Times are the host's own.
       - If not given, the environment variable E(VMFERRY_BANDWIDTH_LIMIT) is used.
     type: str
     default: '0'
   bandwidth_burst:
     description:
       - How much may go at once before O(bandwidth_limit) slows it down, for example V(4MiB). If not given, what the
-        limit allows in a second.
+        limit allows in a tenth of a second.
     type: str
   max_retries:
     description:
@@ -41,6 +42,11 @@ options:
   max_duration:
     description:
       - For how long the whole transfer may run, for example V(12h). If not given, there is no limit.
+    type: str
+  job_id:
+    description:
+      - The id that the transfer's job shall have, 8 to 64 hexadecimal digits in lower case. It must be a new one.
+      - With it, M(vmferry.migrate.job_info) finds a job that was started with C(poll=0). If not given, a random one.
     type: str
 """
 

@@ -12,6 +12,7 @@ author:
   - the vmferry.migrate authors (@vmferry)
 description:
   - Returns what the manifests in a store say. Nothing but manifests is read.
+  - O(url) may also be the folder of one VM or of one export.
 extends_documentation_fragment:
   - vmferry.migrate._attributes
   - vmferry.migrate._attributes.info_module

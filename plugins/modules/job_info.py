@@ -21,7 +21,7 @@ extends_documentation_fragment:
 options:
   job:
     description:
-      - One job, by its id. It must exist.
+      - One job, by its id. There is none in the result before the job has begun.
     type: str
   vm:
     description:
@@ -53,15 +53,15 @@ EXAMPLES = r"""
     provider: libvirt
     vm: web01
     url: file:///srv/exports
+    job_id: "{{ export_job_id }}"
   async: 86400
   poll: 0
 
 - name: Wait for it, looking every ten seconds
   vmferry.migrate.job_info:
-    vm: web01
-    state: running
-  register: running
-  until: not running.jobs
+    job: "{{ export_job_id }}"
+  register: found
+  until: found.jobs | length > 0 and found.jobs[0].finished
   retries: 8640
   delay: 10
 
@@ -73,20 +73,143 @@ EXAMPLES = r"""
 
 RETURN = r"""
 jobs:
-  description: The jobs, the newest first.
+  description: The jobs that fit.
   returned: success
   type: list
   elements: dict
   contains:
-    id:
+    job:
       description: The id of the job.
       returned: success
       type: str
+      sample: 3f1c9a2b7d1e4c589a510c3a0d5b6e77
+    kind:
+      description: V(export) or V(import).
+      returned: success
+      type: str
+      sample: export
+    vm:
+      description: The VM, by the name that the task used.
+      returned: success
+      type: str
+      sample: web01
+    url:
+      description: The store.
+      returned: success
+      type: str
+      sample: s3://backups/vms
     phase:
       description: What it does, or how it ended.
       returned: success
       type: str
       sample: exporting
+    finished:
+      description: Whether it ended, in whatever way.
+      returned: success
+      type: bool
+      sample: false
+    alive:
+      description: Whether its process lives; null where that cannot be told from this host.
+      returned: success
+      type: bool
+      sample: true
+    disk:
+      description: Which disk it is at, counted from 1.
+      returned: success
+      type: int
+      sample: 1
+    disks:
+      description: How many disks there are.
+      returned: success
+      type: int
+      sample: 2
+    bytes_total:
+      description: The sizes of all disks as the guest sees them, in bytes.
+      returned: success
+      type: int
+      sample: 6442450944
+    bytes_read:
+      description: Bytes read so far.
+      returned: success
+      type: int
+      sample: 536870912
+    bytes_sent:
+      description: Bytes sent so far.
+      returned: success
+      type: int
+      sample: 537067520
+    percent:
+      description: How far it is, all disks weighted by their sizes.
+      returned: success
+      type: float
+      sample: 41.7
+    rate:
+      description: Bytes per second, as of late.
+      returned: success
+      type: int
+      sample: 114227853
+    average_rate:
+      description: Bytes per second, since the start.
+      returned: success
+      type: int
+      sample: 95869805
+    eta:
+      description: Seconds until the end at the average pace, or null while nothing can be said.
+      returned: success
+      type: float
+      sample: 12.5
+    duration:
+      description: Seconds since the start, until the end if it ended.
+      returned: success
+      type: float
+      sample: 8.9
+    retries:
+      description: How often a request was tried again.
+      returned: success
+      type: int
+      sample: 0
+    started:
+      description: When it began, in seconds since the epoch.
+      returned: success
+      type: float
+      sample: 1795242600.0
+    heartbeat:
+      description: When its record was written last, in seconds since the epoch.
+      returned: success
+      type: float
+      sample: 1795242608.9
+    ended:
+      description: When it ended, in seconds since the epoch.
+      returned: when it ended
+      type: float
+    owner:
+      description: The process that runs it, and its host.
+      returned: success
+      type: dict
+    error:
+      description: Why it failed, or null.
+      returned: success
+      type: dict
+    log:
+      description: The last lines of its log.
+      returned: success
+      type: list
+      elements: dict
+      contains:
+        time:
+          description: When, in seconds since the epoch.
+          returned: success
+          type: float
+          sample: 1795242608.9
+        level:
+          description: How bad it is.
+          returned: success
+          type: str
+          sample: warning
+        message:
+          description: What there is to say.
+          returned: success
+          type: str
 error:
   description: What went wrong, for programs. The sentence for people is in RV(msg).
   returned: failure

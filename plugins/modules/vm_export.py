@@ -156,9 +156,9 @@ EXAMPLES = r"""
     provider: libvirt
     vm: web01
     url: file:///srv/exports
+    job_id: "{{ export_job_id }}"
   async: 86400
   poll: 0
-  register: export_job
 """
 
 RETURN = r"""
@@ -344,7 +344,7 @@ export:
       elements: str
 job:
   description: The transfer. Its record can be read with M(vmferry.migrate.job_info).
-  returned: when a transfer was started, also on failure
+  returned: outside check mode, also on failure once the job has begun
   type: dict
   contains:
     id:

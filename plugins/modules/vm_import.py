@@ -54,6 +54,7 @@ options:
   export:
     description:
       - The export, by its id or by its name. If not given, the newest.
+      - O(url) may also be the folder of one VM or of one export.
     type: str
   vm:
     description:
@@ -337,7 +338,7 @@ export:
       elements: str
 job:
   description: The transfer. Its record can be read with M(vmferry.migrate.job_info).
-  returned: when a transfer was started, also on failure
+  returned: outside check mode, also on failure once the job has begun
   type: dict
   contains:
     id:

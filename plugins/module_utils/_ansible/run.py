@@ -51,11 +51,13 @@ def fail(module: AnsibleModule, error: VmferryError) -> None:
 
 def _defect(error: Exception) -> VmferryError:
     last = traceback.extract_tb(error.__traceback__)[-1]
-    return VmferryError(
+    defect = VmferryError(
         "internal",
         f"Unexpected {type(error).__name__} in {Path(last.filename).name}, line {last.lineno}: {error}",
         "This is a defect of the collection. Please report it, with what ANSIBLE_DISPLAY_TRACEBACK=error adds.",
     )
+    defect.job = getattr(error, "job", None)  # the job notes itself on whatever ends it
+    return defect
 
 
 def hide_encoded_secrets(module: AnsibleModule) -> None:

@@ -12,6 +12,8 @@ from ansible.module_utils.basic import missing_required_lib
 from .._errors import VmferryError
 from .._operations.requests import ProviderSpec, StoreSpec
 
+OLDEST_BOTO3 = (1, 36)  # the first that lets its own checksums be turned off and sends conditional requests
+
 
 def require_provider_sdk(provider: ProviderSpec) -> None:
     if provider.name == "libvirt":
@@ -24,9 +26,21 @@ def require_provider_sdk(provider: ProviderSpec) -> None:
 def require_store_sdk(store: StoreSpec) -> None:
     if store.url.startswith("s3://"):
         try:
-            import boto3  # noqa: F401
+            import boto3
         except ImportError as error:
             raise _missing("boto3", "python3-boto3", error) from error
+        if _version(boto3.__version__) < OLDEST_BOTO3:
+            raise VmferryError(
+                "invalid_config",
+                f"boto3 {boto3.__version__} is too old for {store.url}; at least {'.'.join(map(str, OLDEST_BOTO3))} "
+                "is needed.",
+                f"Install a newer boto3 with pip for {sys.executable}.",
+                phase="validating",
+            )
+
+
+def _version(text: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in text.split(".")[:2] if part.isdigit())
 
 
 def _missing(library: str, system_package: str, error: ImportError) -> VmferryError:

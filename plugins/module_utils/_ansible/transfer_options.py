@@ -9,7 +9,7 @@ from ansible.module_utils.common.parameters import env_fallback
 
 from .._operations.requests import TransferOptions
 from .argspec import ArgumentSpec, TaskArguments, invalid
-from .values import duration, optional_duration, size
+from .values import bandwidth, duration, job_id, optional_duration, size
 
 
 def state_dir_arguments() -> ArgumentSpec:
@@ -29,6 +29,7 @@ def transfer_arguments() -> ArgumentSpec:
             "max_retries": {"type": "int", "default": 3},
             "idle_timeout": {"type": "str", "default": "5m"},
             "max_duration": {"type": "str"},
+            "job_id": {"type": "str"},
         }
     ).merge(state_dir_arguments())
 
@@ -42,10 +43,11 @@ def transfer_options(arguments: TaskArguments) -> TransferOptions:
     burst = arguments["bandwidth_burst"]
     return TransferOptions(
         parallel=parallel,
-        bandwidth_limit=arguments["bandwidth_limit"],
+        bandwidth_limit=bandwidth("bandwidth_limit", arguments["bandwidth_limit"]),
         bandwidth_burst=None if burst is None else size("bandwidth_burst", burst),
         max_retries=max_retries,
         idle_timeout=duration("idle_timeout", arguments["idle_timeout"]),
         max_duration=optional_duration("max_duration", arguments["max_duration"]),
         state_dir=arguments.text("state_dir"),
+        job_id=job_id("job_id", arguments["job_id"]),
     )

@@ -8,6 +8,8 @@ from __future__ import annotations
 from typing import Any, Callable, Mapping, TypeVar
 
 from .._errors import VmferryError
+from .._transfer.limiter import parse_timetable
+from .._transfer.record import JOB_ID
 from .._transfer.units import parse_duration, parse_size
 from .argspec import invalid
 
@@ -43,6 +45,19 @@ def file_mode(option: str, value: Any) -> int:
     if not 0 <= mode <= 0o777:
         raise invalid(f"{option} is {value!r}, which is not the mode of a file.", "Write it in quotes, like '0600'.")
     return mode
+
+
+def job_id(option: str, text: str | None) -> str:
+    """'' for None. A job's id is part of file names."""
+    if text is not None and not JOB_ID.fullmatch(text):
+        raise invalid(f"{option} is {text!r}, not the id of a job.", "It is 8 to 64 hexadecimal digits, lower case.")
+    return text or ""
+
+
+def bandwidth(option: str, text: str) -> str:
+    """The text, once it is known to be a rate or a timetable of rates."""
+    _read(option, text, parse_timetable)
+    return text
 
 
 def name_map(option: str, given: Mapping[str, Any] | None) -> dict[str, str]:

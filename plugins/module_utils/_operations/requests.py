@@ -37,7 +37,7 @@ class TransferOptions:
     idle_timeout: float = 300.0
     max_duration: float | None = None
     state_dir: str = ""  # empty: the default for this user
-    job_id: str = ""  # hexadecimal; empty: a new one
+    job_id: str = ""  # empty: a new one
 
 
 @dataclass(frozen=True)

@@ -68,11 +68,11 @@ class ModuleRun:
         for variable in ENVIRONMENT:
             monkeypatch.delenv(variable, raising=False)  # the tester's own
         for name in OPERATIONS.values():
-            self._replace(f"{ROOMS}._operations.{name}", **{name: self._operation})
-        for sdk in ("libvirt", "boto3"):
-            self._replace(sdk)
+            self.replace(f"{ROOMS}._operations.{name}", **{name: self._operation})
+        self.replace("libvirt")
+        self.replace("boto3", __version__="1.36.0")
 
-    def _replace(self, name: str, **members: Any) -> None:
+    def replace(self, name: str, **members: Any) -> None:
         stand_in = types.ModuleType(name)
         vars(stand_in).update(members)
         self._monkeypatch.setitem(sys.modules, name, stand_in)

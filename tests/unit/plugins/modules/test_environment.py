@@ -39,7 +39,8 @@ def test_environment_fills_in_what_the_task_leaves_out(
 ) -> None:
     monkeypatch.setenv(variable, value)
     assert look_up(modules.request(module, {}), path) == value
-    assert look_up(modules.request(module, task(option, "/of/the/task")), path) == "/of/the/task"
+    own = "7MiB/s" if option == "bandwidth_limit" else "/of/the/task"
+    assert look_up(modules.request(module, task(option, own)), path) == own
 
 
 @pytest.mark.parametrize("module", ["export_info", "job_info", "vm_info"])

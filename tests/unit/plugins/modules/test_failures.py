@@ -79,8 +79,8 @@ def test_short_access_key_masks_nothing(modules: ModuleRun) -> None:
     assert outcome["export"] == {"url": "file:///srv/backup/web01"}
 
 
-def test_job_that_failed_is_named(modules: ModuleRun) -> None:
-    error = VmferryError("network", "The store is gone.")
+@pytest.mark.parametrize("error", [VmferryError("network", "The store is gone."), ZeroDivisionError("of ours")])
+def test_job_that_failed_is_named(modules: ModuleRun, error: Any) -> None:
     error.job = {"id": "1", "record": "/srv/state/1.json", "state_dir": "/srv/state"}
     modules.act = raising(error)
     assert modules.fail("vm_export", {})["job"] == error.job
@@ -115,7 +115,10 @@ MALFORMED: list[tuple[str, dict[str, Any], str]] = [
     ("vm_export", {"bandwidth_burst": "0"}, "bandwidth_burst"),
     ("vm_export", {"bandwidth_limit": "20"}, "bandwidth_limit"),
     ("vm_export", {"bandwidth_limit": "fast"}, "bandwidth_limit"),
+    ("vm_import", {"bandwidth_limit": "25:00,20MiB/s 19:00,0"}, "bandwidth_limit"),
     ("vm_export", {"parallel": 0}, "parallel"),
+    ("vm_export", {"job_id": "../../etc/cron.d/job"}, "job_id"),
+    ("vm_export", {"job_id": ""}, "job_id"),
     ("vm_export", {"max_retries": -1}, "max_retries"),
     ("vm_export", {"storage": {"connect_timeout": "soon"}}, "storage.connect_timeout"),
     ("vm_export", {"storage": {"file_mode": "rw"}}, "storage.file_mode"),
@@ -154,6 +157,19 @@ def test_missing_package_is_named(modules: ModuleRun, package: str, module: str,
     assert outcome["error"]["kind"] == "invalid_config"
     assert f"python3-{package}" in outcome["error"]["hint"]
     assert not modules.calls
+
+
+@pytest.mark.parametrize("module", ["vm_export", "vm_import", "export_info"])
+@pytest.mark.parametrize(
+    ("version", "good"), [("1.34.46", False), ("1.35.99", False), ("1.36.0", True), ("2.0.0", True)]
+)
+def test_boto3_that_lacks_what_we_need_is_refused(modules: ModuleRun, module: str, version: str, good: bool) -> None:
+    modules.replace("boto3", __version__=version)
+    outcome = modules.run(module, modules.least(module, {"url": "s3://backups"}))
+    assert bool(outcome.get("failed")) is not good
+    if not good:
+        assert f"boto3 {version} is too old" in outcome["msg"]
+        assert outcome["error"]["kind"] == "invalid_config"
 
 
 @pytest.mark.parametrize("module", ["vm_export", "vm_import", "export_info"])

@@ -47,6 +47,7 @@ TRANSFER: list[tuple[str, Any, str, Any]] = [
     ("idle_timeout", "90", "transfer.idle_timeout", 90.0),
     ("max_duration", "12h", "transfer.max_duration", DAY / 2),
     ("state_dir", "/srv/state", "transfer.state_dir", "/srv/state"),
+    ("job_id", "6f1d2c0e43a5", "transfer.job_id", "6f1d2c0e43a5"),
 ]
 EXPORT = [
     *PROVIDER,
