@@ -96,6 +96,9 @@ def fast(steps: Steps, machine: Machine) -> None:
 
 def engine(steps: Steps, machine: Machine) -> None:
     steps.run(_pytest("engine", "tests/engine", "tests/contract", "-n", "2"))
+    if machine.host:
+        selection = ("tests/engine", "-m", "not slow", "-n", "2")
+        steps.run(_pytest(f"engine-{HOST_PYTHON}", *selection, python=machine.host / "bin/python"))
 
 
 def system(steps: Steps, machine: Machine) -> None:
@@ -148,9 +151,9 @@ def _with_venv() -> dict[str, str]:
     return {"PATH": f"{BIN}{os.pathsep}{os.environ.get('PATH', os.defpath)}"}
 
 
-def _pytest(group: str, *arguments: str) -> Step:
-    report = ["--junitxml", str(JUNIT / f"{group}.xml"), "-o", f"junit_suite_name={group}"]
-    return Step("pytest", [BIN / "python", "-m", "pytest", "-q", *arguments, *report], ROOT, _with_venv())
+def _pytest(report: str, *arguments: str, python: Path = BIN / "python") -> Step:
+    command = [python, "-m", "pytest", "-q", *arguments, "--junitxml", JUNIT / f"{report}.xml"]
+    return Step(f"pytest {' '.join(arguments)}", command, ROOT, _with_venv())
 
 
 def _on_core(
@@ -182,7 +185,13 @@ GROUPS = (
     Group(
         "sanity", 420, f"ansible-test sanity on every ansible-core and for Python {HOST_PYTHON}", sanity, {EVERY_CORE}
     ),
-    Group("engine", 300, "the engine by rooms, contracts of stores and providers", engine, {SERVERS, PYTEST}),
+    Group(
+        "engine",
+        300,
+        f"the engine by rooms, also on Python {HOST_PYTHON}; contracts of stores",
+        engine,
+        {SERVERS, HOST, PYTEST},
+    ),
     Group("system", 540, "exports and imports against real libvirt and S3 servers", system, {SERVERS, PYTEST}),
     Group("integration", 300, "the modules in plays", integration, {SERVERS, EVERY_CORE}),
     Group("molecule", 150, "the roles", molecule, {SERVERS}),

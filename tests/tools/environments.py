@@ -99,7 +99,8 @@ def host_venv() -> Path | None:
     if python is None:
         return None
     venv = ROOT / f".venv-{HOST_PYTHON}"
-    ensure_venv(venv, python, [*UNIT_TEST_RUNNERS, *_unit_requirements()], "host")
+    engine = ["-r", str(ROOT / "tests/engine/requirements.txt")]
+    ensure_venv(venv, python, [*UNIT_TEST_RUNNERS, *_unit_requirements(), *engine], "host")
     return venv
 
 
