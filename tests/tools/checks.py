@@ -28,7 +28,7 @@ from environments import (
     host_venv,
     main_venv,
 )
-from report import GroupResult, TestResult, print_summary, read_junit
+from report import CaseResult, GroupResult, print_summary, read_junit
 from steps import Step, Steps
 
 JUNIT = BUILD / "junit"
@@ -152,7 +152,7 @@ def _with_venv() -> dict[str, str]:
 
 
 def _pytest(report: str, *arguments: str, python: Path = BIN / "python") -> Step:
-    command = [python, "-m", "pytest", "-q", *arguments, "--junitxml", JUNIT / f"{report}.xml"]
+    command: list[str | Path] = [python, "-m", "pytest", "-q", *arguments, "--junitxml", JUNIT / f"{report}.xml"]
     return Step(f"pytest {' '.join(arguments)}", command, ROOT, _with_venv())
 
 
@@ -224,7 +224,7 @@ def set_up(steps: Steps, groups: Sequence[Group]) -> Machine:
     return Machine({core: venv for core in CORES if (venv := made.get(core))}, made.get("host"))
 
 
-def run_group(group: Group, machine: Machine) -> tuple[GroupResult, list[TestResult]]:
+def run_group(group: Group, machine: Machine) -> tuple[GroupResult, list[CaseResult]]:
     print(f"\n=== {group.name}: {group.promise} (at most {group.budget} s)", flush=True)
     for stale in JUNIT.glob(f"{group.name}*.xml"):
         stale.unlink()
@@ -247,7 +247,7 @@ def run(groups: Sequence[Group]) -> int:
     setup = Steps("setup", SETUP_BUDGET, LOGS, strict=_is_ci())
     machine = set_up(setup, groups)
     results = [GroupResult("setup", time.monotonic() - started, SETUP_BUDGET, setup.failures, setup.notes)]
-    tests: list[TestResult] = []
+    tests: list[CaseResult] = []
     for group in groups:
         result, found = run_group(group, machine)
         results.append(result)
