@@ -21,9 +21,9 @@ from environments import (
     CONTROLLER_PYTHONS,
     CORES,
     HOST_PYTHON,
-    NEWEST_CORE,
     ROOT,
     EnvironmentFailure,
+    add_requirements,
     core_venv,
     host_venv,
     main_venv,
@@ -45,8 +45,13 @@ COLLECTION = BUILD / "ansible_collections/vmferry/migrate"
 class Machine:
     """The environments this run found or made."""
 
-    cores: dict[str, Path] = field(default_factory=dict)
+    cores: dict[str, Path] = field(default_factory=dict)  # oldest first
     host: Path | None = None
+
+    @property
+    def newest(self) -> str:
+        """Of ansible-core; the runs that are not repeated for every core use it."""
+        return list(self.cores)[-1]
 
 
 @dataclass(frozen=True)
@@ -106,20 +111,19 @@ def system(steps: Steps, machine: Machine) -> None:
 
 
 def sanity(steps: Steps, machine: Machine) -> None:
-    jobs = [_on_core(core, venv, ["sanity"], f"sanity on {core}") for core, venv in machine.cores.items()]
-    newest = machine.cores.get(NEWEST_CORE)
-    if newest and offer_python(HOST_PYTHON):
+    jobs = [_on_core(venv, ["sanity"], f"sanity on {core}") for core, venv in machine.cores.items()]
+    if machine.host and offer_python(HOST_PYTHON):
         arguments = ["sanity", "--test", "compile", "--test", "import"]
-        jobs.append(_on_core(NEWEST_CORE, newest, arguments, f"sanity for Python {HOST_PYTHON}", HOST_PYTHON))
+        name = f"sanity for Python {HOST_PYTHON}"
+        jobs.append(_on_core(machine.cores[machine.newest], arguments, name, HOST_PYTHON))
     steps.run_together(jobs)
 
 
 def units(steps: Steps, machine: Machine) -> None:
-    jobs = [_on_core(core, venv, ["units"], f"units on {core}") for core, venv in machine.cores.items()]
-    newest = machine.cores.get(NEWEST_CORE)
-    if newest and machine.host:
+    jobs = [_on_core(venv, ["units"], f"units on {core}") for core, venv in machine.cores.items()]
+    if machine.host:
         name = f"units on Python {HOST_PYTHON}"
-        jobs.append(_on_core(NEWEST_CORE, newest, ["units"], name, HOST_PYTHON, first=machine.host))
+        jobs.append(_on_core(machine.cores[machine.newest], ["units"], name, HOST_PYTHON, first=machine.host))
     steps.run_together(jobs)
     for job in jobs:
         for file in (job.folder / "tests/output/junit").glob("*.xml"):
@@ -129,8 +133,8 @@ def units(steps: Steps, machine: Machine) -> None:
 
 def integration(steps: Steps, machine: Machine) -> None:
     for core, venv in machine.cores.items():
-        targets = [] if core == NEWEST_CORE else ["smoke"]
-        steps.run(_on_core(core, venv, ["integration", *targets], f"integration on {core}", own_home=False))
+        targets = [] if core == machine.newest else ["smoke"]
+        steps.run(_on_core(venv, ["integration", *targets], f"integration on {core}", own_home=False))
 
 
 def molecule(steps: Steps, machine: Machine) -> None:
@@ -157,7 +161,6 @@ def _pytest(report: str, *arguments: str, python: Path = BIN / "python") -> Step
 
 
 def _on_core(
-    core: str,
     venv: Path,
     arguments: Sequence[str],
     name: str,
@@ -166,7 +169,7 @@ def _on_core(
     first: Path | None = None,
     own_home: bool = True,
 ) -> Step:
-    """`ansible-test` of one core in a copy of its own, so that several can run side by side."""
+    """`ansible-test` of one environment in a copy of its own, so that several can run side by side."""
     python = python or next((venv / "lib").glob("python3*")).name.removeprefix("python")
     command = [arguments[0], "--local", "--python", python, *arguments[1:]]
     copy = copy_collection(name.replace(" ", "-"))
@@ -221,7 +224,10 @@ def set_up(steps: Steps, groups: Sequence[Group]) -> Machine:
             steps.missing(f"Python {wanted} for ansible-core {core}; {_WHERE_FROM}")
     if "host" in made and made["host"] is None:
         steps.missing(f"a Python {HOST_PYTHON}, the oldest that shipped code must run on; {_WHERE_FROM}")
-    return Machine({core: venv for core in CORES if (venv := made.get(core))}, made.get("host"))
+    machine = Machine({core: venv for core in CORES if (venv := made.get(core))}, made.get("host"))
+    if machine.cores and SERVERS in needs:
+        add_requirements(machine.newest, "requirements.txt")  # after .venv: pip then has libvirt's binding built
+    return machine
 
 
 def run_group(group: Group, machine: Machine) -> tuple[GroupResult, list[CaseResult]]:

@@ -14,8 +14,8 @@ from report import CaseResult, GroupResult, print_summary, read_junit
 from steps import Step, Steps
 
 
-def step(folder: Path, program: str, **more: str) -> Step:
-    return Step("a step", [sys.executable, "-c", program], folder, **more)
+def step(folder: Path, program: str, refuted_by: str | None = None) -> Step:
+    return Step("a step", [sys.executable, "-c", program], folder, refuted_by=refuted_by)
 
 
 @pytest.mark.slow
