@@ -21,14 +21,14 @@ from environments import (
     CONTROLLER_PYTHONS,
     CORES,
     HOST_PYTHON,
-    NEWEST_CORE,
     ROOT,
     EnvironmentFailure,
+    add_requirements,
     core_venv,
     host_venv,
     main_venv,
 )
-from report import GroupResult, TestResult, print_summary, read_junit
+from report import CaseResult, GroupResult, print_summary, read_junit
 from steps import Step, Steps
 
 JUNIT = BUILD / "junit"
@@ -45,8 +45,13 @@ COLLECTION = BUILD / "ansible_collections/vmferry/migrate"
 class Machine:
     """The environments this run found or made."""
 
-    cores: dict[str, Path] = field(default_factory=dict)
+    cores: dict[str, Path] = field(default_factory=dict)  # oldest first
     host: Path | None = None
+
+    @property
+    def newest(self) -> str:
+        """Of ansible-core; the runs that are not repeated for every core use it."""
+        return list(self.cores)[-1]
 
 
 @dataclass(frozen=True)
@@ -96,6 +101,9 @@ def fast(steps: Steps, machine: Machine) -> None:
 
 def engine(steps: Steps, machine: Machine) -> None:
     steps.run(_pytest("engine", "tests/engine", "tests/contract", "-n", "2"))
+    if machine.host:
+        selection = ("tests/engine", "-m", "not slow", "-n", "2")
+        steps.run(_pytest(f"engine-{HOST_PYTHON}", *selection, python=machine.host / "bin/python"))
 
 
 def system(steps: Steps, machine: Machine) -> None:
@@ -103,20 +111,19 @@ def system(steps: Steps, machine: Machine) -> None:
 
 
 def sanity(steps: Steps, machine: Machine) -> None:
-    jobs = [_on_core(core, venv, ["sanity"], f"sanity on {core}") for core, venv in machine.cores.items()]
-    newest = machine.cores.get(NEWEST_CORE)
-    if newest and offer_python(HOST_PYTHON):
+    jobs = [_on_core(venv, ["sanity"], f"sanity on {core}") for core, venv in machine.cores.items()]
+    if machine.host and offer_python(HOST_PYTHON):
         arguments = ["sanity", "--test", "compile", "--test", "import"]
-        jobs.append(_on_core(NEWEST_CORE, newest, arguments, f"sanity for Python {HOST_PYTHON}", HOST_PYTHON))
+        name = f"sanity for Python {HOST_PYTHON}"
+        jobs.append(_on_core(machine.cores[machine.newest], arguments, name, HOST_PYTHON))
     steps.run_together(jobs)
 
 
 def units(steps: Steps, machine: Machine) -> None:
-    jobs = [_on_core(core, venv, ["units"], f"units on {core}") for core, venv in machine.cores.items()]
-    newest = machine.cores.get(NEWEST_CORE)
-    if newest and machine.host:
+    jobs = [_on_core(venv, ["units"], f"units on {core}") for core, venv in machine.cores.items()]
+    if machine.host:
         name = f"units on Python {HOST_PYTHON}"
-        jobs.append(_on_core(NEWEST_CORE, newest, ["units"], name, HOST_PYTHON, first=machine.host))
+        jobs.append(_on_core(machine.cores[machine.newest], ["units"], name, HOST_PYTHON, first=machine.host))
     steps.run_together(jobs)
     for job in jobs:
         for file in (job.folder / "tests/output/junit").glob("*.xml"):
@@ -126,8 +133,8 @@ def units(steps: Steps, machine: Machine) -> None:
 
 def integration(steps: Steps, machine: Machine) -> None:
     for core, venv in machine.cores.items():
-        targets = [] if core == NEWEST_CORE else ["smoke"]
-        steps.run(_on_core(core, venv, ["integration", *targets], f"integration on {core}", own_home=False))
+        targets = [] if core == machine.newest else ["smoke"]
+        steps.run(_on_core(venv, ["integration", *targets], f"integration on {core}", own_home=False))
 
 
 def molecule(steps: Steps, machine: Machine) -> None:
@@ -148,13 +155,12 @@ def _with_venv() -> dict[str, str]:
     return {"PATH": f"{BIN}{os.pathsep}{os.environ.get('PATH', os.defpath)}"}
 
 
-def _pytest(group: str, *arguments: str) -> Step:
-    report = ["--junitxml", str(JUNIT / f"{group}.xml"), "-o", f"junit_suite_name={group}"]
-    return Step("pytest", [BIN / "python", "-m", "pytest", "-q", *arguments, *report], ROOT, _with_venv())
+def _pytest(report: str, *arguments: str, python: Path = BIN / "python") -> Step:
+    command: list[str | Path] = [python, "-m", "pytest", "-q", *arguments, "--junitxml", JUNIT / f"{report}.xml"]
+    return Step(f"pytest {' '.join(arguments)}", command, ROOT, _with_venv())
 
 
 def _on_core(
-    core: str,
     venv: Path,
     arguments: Sequence[str],
     name: str,
@@ -163,7 +169,7 @@ def _on_core(
     first: Path | None = None,
     own_home: bool = True,
 ) -> Step:
-    """`ansible-test` of one core in a copy of its own, so that several can run side by side."""
+    """`ansible-test` of one environment in a copy of its own, so that several can run side by side."""
     python = python or next((venv / "lib").glob("python3*")).name.removeprefix("python")
     command = [arguments[0], "--local", "--python", python, *arguments[1:]]
     copy = copy_collection(name.replace(" ", "-"))
@@ -182,7 +188,13 @@ GROUPS = (
     Group(
         "sanity", 420, f"ansible-test sanity on every ansible-core and for Python {HOST_PYTHON}", sanity, {EVERY_CORE}
     ),
-    Group("engine", 300, "the engine by rooms, contracts of stores and providers", engine, {SERVERS, PYTEST}),
+    Group(
+        "engine",
+        300,
+        f"the engine by rooms, also on Python {HOST_PYTHON}; contracts of stores",
+        engine,
+        {SERVERS, HOST, PYTEST},
+    ),
     Group("system", 540, "exports and imports against real libvirt and S3 servers", system, {SERVERS, PYTEST}),
     Group("integration", 300, "the modules in plays", integration, {SERVERS, EVERY_CORE}),
     Group("molecule", 150, "the roles", molecule, {SERVERS}),
@@ -212,10 +224,13 @@ def set_up(steps: Steps, groups: Sequence[Group]) -> Machine:
             steps.missing(f"Python {wanted} for ansible-core {core}; {_WHERE_FROM}")
     if "host" in made and made["host"] is None:
         steps.missing(f"a Python {HOST_PYTHON}, the oldest that shipped code must run on; {_WHERE_FROM}")
-    return Machine({core: venv for core in CORES if (venv := made.get(core))}, made.get("host"))
+    machine = Machine({core: venv for core in CORES if (venv := made.get(core))}, made.get("host"))
+    if machine.cores and SERVERS in needs:
+        add_requirements(machine.newest, "requirements.txt")  # after .venv: pip then has libvirt's binding built
+    return machine
 
 
-def run_group(group: Group, machine: Machine) -> tuple[GroupResult, list[TestResult]]:
+def run_group(group: Group, machine: Machine) -> tuple[GroupResult, list[CaseResult]]:
     print(f"\n=== {group.name}: {group.promise} (at most {group.budget} s)", flush=True)
     for stale in JUNIT.glob(f"{group.name}*.xml"):
         stale.unlink()
@@ -238,7 +253,7 @@ def run(groups: Sequence[Group]) -> int:
     setup = Steps("setup", SETUP_BUDGET, LOGS, strict=_is_ci())
     machine = set_up(setup, groups)
     results = [GroupResult("setup", time.monotonic() - started, SETUP_BUDGET, setup.failures, setup.notes)]
-    tests: list[TestResult] = []
+    tests: list[CaseResult] = []
     for group in groups:
         result, found = run_group(group, machine)
         results.append(result)

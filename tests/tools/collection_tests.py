@@ -50,8 +50,8 @@ def ansible_test(
     venv: Path, arguments: Sequence[str], *, name: str, copy: Path, home: Path | None = None, first: Path | None = None
 ) -> Step:
     """A step for `ansible-test`; `first` leads PATH, `home` replaces HOME."""
-    paths = [*([first / "bin"] if first else []), venv / "bin", BUILD / "pythons"]
-    environment = {"PATH": os.pathsep.join([*map(str, paths), _path_without_shims()]), "PIP_QUIET": "2"}
+    paths = [*([first / "bin"] if first else []), venv / "bin", BUILD / "pythons", ROOT / ".venv/bin"]
+    environment = {"PATH": os.pathsep.join([*map(str, paths), _path_without_shims()])}
     if home:
         environment["HOME"] = str(home)
     command: list[str | Path] = [venv / "bin/ansible-test", *arguments]
@@ -79,11 +79,13 @@ def prepare_home(venv: Path, name: str) -> Path:
     """A HOME inside the checkout, one for each run that may have a neighbour, for ansible-test's own environments."""
     (Path.home() / ".cache/pip").mkdir(parents=True, exist_ok=True)
     home = CACHE / f"home-{name.replace(' ', '-')}"
-    for shared in (".cache/pip", ".config/pip", ".pip"):
+    for shared in (".cache/pip", ".config/pip"):
         link = home / shared
         link.parent.mkdir(parents=True, exist_ok=True)
         if (Path.home() / shared).exists() and not link.is_symlink():
             link.symlink_to(Path.home() / shared)
+    (home / ".pip").mkdir(exist_ok=True)
+    (home / ".pip/pip.conf").write_text("[global]\nquiet = 2\n")  # read besides the one in .config
     _provide_get_pip(venv, home)
     return home
 

@@ -93,13 +93,21 @@ def core_venv(core: str) -> Path | None:
     return venv
 
 
+def add_requirements(core: str, name: str) -> None:
+    """Lets the modules that need an SDK run under this core."""
+    python = find_interpreter(CONTROLLER_PYTHONS[core])
+    if python:
+        ensure_venv(ROOT / f".venv-{core}", python, ["-r", str(ROOT / name)], name)
+
+
 def host_venv() -> Path | None:
     """`.venv-3.9`: the oldest Python that shipped code must run on, with a test runner; None if it is not here."""
     python = find_interpreter((HOST_PYTHON,))
     if python is None:
         return None
     venv = ROOT / f".venv-{HOST_PYTHON}"
-    ensure_venv(venv, python, [*UNIT_TEST_RUNNERS, *_unit_requirements()], "host")
+    engine = ["-r", str(ROOT / "tests/engine/requirements.txt")]
+    ensure_venv(venv, python, [*UNIT_TEST_RUNNERS, *_unit_requirements(), *engine], "host")
     return venv
 
 

@@ -12,7 +12,7 @@ from xml.etree import ElementTree
 
 
 @dataclass(frozen=True)
-class TestResult:
+class CaseResult:
     group: str
     name: str
     seconds: float
@@ -28,9 +28,9 @@ class GroupResult:
     notes: Sequence[str]
 
 
-def read_junit(group: str, files: Iterable[Path]) -> list[TestResult]:
+def read_junit(group: str, files: Iterable[Path]) -> list[CaseResult]:
     return [
-        TestResult(group, f"{case.get('classname')}::{case.get('name')}", float(case.get("time", 0)), _outcome(case))
+        CaseResult(group, f"{case.get('classname')}::{case.get('name')}", float(case.get("time", 0)), _outcome(case))
         for file in files
         for case in ElementTree.parse(file).getroot().iter("testcase")
     ]
@@ -42,7 +42,7 @@ def _outcome(case: ElementTree.Element) -> str:
     return "passed" if case.find("skipped") is None else "skipped"
 
 
-def print_summary(groups: Sequence[GroupResult], tests: Sequence[TestResult], slowest: int = 10) -> None:
+def print_summary(groups: Sequence[GroupResult], tests: Sequence[CaseResult], slowest: int = 10) -> None:
     if tests:
         print(f"\nThe {min(slowest, len(tests))} slowest tests")
         for test in sorted(tests, key=lambda test: -test.seconds)[:slowest]:

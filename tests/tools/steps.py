@@ -105,7 +105,7 @@ class Steps:
 
 def _end(process: subprocess.Popen[bytes]) -> None:
     """Ends the step's process group: first as Ctrl-C would, so that servers are stopped by those who started them."""
-    for number, grace in zip((signal.SIGINT, signal.SIGTERM), _GRACE_SECONDS, strict=True):
+    for number, grace in zip((signal.SIGINT, signal.SIGTERM), _GRACE_SECONDS):
         if process.poll() is not None:
             return
         os.killpg(process.pid, number)
