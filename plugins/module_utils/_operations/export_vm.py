@@ -24,6 +24,7 @@ from .._providers.base import ExportSession, Finding, Job, Provider
 from .._providers.open import open_provider
 from .._providers.spec import VmSpec
 from .._stores.base import Store
+from .._transfer.failpoints import failpoint
 from .._transfer.owner import is_alive
 from .attempt import AttemptFolder, is_dead, remove_attempt
 from .export_disk import export_disk
@@ -130,6 +131,8 @@ class _Export:
             owner = Job(self._job.id, attempt, chain)
             with self._provider.open_export(self._vm, self._disks, self._request.consistency, owner) as session:
                 manifest = self._write(session, claimed, identity, chain, started)
+                session.confirm()
+                failpoint("manifest")
                 claimed.commit(manifest.to_json(lambda file: self._locate(claimed.key(file))))
         return CatalogEntry(folder, manifest)
 

@@ -55,6 +55,10 @@ class ExportSession(ABC):
     native: Mapping[str, bytes]  # the provider's own description, by file name
     warnings: Sequence[str]
 
+    @abstractmethod
+    def confirm(self) -> None:
+        """After the last read, before the export commits: raises if the point in time did not hold."""
+
 
 class ImportSession(ABC):
     """Fresh disks, being filled. Leaving without `commit` removes every trace."""
