@@ -25,7 +25,7 @@ from .owner import current_owner, is_owner_alive
 
 VERSION = 1
 MIN_INTERVAL = 1.0  # seconds between two writes of the record
-_JOB_ID = re.compile(r"[0-9A-Za-z][0-9A-Za-z-]{7,63}")
+JOB_ID = re.compile(r"[0-9A-Za-z][0-9A-Za-z-]{7,63}")
 _LOG_TAIL = 256 * 1024  # bytes of the log that are looked at for its last lines
 _FINISHED = frozenset({"ready", "failed", "cancelled"})
 
@@ -43,7 +43,7 @@ def default_state_dir() -> Path:
 
 def job_dir(state_dir: Path, job_id: str) -> Path:
     """Raises `invalid_config` for what is no job's id: it becomes part of a path."""
-    if not _JOB_ID.fullmatch(job_id):
+    if not JOB_ID.fullmatch(job_id):
         raise VmferryError(
             "invalid_config",
             f"{job_id!r} is not a job's id.",
@@ -183,7 +183,7 @@ def list_jobs(state_dir: Path) -> List[Dict[str, Any]]:
         raise VmferryError(
             "permission_denied", f"The state directory {state_dir} cannot be read: {error.strerror}."
         ) from error
-    found = [_read_record(folder) for folder in folders if _JOB_ID.fullmatch(folder.name)]
+    found = [_read_record(folder) for folder in folders if JOB_ID.fullmatch(folder.name)]
     return sorted((job for job in found if job is not None), key=lambda job: -float(job.get("started") or 0))
 
 

@@ -22,6 +22,7 @@ from .domain_xml import NewDisk, import_definition
 from .errors import translated
 from .native import DOMAIN_XML, NVRAM
 from .targets import Target
+from .work_folder import DEFAULT_PARENT
 
 if TYPE_CHECKING:
     import libvirt
@@ -84,8 +85,10 @@ class LibvirtImport(ImportSession):
         name = f"{placement.name}-disk-{number}"
         target = Target.create(self._folders[number], name, format, disk.size, f"{self._export_id}.{self._job.attempt}")
         self._targets.append(target)
-        address = self._servers.enter_context(serve(str(target.partial), format, read_only=False))
-        sink = NbdSink(address, reads_zero=True)
+        address = self._servers.enter_context(
+            serve(target.partial, format, read_only=False, socket_dir=Path(DEFAULT_PARENT))
+        )
+        sink = NbdSink(address.address, reads_zero=True)
         self._servers.callback(sink.close)
         return sink
 

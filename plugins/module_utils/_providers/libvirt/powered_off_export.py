@@ -15,7 +15,7 @@ from typing import Sequence
 from ..._blocks import BlockSource
 from ..._errors import VmferryError
 from ..._images.local_clusters import Layer, LocalClusters
-from ..._nbd.qemu_nbd import qemu_img, serve
+from ..._nbd.qemu_nbd import serve
 from ..._nbd.source import NbdSource
 from ..base import Consistency, ExportDisk, ExportSession
 from ..spec import DiskSpec, VmSpec
@@ -23,6 +23,10 @@ from .connection import LibvirtConnection
 from .describe import describe
 from .errors import translated
 from .native import native_files
+from .qemu_img import qemu_img
+from .work_folder import DEFAULT_PARENT
+
+SOCKETS = Path(DEFAULT_PARENT)
 
 
 class PoweredOffExport(ExportSession):
@@ -63,15 +67,12 @@ class PoweredOffExport(ExportSession):
                 raise _started(self.vm.name, "it runs")
 
     def _open_disk(self, disk: DiskSpec) -> ExportDisk:
-        block_device = _is_block_device(disk.source)
         # Also where its socket is not read from: this process holds the lock of every image of the chain.
-        address = self._cleanup.enter_context(
-            serve(disk.source, disk.format, read_only=True, block_device=block_device)
-        )
+        address = self._cleanup.enter_context(serve(Path(disk.source), disk.format, read_only=True, socket_dir=SOCKETS))
         layers = chain(disk.source, disk.format)
         for layer in layers:
             self._marks[layer.path] = _mark(layer.path)
-        served = NbdSource(address)
+        served = NbdSource(address.address)
         self._cleanup.callback(served.close)
         source: BlockSource = served
         with contextlib.suppress(_Unsupported):

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, ContextManager, Mapping, Sequence
 
 from ..._errors import VmferryError
-from ..._transfer.owner import is_alive, this_process
+from ..._transfer.owner import current_owner, is_owner_alive
 from ..base import Consistency, ExportSession, Finding, ImportSession, Job, Placement, Provider
 from ..spec import DiskSpec, VmSpec
 from .connection import LibvirtConnection
@@ -106,7 +106,7 @@ class LibvirtProvider(Provider):
         folder = folder_of(backup)
         if folder is None:
             return [_foreign(vm)]
-        alive = is_alive(folder.owner() or {})
+        alive = is_owner_alive(folder.owner() or {})
         if alive is False or not folder.path.exists():
             return [Finding("info", f"A job that died left a backup of {vm.name} running; it will be ended.")]
         return [Finding("error", f"{vm.name} is being exported already.", "Wait until that job is done.", "busy")]
@@ -116,7 +116,7 @@ class LibvirtProvider(Provider):
     ) -> ContextManager[ExportSession]:
         if vm.power_state in ("off", "crashed"):
             return PoweredOffExport(self._connection, vm, disks)
-        return RunningExport(self._connection, vm, disks, consistency, job, this_process(), self._scratch_dir)
+        return RunningExport(self._connection, vm, disks, consistency, job, current_owner(), self._scratch_dir)
 
     def clean_up(self, vm: VmSpec) -> Sequence[str]:
         undone = []
@@ -128,7 +128,7 @@ class LibvirtProvider(Provider):
             raise VmferryError("busy", _foreign(vm).message, _foreign(vm).hint)
         if folder is not None:
             owner = folder.owner() or {}
-            if folder.path.exists() and is_alive(owner) is not False:
+            if folder.path.exists() and is_owner_alive(owner) is not False:
                 job, pid = owner.get("job", "unknown"), owner.get("pid", "unknown")
                 raise VmferryError("busy", f"{vm.name} is being exported already, by job {job} (process {pid}).")
             with translated(f"Ending the backup of {vm.name}"):
@@ -142,7 +142,7 @@ class LibvirtProvider(Provider):
         for path in sorted(Path(self._scratch_dir).glob(f"{PREFIX}*-*")):
             folder = WorkFolder(path)
             owner = folder.owner()
-            if owner is not None and is_alive(owner) is False:
+            if owner is not None and is_owner_alive(owner) is False:
                 folder.remove()
                 removed.append(f"Removed the scratch folder {path} of a job that died.")
         return removed

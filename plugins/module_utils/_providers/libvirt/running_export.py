@@ -14,8 +14,8 @@ import xml.etree.ElementTree as ET
 from typing import TYPE_CHECKING, Any, Mapping, Sequence
 
 from ..._errors import VmferryError
-from ..._nbd.connection import Address
 from ..._nbd.source import NbdSource
+from ..._nbd.transport import Address
 from ..base import Consistency, ExportDisk, ExportSession, Job
 from ..spec import DiskSpec, VmSpec
 from .connection import LibvirtConnection
@@ -122,7 +122,7 @@ class RunningExport(ExportSession):
             self.warnings.append(f"{self.vm.name} did not confirm that it thawed: {error.get_error_message()}.")
 
     def _open_disk(self, folder: WorkFolder, disk: DiskSpec) -> ExportDisk:
-        source = NbdSource(Address(path=str(folder.socket)), disk.name, retries=2)
+        source = NbdSource(Address.unix(folder.socket), disk.name, retries=2)
         self._cleanup.callback(source.close)
         return ExportDisk(disk, _Explained(source, self.vm.name, self._is_off))
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..._errors import VmferryError
-from ..._nbd.qemu_nbd import qemu_img
+from .qemu_img import qemu_img
 
 SUFFIXES = {"qcow2": "qcow2", "raw": "img"}
 

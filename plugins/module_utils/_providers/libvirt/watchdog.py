@@ -10,12 +10,14 @@ pipe means that the exporter is dead, by whatever signal.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import select
 import shutil
 import sys
 import time
+from pathlib import Path
 from typing import Any
 
 LOOK_EVERY = 1.0  # seconds
@@ -78,11 +80,9 @@ def end_backup(libvirt: Any, domain: Any, folder: str) -> None:
         domain.abortJob()
     if domain.state() == [PAUSED, IO_ERROR]:
         domain.resume()
-    if os.path.exists(os.path.join(folder, "frozen")):
-        try:
+    if Path(folder, "frozen").exists():
+        with contextlib.suppress(libvirt.libvirtError):  # the agent went away, or thawed by itself
             domain.fsThaw()
-        except libvirt.libvirtError:  # the agent went away, or thawed by itself
-            pass
 
 
 def main() -> None:
