@@ -175,6 +175,7 @@ class _Child:
                 text=True,
                 errors="replace",
                 env={**os.environ, "LC_ALL": "C"},
+                start_new_session=True,  # a Ctrl-C is ours to handle: it must not end the server under a read
             )
         except OSError as error:
             self._failure = error

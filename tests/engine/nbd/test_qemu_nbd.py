@@ -185,6 +185,11 @@ def test_the_child_outlives_the_thread_that_asked_for_it(islands: Image, tmp_pat
     context.__exit__(None, None, None)
 
 
+def test_an_interrupt_at_the_terminal_reaches_us_alone(islands: Image, tmp_path: Path) -> None:
+    with serve(islands.path, "qcow2", read_only=True, socket_dir=tmp_path) as server:
+        assert os.getpgid(server.pid) != os.getpgid(0)
+
+
 WAIT_WITH_A_SERVER = """
 import sys, time
 from pathlib import Path
