@@ -19,15 +19,15 @@ START_TIMEOUT = 20.0  # seconds
 
 @contextmanager
 def listening(command: Sequence[str], address: str | tuple[str, int]) -> Iterator[subprocess.Popen[bytes]]:
-    """A server in the foreground, from when it accepts until the context is left."""
+    """A server in the foreground, from when it greets until the context is left."""
     server = subprocess.Popen([str(word) for word in command], stdin=subprocess.DEVNULL)
     try:
         deadline = time.monotonic() + START_TIMEOUT
-        while not accepts(address):
+        while not greets(address):
             if server.poll() is not None:
                 raise RuntimeError(f"{command[0]} ended with status {server.returncode}: {command}")
             if time.monotonic() > deadline:
-                raise RuntimeError(f"{command[0]} does not listen on {address}")
+                raise RuntimeError(f"{command[0]} does not serve on {address}")
             time.sleep(0.01)
         yield server
     finally:
@@ -78,10 +78,12 @@ def socket_path() -> Iterator[Path]:
         shutil.rmtree(folder)
 
 
-def accepts(address: str | tuple[str, int]) -> bool:
+def greets(address: str | tuple[str, int]) -> bool:
+    """`qemu-nbd` accepts before it has opened the image, and greets after."""
     family = socket.AF_UNIX if isinstance(address, str) else socket.AF_INET
     with socket.socket(family) as probe:
-        return probe.connect_ex(address) == 0
+        probe.settimeout(START_TIMEOUT)
+        return probe.connect_ex(address) == 0 and probe.recv(8) == b"NBDMAGIC"
 
 
 def free_port() -> int:

@@ -11,7 +11,7 @@ import ssl
 from .._errors import Kind, VmferryError
 from .protocol import Errno, Reply
 
-_ERRNO = {
+_ERRNO: dict[int, tuple[Kind, str]] = {
     Errno.EPERM: ("permission_denied", "the server does not permit it"),
     Errno.EIO: ("internal", "the server met an input/output error"),
     Errno.ENOMEM: ("internal", "the server is out of memory"),
@@ -23,7 +23,7 @@ _ERRNO = {
 }
 _MAY_PASS = {Errno.EIO, Errno.ENOMEM, Errno.ESHUTDOWN}  # the same request may go through later
 
-_OPTION = {
+_OPTION: dict[int, tuple[Kind, str, str]] = {
     Reply.ERR_POLICY: ("permission_denied", "the server does not permit it", ""),
     Reply.ERR_TLS_REQD: ("invalid_config", "the server demands TLS", "Configure TLS for this connection."),
     Reply.ERR_UNKNOWN: ("not_found", "the server has no such export", "Ask the server for the names it exports."),
@@ -41,13 +41,13 @@ def garbage(where: str, what: str) -> VmferryError:
 
 def refused_command(doing: str, errno: int, message: str) -> VmferryError:
     """`errno` is the protocol's; an unknown one counts as EINVAL, as the specification has it."""
-    kind, text = _ERRNO.get(errno, _ERRNO[Errno.EINVAL])  # type: ignore[call-overload]
+    kind, text = _ERRNO.get(errno, _ERRNO[Errno.EINVAL])
     said = f" ({message.strip()})" if message.strip() else ""
     return VmferryError(kind, f"{doing} failed: {text}{said}.", retryable=errno in _MAY_PASS)
 
 
 def refused_option(doing: str, reply: int, message: str) -> VmferryError:
-    kind, text, hint = _OPTION.get(reply, ("unsupported", f"the server refused (reply {reply:#x})", ""))  # type: ignore[call-overload]
+    kind, text, hint = _OPTION.get(reply, ("unsupported", f"the server refused (reply {reply:#x})", ""))
     said = f" ({message.strip()})" if message.strip() else ""
     return VmferryError(kind, f"{doing} failed: {text}{said}.", hint)
 

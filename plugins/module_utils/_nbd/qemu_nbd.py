@@ -9,7 +9,6 @@ import json
 import os
 import shutil
 import signal
-import socket
 import stat
 import subprocess
 import tempfile
@@ -21,6 +20,7 @@ from threading import Event, Thread
 from typing import Iterator, Sequence, Tuple
 
 from .._errors import Kind, VmferryError
+from .connection import describe_export
 from .transport import Address
 
 SHARED = 64  # connections at once; one per reading thread and disk
@@ -99,10 +99,11 @@ def serve(
         path = folder / "s"
         if len(os.fsencode(path)) > MAX_SOCKET_PATH:
             raise VmferryError("invalid_config", f"{socket_dir} is too long a path for a unix socket.")
+        address = Address.unix(path)
         child = _Child([*command, f"--socket={path}", "--", node], image)
         try:
-            child.wait_until_listening(path)
-            yield Server(Address.unix(path), child.pid)
+            child.wait_until_serving(address)
+            yield Server(address, child.pid)
         except BaseException:
             child.stop()
             raise
@@ -138,14 +139,20 @@ class _Child:
         assert self._process is not None  # the constructor raised otherwise
         return self._process.pid
 
-    def wait_until_listening(self, path: Path) -> None:
+    def wait_until_serving(self, address: Address) -> None:
+        """Not only until it accepts: `qemu-nbd` listens before it opens the image, and greets after."""
         deadline = time.monotonic() + START_TIMEOUT
-        while not _accepts(path):
-            if not self._thread.is_alive():
-                raise self._complaint()
-            if time.monotonic() > deadline:
-                raise VmferryError("timeout", f"qemu-nbd did not open {self._image} within {START_TIMEOUT:.0f} s.")
-            self._thread.join(POLL)
+        while True:
+            try:
+                describe_export(address, idle_timeout=START_TIMEOUT)
+                return
+            except VmferryError as error:
+                self._thread.join(POLL)
+                if not self._thread.is_alive():
+                    raise self._complaint() from error
+                if time.monotonic() > deadline:
+                    message = f"qemu-nbd did not open {self._image} within {START_TIMEOUT:.0f} s."
+                    raise VmferryError("timeout", message) from error
 
     def stop(self) -> None:
         for number in (signal.SIGTERM, signal.SIGKILL):
@@ -168,6 +175,7 @@ class _Child:
                 text=True,
                 errors="replace",
                 env={**os.environ, "LC_ALL": "C"},
+                start_new_session=True,  # a Ctrl-C is ours to handle: it must not end the server under a read
             )
         except OSError as error:
             self._failure = error
@@ -220,15 +228,6 @@ def _check_readable(path: Path) -> None:
         raise VmferryError("permission_denied", f"The image {path} may not be opened by this user.") from error
     except OSError as error:
         raise VmferryError("internal", f"The image {path} cannot be opened: {error.strerror}.") from error
-
-
-def _accepts(path: Path) -> bool:
-    with socket.socket(socket.AF_UNIX) as probe:
-        try:
-            probe.connect(str(path))
-        except OSError:
-            return False
-    return True
 
 
 def _program(name: str, package: str) -> str:

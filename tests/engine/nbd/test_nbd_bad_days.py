@@ -63,12 +63,13 @@ def test_a_silent_server_is_a_timeout() -> None:
 
 
 def test_a_slow_server_is_no_timeout(pattern: bytes) -> None:
-    """Two seconds for one read, with an idle timeout of half a second: bytes keep coming."""
-    with nbd.nbdkit_tcp("--filter=rate", "pattern", "4M", "rate=4M") as port:
-        source = NbdSource(Address.tcp("127.0.0.1", port), idle_timeout=0.5, retries=0)
-        buffer = memoryview(bytearray(MIB))
-        source.read_into([(0, buffer)])
-        assert buffer == pattern[:MIB]
+    """8 Mbit/s, after a first burst of 2 MiB: longer than the idle timeout, but bytes keep coming."""
+    words = ("--filter=rate", "--filter=blocksize-policy", "pattern", "4M", "rate=8M", "blocksize-maximum=16K")
+    with nbd.nbdkit_tcp(*words) as port:
+        source = NbdSource(Address.tcp("127.0.0.1", port), idle_timeout=0.7, retries=0)
+        started = time.monotonic()
+        assert read_all(source)[: 3 * MIB] == pattern[: 3 * MIB]
+        assert time.monotonic() - started > 0.7
         source.close()
 
 
@@ -87,9 +88,10 @@ def test_a_server_that_dies_is_network(tmp_path: Path) -> None:
 def test_a_server_that_comes_back_is_read_on(pattern: bytes) -> None:
     with nbd.socket_path() as path:
         command = nbd.nbdkit_command(f"--unix={path}", ("pattern", "4M"))
-        with nbd.listening(command, str(path)):
+        with nbd.listening(command, str(path)) as server:
             source = NbdSource(Address.unix(path))
             source.read_into([(0, memoryview(bytearray(512)))])
+            server.kill()
         path.unlink(missing_ok=True)
         with nbd.listening(command, str(path)):
             assert read_all(source) == pattern
@@ -98,8 +100,9 @@ def test_a_server_that_comes_back_is_read_on(pattern: bytes) -> None:
 
 def test_a_disk_that_changed_its_size_meanwhile_is_a_conflict() -> None:
     with nbd.socket_path() as path:
-        with nbd.listening(nbd.nbdkit_command(f"--unix={path}", ("pattern", "4M")), str(path)):
+        with nbd.listening(nbd.nbdkit_command(f"--unix={path}", ("pattern", "4M")), str(path)) as server:
             source = NbdSource(Address.unix(path))
+            server.kill()
         path.unlink(missing_ok=True)
         with nbd.listening(nbd.nbdkit_command(f"--unix={path}", ("pattern", "5M")), str(path)):
             with pytest.raises(VmferryError) as caught:

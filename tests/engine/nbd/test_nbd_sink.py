@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from ansible_collections.vmferry.migrate.plugins.module_utils._errors import VmferryError
+from ansible_collections.vmferry.migrate.plugins.module_utils._nbd.connection import Connection
 from ansible_collections.vmferry.migrate.plugins.module_utils._nbd.qemu_nbd import serve
 from ansible_collections.vmferry.migrate.plugins.module_utils._nbd.sink import NbdSink
 from ansible_collections.vmferry.migrate.plugins.module_utils._nbd.transport import Address
@@ -101,6 +102,27 @@ def test_zeros_become_holes_unless_forbidden(tmp_path: Path) -> None:
         assert image.read_bytes() == bytes(4 * MIB)
         blocks[no_hole] = image.stat().st_blocks
     assert blocks[False] < blocks[True]
+
+
+def test_trim_gives_space_back(tmp_path: Path) -> None:
+    image = tmp_path / "disk.raw"
+    image.write_bytes(b"\xaa" * 4 * MIB)
+    before = image.stat().st_blocks
+    with serve(image, "raw", read_only=False, socket_dir=tmp_path) as server:
+        connection = Connection(server.address)
+        connection.trim(MIB, 2 * MIB)
+        connection.flush()
+        connection.close()
+    assert image.stat().st_blocks <= before // 2 + 8
+
+
+def test_a_command_that_the_server_does_not_offer_is_never_sent(served: Path) -> None:
+    connection = Connection(Address.unix(served))
+    with pytest.raises(VmferryError) as caught:
+        connection.trim(0, 4096)
+    assert caught.value.kind == "unsupported"
+    connection.read_into([(0, memoryview(bytearray(512)))])
+    connection.close()
 
 
 def test_full_server_is_no_space(tmp_path: Path) -> None:
