@@ -75,24 +75,20 @@ class PoweredOffExport(ExportSession):
         served = NbdSource(address.address)
         self._cleanup.callback(served.close)
         source: BlockSource = served
-        with contextlib.suppress(_Unsupported):
-            source = self._local_clusters(disk, layers, served.size)
+        try:
+            source = local_clusters(disk.source, disk.format, layers)
+            self._cleanup.callback(source.close)
+        except VmferryError as error:
+            if error.kind != "unsupported":  # compressed or encrypted clusters: qemu-nbd reads them
+                raise
         return ExportDisk(disk, source)
 
-    def _local_clusters(self, disk: DiskSpec, layers: Sequence[Layer], size: int) -> LocalClusters:
-        entries = json.loads(qemu_img("map", "-U", "--output=json", "-f", disk.format, disk.source))
-        try:
-            found = LocalClusters(size, layers, iter(entries))
-        except VmferryError as error:
-            if error.kind != "unsupported":
-                raise
-            raise _Unsupported from error
-        self._cleanup.callback(found.close)
-        return found
 
-
-class _Unsupported(Exception):
-    """Compressed or encrypted clusters: qemu-nbd has to read them."""
+def local_clusters(image: str, format: str, layers: Sequence[Layer] = ()) -> LocalClusters:
+    """`layers` where they are known already. Raises `unsupported` where clusters have no plain place in a file."""
+    size = json.loads(qemu_img("info", "-U", "--output=json", "-f", format, image))["virtual-size"]
+    entries = json.loads(qemu_img("map", "-U", "--output=json", "-f", format, image))
+    return LocalClusters(size, layers or chain(image, format), iter(entries))
 
 
 def chain(image: str, format: str) -> list[Layer]:
