@@ -85,7 +85,7 @@ def to_a_path(bench: Bench, socket: Path) -> Iterator[Figure]:
 def to_s3(bench: Bench, socket: Path, server: S3Server) -> Iterator[Figure]:
     environment, theirs = s3_environment(server), bench.folder / "theirs.qcow2"
     copy = f"s5cmd --endpoint-url {server.endpoint_url} cp {theirs} s3://{BUCKET}/theirs.qcow2"
-    remote = f":s3,provider=Other,env_auth=true,endpoint='{server.endpoint_url}':{BUCKET}/theirs.qcow2"
+    remote = f":s3,provider=Other,env_auth=true,no_check_bucket=true,endpoint='{server.endpoint_url}':{BUCKET}/theirs.qcow2"
     rclone = f"rclone --config /dev/null copyto {theirs} {shlex.quote(remote)}"
 
     def ours() -> Cost:
