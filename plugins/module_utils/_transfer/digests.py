@@ -106,7 +106,8 @@ class DigestWriter:
         self._parent = parent or iter(())
         self._tree = DigestTree(size)
         self._inherited = next(self._parent, None)
-        self._chunk, self._own = 0, Leaves()
+        self._chunk = 0
+        self._own: Leaves = {}  # of this chunk, told so far
         emit(pack_header(DigestHeader(size, self._layered)))
 
     def leaves(self, first: int, digests: Digests) -> None:
@@ -133,7 +134,7 @@ class DigestWriter:
     def _close(self) -> None:
         if not self._own:
             return
-        own, self._own = self._own, Leaves()
+        own, self._own = self._own, {}
         stored = {position: digest for position, digest in own.items() if digest}
         zeros = own.keys() - stored.keys() if self._layered else ()
         if stored or zeros:
