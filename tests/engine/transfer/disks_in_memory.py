@@ -110,6 +110,7 @@ class MemoryParts:
         self.file = bytearray()
         self.object: bytes | None = None
         self.aborted = False
+        self.receipts: Sequence[PartReceipt] = ()
         self._lock = Lock()
 
     @property
@@ -132,6 +133,7 @@ class MemoryParts:
         return f"etag-{part.number}"
 
     def complete(self, receipts: Sequence[PartReceipt], size: int) -> ObjectInfo:
+        self.receipts = tuple(receipts)
         if self._any_offset:
             self.file.extend(bytes(size - len(self.file)))
             self.object = bytes(self.file)
