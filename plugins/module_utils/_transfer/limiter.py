@@ -14,6 +14,7 @@ from .timetable import Timetable
 
 _BURST_SECONDS = 0.25  # of the rate, saved up while nothing moves: more would show in a ten-second average
 _SLICE = 0.5  # seconds slept at most before looking at the timetable again
+_SHORTEST = 0.001  # seconds: less is no sleep at all
 _LOOK = 1.0  # seconds between two looks at the calendar
 
 
@@ -52,7 +53,7 @@ class Limiter:
                 self._grow()
                 if self._rate is None or self._allowed >= goal:
                     return
-                pause = min(_SLICE, (goal - self._allowed) / self._rate)
+                pause = max(_SHORTEST, min(_SLICE, (goal - self._allowed) / self._rate))
             if self._waiting is not None:
                 self._waiting()
             self._sleep(pause)

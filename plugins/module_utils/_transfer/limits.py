@@ -16,7 +16,7 @@ STORE_BUDGET = 48 * MIB  # below 150 MB, of which boto3 takes 55
 _WINDOW = 2 * MIB  # more is no faster, and costs memory for each worker
 _MIN_WINDOW = 4 * LEAF
 _PART = 8 * MIB
-_MIN_PART_BUFFERS = 2  # one being filled, one being sent
+_PART_BUFFERS = 3  # at least: part 1, one being filled, one being sent
 
 
 @dataclass(frozen=True)
@@ -38,8 +38,10 @@ class Limits:
         for_windows = budget if any_offset else budget // 3
         window = max(_MIN_WINDOW, min(_WINDOW, for_windows // wanted // LEAF * LEAF))
         fitting = max(1, min(wanted, for_windows // window))
-        for_parts = 0 if any_offset else budget - fitting * window
-        return cls(fitting, window, min(_PART, max(LEAF, for_parts // (_MIN_PART_BUFFERS + 1))) or LEAF, for_parts)
+        if any_offset:
+            return cls(fitting, window, _PART, 0)
+        for_parts = budget - fitting * window
+        return cls(fitting, window, min(_PART, for_parts // _PART_BUFFERS // LEAF * LEAF), for_parts)
 
 
 def _cores() -> int:

@@ -75,18 +75,7 @@ class JobRecord:
     ) -> JobRecord:
         """A job of that id must not exist yet: `conflict`. `kind` is the module's verb, such as `export`."""
         folder = job_dir(state_dir, job_id)
-        try:
-            for parent in (state_dir, folder.parent):
-                _make_private(parent)
-            folder.mkdir(mode=0o700)
-        except FileExistsError as error:
-            raise VmferryError("conflict", f"A job {job_id} exists already.", "Leave the job's id out.") from error
-        except OSError as error:
-            raise VmferryError(
-                "no_space" if error.errno == errno.ENOSPC else "permission_denied",
-                f"The state directory {state_dir} cannot be written: {error.strerror}.",
-                "Set state_dir to a directory that this user may write.",
-            ) from error
+        _make_job_dir(state_dir, folder)
         now = time.time()
         fields: Dict[str, Any] = {
             **(details or {}),
@@ -104,7 +93,10 @@ class JobRecord:
             "owner": current_owner(),
         }
         record = cls(folder, fields, clock)
-        record._write()
+        try:
+            record._write()
+        except OSError as error:
+            raise _unwritable(state_dir, error) from error
         return record
 
     @property
@@ -216,6 +208,26 @@ def _read_record(folder: Path) -> Optional[Dict[str, Any]]:
     except (FileNotFoundError, ValueError):
         return None
     return {**found, "alive": is_alive(found)} if isinstance(found, dict) else None
+
+
+def _make_job_dir(state_dir: Path, folder: Path) -> None:
+    try:
+        _make_private(state_dir)
+        _make_private(folder.parent)
+        try:
+            folder.mkdir(mode=0o700)
+        except FileExistsError as error:
+            raise VmferryError("conflict", f"A job {folder.name} exists already.", "Leave the job's id out.") from error
+    except OSError as error:
+        raise _unwritable(state_dir, error) from error
+
+
+def _unwritable(state_dir: Path, error: OSError) -> VmferryError:
+    return VmferryError(
+        "no_space" if error.errno == errno.ENOSPC else "permission_denied",
+        f"The state directory {state_dir} cannot be written: {error.strerror}.",
+        "Set state_dir to a directory that this user may write.",
+    )
 
 
 def _make_private(folder: Path) -> None:

@@ -16,7 +16,7 @@ from .._errors import VmferryError
 from .units import parse_rate
 
 _DAYS = ("sunday", "monday", "tuesday", "wednesday", "thursday", "friday", "saturday")
-_SLOT = re.compile(r"(?:([A-Za-z]+)-)?([01]\d|2[0-3]):([0-5]\d),(\S+)")
+_SLOT = re.compile(r"(?:([A-Za-z]+)-)?([01][0-9]|2[0-3]):([0-5][0-9]),(\S+)")
 _ACCEPTED = "Write one rate, like 20MiB/s, or a timetable like '08:00,512K 18:00,30M Sat-00:00,off' in local time."
 
 

@@ -11,10 +11,10 @@ from typing import NoReturn
 from .._errors import VmferryError
 
 _POWERS = {"": 0, "K": 1, "M": 2, "G": 3, "T": 4, "P": 5}
-_NUMBER = r"(\d+(?:\.\d+)?)"
+_NUMBER = r"([0-9]+(?:\.[0-9]+)?)"  # \d takes the digits of every script
 _SIZE = re.compile(_NUMBER + r"\s*([KMGTPkmgtp]?)(iB|B|)")
 _RATE = re.compile(_NUMBER + r"\s*([KMGTPkmgtp]?)(iB|B|)(/s)?")
-_DURATION = re.compile(r"(?:\d+(?:\.\d+)?[wdhms])+")
+_DURATION = re.compile(r"(?:[0-9]+(?:\.[0-9]+)?[wdhms])+")
 _SPAN = re.compile(_NUMBER + r"([wdhms])")
 _SECONDS = {"w": 604800, "d": 86400, "h": 3600, "m": 60, "s": 1}
 _SIZES = "Sizes are written 512, 64K, 10MiB or 100GB; without a unit they are bytes, K and KiB are 1024, KB is 1000."
