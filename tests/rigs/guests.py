@@ -12,7 +12,7 @@
 The Linux guests run from memory: their disks are free to be written, frozen and removed while they run. They print
 READY, take commands on the serial port (see rigs.serial), answer the QEMU guest agent's channel, and have mounted the
 file system labelled `guestdata` at /mnt, which linux_disk and uefi_disk carry as their second partition (ext4).
-Drivers: virtio, SCSI (virtio, pvscsi), IDE, NVMe, vmxnet3, Hyper-V, Xen. The kernel has no AHCI driver: firmware
+Drivers: virtio, SCSI (virtio, pvscsi), IDE, NVMe, vmxnet3, Xen. The kernel has no AHCI driver: firmware
 boots these disks from SATA, but the running guest does not see them there.
 
 The images returned are shared and must not be written; place() makes a private copy.
@@ -51,7 +51,7 @@ REQUIRED_PACKAGES = tuple(
 )
 READY = "GUEST-READY"
 # Emulated timers are late on a busy host, and the kernel then panics over its own check of them.
-COMMAND_LINE = "console=ttyS0,115200 quiet loglevel=1 panic=-1 no_timer_check tsc=unstable"
+COMMAND_LINE = "console=ttyS0,115200 quiet loglevel=1 panic=-1 no_timer_check"
 OVMF_CODE = Path("/usr/share/OVMF/OVMF_CODE_4M.fd")
 OVMF_VARIABLES = Path("/usr/share/OVMF/OVMF_VARS_4M.fd")
 
