@@ -70,7 +70,7 @@ def lookup(opened: libvirt.virConnect, vm: str) -> libvirt.virDomain:
     raise VmferryError(
         "not_found",
         f"There is no VM {vm} at {opened.getURI()}.",
-        "vm_info without vm lists all that this user may see.",
+        "Leave out the name to list all there are.",
     )
 
 

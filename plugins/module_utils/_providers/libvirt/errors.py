@@ -47,7 +47,14 @@ _KINDS: Dict[int, Tuple[Kind, str]] = {
     109: ("conflict", "The dirty bitmaps of this VM are broken; the next export has to be a full one."),
 }
 SYSTEM_ERROR, RPC_ERROR = 38, 39
-BROKEN_CONNECTION = ("Broken pipe", "Connection reset", "End of file", "client socket is closed", "Connection refused")
+BROKEN_CONNECTION = (
+    "Broken pipe",
+    "Connection reset",
+    "Connection refused",
+    "End of file",
+    "Failed to connect",
+    "client socket is closed",
+)
 
 
 @contextmanager
@@ -86,4 +93,4 @@ def is_disconnect(error: libvirt.libvirtError) -> bool:
     if code in (5, RPC_ERROR):
         return True
     said = error.get_error_message() or ""
-    return code in (1, SYSTEM_ERROR) and any(words in said for words in BROKEN_CONNECTION + ("Failed to connect",))
+    return code in (1, SYSTEM_ERROR) and any(words in said for words in BROKEN_CONNECTION)

@@ -31,7 +31,7 @@ class Host:
         arch = self._arch(architecture)
         if arch is None:
             return set()
-        found = set()
+        found: set[str] = set()
         for machine in arch.iter("machine"):
             found.update(name for name in (machine.text, machine.get("canonical")) if name)
         return found

@@ -63,8 +63,7 @@ class LibvirtImport(ImportSession):
     def commit(self) -> VmSpec:
         self._serving.close()  # QEMU writes back what it holds
         finals = self._settle()
-        placed = [PlacedDisk(disk.spec.name, disk.final, disk.format) for disk in self._disks]
-        xml = self._builder.build(placed, finals.get("nvram"), self._export_id, self._job.attempt)
+        xml = self._builder().build(self._placed(), finals.get("nvram"), self._export_id, self._job.attempt)
         self._refresh_pools()
         failpoint("before_define")
         uuid = self._connection.once(f"Defining {self._placement.name}", lambda opened: _define(opened, xml))
@@ -79,14 +78,19 @@ class LibvirtImport(ImportSession):
             insist_on_absence(path)
         exported = self._native.get(native_files.DOMAIN) if self._vm.provider == "libvirt" else None
         root = None if exported is None else domain_xml.parse(exported.decode())
-        self._builder = DomainBuilder(self._vm, root, self._placement, Host(self._connection))
-        self._builder.build([], None, self._export_id, self._job.attempt)  # refuses before the first byte
-        self.warnings += self._builder.warnings
+        host = Host(self._connection)
+        self._builder = lambda: DomainBuilder(self._vm, root, self._placement, host)
+        trial = self._builder()
+        trial.build(self._placed(), None, self._export_id, self._job.attempt)  # refuses before the first byte
+        self.warnings += trial.warnings
         folder = WorkFolder.create(self._scratch_dir, "import", self._vm.id, self._placement.name, self._job)
         self._folder = folder
         stack.callback(undo_import, self._connection, folder)
         self._serving = stack.enter_context(ExitStack())
         self.sinks = tuple(self._new_disk(disk) for disk in self._disks)
+
+    def _placed(self) -> list[PlacedDisk]:
+        return [PlacedDisk(disk.spec.name, disk.final, disk.format) for disk in self._disks]
 
     def _new_disk(self, disk: NewDisk) -> NbdSink:
         self._folder.will_make(part=str(disk.part))

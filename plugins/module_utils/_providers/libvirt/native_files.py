@@ -19,7 +19,7 @@ LARGEST_NVRAM = 64 * 1024 * 1024  # bytes; flash of any known firmware is far sm
 
 
 def read(connection: Connection, vm: VmSpec, warnings: list[str]) -> dict[str, bytes]:
-    """Secrets (VNC passwords …) are left out: libvirt tells them only to who asks. What could not be had is told to `warnings`."""
+    """By file name, without secrets (VNC passwords …). What could not be had is told to `warnings`."""
 
     def work(text_flags: int) -> str:
         return connection.domain(vm.id, f"Reading {vm.name}", lambda domain: domain.XMLDesc(text_flags))

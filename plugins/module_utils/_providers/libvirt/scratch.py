@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import glob
 import os
 import xml.etree.ElementTree as ET
 from pathlib import Path
@@ -16,8 +15,7 @@ MIB = 1024 * 1024
 SMALLEST_RESERVE = 64 * MIB  # what a guest may write between two looks of the watchdog
 LARGEST_RESERVE = 1024 * MIB
 RESERVE_SHARE = 20  # a twentieth of the file system, between those two
-QEMU_STATE = "/var/lib/libvirt/qemu"
-LONGEST_SOCKET = 107  # bytes, unix(7)
+QEMU_STATE = Path("/var/lib/libvirt/qemu")
 
 
 def reserve_of(scratch_dir: str) -> int:
@@ -33,8 +31,7 @@ def socket_path(folder: Path, domain: ET.Element, attempt: str) -> str:
     socket, which QEMU creates. Its profiles always let a VM write to its own state folder.
     """
     if domain_xml.is_confined(domain):
-        number, name = domain.get("id", ""), domain_xml.text_of(domain, "name")
-        for state in sorted(glob.glob(f"{QEMU_STATE}/domain-{glob.escape(number)}-*")):  # the name may be shortened
-            if f"{state}/".startswith(f"{QEMU_STATE}/domain-{number}-{name[:1]}"):
-                return f"{state}/vmferry-{attempt}"
+        number = int(domain.get("id", "0"))
+        for state in QEMU_STATE.glob(f"domain-{number}-*"):  # libvirt shortens a long name
+            return str(state / f"vmferry-{attempt}")
     return str(folder / "qemu" / "nbd")

@@ -1,7 +1,7 @@
 # Copyright (c) 2026 the vmferry.migrate authors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Outlives the exporter and undoes what it left on the host: a dead client must never freeze, pause or fill a VM's host.
+"""Outlives the exporter and undoes what it left: a dead client must never freeze or pause a guest, or fill its host.
 
 Run as a program of its own (see watchdog_launcher), it imports nothing of ours. Standard input is a pipe whose other
 end only the exporter holds, and carries JSON lines: first the settings, then what the exporter is about to do. The end
@@ -18,6 +18,8 @@ import signal
 import sys
 import time
 import xml.etree.ElementTree as ET
+from contextlib import suppress
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -33,7 +35,8 @@ PAUSED, PAUSED_BY_IO_ERROR, SHUT_OFF, CRASHED = 3, 5, 5, 6  # virDomainState, vi
 class Watchdog:
     def __init__(self, settings: dict[str, Any]) -> None:
         self.uri, self.uuid = settings["uri"], settings["uuid"]
-        self.folder, self.socket, self.reserve = settings["folder"], settings["socket"], settings["reserve"]
+        self.folder, self.socket = Path(settings["folder"]), settings["socket"]
+        self.reserve = settings["reserve"]
         self.frozen = self.beginning = self.done = self.aborted = self.orphaned = False
         self.pending = b""
 
@@ -68,8 +71,7 @@ class Watchdog:
         """The export is lost, the guest is not: with a full scratch its own writes would fail."""
         import libvirt
 
-        with open(os.path.join(self.folder, "stopped"), "w", encoding="utf-8") as file:
-            file.write("no_space")
+        (self.folder / "stopped").touch()
         try:
             self.undo()
             self.aborted = True
@@ -149,10 +151,8 @@ class Watchdog:
 
     def remove_files(self) -> None:
         shutil.rmtree(self.folder, ignore_errors=True)
-        try:
-            os.unlink(self.socket)
-        except FileNotFoundError:
-            pass
+        with suppress(FileNotFoundError):
+            Path(self.socket).unlink()
 
 
 def first_line() -> bytes:
@@ -173,8 +173,7 @@ def main() -> None:
     import libvirt
 
     libvirt.registerErrorHandler(lambda _context, _error: None, None)
-    with open(os.path.join(settings["folder"], "watchdog"), "w", encoding="utf-8") as file:
-        file.write(str(os.getpid()))
+    Path(settings["folder"], "watchdog").write_text(str(os.getpid()), encoding="utf-8")
     Watchdog(settings).watch()
 
 

@@ -1,7 +1,7 @@
 # Copyright (c) 2026 the vmferry.migrate authors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Starts the watchdog as a process of its own, also where this package lies in a zip that is gone before it is needed."""
+"""Starts the watchdog as a process of its own, also where this package lies in a zip that is gone before it ends."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ exec(compile(program, "vmferry-watchdog", "exec"), {"__name__": "__main__"})
 
 
 class WatchdogProcess:
-    """Lives from `start` until `finish`; without `finish` it undoes everything once this process, or `abandon`, ends."""
+    """Lives from `start` until `finish`; without that it undoes everything, once this process ends or abandons it."""
 
     def __init__(self, process: subprocess.Popen[bytes]) -> None:
         self._process = process

@@ -49,7 +49,7 @@ class Record:
 
     @property
     def alive(self) -> bool | None:
-        """None where this process cannot tell: the owner is in another container, or on a host that shares this path."""
+        """None where this process cannot tell: the owner is in another container or on another host."""
         mine = this_process()
         if self.owner.get("host") == mine["host"] and self.owner.get("boot_id") != mine["boot_id"]:
             return False  # this host was booted since
@@ -116,7 +116,8 @@ class WorkFolder:
 
     def _write(self) -> None:
         fresh = self.path / f"{OWNER}.new"
-        with open(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8") as file:
+        with fresh.open("w", encoding="utf-8") as file:
+            os.fchmod(file.fileno(), 0o600)
             json.dump({**vars(self.record), "made": list(self.record.made)}, file)
             file.flush()
             os.fsync(file.fileno())
