@@ -1,0 +1,182 @@
+# Copyright (c) 2026 the vmferry.migrate authors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""New disks being filled, and the VM that is made of them."""
+
+from __future__ import annotations
+
+import os
+from contextlib import ExitStack
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Mapping
+
+from ..._errors import VmferryError
+from ..._nbd.qemu_nbd import qemu_img, serve
+from ..._nbd.sink import NbdSink
+from ..._transfer.failpoints import failpoint
+from ..base import ImportSession, Job, Placement
+from ..spec import VmSpec
+from . import domain_xml, native_files
+from .clean_up import clean_up_imports
+from .connection import Connection
+from .describe import describe
+from .host import Host
+from .import_leftovers import identity, undo_import
+from .import_xml import DomainBuilder, PlacedDisk
+from .storage import NewDisk, check_name, part_prefix, plan_disks
+from .work_folder import WorkFolder
+
+if TYPE_CHECKING:
+    import libvirt
+
+
+class LibvirtImport(ImportSession):
+    def __init__(
+        self,
+        connection: Connection,
+        vm: VmSpec,
+        native: Mapping[str, bytes],
+        placement: Placement,
+        export_id: str,
+        job: Job,
+        scratch_dir: str,
+    ) -> None:
+        check_name(placement.name)
+        self._connection, self._vm, self._native = connection, vm, native
+        self._placement, self._export_id, self._job, self._scratch_dir = placement, export_id, job, scratch_dir
+        self.warnings: list[str] = []
+        self._open, self._serving = ExitStack(), ExitStack()
+
+    def __enter__(self) -> LibvirtImport:
+        clean_up_imports(self._connection, self._scratch_dir)
+        with ExitStack() as stack:
+            self._begin(stack)
+            self._open = stack.pop_all()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._open.__exit__(kind, error, traceback)
+
+    def commit(self) -> VmSpec:
+        self._serving.close()  # QEMU writes back what it holds
+        finals = self._settle()
+        xml = self._builder().build(self._placed(), finals.get("nvram"), self._export_id, self._job.attempt)
+        self._refresh_pools()
+        failpoint("before_define")
+        uuid = self._connection.once(f"Defining {self._placement.name}", lambda opened: _define(opened, xml))
+        failpoint("defined")
+        if self._placement.power_on:
+            self._start(uuid)
+        return describe(self._connection, uuid)
+
+    def _begin(self, stack: ExitStack) -> None:
+        self._disks = plan_disks(self._connection, self._vm, self._placement, self._export_id, self._job.attempt)
+        for path in [disk.final for disk in self._disks]:
+            insist_on_absence(path)
+        exported = self._native.get(native_files.DOMAIN) if self._vm.provider == "libvirt" else None
+        root = None if exported is None else domain_xml.parse(exported.decode())
+        host = Host(self._connection)
+        self._builder = lambda: DomainBuilder(self._vm, root, self._placement, host)
+        trial = self._builder()
+        trial.build(self._placed(), None, self._export_id, self._job.attempt)  # refuses before the first byte
+        self.warnings += trial.warnings
+        folder = WorkFolder.create(self._scratch_dir, "import", self._vm.id, self._placement.name, self._job)
+        self._folder = folder
+        stack.callback(undo_import, self._connection, folder)
+        self._serving = stack.enter_context(ExitStack())
+        self.sinks = tuple(self._new_disk(disk) for disk in self._disks)
+
+    def _placed(self) -> list[PlacedDisk]:
+        return [PlacedDisk(disk.spec.name, disk.final, disk.format) for disk in self._disks]
+
+    def _new_disk(self, disk: NewDisk) -> NbdSink:
+        self._folder.will_make(part=str(disk.part))
+        _create_empty(disk.part)
+        qemu_img("create", "-q", "-f", disk.format, str(disk.part), str(disk.spec.size))
+        address = self._serving.enter_context(serve(str(disk.part), disk.format, read_only=False))
+        sink = NbdSink(address, reads_zero=True)
+        self._serving.callback(sink.close)
+        return sink
+
+    def _settle(self) -> dict[str, Path]:
+        """Every file durable under its final name, none of which existed before."""
+        moves = [(disk.part, disk.final) for disk in self._disks]
+        finals: dict[str, Path] = {}
+        variables = self._native.get(native_files.NVRAM)
+        if variables is not None and (self._placement.firmware or self._vm.firmware) == "uefi" and self._disks:
+            folder = self._disks[0].storage.folder
+            part = folder / f"{part_prefix(self._export_id, self._job.attempt)}-nvram.part"
+            finals["nvram"] = folder / f"{self._placement.name}-nvram.fd"
+            self._folder.will_make(part=str(part))
+            _create_empty(part)
+            part.write_bytes(variables)
+            moves.append((part, finals["nvram"]))
+        for part, final in moves:
+            _sync(part)
+            self._folder.will_make(final=str(final), identity=identity(part))
+            _rename_to_new(part, final)
+        for folder in {final.parent for _, final in moves}:
+            _sync(folder)
+        failpoint("settled")
+        return finals
+
+    def _refresh_pools(self) -> None:
+        def refresh(opened: libvirt.virConnect) -> None:
+            for name in sorted({disk.storage.pool for disk in self._disks if disk.storage.pool}):
+                opened.storagePoolLookupByName(name).refresh()
+
+        self._connection.call("Refreshing the storage pools", refresh)
+
+    def _start(self, uuid: str) -> None:
+        try:
+            self._connection.once(
+                f"Starting {self._placement.name}", lambda opened: opened.lookupByUUIDString(uuid).create()
+            )
+        except VmferryError as error:
+            error.hint = f"The import itself is complete: the VM is there, and off. {error.hint}".strip()
+            raise
+
+
+def insist_on_absence(path: Path) -> None:
+    if path.is_symlink() or path.exists():
+        raise VmferryError(
+            "conflict", f"{path} exists and is not this import's.", "Choose another name or storage, or move it away."
+        )
+
+
+def _define(opened: libvirt.virConnect, xml: str) -> str:
+    """Without an UUID in the XML, libvirt refuses a name that is taken instead of changing that VM."""
+    import libvirt
+
+    uuid: str = opened.defineXMLFlags(xml, libvirt.VIR_DOMAIN_DEFINE_VALIDATE).UUIDString()
+    return uuid
+
+
+def _create_empty(path: Path) -> None:
+    try:
+        os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600))
+    except FileExistsError as error:
+        raise VmferryError("conflict", f"{path} exists already.", "Try again.") from error
+    except OSError as error:
+        kind = "permission_denied" if isinstance(error, PermissionError) else "internal"
+        raise VmferryError(kind, f"{path} cannot be created: {error.strerror}.") from error  # type: ignore[arg-type]
+
+
+def _rename_to_new(part: Path, final: Path) -> None:
+    """A link fails where the name is taken, which a rename does not."""
+    try:
+        os.link(part, final)
+    except FileExistsError as error:
+        raise VmferryError("conflict", f"{final} appeared meanwhile.", "Choose another name or storage.") from error
+    part.unlink()
+
+
+def _sync(path: Path) -> None:
+    file = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(file)
+    finally:
+        os.close(file)

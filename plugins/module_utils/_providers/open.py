@@ -1,0 +1,33 @@
+# Copyright (c) 2026 the vmferry.migrate authors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""From a provider's name to the provider: a table of functions, each with a static import inside."""
+
+from __future__ import annotations
+
+from typing import Any, Callable, Mapping
+
+from .._errors import VmferryError
+from .base import Provider
+
+Settings = Mapping[str, Any]
+
+
+def _libvirt(settings: Settings) -> Provider:
+    from .libvirt.provider import LibvirtProvider
+
+    return LibvirtProvider(settings)
+
+
+_OPENERS: Mapping[str, Callable[[Settings], Provider]] = {"libvirt": _libvirt}
+
+
+def open_provider(name: str, settings: Settings) -> Provider:
+    """`settings` are the task's connection settings of that provider. Nothing is connected yet.
+
+    Raises `unsupported` for a name that is not known, `invalid_config` for a setting that cannot be meant.
+    """
+    opener = _OPENERS.get(name)
+    if opener is None:
+        raise VmferryError("unsupported", f"There is no provider {name!r}.", f"Known are: {', '.join(_OPENERS)}.")
+    return opener(settings)
