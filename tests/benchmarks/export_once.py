@@ -34,12 +34,15 @@ def source_of(text: str) -> BlockSource:
         from ansible_collections.vmferry.migrate.plugins.module_utils._nbd.transport import Address
 
         return NbdSource(Address.unix(Path(rest)))
-    from ansible_collections.vmferry.migrate.plugins.module_utils._providers.libvirt.powered_off_export import (
-        local_clusters,
+    from ansible_collections.vmferry.migrate.plugins.module_utils._images.local_clusters import LocalClusters
+    from ansible_collections.vmferry.migrate.plugins.module_utils._providers.libvirt.image_chain import (
+        cluster_map,
+        read_chain,
     )
 
     image, _colon, format = rest.rpartition(":")
-    return local_clusters(image, format)
+    chain = read_chain(image, format)
+    return LocalClusters(chain.size, chain.layers, cluster_map(image, format))
 
 
 class Stopwatch:

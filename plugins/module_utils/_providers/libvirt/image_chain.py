@@ -14,7 +14,7 @@ from typing import Any, Iterator, Mapping, Sequence
 
 from ..._errors import VmferryError
 from ..._images.local_clusters import Layer
-from ..._nbd.qemu_nbd import image_info
+from ..._nbd.qemu_img import image_info
 
 LONGEST_CHAIN = 200
 FORMATS = ("qcow2", "raw")

@@ -12,7 +12,8 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Mapping
 
 from ..._errors import VmferryError
-from ..._nbd.qemu_nbd import qemu_img, serve
+from ..._nbd.qemu_img import qemu_img
+from ..._nbd.qemu_nbd import serve
 from ..._nbd.sink import NbdSink
 from ..._transfer.failpoints import failpoint
 from ..base import ImportSession, Job, Placement
@@ -96,8 +97,8 @@ class LibvirtImport(ImportSession):
         self._folder.will_make(part=str(disk.part))
         _create_empty(disk.part)
         qemu_img("create", "-q", "-f", disk.format, str(disk.part), str(disk.spec.size))
-        address = self._serving.enter_context(serve(str(disk.part), disk.format, read_only=False))
-        sink = NbdSink(address, reads_zero=True)
+        served = serve(disk.part, disk.format, read_only=False, socket_dir=Path(self._scratch_dir))
+        sink = NbdSink(self._serving.enter_context(served).address, reads_zero=True)
         self._serving.callback(sink.close)
         return sink
 

@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Iterator, Sequence
 
 from ..._blocks import Extent, Piece
 from ..._errors import VmferryError
-from ..._nbd.connection import Address
 from ..._nbd.source import NbdSource
+from ..._nbd.transport import Address
 from ..._transfer.failpoints import failpoint
 from ..base import Consistency, ExportDisk, ExportSession, Job
 from ..spec import DiskSpec, VmSpec
@@ -63,6 +63,9 @@ class LiveExport(ExportSession):
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self._cleanup.__exit__(kind, error, traceback)
+
+    def confirm(self) -> None:
+        """Every byte came out of the frozen view, or reading it would have failed."""
 
     def _open(self, stack: ExitStack) -> None:
         self.vm = describe(self._connection, self.vm.id)
@@ -182,7 +185,7 @@ class PointInTime:
         self._connection, self._vm, self._folder, self._target = connection, vm, folder, target
         self._reason: VmferryError | None = None
         self._asking = Lock()
-        self._source = NbdSource(Address(path=socket), target, idle_timeout=NBD_TIMEOUT, retries=NBD_RETRIES)
+        self._source = NbdSource(Address.unix(Path(socket)), target, idle_timeout=NBD_TIMEOUT, retries=NBD_RETRIES)
 
     @property
     def size(self) -> int:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import time
 from contextlib import ExitStack
 from dataclasses import replace
+from pathlib import Path
 from types import TracebackType
 from typing import Sequence
 
@@ -23,6 +24,7 @@ from .connection import Connection
 from .describe import describe
 from .image_chain import ImageChain, cluster_map, paths, read_chain
 from .image_lock import ImageLock
+from .work_folder import DEFAULT_SCRATCH
 
 STATE_PATIENCE = 30.0  # seconds for a libvirtd that is down
 
@@ -45,7 +47,7 @@ class OfflineExport(ExportSession):
     ) -> None:
         self._cleanup.__exit__(kind, error, traceback)
 
-    def still_off(self) -> None:
+    def confirm(self) -> None:
         """Raises `conflict` where somebody started the VM. Locks keep QEMU away; some file systems ignore them."""
         state = describe(self._connection, self.vm.id).power_state
         if state not in ("off", "crashed"):
@@ -64,7 +66,7 @@ class OfflineExport(ExportSession):
             raise VmferryError("conflict", f"{self.vm.name} lost a disk meanwhile.", "Export it again.", retryable=True)
         chains = [read_chain(disk.source, disk.format) for disk in chosen]
         stack.callback(ImageLock(paths(chains)).close)
-        self.still_off()
+        self.confirm()
         self.taken_at = time.time()
         self.native = native_files.read(self._connection, self.vm, self.warnings)
         disks = []
@@ -73,13 +75,6 @@ class OfflineExport(ExportSession):
         self.disks = tuple(disks)
         sizes = {disk.spec.id: disk.spec for disk in disks}
         self.vm = self.vm.with_disks(tuple(sizes.get(disk.id, disk) for disk in self.vm.disks))
-        stack.push(self._leave)
-
-    def _leave(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        if kind is None:
-            self.still_off()
 
 
 def _source(stack: ExitStack, chain: ImageChain) -> BlockSource:
@@ -92,7 +87,7 @@ def _source(stack: ExitStack, chain: ImageChain) -> BlockSource:
             if error.kind != "unsupported":  # compressed clusters: QEMU reads them for us
                 raise
     if source is None:
-        address = stack.enter_context(serve(top.path, top.format, read_only=True, block_device=chain.block_device))
-        source = NbdSource(address)
+        served = serve(Path(top.path), top.format, read_only=True, socket_dir=Path(DEFAULT_SCRATCH))
+        source = NbdSource(stack.enter_context(served).address)
     stack.callback(source.close)
     return source

@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any, Iterator, Literal, Mapping
 
 from ..._errors import VmferryError
-from ..._transfer.owner import is_alive, this_process
+from ..._transfer.owner import is_owner_alive, current_owner
 from ..base import Job
 
 DEFAULT_SCRATCH = "/var/tmp"
@@ -50,10 +50,10 @@ class Record:
     @property
     def alive(self) -> bool | None:
         """None where this process cannot tell: the owner is in another container or on another host."""
-        mine = this_process()
+        mine = current_owner()
         if self.owner.get("host") == mine["host"] and self.owner.get("boot_id") != mine["boot_id"]:
             return False  # this host was booted since
-        return is_alive(self.owner)
+        return is_owner_alive(self.owner)
 
     def describe(self) -> str:
         where = f"process {self.owner.get('pid', '?')} on {self.owner.get('host', '?')}"
@@ -70,7 +70,7 @@ class WorkFolder:
     def create(cls, scratch_dir: str, purpose: Purpose, vm_id: str, vm_name: str, job: Job) -> WorkFolder:
         """Raises `conflict`, `not_found`, `permission_denied` or `no_space`."""
         path = Path(scratch_dir) / f"vmferry-{job.attempt}"
-        record = Record(purpose, vm_id, vm_name, job.job_id, job.attempt, this_process(), time.time())
+        record = Record(purpose, vm_id, vm_name, job.job_id, job.attempt, current_owner(), time.time())
         try:
             path.mkdir(mode=0o700)
             folder = cls(path, record)
