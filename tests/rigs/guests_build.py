@@ -18,7 +18,8 @@ MODULES = (
     *("virtio_pci", "virtio_blk", "virtio_scsi", "virtio_console", "virtio_net", "virtio_rng"),
     *("sd_mod", "sr_mod", "ata_piix", "nvme", "vmw_pvscsi", "vmxnet3", "xen_blkfront"),
 )
-AGENT = Path("/usr/sbin/qemu-ga")
+# The guest agent; and discards, zeros and holes on a disk of which a part is mounted, which busybox refuses.
+PROGRAMS = (Path("/usr/sbin/qemu-ga"), Path("/sbin/blkdiscard"), Path("/usr/bin/fallocate"))
 BUSYBOX = Path("/bin/busybox")
 STUB = Path("/usr/lib/systemd/boot/efi/linuxx64.efi.stub")
 SYSLINUX_MBR = Path("/usr/lib/syslinux/mbr/mbr.bin")
@@ -58,7 +59,8 @@ def build_initramfs(target: Path, init: Path) -> None:
         shutil.copy(init, root / "init")
         (root / "init").chmod(0o755)
         _add_modules(root / "modules")
-        _add_program(root, AGENT)
+        for program in PROGRAMS:
+            _add_program(root, program)
         names = sorted(str(path.relative_to(root)) for path in root.rglob("*"))
         archive = subprocess.run(
             ["cpio", "--create", "--quiet", "--format=newc", "--owner=+0:+0", "--reproducible"],

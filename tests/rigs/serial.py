@@ -30,9 +30,9 @@ while [ ! -e /run/writer.stop ]; do
   at=$((first + (RANDOM * 32768 + RANDOM) % blocks))
   case $((n % 8)) in
   5) dd if=/dev/zero of=$device bs=65536 count=1 seek=$at conv=notrunc,fsync ;;
-  6) blkdiscard -o $((at * 65536)) -l 65536 $device ;;
+  6) /sbin/blkdiscard -f -o $((at * 65536)) -l 65536 $device ;;
   *) dd if=/dev/urandom of=$device bs=65536 count=1 seek=$at conv=notrunc,fsync ;;
-  esac || { echo failed > /run/writer.count; exit 1; }
+  esac || { echo failed > /run/writer.stop; exit 1; }
   n=$((n + 1))
   echo $n > /run/writer.count
 done
@@ -87,12 +87,15 @@ class Console:
         self.run("rm -f /run/writer.stop; echo 0 > /run/writer.count")
         script = base64.b64encode((region + WRITER).encode()).decode()
         self.run(f"echo {script} | base64 -d > /run/writer")
-        self.run("sh /run/writer > /dev/null 2>&1 & echo $! > /run/writer.pid")
-        self.run("while [ $(cat /run/writer.count) = 0 ]; do sleep 0.05; done; [ $(cat /run/writer.count) -gt 0 ]")
+        self.run("sh /run/writer > /run/writer.log 2>&1 & echo $! > /run/writer.pid")
+        self.run("while [ $(cat /run/writer.count) = 0 ] && [ ! -e /run/writer.stop ]; do sleep 0.05; done")
 
     def stop_writer(self) -> int:
         """End the writer after its current block; how many blocks it has written."""
-        self.run("touch /run/writer.stop; while [ -d /proc/$(cat /run/writer.pid) ]; do sleep 0.05; done; sync")
+        failed = self.run("cat /run/writer.stop 2>/dev/null || touch /run/writer.stop")
+        if failed:
+            raise CommandFailed(f"the writer ended by itself: {self.run('tail -n 3 /run/writer.log')}")
+        self.run("while [ -d /proc/$(cat /run/writer.pid) ]; do sleep 0.05; done; sync")
         return int(self.run("cat /run/writer.count"))
 
     @contextlib.contextmanager

@@ -83,7 +83,7 @@ def test_guest_writes_freezes_and_is_snapshotted(rig: LibvirtRig, tmp_path: Path
     guest.console.run("tr '\\0' x < /dev/zero | dd of=/dev/sda bs=64k count=1 seek=32 iflag=fullblock conv=fsync")
     guest.console.run("blkdiscard -o $((3 << 20)) -l $((1 << 20)) /dev/sda")
     assert "status 7" in _failure(guest.console.run, "echo status 7; (exit 7)")
-    guest.console.start_writer("/dev/sda", 4 * MIB, 4 * MIB)
+    guest.console.start_writer("/dev/vda", 63 * MIB, MIB // 2)
     guest.wait_for_agent()
     assert guest.domain.fsFreeze() == 1  # the data partition at /mnt
     assert guest.domain.fsThaw() == 1
