@@ -85,7 +85,9 @@ def to_a_path(bench: Bench, socket: Path) -> Iterator[Figure]:
 def to_s3(bench: Bench, socket: Path, server: S3Server) -> Iterator[Figure]:
     environment, theirs = s3_environment(server), bench.folder / "theirs.qcow2"
     copy = f"s5cmd --endpoint-url {server.endpoint_url} cp {theirs} s3://{BUCKET}/theirs.qcow2"
-    remote = f":s3,provider=Other,env_auth=true,no_check_bucket=true,endpoint='{server.endpoint_url}':{BUCKET}/theirs.qcow2"
+    remote = (
+        f":s3,provider=Other,env_auth=true,no_check_bucket=true,endpoint='{server.endpoint_url}':{BUCKET}/theirs.qcow2"
+    )
     rclone = f"rclone --config /dev/null copyto {theirs} {shlex.quote(remote)}"
 
     def ours() -> Cost:
@@ -148,10 +150,10 @@ def nothing_elsewhere(bench: Bench, socket: Path) -> Figure:
 def overhead(bench: Bench, socket: Path) -> Figure:
     store, said = bench.folder / "store", bench.folder / "overhead.json"
     shares = []
+    state = bench.folder / "state"
+    command = [sys.executable, str(ONCE), f"nbd:{socket}", str(store), str(state), str(said)]
     for _turn in range(bench.runs):
-        state = bench.folder / "state"
         shutil.rmtree(state, ignore_errors=True)
-        command = [sys.executable, str(ONCE), f"nbd:{socket}", str(store), str(state), str(said)]
         fresh(store, lambda: run(command))
         spent = json.loads(said.read_text())
         shares.append(100 * spent["counting"] / spent["whole"])

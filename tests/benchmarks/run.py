@@ -1,7 +1,7 @@
 # Copyright (c) 2026 the vmferry.migrate authors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""`./dev bench [GROUP] [--runs N] [--json FILE]`: figures against peers run in turn; status 1 when a target is missed."""
+"""`./dev bench [GROUP] [--runs N] [--json FILE]`: figures against peers run in turn; status 1 if a target is missed."""
 
 from __future__ import annotations
 

@@ -274,7 +274,7 @@ class _Twin:
             raise
         return self._console
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, *_unused: object) -> None:
         import libvirt
 
         self._console.close()

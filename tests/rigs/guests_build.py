@@ -34,7 +34,7 @@ PAGE = 4096
 
 
 def _run(*command: str | Path) -> str:
-    done = subprocess.run([os.fspath(word) for word in command], capture_output=True, text=True)
+    done = subprocess.run([os.fspath(word) for word in command], capture_output=True, text=True, check=False)
     if done.returncode:
         raise RuntimeError(f"{command[0]} failed with {done.returncode}: {done.stderr.strip()}")
     return done.stdout
@@ -56,7 +56,7 @@ def build_initramfs(target: Path, init: Path) -> None:
             (root / name).mkdir()
         (root / "var" / "run").symlink_to("/run")
         shutil.copy(BUSYBOX, root / "bin" / "busybox")
-        shutil.copy(init, root / "init")
+        (root / "init").write_text("#!/bin/busybox sh\n" + init.read_text())
         (root / "init").chmod(0o755)
         _add_modules(root / "modules")
         for program in PROGRAMS:

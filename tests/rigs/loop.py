@@ -26,7 +26,7 @@ def loop_device(path: Path, *, sector: int = 512, read_only: bool = False) -> It
     command = ["/sbin/losetup", "--find", "--show", "--sector-size", str(sector)]
     if read_only:
         command.append("--read-only")
-    attached = subprocess.run([*command, str(path)], capture_output=True, text=True)
+    attached = subprocess.run([*command, str(path)], capture_output=True, text=True, check=False)
     if attached.returncode:
         raise RuntimeError(f"no loop device: {attached.stderr.strip()}")
     device = Path(attached.stdout.strip())

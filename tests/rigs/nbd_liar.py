@@ -41,7 +41,7 @@ class Liar:
 
     def request(self) -> Request:
         """The next request; a write's data is left in the stream."""
-        _, _, command, cookie, offset, length = struct.unpack(">IHHQQI", self.receive(28))
+        _unused, _unused, command, cookie, offset, length = struct.unpack(">IHHQQI", self.receive(28))
         return Request(command, cookie, offset, length)
 
     def receive(self, length: int) -> bytes:
@@ -104,7 +104,7 @@ def _handshake(liar: Liar, structured: bool) -> None:
     liar.raw(struct.pack(">8s8sH", b"NBDMAGIC", b"IHAVEOPT", 3))
     liar.receive(4)
     while True:
-        _, option, length = struct.unpack(">8sII", liar.receive(16))
+        _unused, option, length = struct.unpack(">8sII", liar.receive(16))
         data = liar.receive(length) if length else b""
         if option == 8:
             _reply(liar, option, ACK if structured else UNSUP)

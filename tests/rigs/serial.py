@@ -58,7 +58,7 @@ class Console:
     def __enter__(self) -> Console:
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, *_unused: object) -> None:
         self.close()
 
     def wait_for(self, marker: str, timeout: float = 60) -> str:
@@ -75,7 +75,7 @@ class Console:
         self._socket.sendall(f"{self._number} {encoded}\n".encode())
         self._wait_for(re.compile(f"<<{self._number}\r?\n"), timeout)
         answer = self._wait_for(re.compile(f">>{self._number} (\\d+)\r?\n"), timeout)
-        output, _, status = answer.rpartition(f">>{self._number} ")
+        output, _unused, status = answer.rpartition(f">>{self._number} ")
         output = output.replace("\r", "").strip()
         if int(status):
             raise CommandFailed(f"{command!r} ended with {int(status)}: {output}")

@@ -3,8 +3,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """`./dev demo`: a real libvirt, a tiny real VM, exported while it runs, proved, imported, and booted again.
 
-Everything lies in one temporary folder and is removed in the end. What moves the VM is ansible-playbook, as a user would
-run it; this script starts the servers, shows the job's record while the play runs, and looks at the consoles.
+Everything lies in one temporary folder and is removed in the end. What moves the VM is Ansible, as a user would run it;
+this script starts the servers, shows the job's record while the play runs, and looks at the consoles.
 """
 
 from __future__ import annotations

@@ -234,7 +234,7 @@ class Connection:
         magic, errno, cookie = SIMPLE_REPLY.unpack(self._head)
         if magic != SIMPLE_REPLY_MAGIC or cookie not in flying:
             raise self._not_a_reply(magic)
-        offset, buffer, _ = flying.pop(cookie)
+        offset, buffer, _unused = flying.pop(cookie)
         if errno:
             raise self._refused(f"reading {len(buffer)} bytes at {offset}", errno)
         self._transport.fill(buffer)

@@ -23,7 +23,7 @@ _COMPLAINTS: tuple[tuple[str, Kind], ...] = (
 def qemu_img(*arguments: str) -> str:
     """What it prints. Raises `invalid_config` where it is missing, and what it complains of by kind."""
     try:
-        done = subprocess.run(
+        done = subprocess.run(  # pylint: disable=ansible-bad-function
             ["qemu-img", *arguments], capture_output=True, text=True, check=False, env={**os.environ, "LC_ALL": "C"}
         )
     except FileNotFoundError as error:

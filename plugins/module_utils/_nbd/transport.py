@@ -49,13 +49,11 @@ class Transport(Protocol):
 
     def fill(self, buffer: memoryview) -> None:
         """The next `len(buffer)` bytes, all of them."""
-        ...
 
     def send(self, head: Buffer, body: Buffer = b"") -> None: ...
 
     def abort(self) -> None:
         """End the stream, from any thread: whoever waits on it fails at once."""
-        ...
 
     def close(self) -> None: ...
 

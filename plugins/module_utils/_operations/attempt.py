@@ -37,7 +37,7 @@ class AttemptFolder:
         self._store.put(self.key(MANIFEST), manifest, if_absent=True)
         self._committed = True
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, *_unused: object) -> None:
         self._done.set()
         self._keeper.join()
         if not self._committed:

@@ -83,7 +83,8 @@ class RunningJob:
 
     def supervise(self, work: Callable[[], Result]) -> Result:
         """`work` in a thread, this thread watching; TERM, INT and HUP cancel it."""
-        assert self._record is not None
+        if self._record is None:
+            raise VmferryError("internal", "In check mode nothing is moved.")
         options = self.options
         with cancel_on_signals(self.flow):
             return supervise(

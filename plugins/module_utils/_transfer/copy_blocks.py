@@ -154,7 +154,7 @@ class _Copy:
                     place = (at + start) * LEAF
                     pieces.append((offset, view[place : place + end - offset]))
             at += count
-        written = sum(len(data) for _, data in pieces)
+        written = sum(len(data) for _unused, data in pieces)
         if self._sink is not None and pieces:
             self._sink.write(pieces)
             self._progress.sent(written)

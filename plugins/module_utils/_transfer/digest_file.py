@@ -115,7 +115,7 @@ class DigestReader:
                     "Use a newer version of the collection.",
                 )
         size = found.get("size")
-        if type(size) is not int or size < 0:
+        if not isinstance(size, int) or isinstance(size, bool) or size < 0:
             raise self._damaged("it has no size")
         return DigestHeader(size, found.get("layered") is True)
 

@@ -150,6 +150,6 @@ class DigestWriter:
             self._take_inherited()
 
     def _take_inherited(self) -> Leaves:
-        assert self._inherited is not None
-        leaves, self._inherited = self._inherited[1], next(self._parent, None)
+        leaves = self._inherited[1] if self._inherited else {}
+        self._inherited = next(self._parent, None)
         return leaves

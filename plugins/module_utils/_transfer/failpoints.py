@@ -19,7 +19,7 @@ def failpoint(name: str) -> None:
     wanted = os.environ.get(VARIABLE)
     if not wanted:
         return
-    chosen, _, pass_number = wanted.partition(":")
+    chosen, _unused, pass_number = wanted.partition(":")
     if chosen != name:
         return
     with _counting:

@@ -31,7 +31,7 @@ def is_owner_alive(owner: Mapping[str, Any]) -> Optional[bool]:
         return None
     if owner["boot_id"] != _boot_id():
         return False  # this host was started again since
-    if owner.get("pid_namespace") != _pid_namespace() or type(owner.get("pid")) is not int:
+    if owner.get("pid_namespace") != _pid_namespace() or not isinstance(owner.get("pid"), int):
         return None
     started = _started(owner["pid"])
     return started is not None and started == owner.get("pid_started")

@@ -213,7 +213,7 @@ class PartAssembler:
 
 def _proof_of_hole(size: int) -> bytes:
     proof = sha256()
-    for _ in range(size // len(ZEROS)):
+    for _unused in range(size // len(ZEROS)):
         proof.update(ZERO_DIGEST * (len(ZEROS) // LEAF))
     rest = size % len(ZEROS)
     proof.update(ZERO_DIGEST * (rest // LEAF))

@@ -23,7 +23,6 @@ _SIGNALS = ("SIGTERM", "SIGINT", "SIGHUP")
 class Record(Protocol):
     def update(self, snapshot: Mapping[str, Any]) -> None:
         """Called every tick; writes as seldom as it likes."""
-        ...
 
 
 def supervise(
@@ -62,7 +61,8 @@ def supervise(
         result: Result = job.result["value"]
         return result
     error = flow.error or job.error
-    assert error is not None
+    if error is None:
+        raise VmferryError("internal", "The job stopped without an error.")
     if isinstance(error, VmferryError) and not error.phase:
         error.phase = progress.phase
     raise error

@@ -28,7 +28,7 @@ class Timetable:
 
     @property
     def unlimited(self) -> bool:
-        return all(rate is None for _, rate in self.slots)
+        return all(rate is None for _unused, rate in self.slots)
 
     def rate_at(self, now: datetime) -> float | None:
         """Bytes a second. Before the week's first slot, the week's last one still holds."""

@@ -40,7 +40,7 @@ class ExtentMap:
     @property
     def data_bound(self) -> int:
         """Bytes of all leaves that hold data, the disk's last one counted whole."""
-        return -(-self._bytes["data"] // LEAF) * LEAF
+        return (self._bytes["data"] + LEAF - 1) // LEAF * LEAF
 
     def __iter__(self) -> Iterator[Extent]:
         for index, packed in enumerate(self._runs):

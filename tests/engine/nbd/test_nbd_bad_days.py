@@ -24,7 +24,7 @@ def test_reads_that_fail_now_and_then_are_made_again(pattern: bytes) -> None:
     pauses: list[float] = []
     with nbd.nbdkit("--filter=error", "pattern", "4M", "error-pread-rate=30%", "error=EIO") as path:
         source = NbdSource(Address.unix(path), retries=50, sleep=pauses.append)
-        for _ in range(4):
+        for _unused in range(4):
             assert read_all(source, step=256 * 1024) == pattern
         source.close()
     assert pauses, "the server was told to fail"

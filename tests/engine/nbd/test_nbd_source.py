@@ -149,7 +149,7 @@ def test_extents_of_a_checkerboard_come_in_linear_time(tmp_path: Path) -> None:
     with nbd.nbdkit(*words) as path:
         source = NbdSource(Address.unix(path))
         started = time.monotonic()
-        assert sum(1 for _ in source.extents()) == count
+        assert sum(1 for _unused in source.extents()) == count
         assert time.monotonic() - started < 10
         source.close()
 
@@ -188,7 +188,7 @@ def test_tcp(pattern: bytes) -> None:
 def test_a_used_connection_is_used_again(served: Path) -> None:
     source = NbdSource(Address.unix(served))
     opened: list[Connection] = []
-    for _ in range(20):
+    for _unused in range(20):
         source.read_into([(0, memoryview(bytearray(512)))])
         with source._pool.connection() as connection:
             opened.append(connection)

@@ -18,7 +18,7 @@ def random_disk(seed: int, size: int) -> bytes:
     """Islands of data and of zeros that keep to no boundary but the sector's."""
     pick = random.Random(seed)
     disk = bytearray(size)
-    for _ in range(pick.randint(0, 12)):
+    for _unused in range(pick.randint(0, 12)):
         at = pick.randrange(size) // SECTOR * SECTOR
         length = min(size - at, pick.choice([1, SECTOR, LEAF, 3 * LEAF + SECTOR, 40 * LEAF]))
         disk[at : at + length] = pick.randbytes(length) if pick.random() < 0.8 else bytes(length)

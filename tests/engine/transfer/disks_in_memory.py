@@ -211,7 +211,7 @@ class PackedImage:
         self.placed.append((offset, self._next, len(run)))
         self.output.emit(run, digests)
         self._next += len(run)
-        for _ in range(self.tables):
+        for _unused in range(self.tables):
             self.output.emit(memoryview(bytes([0xAB]) * LEAF))
             self._next += LEAF
 
@@ -240,7 +240,7 @@ class Gate:
     def __init__(self) -> None:
         self.reached, self._open = Event(), Event()
 
-    def wait(self, *_: object) -> None:
+    def wait(self, *_unused: object) -> None:
         self.reached.set()
         assert self._open.wait(20)
 

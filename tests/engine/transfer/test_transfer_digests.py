@@ -94,7 +94,7 @@ def test_an_increments_root_is_that_of_the_whole_disk(seed: int, size: int) -> N
 @given(SEEDS, SIZES)
 @settings(deadline=None, max_examples=30)
 def test_a_file_read_in_crumbs_says_the_same(seed: int, size: int) -> None:
-    file, _ = digest_file(random_disk(seed, size))
+    file, _unused = digest_file(random_disk(seed, size))
     stream = io.BytesIO(file)
     crumbs = DigestReader(lambda count: stream.read(min(count, 7)))
     assert crumbs.header == reader(file).header
@@ -102,7 +102,7 @@ def test_a_file_read_in_crumbs_says_the_same(seed: int, size: int) -> None:
 
 
 def damaged_files() -> Iterator[tuple[str, bytes]]:
-    file, _ = digest_file(random_disk(3, 131 * LEAF + 512) + b"x")
+    file, _unused = digest_file(random_disk(3, 131 * LEAF + 512) + b"x")
     head = file.index(b"\n") + 1
     record = file[head : head + 24]
     yield "empty", b""
@@ -128,7 +128,7 @@ def test_a_damaged_file_is_refused(what: str, file: bytes) -> None:
 
 
 def test_a_newer_format_is_unsupported_not_damaged() -> None:
-    file, _ = digest_file(b"x")
+    file, _unused = digest_file(b"x")
     with pytest.raises(VmferryError) as caught:
         reader(file.replace(b'"sha256"', b'"blake9"'))
     assert caught.value.kind == "unsupported"

@@ -103,20 +103,20 @@ def test_holes_are_not_sent_to_a_file_and_are_zeros_in_an_object() -> None:
     extents = [Extent(0, 300 * LEAF, "zero"), Extent(300 * LEAF, LEAF, "data"), Extent(301 * LEAF, 300 * LEAF, "zero")]
     for any_offset, sent in ((True, LEAF), (False, 601 * LEAF)):
         store = MemoryParts(any_offset)
-        result, _ = export(MemorySource(disk, extents), store, "raw")
+        result, _unused = export(MemorySource(disk, extents), store, "raw")
         assert store.object == disk
         assert (result.bytes_stored, result.size) == (sent, len(disk))
 
 
 def test_an_empty_disk_is_an_empty_object() -> None:
     store = MemoryParts()
-    result, _ = export(MemorySource(b""), store, "raw")
+    result, _unused = export(MemorySource(b""), store, "raw")
     assert (store.object, result.size, len(result.receipts)) == (b"", 0, 1)
 
 
 def test_the_proofs_root_depends_on_every_part() -> None:
     store = MemoryParts()
-    result, _ = export(MemorySource(b"y" * (40 * LEAF)), store, "packed")
+    result, _unused = export(MemorySource(b"y" * (40 * LEAF)), store, "packed")
     assert len(result.receipts) > 3
     assert object_proof_root(result.receipts) == sha256(b"".join(r.proof for r in result.receipts)).hexdigest()
     assert object_proof_root(result.receipts[1:]) != object_proof_root(result.receipts)
@@ -136,7 +136,7 @@ def test_an_increment_stores_what_changed_and_proves_the_whole() -> None:
     before, after = bytearray(random_disk(1, 100 * LEAF)), bytearray(random_disk(2, 100 * LEAF))
     after[: 50 * LEAF] = before[: 50 * LEAF]
     after[60 * LEAF : 70 * LEAF] = bytes(10 * LEAF)
-    _, parent_file = export(MemorySource(bytes(before)), MemoryParts(), "packed")
+    _unused, parent_file = export(MemorySource(bytes(before)), MemoryParts(), "packed")
     extents = [Extent(0, 50 * LEAF, "unchanged"), Extent(50 * LEAF, 10 * LEAF, "data")]
     extents += [Extent(60 * LEAF, 10 * LEAF, "zero"), Extent(70 * LEAF, 30 * LEAF, "data")]
     file = bytearray()
@@ -159,7 +159,7 @@ def test_an_increment_stores_what_changed_and_proves_the_whole() -> None:
     assert result.digest_root == naive_root(bytes(after))
     assert result.bytes_unchanged == 50 * LEAF
     assert (60 * LEAF, 10 * LEAF) in images[0].zeros
-    assert all(offset >= 50 * LEAF for offset, _, _ in images[0].placed)
+    assert all(offset >= 50 * LEAF for offset, _unused, _unused in images[0].placed)
 
 
 def test_a_full_export_refuses_unchanged_extents() -> None:

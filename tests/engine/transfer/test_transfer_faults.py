@@ -18,7 +18,7 @@ from typing import Callable, Iterator
 import pytest
 from disks_in_memory import Gate, MemoryParts, MemorySink, MemorySource, PackedImage, Rules
 
-import ansible_collections.vmferry.migrate.plugins.module_utils as module_utils
+from ansible_collections.vmferry.migrate.plugins import module_utils
 from ansible_collections.vmferry.migrate.plugins.module_utils._blocks import LEAF, BlockSource, ImageOutput, PartWriter
 from ansible_collections.vmferry.migrate.plugins.module_utils._errors import VmferryError
 from ansible_collections.vmferry.migrate.plugins.module_utils._transfer.buffers import Buffers
@@ -81,7 +81,7 @@ def export(
 def after(count: int, error: BaseException) -> Callable[..., None]:
     calls = []
 
-    def hook(*_: object) -> None:
+    def hook(*_unused: object) -> None:
         calls.append(1)
         if len(calls) == count:
             raise error
@@ -125,7 +125,10 @@ def test_a_digest_file_that_cannot_be_written_is_reported() -> None:
 def test_a_sink_that_fails_is_reported_and_not_flushed() -> None:
     error = VmferryError("no_space", "The pool is full.")
     sink = MemorySink(len(DISK), before_write=after(4, error))
-    copy = lambda: copy_blocks(MemorySource(DISK), sink, None, limits=SMALL, flow=Flow())  # noqa: E731
+
+    def copy() -> object:
+        return copy_blocks(MemorySource(DISK), sink, None, limits=SMALL, flow=Flow())
+
     assert within(10, copy) is error
     assert sink.flushed == 0
 
@@ -213,6 +216,7 @@ def in_a_process(code: str, environment: dict[str, str]) -> subprocess.Completed
     module_utils.__path__  # noqa: B018  # imported, so that the child finds the package on the same path
     return subprocess.run(
         [sys.executable, "-c", code],
+        check=False,
         env={**os.environ, "PYTHONPATH": PATH, **environment},
         capture_output=True,
         text=True,

@@ -78,7 +78,7 @@ def test_percent_never_exceeds_100_nor_goes_back_whatever_is_counted() -> None:
     clock = Clock()
     progress = two_disks(clock)
     disk, seen = progress.disk(0), []
-    for _ in range(30):
+    for _unused in range(30):
         clock.now += 1
         disk.read(100)
         disk.settled(100)
@@ -97,7 +97,7 @@ def test_rate_average_and_eta_follow_the_bytes() -> None:
     progress.enter("exporting", [progress.new_disk("disk-0", 10_000)])
     disk = progress.disk(0)
     assert progress.snapshot()["eta"] is None
-    for _ in range(50):
+    for _unused in range(50):
         clock.now += 1
         disk.read(100)
         disk.settled(100)
@@ -105,7 +105,7 @@ def test_rate_average_and_eta_follow_the_bytes() -> None:
     now = progress.snapshot()
     assert (now["rate"], now["average_rate"]) == (100, 100)
     assert now["eta"] == pytest.approx(50, rel=0.01)
-    for _ in range(60):
+    for _unused in range(60):
         clock.now += 1
         disk.read(50)
         disk.settled(50)
@@ -157,7 +157,7 @@ def test_readers_never_see_half_a_record(tmp_path: Path) -> None:
     writer = threading.Thread(target=write)
     writer.start()
     try:
-        for _ in range(300):
+        for _unused in range(300):
             found = read_job(tmp_path, JOB)
             if "filler" in found:
                 assert len(found["filler"]) == found["number"] % 7 * 5000
@@ -341,7 +341,7 @@ def test_slow_is_not_idle_and_phases_without_bytes_may_take_their_time() -> None
         flow.sleep(0.5)
         progress.enter("exporting", [progress.new_disk("disk-0", 100)])
         disk = progress.disk(0)
-        for _ in range(10):
+        for _unused in range(10):
             flow.sleep(0.05)
             disk.sent(1)
         return "done"

@@ -105,7 +105,7 @@ def test_many_threads_share_one_rate() -> None:
             moved.append(MIB // 4)
 
     started = time.monotonic()
-    threads = [threading.Thread(target=work) for _ in range(6)]
+    threads = [threading.Thread(target=work) for _unused in range(6)]
     for thread in threads:
         thread.start()
     for thread in threads:

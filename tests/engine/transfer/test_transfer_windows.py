@@ -72,7 +72,7 @@ def test_windows_hold_every_run_once_and_at_most_their_bytes(disk: tuple[int, li
     assert not [run for run in flat if run.kind == "unchanged"]
     buffer = memoryview(bytearray(leaves * LEAF))
     for window in taken:
-        assert sum(len(piece) for _, piece in window.pieces(buffer)) == window.data_bytes
+        assert sum(len(piece) for _unused, piece in window.pieces(buffer)) == window.data_bytes
 
 
 @pytest.mark.parametrize(

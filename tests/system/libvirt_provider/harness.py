@@ -19,7 +19,16 @@ from ansible_collections.vmferry.migrate.plugins.module_utils._providers.base im
 from ansible_collections.vmferry.migrate.plugins.module_utils._providers.libvirt.provider import LibvirtProvider
 from ansible_collections.vmferry.migrate.plugins.module_utils._providers.spec import VmSpec
 
-__all__ = ["LibvirtProvider", "copy_into", "eventually", "new_job", "open_session", "read_all", "sha256", "target_socket"]
+__all__ = [
+    "LibvirtProvider",
+    "copy_into",
+    "eventually",
+    "new_job",
+    "open_session",
+    "read_all",
+    "sha256",
+    "target_socket",
+]
 STEP = 1 << 20
 
 
@@ -76,7 +85,7 @@ def target_socket(scratch: Path) -> str:
     return str(socket)
 
 
-def open_session(provider: LibvirtProvider, name: str, consistency: str = "auto", disks: tuple[str, ...] = ()):  # type: ignore[no-untyped-def] # noqa: ANN201
+def open_session(provider: LibvirtProvider, name: str, consistency: str = "auto", disks: tuple[str, ...] = ()):  # type: ignore[no-untyped-def]
     vm = provider.describe(name)
     chosen = [disk for disk in vm.disks if not disks or disk.name in disks]
     return provider.open_export(vm, chosen, consistency, new_job())  # type: ignore[arg-type]

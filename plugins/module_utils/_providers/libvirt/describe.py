@@ -146,7 +146,7 @@ class _Description:
         if known.get("capacity"):
             return known["capacity"], known.get("allocation")
         try:
-            capacity, allocation, _ = self._domain.blockInfo(disk.target)
+            capacity, allocation, _unused = self._domain.blockInfo(disk.target)
         except libvirt.libvirtError as error:
             if is_disconnect(error):
                 raise

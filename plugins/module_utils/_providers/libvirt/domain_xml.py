@@ -128,7 +128,7 @@ def guest_os(root: ET.Element) -> str:
 def qemu_user(root: ET.Element) -> tuple[int, int] | None:
     """User and group of a running VM's process, where libvirt gave it another than its own."""
     label = text_of(root, "seclabel[@model='dac']/label")
-    user, _, group = label.partition(":")
+    user, _unused, group = label.partition(":")
     if user.startswith("+") and group.startswith("+"):
         return int(user[1:]), int(group[1:])
     return None

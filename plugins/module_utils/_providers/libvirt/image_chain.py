@@ -58,14 +58,14 @@ def is_block_device(path: str) -> bool:
 def cluster_map(path: str, format: str) -> Iterator[Mapping[str, Any]]:
     """`qemu-img map`, one entry after the other: of a large disk it has millions."""
     command = ["qemu-img", "map", "--output=json", "-f", format, path]
-    with subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
-        assert process.stdout is not None
-        assert process.stderr is not None
-        for line in process.stdout:
+    with subprocess.Popen(  # pylint: disable=ansible-bad-function
+        command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as process:
+        for line in process.stdout or ():
             text = line.strip().strip(b"[],")
             if text:
                 yield json.loads(text)
-        complaint = process.stderr.read().decode(errors="replace").strip()
+        complaint = (process.stderr.read() if process.stderr else b"").decode(errors="replace").strip()
     if process.returncode:
         raise VmferryError("internal", f"The map of {path} cannot be had: {complaint}.")
 

@@ -119,7 +119,7 @@ class LibvirtImport(ImportSession):
             _sync(part)
             self._folder.will_make(final=str(final), identity=identity(part))
             _rename_to_new(part, final)
-        for folder in {final.parent for _, final in moves}:
+        for folder in {final.parent for _unused, final in moves}:
             _sync(folder)
         failpoint("settled")
         return finals

@@ -42,7 +42,7 @@ class Watchdog:
 
     def watch(self) -> None:
         while not self.done:
-            ready, _, _ = select.select([0], [], [], TICK)
+            ready, _unused, _unused = select.select([0], [], [], TICK)
             if ready:
                 data = os.read(0, 65536)
                 if not data:
@@ -160,7 +160,7 @@ def first_line() -> bytes:
     while not line.endswith(b"\n"):
         byte = os.read(0, 1)
         if not byte:
-            sys.exit(0)
+            raise SystemExit(0)
         line += byte
     return line
 

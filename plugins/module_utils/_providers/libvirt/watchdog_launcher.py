@@ -45,7 +45,7 @@ class WatchdogProcess:
         if program is None:
             raise VmferryError("internal", f"The program of {watchdog.__name__} cannot be read.")
         command = [sys.executable, "-I", "-c", BOOTSTRAP, f"vmferry-watchdog:{folder.name}", str(len(program))]
-        process = subprocess.Popen(
+        process = subprocess.Popen(  # pylint: disable=ansible-bad-function
             command,
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
@@ -88,10 +88,11 @@ class WatchdogProcess:
             self._process.wait(patience)
 
     def _send(self, data: bytes) -> None:
-        assert self._process.stdin is not None
+        pipe = self._process.stdin
         try:
-            self._process.stdin.write(data)
-            self._process.stdin.flush()
+            if pipe is not None:
+                pipe.write(data)
+                pipe.flush()
         except (BrokenPipeError, ValueError) as error:
             raise VmferryError("internal", "The watchdog of the backup job died.", "Try again.") from error
 

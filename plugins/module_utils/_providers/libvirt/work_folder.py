@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any, Iterator, Literal, Mapping
 
 from ..._errors import VmferryError
-from ..._transfer.owner import is_owner_alive, current_owner
+from ..._transfer.owner import current_owner, is_owner_alive
 from ..base import Job
 
 DEFAULT_SCRATCH = "/var/tmp"
