@@ -17,7 +17,13 @@ from typing import Any
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 
-from ansible_collections.vmferry.migrate.plugins.module_utils._blocks import LEAF, Extent, ImageWriter
+from ansible_collections.vmferry.migrate.plugins.module_utils._blocks import (
+    LEAF,
+    BlockSource,
+    Extent,
+    ImageWriter,
+    Kind,
+)
 from ansible_collections.vmferry.migrate.plugins.module_utils._images.qcow2_packed import PackedQcow2
 
 KIB, MIB, GIB, TIB = 1 << 10, 1 << 20, 1 << 30, 1 << 40
@@ -122,12 +128,12 @@ def sizes(draw: st.DrawFn, most_leaves: int = 40) -> int:
 
 
 @st.composite
-def runs_of(draw: st.DrawFn, size: int, kinds: Sequence[str] = ("data", "zero")) -> list[Extent]:
+def runs_of(draw: st.DrawFn, size: int, kinds: Sequence[Kind] = ("data", "zero")) -> list[Extent]:
     """Covers the disk in whole leaves, neighbours of one kind left apart now and then."""
     found, at = [], 0
     while at < size:
         length = min(size - at, draw(st.integers(1, 9)) * LEAF)
-        found.append(Extent(at, length, draw(st.sampled_from(kinds))))  # type: ignore[arg-type]
+        found.append(Extent(at, length, draw(st.sampled_from(kinds))))
         at += length
     return found
 
@@ -144,3 +150,38 @@ def islands(size: int, starts: Iterable[int], length: int = LEAF) -> list[Extent
             found.append(Extent(begin, end - begin, "data"))
         at = max(at, end)
     return [*found, Extent(at, size - at, "zero")] if at < size else found
+
+
+class RangedFile:
+    """`read_at` over a file, as a store would give it: counts, and holds the reader to the file's bounds."""
+
+    def __init__(self, data: bytes | Path) -> None:
+        self._data = data
+        self.size = len(data) if isinstance(data, bytes) else data.stat().st_size
+        self.requests: list[tuple[int, int]] = []
+
+    def __call__(self, offset: int, buffer: memoryview) -> None:
+        assert offset >= 0
+        assert offset + len(buffer) <= self.size, "a read beyond the file"
+        assert len(buffer), "a request for nothing"
+        self.requests.append((offset, len(buffer)))
+        if isinstance(self._data, bytes):
+            buffer[:] = self._data[offset : offset + len(buffer)]
+            return
+        with self._data.open("rb") as file:
+            file.seek(offset)
+            buffer[:] = file.read(len(buffer))
+
+
+def content_of(source: BlockSource, offset: int = 0, length: int | None = None) -> bytes:
+    """Read into memory that is not zero before, so that nothing can be left out unseen."""
+    found = bytearray(b"\xa5" * (source.size - offset if length is None else length))
+    source.read_into([(offset, memoryview(found))])
+    return bytes(found)
+
+
+def assert_tiled(extents: list[Extent], size: int) -> None:
+    assert [extent.offset for extent in extents] == [0, *[extent.end for extent in extents[:-1]]][: len(extents)]
+    assert (extents[-1].end if extents else 0) == size
+    assert all(extent.length > 0 for extent in extents)
+    assert all(one.kind != other.kind for one, other in zip(extents, extents[1:], strict=False)), "not joined"

@@ -1,7 +1,7 @@
 # Copyright (c) 2026 the vmferry.migrate authors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Packed images, each judged by `qemu-img check` and `qemu-img compare` against a file that QEMU or the kernel wrote."""
+"""Packed images, each judged by `qemu-img check` and `qemu-img compare` against what QEMU or the kernel wrote."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ansible_collections.vmferry.migrate.plugins.module_utils._blocks import LEAF, Extent
+from ansible_collections.vmferry.migrate.plugins.module_utils._blocks import LEAF, Extent, Kind
 from ansible_collections.vmferry.migrate.plugins.module_utils._errors import VmferryError
 from ansible_collections.vmferry.migrate.plugins.module_utils._images.qcow2_packed import PackedQcow2
 
@@ -35,7 +35,7 @@ from .disks import (
     sizes,
 )
 
-KINDS = ("data", "zero", "unchanged")
+KINDS: tuple[Kind, ...] = ("data", "zero", "unchanged")
 
 
 @FEW
@@ -79,6 +79,7 @@ def test_an_empty_disk_is_an_image(tmp_path: Path) -> None:
     assert '"virtual-size": 0' in run("qemu-img", "info", "-f", "qcow2", "--output=json", image)
 
 
+@pytest.mark.slow
 @FEW
 @given(st.lists(st.integers(0, 2 * TIB - 1), max_size=8), st.integers(1, 2 * MIB))
 def test_a_sparse_disk_of_two_tebibytes(starts: list[int], short_of: int) -> None:
