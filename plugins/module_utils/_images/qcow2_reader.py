@@ -20,7 +20,7 @@ from .._errors import VmferryError
 from .qcow2_format import (
     CLUSTER,
     CLUSTER_BITS,
-    COMPRESSED,
+    COPIED,
     HEADER,
     L2_ENTRIES,
     LARGEST_DISK,
@@ -35,6 +35,7 @@ from .qcow2_format import (
 ReadAt = Callable[[int, memoryview], None]
 TABLES_HELD = 32  # L2 tables in memory: 64 KiB each
 LONGEST_READ = 8 * 1024 * 1024  # bytes in one request
+UNUSED_BITS = ~(COPIED | OFFSET_MASK | ZERO_CLUSTER)  # of an L2 entry: compressed, or reserved
 NOWHERE, PARENT = -1, -2  # places that are none: zeros, and what the backing image has
 
 
@@ -137,10 +138,10 @@ class Qcow2Reader:
                 return table
         table = self._read_words(self._l1[index] & OFFSET_MASK, L2_ENTRIES)
         for entry in table:
-            if entry & COMPRESSED or entry & 0x3F_0000_0000_0001FE or (entry & OFFSET_MASK) % CLUSTER:
+            if entry & UNUSED_BITS or (entry & OFFSET_MASK) % CLUSTER:
                 raise self._lie("has an entry of a kind that is never written")
-            if (entry & OFFSET_MASK) + CLUSTER > self._file_size:
-                raise self._lie("points beyond its end")
+            if entry > ZERO_CLUSTER:
+                self._check_place(entry & OFFSET_MASK)
         with self._lock:
             self._tables[index] = table
             while len(self._tables) > TABLES_HELD:
@@ -164,14 +165,24 @@ class Qcow2Reader:
             raise self._lie(f"is of a disk of {size} bytes where {self.size} were expected")
         if bool(backing_length) != (self._backing is not None):
             raise self._lie("has another place in its chain than the manifest says")
-        if l1_entries < clusters(self.size, CLUSTER * L2_ENTRIES) or l1_at % CLUSTER:
-            raise self._lie("has a table of another size")
-        l1 = self._read_words(l1_at, clusters(self.size, CLUSTER * L2_ENTRIES))
-        for entry in l1:
-            table = entry & OFFSET_MASK
-            if entry and (table % CLUSTER or table + CLUSTER > self._file_size or not table):
-                raise self._lie("points beyond its end")
+        needed = clusters(self.size, CLUSTER * L2_ENTRIES)
+        if l1_entries < needed or l1_at % CLUSTER or l1_at < CLUSTER:
+            raise self._lie("has a table of another size or in another place")
+        l1 = self._read_words(l1_at, needed)
+        self._tables_end = l1_at + 8 * needed
+        tables = [entry & OFFSET_MASK for entry in l1 if entry]
+        if any(entry & ~(OFFSET_MASK | COPIED) for entry in l1) or any(table % CLUSTER for table in tables):
+            raise self._lie("has an entry of a kind that is never written")
+        if len(set(tables)) != len(tables):  # a short file could stand for a thousand million clusters
+            raise self._lie("uses a table twice")
+        for table in tables:
+            self._check_place(table)
         return l1
+
+    def _check_place(self, offset: int) -> None:
+        """Of an L2 table or data: behind the L1 table, and within the file."""
+        if not self._tables_end <= offset <= self._file_size - CLUSTER:
+            raise self._lie("points outside of what it holds")
 
     def _read_words(self, offset: int, count: int) -> array[int]:
         if offset + 8 * count > self._file_size:
