@@ -49,7 +49,7 @@ class Disk:
 
 @dataclass(frozen=True)
 class Machine:
-    """`boot`: from the first disk by BIOS ("disk") or UEFI ("uefi"), or the Linux guest's kernel directly ("kernel")."""
+    """`boot`: the first disk by BIOS ("disk") or UEFI ("uefi"), or the Linux guest's kernel directly ("kernel")."""
 
     name: str
     disks: tuple[Disk, ...] = ()
