@@ -13,22 +13,16 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import ContextManager
+
+import libvirt
 
 from ansible_collections.vmferry.migrate.plugins.module_utils._blocks import BlockSink, BlockSource
-from ansible_collections.vmferry.migrate.plugins.module_utils._providers.base import ExportSession, Job
+from ansible_collections.vmferry.migrate.plugins.module_utils._providers.base import Consistency, ExportSession, Job
 from ansible_collections.vmferry.migrate.plugins.module_utils._providers.libvirt.provider import LibvirtProvider
 from ansible_collections.vmferry.migrate.plugins.module_utils._providers.spec import VmSpec
+from rigs.domain import Guest
 
-__all__ = [
-    "LibvirtProvider",
-    "copy_into",
-    "eventually",
-    "new_job",
-    "open_session",
-    "read_all",
-    "sha256",
-    "target_socket",
-]
 STEP = 1 << 20
 
 
@@ -85,10 +79,12 @@ def target_socket(scratch: Path) -> str:
     return str(socket)
 
 
-def open_session(provider: LibvirtProvider, name: str, consistency: str = "auto", disks: tuple[str, ...] = ()):  # type: ignore[no-untyped-def]
+def open_session(
+    provider: LibvirtProvider, name: str, consistency: Consistency = "auto", disks: tuple[str, ...] = ()
+) -> ContextManager[ExportSession]:
     vm = provider.describe(name)
     chosen = [disk for disk in vm.disks if not disks or disk.name in disks]
-    return provider.open_export(vm, chosen, consistency, new_job())  # type: ignore[arg-type]
+    return provider.open_export(vm, chosen, consistency, new_job())
 
 
 def source_of(session: ExportSession, name: str) -> BlockSource:
@@ -100,6 +96,21 @@ def eventually(condition: Callable[[], object], seconds: float = 15.0) -> None:
     while not condition():
         assert time.monotonic() < deadline, "it did not happen in time"
         time.sleep(0.05)
+
+
+def no_job(guest: Guest) -> bool:
+    return bool(guest.domain.jobStats()["type"] == libvirt.VIR_DOMAIN_JOB_NONE)
+
+
+def watchdogs() -> list[int]:
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            if b"vmferry-watchdog:" in (process / "cmdline").read_bytes():
+                found.append(int(process.name))
+        except OSError:
+            continue
+    return found
 
 
 def exporter(uri: str, scratch: Path, vm: str, consistency: str = "auto", failpoint: str = "") -> subprocess.Popen[str]:

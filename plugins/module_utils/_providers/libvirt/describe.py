@@ -146,7 +146,10 @@ class _Description:
         if known.get("capacity"):
             return known["capacity"], known.get("allocation")
         try:
-            capacity, allocation, _unused = self._domain.blockInfo(disk.target)
+            if disk.kind == "volume" and not self._domain.isActive():
+                _unused, capacity, allocation = self._volume(disk).info()
+            else:
+                capacity, allocation, _unused = self._domain.blockInfo(disk.target)
         except libvirt.libvirtError as error:
             if is_disconnect(error):
                 raise
@@ -159,12 +162,15 @@ class _Description:
         if disk.kind != "volume":
             return disk.source
         try:
-            path: str = self._opened.storagePoolLookupByName(disk.pool).storageVolLookupByName(disk.source).path()
+            path: str = self._volume(disk).path()
         except libvirt.libvirtError as error:
             if is_disconnect(error):
                 raise
             return disk.source
         return path
+
+    def _volume(self, disk: domain_xml.Disk) -> libvirt.virStorageVol:
+        return self._opened.storagePoolLookupByName(disk.pool).storageVolLookupByName(disk.source)
 
     def _snapshots(self) -> tuple[SnapshotSpec, ...]:
         found = []

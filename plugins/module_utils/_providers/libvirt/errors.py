@@ -33,15 +33,16 @@ _KINDS: Dict[int, Tuple[Kind, str]] = {
     55: ("conflict", ""),  # OPERATION_INVALID: the domain's state does not allow it
     67: ("unsupported", ""),  # CONFIG_UNSUPPORTED
     68: ("busy", LOCKED),  # OPERATION_TIMEOUT
+    74: ("unsupported", ""),  # ARGUMENT_UNSUPPORTED: also "no guest agent is configured"
     78: ("unsupported", ""),  # OPERATION_ABORTED
     79: ("unauthenticated", DENIED),  # AUTH_CANCELLED
     80: ("not_found", ""),  # NO_DOMAIN_METADATA
     84: ("unsupported", ""),  # OPERATION_UNSUPPORTED
-    86: ("unsupported", AGENT),  # AGENT_UNRESPONSIVE
+    86: ("timeout", AGENT),  # AGENT_UNRESPONSIVE
     87: ("busy", LOCKED),  # RESOURCE_BUSY
     88: ("permission_denied", DENIED),  # ACCESS_DENIED
     90: ("conflict", ""),  # STORAGE_VOL_EXIST
-    97: ("unsupported", AGENT),  # AGENT_UNSYNCED
+    97: ("timeout", AGENT),  # AGENT_UNSYNCED
     103: ("not_found", "The next export will be a full one."),  # NO_DOMAIN_CHECKPOINT
     104: ("not_found", ""),  # NO_DOMAIN_BACKUP
     109: ("conflict", "The dirty bitmaps of this VM are broken; the next export has to be a full one."),
@@ -76,6 +77,8 @@ def explained(error: libvirt.libvirtError, doing: str) -> VmferryError:
             kind, hint = "permission_denied", DENIED
     else:
         kind, hint = _KINDS.get(error.get_error_code(), ("internal", ""))
+    if "agent is not connected" in said:
+        kind = "unsupported"
     if "No space left" in said:
         kind, hint = "no_space", "Free some space where libvirt writes, or set scratch_dir."
     elif "Permission denied" in said:

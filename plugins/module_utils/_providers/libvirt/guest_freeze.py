@@ -21,23 +21,22 @@ THAW_ATTEMPTS = 3
 
 @contextmanager
 def frozen(connection: Connection, uuid: str, vm_name: str, tell: Callable[[str], None]) -> Iterator[None]:
-    """Raises what the freeze failed with, nothing being frozen then, or that the guest could not be thawed.
+    """Raises what the freeze failed with, or that the guest could not be thawed.
 
-    `tell` gets `freeze` before and `thawed` after.
+    `tell` gets `freeze` before, and `thawed` once the guest is known not to be frozen by us.
     """
     tell("freeze")
     try:
         _freeze(connection, uuid, vm_name)
     except VmferryError as error:
-        if error.kind != "conflict":  # not one that somebody else has frozen
-            # A freeze that was too slow for us may still happen.
-            _thaw(connection, uuid, vm_name, must=error.kind != "unsupported")
-        tell("thawed")
+        # What took too long for us may still happen; a refusal is final, and may mean that it is another's freeze.
+        if error.kind not in ("timeout", "network") or _thaws(connection, uuid, vm_name):
+            tell("thawed")
         raise
     try:
         yield
     finally:
-        _thaw(connection, uuid, vm_name, must=True)
+        _thaw(connection, uuid, vm_name)
         tell("thawed")
 
 
@@ -57,16 +56,24 @@ def _freeze(connection: Connection, uuid: str, vm_name: str) -> None:
     connection.once(f"Freezing the file systems of {vm_name}", work)
 
 
-def _thaw(connection: Connection, uuid: str, vm_name: str, *, must: bool) -> None:
+def _thaw(connection: Connection, uuid: str, vm_name: str) -> None:
     def work(domain: libvirt.virDomain) -> None:
         if domain.isActive():
             domain.fsThaw()
 
-    for attempt in range(THAW_ATTEMPTS if must else 1):
+    for left in range(THAW_ATTEMPTS - 1, -1, -1):
         try:
             connection.domain(uuid, f"Thawing the file systems of {vm_name}", work, THAW_PATIENCE)
             return
         except VmferryError as error:
-            if must and attempt == THAW_ATTEMPTS - 1:
+            if not left:
                 error.hint = "Thaw it by hand: virsh domfsthaw, or fsfreeze --unfreeze in the guest."
                 raise
+
+
+def _thaws(connection: Connection, uuid: str, vm_name: str) -> bool:
+    try:
+        connection.domain(uuid, f"Thawing the file systems of {vm_name}", lambda domain: domain.fsThaw())
+    except VmferryError:  # the watchdog goes on trying
+        return False
+    return True

@@ -118,12 +118,13 @@ class LiveExport(ExportSession):
         self.consistency = "crash_consistent"
 
     def _may_quiesce(self) -> bool:
-        if self._wanted == "quiesced":
-            return True
-        if self._wanted != "auto":
+        if self._wanted not in ("quiesced", "auto"):
             return False
         if not self.vm.guest_agent or self.vm.power_state != "on":
-            reason = "has no guest agent that answers" if self.vm.power_state == "on" else "is paused"
+            reason = "has no guest agent that answers" if self.vm.power_state == "on" else "is not running"
+            if self._wanted == "quiesced":
+                hint = "Install and start qemu-guest-agent in the guest, or choose another consistency."
+                raise VmferryError("unsupported", f"{self.vm.name} {reason}, so it cannot be quiesced.", hint)
             self.warnings.append(f"{self.vm.name} {reason}: the export is crash consistent.")
             return False
         return True

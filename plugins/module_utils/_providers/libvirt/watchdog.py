@@ -29,6 +29,7 @@ TICK = 1.0  # seconds between two looks at the free space
 RESCUE_PAUSE = 1.0  # seconds between two attempts to reach libvirt
 RESCUE_PATIENCE = 3600.0  # seconds; libvirtd may be down for maintenance
 BEGIN_PATIENCE = 60.0  # seconds that libvirt may still take to begin a job that nobody waits for any more
+THAW_PATIENCE = 600.0  # seconds for an agent that does not answer
 PAUSED, PAUSED_BY_IO_ERROR, SHUT_OFF, CRASHED = 3, 5, 5, 6  # virDomainState, virDomainPausedReason
 
 
@@ -95,10 +96,12 @@ class Watchdog:
                     return
             except libvirt.libvirtError:
                 quiet_since = None
-            time.sleep(RESCUE_PAUSE if self.beginning else 0.2)
+            time.sleep(RESCUE_PAUSE if self.beginning or self.frozen else 0.2)
 
     def is_over(self, quiet_for: float) -> bool:
         """A request that was on its way when its sender died is still carried out by libvirtd."""
+        if self.frozen and quiet_for < THAW_PATIENCE:
+            return False
         return quiet_for >= (BEGIN_PATIENCE if self.beginning else 0.5)
 
     def undo(self) -> bool:
