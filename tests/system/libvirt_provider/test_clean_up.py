@@ -102,7 +102,8 @@ def test_a_job_of_another_program_is_named_and_left_alone(
     busy_guest.domain.backupBegin(
         f"<domainbackup mode='pull'><server transport='unix' socket='{socket}'/><disks>"
         f"<disk name='vdb' backup='yes' type='file'><scratch file='{scratch}'/></disk>"
-        "<disk name='vda' backup='no'/></disks></domainbackup>"
+        "<disk name='vda' backup='no'/></disks></domainbackup>",
+        None,
     )
     try:
         vm = provider.describe("busy")
