@@ -9,11 +9,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+from ansible_collections.vmferry.migrate.plugins.module_utils._providers.open import open_provider
 from rigs import guests
 from rigs.domain import Disk, Guest, Machine, define_and_start
 from rigs.libvirt import LibvirtRig
-
-from ansible_collections.vmferry.migrate.plugins.module_utils._providers.open import open_provider
 
 from .harness import LibvirtProvider
 

@@ -12,12 +12,12 @@ from pathlib import Path
 
 import libvirt
 import pytest
+
+from ansible_collections.vmferry.migrate.plugins.module_utils._errors import VmferryError
 from rigs.domain import Guest
 from rigs.libvirt import LibvirtRig
 
-from ansible_collections.vmferry.migrate.plugins.module_utils._errors import VmferryError
-
-from .harness import LibvirtProvider, exporter, no_job, open_session, watchdogs
+from .harness import LibvirtProvider, exporter, no_job, open_session, watchdog_of
 
 
 def test_the_job_of_a_dead_exporter_is_aborted(
@@ -26,7 +26,7 @@ def test_the_job_of_a_dead_exporter_is_aborted(
     process = exporter(rig.uri, scratch, "busy", "crash_consistent")
     assert process.stdout is not None
     process.stdout.readline()
-    (watchdog,) = watchdogs()
+    watchdog = watchdog_of(scratch)
     os.kill(watchdog, signal.SIGKILL)  # as after a power cut of the session: nobody is left to undo it
     process.kill()
     process.wait()

@@ -6,11 +6,11 @@
 from __future__ import annotations
 
 import pytest
+
+from ansible_collections.vmferry.migrate.plugins.module_utils._errors import VmferryError
 from rigs import guests
 from rigs.domain import Disk, Guest, Machine, domain_xml
 from rigs.libvirt import LibvirtRig
-
-from ansible_collections.vmferry.migrate.plugins.module_utils._errors import VmferryError
 
 from .harness import LibvirtProvider
 
@@ -42,9 +42,7 @@ def test_an_unknown_vm_is_not_found(provider: LibvirtProvider) -> None:
     assert "nobody" in caught.value.message
 
 
-def test_all_vms_are_listed_as_each_is_described(
-    provider: LibvirtProvider, rig: LibvirtRig, busy_guest: Guest
-) -> None:
+def test_all_vms_are_listed_as_each_is_described(provider: LibvirtProvider, rig: LibvirtRig, busy_guest: Guest) -> None:
     path = guests.place(guests.linux_disk(), rig.directory / "off.qcow2")
     domain = rig.connect().defineXML(domain_xml(Machine("off", (Disk(path, serial="S1"),)), rig.directory))
     try:

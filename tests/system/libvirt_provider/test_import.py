@@ -10,13 +10,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from rigs import guests
-from rigs.domain import Disk, Machine, boot_and_expect, domain_xml, remove_domain
-from rigs.libvirt import LibvirtRig
 
 from ansible_collections.vmferry.migrate.plugins.module_utils._errors import VmferryError
 from ansible_collections.vmferry.migrate.plugins.module_utils._providers.base import Placement
 from ansible_collections.vmferry.migrate.plugins.module_utils._providers.spec import VmSpec
+from rigs import guests
+from rigs.domain import Disk, Machine, boot_and_expect, domain_xml, remove_domain
+from rigs.libvirt import LibvirtRig
 
 from .harness import LibvirtProvider, copy_into, machine_of, new_job, open_session, read_all
 
@@ -81,9 +81,7 @@ def test_a_bios_vm_boots_again_with_the_same_hardware(
     assert provider.imported("new") == (provider.describe("new"), EXPORT)
 
 
-def test_a_uefi_vm_boots_again(
-    provider: LibvirtProvider, rig: LibvirtRig, images: Path, tmp_path: Path
-) -> None:
+def test_a_uefi_vm_boots_again(provider: LibvirtProvider, rig: LibvirtRig, images: Path, tmp_path: Path) -> None:
     disk = Disk(guests.place(guests.uefi_disk(), tmp_path / "uefi.qcow2"))
     machine = Machine("uefi", (disk,), boot="uefi", memory_mib=256)
     variables = guests.OVMF_VARIABLES.read_bytes()

@@ -11,11 +11,11 @@ import time
 from pathlib import Path
 
 import pytest
+
+from ansible_collections.vmferry.migrate.plugins.module_utils._errors import VmferryError
 from rigs import guests
 from rigs.domain import Disk, Guest, Machine, define_and_start
 from rigs.libvirt import LibvirtRig
-
-from ansible_collections.vmferry.migrate.plugins.module_utils._errors import VmferryError
 
 from .harness import LibvirtProvider, nbdcopy, open_session, read_all, sha256, source_of, target_socket
 
@@ -37,9 +37,7 @@ def test_what_is_read_equals_what_another_client_reads_while_the_guest_writes(
     assert now != sha256(ours), "the guest wrote nothing meanwhile: the test proves nothing"
 
 
-def test_two_disks_are_frozen_at_the_same_moment(
-    provider: LibvirtProvider, busy_guest: Guest, tmp_path: Path
-) -> None:
+def test_two_disks_are_frozen_at_the_same_moment(provider: LibvirtProvider, busy_guest: Guest, tmp_path: Path) -> None:
     """The guest writes a growing number to one disk, then to the other, so the first is never behind."""
     console = busy_guest.console
     console.run(
@@ -66,7 +64,13 @@ def file_in_guestdata(image: Path, name: str, folder: Path) -> bytes:
     """Out of the ext4 file system in the second partition; its journal is replayed on a copy first."""
     layout = subprocess.run(["/sbin/sfdisk", "--json", str(image)], capture_output=True, check=True, text=True).stdout
     start = [line for line in layout.splitlines() if '"start"' in line][1]
-    offset = int("".join(filter(str.isdigit, start.split(",")[0] if '"node"' not in start else start.split('"start":')[1].split(",")[0])))
+    offset = int(
+        "".join(
+            filter(
+                str.isdigit, start.split(",")[0] if '"node"' not in start else start.split('"start":')[1].split(",")[0]
+            )
+        )
+    )
     partition = folder / "partition"
     with image.open("rb") as source, partition.open("wb") as target:
         source.seek(offset * 512)

@@ -11,12 +11,12 @@ from pathlib import Path
 
 import libvirt
 import pytest
+
+from ansible_collections.vmferry.migrate.plugins.module_utils._errors import VmferryError
 from rigs import guests
 from rigs.domain import Disk, Machine, domain_xml, remove_domain
 from rigs.libvirt import LibvirtRig
 from rigs.loop import loop_device
-
-from ansible_collections.vmferry.migrate.plugins.module_utils._errors import VmferryError
 
 from .harness import LibvirtProvider, open_session, read_all, sha256
 
@@ -50,9 +50,8 @@ def test_what_is_read_is_what_the_image_holds(
 
 @pytest.mark.parametrize("off", ["qcow2", "raw"], indirect=True)
 def test_the_vm_cannot_be_started_meanwhile(provider: LibvirtProvider, off: tuple[libvirt.virDomain, Path]) -> None:
-    with open_session(provider, "off"):
-        with pytest.raises(libvirt.libvirtError, match="lock"):
-            off[0].create()
+    with open_session(provider, "off"), pytest.raises(libvirt.libvirtError, match="lock"):
+        off[0].create()
     off[0].create()
     assert off[0].isActive()
 

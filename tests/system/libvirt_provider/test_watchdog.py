@@ -12,12 +12,22 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+from ansible_collections.vmferry.migrate.plugins.module_utils._errors import VmferryError
 from rigs.domain import Guest
 from rigs.libvirt import LibvirtRig
 
-from ansible_collections.vmferry.migrate.plugins.module_utils._errors import VmferryError
-
-from .harness import LibvirtProvider, eventually, exporter, no_job, open_session, read_all, source_of, watchdogs
+from .harness import (
+    LibvirtProvider,
+    eventually,
+    exporter,
+    is_running,
+    no_job,
+    open_session,
+    read_all,
+    source_of,
+    watchdog_of,
+)
 
 
 @pytest.fixture
@@ -30,6 +40,7 @@ def tiny_scratch(rig: LibvirtRig) -> Iterator[Path]:
         yield folder
     finally:
         subprocess.run(["umount", "--lazy", str(folder)], check=True)
+        folder.rmdir()
 
 
 def test_a_killed_exporter_is_cleaned_up_after_within_seconds(
@@ -39,12 +50,12 @@ def test_a_killed_exporter_is_cleaned_up_after_within_seconds(
     assert process.stdout is not None
     assert process.stdout.readline() == "OPEN\n"
     assert not no_job(busy_guest)
-    (watchdog,) = watchdogs()
+    watchdog = watchdog_of(scratch)
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
     eventually(lambda: no_job(busy_guest), 5)
     eventually(lambda: not list(scratch.iterdir()), 5)
-    eventually(lambda: watchdog not in watchdogs(), 5)
+    eventually(lambda: not is_running(watchdog), 5)
     assert busy_guest.console.run("echo alive") == "alive"
 
 
@@ -69,15 +80,18 @@ def test_a_killed_exporter_is_cleaned_up_after_as_soon_as_libvirt_is_back(
     eventually(lambda: not list(scratch.iterdir()), 5)
 
 
-def test_the_watchdog_ends_with_the_export(provider: LibvirtProvider, busy_guest: Guest) -> None:
+def test_the_watchdog_ends_with_the_export(provider: LibvirtProvider, busy_guest: Guest, scratch: Path) -> None:
     with open_session(provider, "busy", "crash_consistent"):
-        assert len(watchdogs()) == 1
-    assert not watchdogs()
+        watchdog = watchdog_of(scratch)
+        assert is_running(watchdog)
+    assert not is_running(watchdog)
 
 
-def test_the_watchdog_keeps_nothing_of_the_exporter_open(provider: LibvirtProvider, busy_guest: Guest) -> None:
+def test_the_watchdog_keeps_nothing_of_the_exporter_open(
+    provider: LibvirtProvider, busy_guest: Guest, scratch: Path
+) -> None:
     with open_session(provider, "busy", "crash_consistent"):
-        (watchdog,) = watchdogs()
+        watchdog = watchdog_of(scratch)
         descriptors = {fd.name: os.readlink(fd) for fd in Path(f"/proc/{watchdog}/fd").iterdir()}
         assert descriptors.pop("0").startswith("pipe:")
         assert set(descriptors.values()) == {"/dev/null"}
@@ -95,7 +109,9 @@ def test_a_scratch_that_runs_low_ends_the_export_and_not_the_guest(
             eventually(lambda: no_job(busy_guest), 10)
             read_all(source_of(session, "vdb"), tmp_path / "image")
     assert caught.value.kind == "no_space"
-    assert busy_guest.console.run("dd if=/dev/urandom of=/dev/vdb bs=1M count=1 conv=fsync 2>&1 && echo ok").endswith("ok")
+    assert busy_guest.console.run("dd if=/dev/urandom of=/dev/vdb bs=1M count=1 conv=fsync 2>&1 && echo ok").endswith(
+        "ok"
+    )
     assert not list(tiny_scratch.iterdir())
     provider.close()
 
