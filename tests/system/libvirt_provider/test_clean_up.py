@@ -14,10 +14,11 @@ import libvirt
 import pytest
 
 from ansible_collections.vmferry.migrate.plugins.module_utils._errors import VmferryError
+from ansible_collections.vmferry.migrate.plugins.module_utils._providers.libvirt.provider import LibvirtProvider
 from rigs.domain import Guest
 from rigs.libvirt import LibvirtRig
 
-from .harness import LibvirtProvider, exporter, no_job, open_session, watchdog_of
+from .harness import exporter, no_job, open_session, watchdog_of
 
 
 def test_the_job_of_a_dead_exporter_is_aborted(
@@ -107,7 +108,7 @@ def test_a_job_of_another_program_is_named_and_left_alone(
     )
     try:
         vm = provider.describe("busy")
-        with pytest.raises(VmferryError, match="theirs.sock") as caught:
+        with pytest.raises(VmferryError, match=r"theirs\.sock") as caught:
             provider.clean_up(vm)
         assert caught.value.kind == "busy"
         assert [finding.kind for finding in provider.check_export(vm, vm.disks, "auto")] == ["busy"]

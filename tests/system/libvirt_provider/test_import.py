@@ -13,12 +13,13 @@ import pytest
 
 from ansible_collections.vmferry.migrate.plugins.module_utils._errors import VmferryError
 from ansible_collections.vmferry.migrate.plugins.module_utils._providers.base import Placement
+from ansible_collections.vmferry.migrate.plugins.module_utils._providers.libvirt.provider import LibvirtProvider
 from ansible_collections.vmferry.migrate.plugins.module_utils._providers.spec import VmSpec
 from rigs import guests
 from rigs.domain import Disk, Machine, boot_and_expect, domain_xml, remove_domain
 from rigs.libvirt import LibvirtRig
 
-from .harness import LibvirtProvider, copy_into, machine_of, new_job, open_session, read_all
+from .harness import copy_into, machine_of, new_job, open_session, read_all
 
 EXPORT = "20260102T030405Z-0a1b2c3d"
 Exported = tuple[VmSpec, dict[str, bytes], list[Path]]
@@ -162,7 +163,7 @@ def test_a_disk_that_appears_meanwhile_is_never_touched(
 ) -> None:
     placement = Placement("new", storage=str(images))
     existing = images / "new-disk-1.qcow2"
-    with pytest.raises(VmferryError, match="appeared"):  # noqa: PT012
+    with pytest.raises(VmferryError, match="appeared"):  # noqa: PT012, SIM117
         with provider.open_import(small[0], small[1], placement, EXPORT, new_job()) as session:
             existing.write_text("precious")
             session.commit()
@@ -174,7 +175,7 @@ def test_an_existing_vm_is_never_touched(
     provider: LibvirtProvider, rig: LibvirtRig, small: Exported, images: Path
 ) -> None:
     placement = Placement("new", storage=str(images))
-    with pytest.raises(VmferryError):  # noqa: PT012
+    with pytest.raises(VmferryError):  # noqa: PT012, SIM117
         with provider.open_import(small[0], small[1], placement, EXPORT, new_job()) as session:
             disk = guests.mbr_disk(rig.directory / "theirs.raw", "theirs")
             theirs = rig.connect().defineXML(domain_xml(Machine("new", (Disk(disk, "raw"),)), rig.directory))

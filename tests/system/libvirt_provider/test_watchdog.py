@@ -14,11 +14,11 @@ from pathlib import Path
 import pytest
 
 from ansible_collections.vmferry.migrate.plugins.module_utils._errors import VmferryError
+from ansible_collections.vmferry.migrate.plugins.module_utils._providers.libvirt.provider import LibvirtProvider
 from rigs.domain import Guest
 from rigs.libvirt import LibvirtRig
 
 from .harness import (
-    LibvirtProvider,
     eventually,
     exporter,
     is_running,
@@ -92,7 +92,7 @@ def test_the_watchdog_keeps_nothing_of_the_exporter_open(
 ) -> None:
     with open_session(provider, "busy", "crash_consistent"):
         watchdog = watchdog_of(scratch)
-        descriptors = {fd.name: os.readlink(fd) for fd in Path(f"/proc/{watchdog}/fd").iterdir()}
+        descriptors = {fd.name: str(fd.readlink()) for fd in Path(f"/proc/{watchdog}/fd").iterdir()}
         assert descriptors.pop("0").startswith("pipe:")
         assert set(descriptors.values()) == {"/dev/null"}
         assert os.getsid(watchdog) == watchdog
@@ -103,7 +103,7 @@ def test_a_scratch_that_runs_low_ends_the_export_and_not_the_guest(
 ) -> None:
     busy_guest.console.run("dd if=/dev/urandom of=/dev/vdb bs=1M count=60 conv=notrunc,fsync")
     provider = LibvirtProvider({"uri": rig.uri, "scratch_dir": str(tiny_scratch)})
-    with pytest.raises(VmferryError, match="scratch folder") as caught:  # noqa: PT012
+    with pytest.raises(VmferryError, match="scratch folder") as caught:  # noqa: PT012, SIM117
         with open_session(provider, "busy", "crash_consistent", ("vdb",)) as session:
             busy_guest.console.run("dd if=/dev/zero of=/dev/vdb bs=1M count=40 conv=notrunc,fsync", 60)
             eventually(lambda: no_job(busy_guest), 10)

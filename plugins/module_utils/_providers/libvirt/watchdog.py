@@ -97,6 +97,8 @@ class Watchdog:
                     return
             except libvirt.libvirtError:
                 quiet_since = None
+                if not self.folder.exists():  # somebody else has cleaned up
+                    return
             time.sleep(RESCUE_PAUSE if self.beginning or self.frozen else 0.2)
 
     def is_over(self, quiet_for: float) -> bool:
