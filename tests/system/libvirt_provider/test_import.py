@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import xml.etree.ElementTree as ET
 from collections.abc import Iterator
 from pathlib import Path
@@ -144,6 +146,33 @@ def test_an_import_that_is_not_committed_leaves_nothing(
         assert list(images.iterdir())
     assert not list(images.iterdir())
     assert provider.imported("new") is None
+
+
+@pytest.mark.parametrize("step", ["settled", "before_define", "defined"])
+def test_a_killed_import_is_undone_by_the_next_run_unless_it_was_complete(
+    provider: LibvirtProvider,
+    rig: LibvirtRig,
+    small: Exported,
+    images: Path,
+    scratch: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    step: str,
+) -> None:
+    vm, native, _ = small
+    child = os.fork()
+    if child == 0:
+        monkeypatch.setenv("VMFERRY_FAILPOINT", step)
+        dying = LibvirtProvider({"uri": rig.uri, "scratch_dir": str(scratch)})
+        with dying.open_import(vm, native, Placement("new", storage=str(images)), EXPORT, new_job()) as session:
+            session.commit()
+        os._exit(1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
+    assert list(images.iterdir())
+    said = provider.clean_up(vm)
+    assert len(said) == 1
+    left = sorted(path.name for path in images.iterdir())
+    assert left == (["new-disk-0.qcow2", "new-disk-1.qcow2"] if step == "defined" else [])
+    assert (provider.imported("new") is not None) == (step == "defined")
 
 
 def test_an_existing_disk_is_never_touched(provider: LibvirtProvider, small: Exported, images: Path) -> None:

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import threading
 import time
@@ -63,15 +64,8 @@ def test_two_disks_are_frozen_at_the_same_moment(provider: LibvirtProvider, busy
 
 def file_in_guestdata(image: Path, name: str, folder: Path) -> bytes:
     """Out of the ext4 file system in the second partition; its journal is replayed on a copy first."""
-    layout = subprocess.run(["/sbin/sfdisk", "--json", str(image)], capture_output=True, check=True, text=True).stdout
-    start = [line for line in layout.splitlines() if '"start"' in line][1]
-    offset = int(
-        "".join(
-            filter(
-                str.isdigit, start.split(",")[0] if '"node"' not in start else start.split('"start":')[1].split(",")[0]
-            )
-        )
-    )
+    layout = subprocess.run(["/sbin/sfdisk", "--json", str(image)], capture_output=True, check=True).stdout
+    offset = json.loads(layout)["partitiontable"]["partitions"][1]["start"]
     partition = folder / "partition"
     with image.open("rb") as source, partition.open("wb") as target:
         source.seek(offset * 512)

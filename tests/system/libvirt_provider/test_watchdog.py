@@ -8,6 +8,8 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+import sys
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -139,3 +141,41 @@ def test_an_agent_that_hangs_costs_consistency_and_leaves_nothing_frozen(
     busy_guest.wait_for_agent()
     busy_guest.console.run("echo thawed > /mnt/hung; sync", 15)
     eventually(lambda: not list(scratch.iterdir()), 15)
+
+
+def test_an_exporter_out_of_a_zip_has_a_watchdog_too(
+    rig: LibvirtRig, busy_guest: Guest, scratch: Path, tmp_path: Path
+) -> None:
+    """As Ansible ships modules: the package lies in a zip file, which may be gone before the watchdog has to act."""
+    archive = tmp_path / "payload.zip"
+    root = Path(__file__).resolve().parents[3]
+    with zipfile.ZipFile(archive, "w") as payload:
+        for package in ("ansible_collections", "ansible_collections/vmferry", "ansible_collections/vmferry/migrate"):
+            payload.writestr(f"{package}/__init__.py", "")
+        payload.writestr("ansible_collections/vmferry/migrate/plugins/__init__.py", "")
+        for path in (root / "plugins" / "module_utils").rglob("*.py"):
+            payload.write(path, f"ansible_collections/vmferry/migrate/{path.relative_to(root)}")
+    program = (
+        "import sys; sys.path.insert(0, sys.argv[1])\n"
+        "from ansible_collections.vmferry.migrate.plugins.module_utils._providers import open as opener\n"
+        "from ansible_collections.vmferry.migrate.plugins.module_utils._providers.base import Job\n"
+        "assert '.zip' in opener.__file__\n"
+        "provider = opener.open_provider('libvirt', {'uri': sys.argv[2], 'scratch_dir': sys.argv[3]})\n"
+        "vm = provider.describe('busy')\n"
+        "with provider.open_export(vm, vm.disks, 'crash_consistent', Job('zip', '00112233')):\n"
+        "    print('OPEN', flush=True)\n"
+        "    sys.stdin.read()\n"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", program, str(archive), rig.uri, str(scratch)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == "OPEN\n"
+    archive.unlink()
+    process.kill()
+    process.wait()
+    eventually(lambda: no_job(busy_guest), 5)
+    eventually(lambda: not list(scratch.iterdir()), 5)
