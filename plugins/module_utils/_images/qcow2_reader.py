@@ -154,8 +154,8 @@ class Qcow2Reader:
         data = bytearray(HEADER.size)
         self._read_at(0, memoryview(data))
         (
-            magic, version, _, backing_length, bits, size, crypt, l1_entries, l1_at, _, _, snapshots, _, incompatible,
-            _, _, refcount_order, header_length,
+            magic, version, _backing_at, backing_length, bits, size, crypt, l1_entries, l1_at, _counts_at, _counts,
+            snapshots, _snapshots_at, incompatible, _compatible, _autoclear, refcount_order, header_length,
         ) = HEADER.unpack(data)  # fmt: skip
         if magic != MAGIC or version != 3 or header_length < HEADER.size - 8:
             raise self._lie("is no qcow2 image of version 3")
