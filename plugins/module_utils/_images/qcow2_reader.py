@@ -137,7 +137,7 @@ class Qcow2Reader:
                 self._tables.move_to_end(index)
                 return table
         table = self._read_words(self._l1[index] & OFFSET_MASK, L2_ENTRIES)
-        for entry in table:
+        for entry in set(table):
             if entry & UNUSED_BITS or (entry & OFFSET_MASK) % CLUSTER:
                 raise self._lie("has an entry of a kind that is never written")
             if entry > ZERO_CLUSTER:

@@ -10,7 +10,7 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ansible_collections.vmferry.migrate.plugins.module_utils._blocks import LEAF, Extent, Kind
@@ -69,7 +69,7 @@ def test_any_disk_is_the_same_to_qemu(data: st.DataObject) -> None:
 
 
 @pytest.mark.slow
-@FEW
+@settings(FEW, max_examples=12)
 @given(st.data())
 def test_layers_on_packed_images_that_grow_are_the_same_to_qemu(data: st.DataObject) -> None:
     with tempfile.TemporaryDirectory() as folder:
