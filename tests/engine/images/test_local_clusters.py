@@ -159,11 +159,11 @@ def test_a_map_of_two_hundred_thousand_entries_is_taken_in_within_a_second(base:
             found = {"start": index * LEAF, "length": LEAF, "depth": 0, "present": True, "zero": False, "data": True}
             yield {**found, "offset": index % 2 * 64 * KIB} if index % 3 else {**found, "zero": True}
 
-    started = time.monotonic()
+    started = time.process_time()
     with closing(LocalClusters(200_000 * LEAF, [Layer(str(base), "raw")], entries())) as source:
         assert sum(1 for _extent in source.extents()) > 1
         assert len(content_of(source, 100_000 * LEAF + 5, MIB)) == MIB
-    assert time.monotonic() - started < 1
+    assert time.process_time() - started < 1
 
 
 def test_a_sparse_disk_of_two_tebibytes_is_a_short_map(tmp_path: Path) -> None:

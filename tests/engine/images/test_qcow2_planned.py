@@ -69,7 +69,7 @@ def test_any_disk_is_the_same_to_qemu(data: st.DataObject) -> None:
 
 
 @pytest.mark.slow
-@settings(FEW, max_examples=12)
+@settings(FEW, max_examples=8)
 @given(st.data())
 def test_layers_on_packed_images_that_grow_are_the_same_to_qemu(data: st.DataObject) -> None:
     with tempfile.TemporaryDirectory() as folder:

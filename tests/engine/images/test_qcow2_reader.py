@@ -104,7 +104,7 @@ def test_an_image_that_qemu_wrote_in_another_order_reads_the_same(tmp_path: Path
 
 
 def test_neighbours_in_the_file_are_one_request(tmp_path: Path) -> None:
-    size = 100 * MIB
+    size = 40 * MIB
     file = RangedFile(packed(tmp_path / "image", size, [Extent(0, size, "data")]))
     reader = Qcow2Reader(file, file.size, size=size)
     list(reader.extents())
