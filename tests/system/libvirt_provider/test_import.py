@@ -158,7 +158,7 @@ def test_a_killed_import_is_undone_by_the_next_run_unless_it_was_complete(
     monkeypatch: pytest.MonkeyPatch,
     step: str,
 ) -> None:
-    vm, native, _ = small
+    vm, native, _unused = small
     child = os.fork()
     if child == 0:
         monkeypatch.setenv("VMFERRY_FAILPOINT", step)
