@@ -184,4 +184,4 @@ def assert_tiled(extents: list[Extent], size: int) -> None:
     assert [extent.offset for extent in extents] == [0, *[extent.end for extent in extents[:-1]]][: len(extents)]
     assert (extents[-1].end if extents else 0) == size
     assert all(extent.length > 0 for extent in extents)
-    assert all(one.kind != other.kind for one, other in zip(extents, extents[1:], strict=False)), "not joined"
+    assert all(one.kind != other.kind for one, other in zip(extents, extents[1:])), "not joined"

@@ -56,7 +56,7 @@ def run_import(provider: LibvirtProvider, machine: Exported, placement: Placemen
     findings = provider.check_import(vm, placement, EXPORT)
     assert not [finding for finding in findings if finding.severity == "error"], findings
     with provider.open_import(vm, native, placement, EXPORT, new_job()) as session:
-        for sink, copy in zip(session.sinks, copies, strict=True):
+        for sink, copy in zip(session.sinks, copies):
             assert sink.reads_zero
             copy_into(sink, copy)
         return session.commit()
@@ -248,7 +248,7 @@ def test_nothing_of_the_old_host_is_carried_over(
     native["domain.xml"] = native["domain.xml"].replace(b"</devices>", hostdev)
     with provider.open_import(vm, native, Placement("new", storage=str(images)), EXPORT, new_job()) as session:
         assert "hostdev" in " ".join(session.warnings)
-        for sink, copy in zip(session.sinks, copies, strict=True):
+        for sink, copy in zip(session.sinks, copies):
             copy_into(sink, copy)
         session.commit()
     root = ET.fromstring(rig.connect().lookupByName("new").XMLDesc(0))
