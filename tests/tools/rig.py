@@ -3,8 +3,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Real servers for plays: started and stopped by one task each.
 
-    rig.py start FOLDER          a private libvirt with the machine `web01` running on it; prints what it is, as JSON
-    rig.py boots FOLDER NAME     whether a machine that is off comes up; fails when its console does not say so
+    rig.py start FOLDER [--s3]   a private libvirt with the machine `web01` running on it, and an S3 server with the
+                                 bucket `exports`; prints how to reach them, as JSON
+    rig.py boots FOLDER NAME     powers a machine on, after powering it off; fails when its console does not say READY
     rig.py stop FOLDER           ends the servers and removes the folder; does nothing when there are none
 
 A process in the background owns the servers. It ends by itself after LIFETIME, so that a play which was killed before
@@ -21,6 +22,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import ExitStack
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -30,19 +32,20 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from rigs import guests
 from rigs.domain import Disk, Machine, boot_and_expect, define_and_start
 from rigs.libvirt import LibvirtRig
+from rigs.seaweedfs import seaweedfs
 
 LIFETIME = 900  # seconds
 START_SECONDS = 120
 STOP_SECONDS = 60
-VM = "web01"
+VM, BUCKET = "web01", "exports"
 DESCRIPTION, LOG, PID = "rig.json", "rig.log", "rig.pid"
 
 
-def start(folder: Path) -> None:
+def start(folder: Path, s3: bool) -> None:
     folder.mkdir(mode=0o700, parents=True)
     with (folder / LOG).open("wb") as log:
         server = subprocess.Popen(
-            [sys.executable, __file__, "serve", str(folder)],
+            [sys.executable, __file__, "serve", str(folder), *(["--s3"] if s3 else [])],
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,
@@ -59,18 +62,24 @@ def start(folder: Path) -> None:
     print((folder / DESCRIPTION).read_text())
 
 
-def serve(folder: Path) -> None:
+def serve(folder: Path, s3: bool) -> None:
     signal.signal(signal.SIGTERM, _leave)
     signal.signal(signal.SIGALRM, _leave)
     signal.alarm(LIFETIME)
-    with LibvirtRig() as rig:
+    with ExitStack() as servers:
+        described: dict[str, Any] = {}
+        if s3:
+            server = servers.enter_context(seaweedfs())
+            server.client().create_bucket(Bucket=BUCKET)
+            described["s3"] = {"url": f"s3://{BUCKET}/vms", "storage": server.settings}
+        rig = servers.enter_context(LibvirtRig())
         disk = guests.place(guests.linux_disk(), rig.directory / f"{VM}.qcow2")
         guest = define_and_start(rig, Machine(VM, disks=(Disk(disk),)))
         guest.console.wait_for(guests.READY)
         (rig.directory / "exports").mkdir()
         (rig.directory / "images").mkdir()
         fresh = folder / f"{DESCRIPTION}.part"
-        fresh.write_text(json.dumps(_description(rig)))
+        fresh.write_text(json.dumps({**described, **_description(rig)}))
         fresh.rename(folder / DESCRIPTION)
         while True:
             signal.pause()
@@ -96,7 +105,10 @@ def boots(folder: Path, name: str) -> None:
     described = json.loads((folder / DESCRIPTION).read_text())
     rig = LibvirtRig()  # never started: it only borrows the running one's address
     rig.uri, rig.directory = described["uri"], Path(described["directory"])
-    boot_and_expect(rig, rig.connect().lookupByName(name), guests.READY)
+    domain = rig.connect().lookupByName(name)
+    if domain.isActive():
+        domain.destroy()
+    boot_and_expect(rig, domain, guests.READY)
     print(guests.READY)
 
 
@@ -125,14 +137,17 @@ def _is_ours(pid: int, folder: Path) -> bool:
 def main() -> None:
     parser = argparse.ArgumentParser(prog="rig.py")
     commands = parser.add_subparsers(dest="command", required=True)
-    for name in ("start", "serve", "stop", "boots"):
-        commands.add_parser(name).add_argument("folder", type=Path)
-    commands.choices["boots"].add_argument("name")
-    options = parser.parse_args()
-    if options.command == "boots":
-        boots(options.folder, options.name)
-    else:
-        {"start": start, "serve": serve, "stop": stop}[options.command](options.folder)
+    for name, run in (("start", start), ("serve", serve), ("boots", boots), ("stop", stop)):
+        command = commands.add_parser(name)
+        command.set_defaults(run=run)
+        command.add_argument("folder", type=Path)
+        if run in (start, serve):
+            command.add_argument("--s3", action="store_true")
+        elif run is boots:
+            command.add_argument("name")
+    options = vars(parser.parse_args())
+    del options["command"]
+    options.pop("run")(**options)
 
 
 if __name__ == "__main__":
