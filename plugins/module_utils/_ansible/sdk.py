@@ -12,7 +12,7 @@ from ansible.module_utils.basic import missing_required_lib
 from .._errors import VmferryError
 from .._operations.requests import ProviderSpec, StoreSpec
 
-OLDEST_BOTO3 = (1, 26)  # of Debian 12. Before 1.36 it cannot make conditional requests: two writers are not told apart
+OLDEST_BOTO3 = (1, 26)  # of Debian 12; the first to know the checksums of parts is a little older
 
 
 def require_provider_sdk(provider: ProviderSpec) -> None:

@@ -12,6 +12,7 @@ from typing import Any, Dict, Literal, Mapping, Optional, Sequence
 
 from .._errors import VmferryError
 from .s3_body import send_in_large_slices
+from .s3_conditions import send_unknown_conditions
 from .s3_errors import translated
 
 CONNECT_TIMEOUT = 10.0  # seconds
@@ -131,6 +132,7 @@ def connect(settings: S3Settings) -> Any:
             config=Config(**_known_to(Config, _config(settings))),
         )
     send_in_large_slices(client)
+    send_unknown_conditions(client)
     return client
 
 
@@ -155,7 +157,7 @@ def _config(settings: S3Settings) -> Dict[str, Any]:
 
 
 def _known_to(config: Any, wanted: Dict[str, Any]) -> Dict[str, Any]:
-    """A botocore before 1.36 has no checksum settings, and none of the checksums that they turn off."""
+    """botocore before 1.36 has no checksum settings, and adds none of the checksums that they turn off."""
     return {name: value for name, value in wanted.items() if name in config.OPTION_DEFAULTS}
 
 
