@@ -9,6 +9,7 @@ import os
 import random
 import secrets
 import signal
+import subprocess
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -122,7 +123,8 @@ def linux(rig: LibvirtRig) -> Iterator[Guest]:
     data = directory / "linux-data.raw"
     data.touch()
     os.truncate(data, 32 * MIB)
-    more = guests.place(data, directory / "linux-more.qcow2", size=16 * MIB)
+    more = directory / "linux-more.qcow2"
+    subprocess.run(["qemu-img", "create", "-q", "-f", "qcow2", str(more), str(16 * MIB)], check=True)
     disks = (Disk(system), Disk(data, "raw"), Disk(more))
     guest = define_and_start(rig, Machine("linux", disks=disks, agent=True))
     guest.console.wait_for(guests.READY)

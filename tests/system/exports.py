@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pytest
 
@@ -43,6 +43,7 @@ MODULES = "ansible_collections.vmferry.migrate.plugins.modules"
 MIB = 1 << 20
 SLOW = "4MiB/s"  # of an export that has to last until a test has done something to it
 PATIENCE = 30.0  # seconds
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
@@ -213,9 +214,12 @@ class ModuleProcess:
 
 
 @contextmanager
-def meanwhile(action: Callable[[], dict[str, Any]]) -> Iterator[Callable[[], dict[str, Any]]]:
-    """Runs `action` beside the test's body; what is yielded waits for its result, or raises what it raised."""
-    results: list[dict[str, Any]] = []
+def meanwhile(action: Callable[[], Result]) -> Iterator[Callable[[], Result]]:
+    """Does `action` beside the body, which has the main thread, as an export must: signals only reach that.
+
+    What is yielded waits for the action's result, or raises what it raised.
+    """
+    results: list[Result] = []
     errors: list[BaseException] = []
 
     def run() -> None:
@@ -227,7 +231,7 @@ def meanwhile(action: Callable[[], dict[str, Any]]) -> Iterator[Callable[[], dic
     thread = threading.Thread(target=run, daemon=True)
     thread.start()
 
-    def outcome() -> dict[str, Any]:
+    def outcome() -> Result:
         thread.join(PATIENCE * 2)
         if errors:
             raise errors[0]

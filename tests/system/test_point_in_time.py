@@ -33,32 +33,26 @@ done 2> /dev/null
 """
 
 
-def copy_frozen(backup: str, disk: str, target: Path) -> Path:
-    """Somebody else's copy of what the backup job serves."""
-    root = ET.fromstring(backup)
-    server = root.find("server")
+def copy_frozen(bench: Bench, disk: str) -> Path:
+    """Somebody else's copy of what the backup job serves, begun when the guest has had time to change the disk."""
+    root = ET.fromstring(wait_for_backup(bench, "linux"))
+    time.sleep(1.0)
+    server, export = root.find("server"), root.find(f"disks/disk[@name='{disk}']")
     assert server is not None
-    export = root.find(f"disks/disk[@name='{disk}']")
     assert export is not None
     name = export.get("exportname") or disk
-    return convert(f"nbd+unix:///{name}?socket={server.attrib['socket']}", "raw", target)
+    return convert(f"nbd+unix:///{name}?socket={server.attrib['socket']}", "raw", bench.folder / "frozen.raw")
 
 
 def test_machine_that_writes_hard_is_exported_as_of_its_frozen_moment(bench: Bench, linux: Guest) -> None:
     linux.console.run(FILL)
     with linux.console.writing("/dev/vdb", 0, 32 * MIB):
-        action = meanwhile(
-            lambda: bench.export("linux", disks=("vdb",), transfer={"bandwidth_limit": RATE, "parallel": 2})
-        )
-        with action as outcome:
-            backup = wait_for_backup(bench, "linux")
-            time.sleep(1.0)  # the guest overwrites some of it
-            frozen = copy_frozen(backup, "vdb", bench.folder / "frozen.raw")
-            result = outcome()
+        with meanwhile(lambda: copy_frozen(bench, "vdb")) as frozen:
+            result = bench.export("linux", disks=("vdb",), transfer={"bandwidth_limit": RATE})
     check(bench.stored(result))
-    compare(bench.stored(result), "qcow2", frozen, "raw")
+    compare(bench.stored(result), "qcow2", frozen(), "raw")
     changed = subprocess.run(
-        ["qemu-img", "compare", "-U", "-f", "raw", "-F", "raw", str(frozen), str(bench.rig.directory / "linux-data.raw")],
+        ["qemu-img", "compare", "-U", "-f", "raw", "-F", "raw", str(frozen()), str(bench.rig.directory / "linux-data.raw")],
         stdout=subprocess.DEVNULL,
         check=False,
     )
@@ -69,16 +63,13 @@ def test_machine_that_writes_hard_is_exported_as_of_its_frozen_moment(bench: Ben
 def test_machine_that_writes_hard_is_exported_to_s3_as_of_its_frozen_moment(s3_bench: Bench, linux: Guest) -> None:
     linux.console.run(FILL)
     with linux.console.writing("/dev/vdb", 0, 32 * MIB):
-        action = meanwhile(
-            lambda: s3_bench.export("linux", disks=("vdb",), format="raw", transfer={"bandwidth_limit": RATE})
-        )
-        with action as outcome:
-            frozen = copy_frozen(wait_for_backup(s3_bench, "linux"), "vdb", s3_bench.folder / "frozen.raw")
-            result = outcome()
+        with meanwhile(lambda: copy_frozen(s3_bench, "vdb")) as frozen:
+            result = s3_bench.export("linux", disks=("vdb",), transfer={"bandwidth_limit": RATE})
     key = result["export"]["disks"][0]["url"].removeprefix(f"s3://{BUCKET}/")
-    stored = s3_bench.folder / "stored.raw"
+    stored = s3_bench.folder / "stored.qcow2"
     s3_bench.download(key, stored)
-    compare(stored, "raw", frozen, "raw")
+    check(stored)
+    compare(stored, "qcow2", frozen(), "raw")
     s3_bench.assert_nothing_left("linux")
 
 
