@@ -60,7 +60,7 @@ def run(command: Command, environment: dict[str, str] | None = None) -> Cost:
     ) as process:
         assert process.stdout is not None
         said = process.stdout.read()
-        _, status, used = os.wait4(process.pid, 0)
+        _unused, status, used = os.wait4(process.pid, 0)
         process.returncode = os.waitstatus_to_exitcode(status)
     wall = time.monotonic() - started
     if process.returncode:
@@ -73,7 +73,7 @@ def in_turn(
 ) -> tuple[list[Cost], list[list[Cost]]]:
     """A B A B …, after one run of each that does not count."""
     everyone = [ours, *peers]
-    costs: list[list[Cost]] = [[] for _ in everyone]
+    costs: list[list[Cost]] = [[] for _unused in everyone]
     for turn in range(runs + 1):
         for who, one in enumerate(everyone):
             cost = one()

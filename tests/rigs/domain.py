@@ -49,7 +49,7 @@ class Disk:
 
 @dataclass(frozen=True)
 class Machine:
-    """`boot`: from the first disk by BIOS ("disk") or UEFI ("uefi"), or the Linux guest's kernel directly ("kernel")."""
+    """`boot`: the first disk by BIOS ("disk") or UEFI ("uefi"), or the Linux guest's kernel directly ("kernel")."""
 
     name: str
     disks: tuple[Disk, ...] = ()
@@ -274,7 +274,7 @@ class _Twin:
             raise
         return self._console
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, *_unused: object) -> None:
         import libvirt
 
         self._console.close()

@@ -75,7 +75,7 @@ class FaultProxy:
     def _accept(self) -> None:
         while True:
             try:
-                client, _ = self._listener.accept()
+                client, _unused = self._listener.accept()
             except OSError:
                 return
             threading.Thread(target=self._serve, args=(client,), daemon=True).start()
@@ -193,13 +193,13 @@ def _read_head(source: socket.socket) -> bytes:
 
 
 def _parse(head: bytes) -> Request:
-    method, target, _ = head.split(b"\r\n", 1)[0].decode().split(" ", 2)
+    method, target, _unused = head.split(b"\r\n", 1)[0].decode().split(" ", 2)
     return Request(method, target, _length(head))
 
 
 def _length(head: bytes) -> int:
     for line in head.split(b"\r\n"):
-        name, _, value = line.partition(b":")
+        name, _unused, value = line.partition(b":")
         if name.strip().lower() == b"content-length":
             return int(value)
     return 0

@@ -12,8 +12,9 @@
 The Linux guests run from memory: their disks are free to be written, frozen and removed while they run. They print
 READY, take commands on the serial port (see rigs.serial), answer the QEMU guest agent's channel, and have mounted the
 file system labelled `guestdata` at /mnt, which linux_disk and uefi_disk carry as their second partition (ext4).
-Drivers: virtio, SCSI (virtio, pvscsi), IDE, NVMe, vmxnet3, Hyper-V, Xen. The kernel has no AHCI driver: firmware
-boots these disks from SATA, but the running guest does not see them there.
+Commands are busybox's; /sbin/blkdiscard (with -f) and /usr/bin/fallocate, by these paths, also work on a disk of which
+a partition is mounted. Drivers: virtio, SCSI (virtio, pvscsi), IDE, NVMe, vmxnet3, Xen. The kernel has no AHCI
+driver: firmware boots these disks from SATA, but the running guest does not see them there. UEFI needs 192 MiB.
 
 The images returned are shared and must not be written; place() makes a private copy.
 """
@@ -25,7 +26,7 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
-from rigs.guests_build import build_initramfs, build_linux_disk, build_uefi_disk, kernel_image
+from rigs.guests_build import BUSYBOX, PROGRAMS, build_initramfs, build_linux_disk, build_uefi_disk, kernel_image
 from rigs.guests_cache import cache_directory, cached
 
 __all__ = [
@@ -51,7 +52,7 @@ REQUIRED_PACKAGES = tuple(
 )
 READY = "GUEST-READY"
 # Emulated timers are late on a busy host, and the kernel then panics over its own check of them.
-COMMAND_LINE = "console=ttyS0,115200 quiet loglevel=1 panic=-1 no_timer_check tsc=unstable"
+COMMAND_LINE = "console=ttyS0,115200 quiet loglevel=1 panic=-1 no_timer_check"
 OVMF_CODE = Path("/usr/share/OVMF/OVMF_CODE_4M.fd")
 OVMF_VARIABLES = Path("/usr/share/OVMF/OVMF_VARS_4M.fd")
 
@@ -118,5 +119,5 @@ def place(image: Path, target: Path, image_format: str = "qcow2", size: int | No
 
 def _initramfs() -> Path:
     init = HERE / "guest" / "init"
-    inputs = [kernel_image(), init, Path("/bin/busybox"), Path("/usr/sbin/qemu-ga")]
+    inputs = [kernel_image(), init, BUSYBOX, *PROGRAMS]
     return cached("initramfs.gz", lambda path: build_initramfs(path, init), inputs, READY)

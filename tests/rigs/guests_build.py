@@ -16,9 +16,10 @@ from pathlib import Path
 
 MODULES = (
     *("virtio_pci", "virtio_blk", "virtio_scsi", "virtio_console", "virtio_net", "virtio_rng"),
-    *("sd_mod", "sr_mod", "ata_piix", "nvme", "vmw_pvscsi", "vmxnet3", "hv_storvsc", "xen_blkfront"),
+    *("sd_mod", "sr_mod", "ata_piix", "nvme", "vmw_pvscsi", "vmxnet3", "xen_blkfront"),
 )
-AGENT = Path("/usr/sbin/qemu-ga")
+# The guest agent; and discards, zeros and holes on a disk of which a part is mounted, which busybox refuses.
+PROGRAMS = (Path("/usr/sbin/qemu-ga"), Path("/sbin/blkdiscard"), Path("/usr/bin/fallocate"))
 BUSYBOX = Path("/bin/busybox")
 STUB = Path("/usr/lib/systemd/boot/efi/linuxx64.efi.stub")
 SYSLINUX_MBR = Path("/usr/lib/syslinux/mbr/mbr.bin")
@@ -28,12 +29,12 @@ DATA_MIB = 22
 FIRST_MIB = 1  # where the first partition starts
 DISK_MIB = 64
 DATA_LABEL = "guestdata"
-# Where the stub's neighbours go in memory; the gaps are wider than the sections put there.
-SECTION_ADDRESSES = {".osrel": 0x20000, ".cmdline": 0x30000, ".linux": 0x2000000, ".initrd": 0x4000000}
+STUB_END = 0x20000  # in memory; what is added to the stub follows
+PAGE = 4096
 
 
 def _run(*command: str | Path) -> str:
-    done = subprocess.run([os.fspath(word) for word in command], capture_output=True, text=True)
+    done = subprocess.run([os.fspath(word) for word in command], capture_output=True, text=True, check=False)
     if done.returncode:
         raise RuntimeError(f"{command[0]} failed with {done.returncode}: {done.stderr.strip()}")
     return done.stdout
@@ -55,10 +56,11 @@ def build_initramfs(target: Path, init: Path) -> None:
             (root / name).mkdir()
         (root / "var" / "run").symlink_to("/run")
         shutil.copy(BUSYBOX, root / "bin" / "busybox")
-        shutil.copy(init, root / "init")
+        (root / "init").write_text("#!/bin/busybox sh\n" + init.read_text())
         (root / "init").chmod(0o755)
         _add_modules(root / "modules")
-        _add_program(root, AGENT)
+        for program in PROGRAMS:
+            _add_program(root, program)
         names = sorted(str(path.relative_to(root)) for path in root.rglob("*"))
         archive = subprocess.run(
             ["cpio", "--create", "--quiet", "--format=newc", "--owner=+0:+0", "--reproducible"],
@@ -97,9 +99,7 @@ def build_linux_disk(target: Path, initramfs: Path, command_line: str) -> None:
     _partition(target, "dos", "6", "83", "*")
     volume = f"{target}@@{FIRST_MIB}M"
     configuration = target.with_suffix(".cfg")
-    configuration.write_text(
-        f"DEFAULT linux\nLABEL linux\n KERNEL /vmlinuz\n INITRD /initrd.gz\n APPEND {command_line}\n"
-    )
+    configuration.write_text(f"DEFAULT guest\nLABEL guest\nKERNEL /vmlinuz\nINITRD /initrd.gz\nAPPEND {command_line}\n")
     _copy_to_volume(volume, kernel_image(), "vmlinuz")
     _copy_to_volume(volume, initramfs, "initrd.gz")
     _copy_to_volume(volume, configuration, "syslinux.cfg")
@@ -115,11 +115,14 @@ def build_uefi_disk(target: Path, initramfs: Path, command_line: str) -> None:
     release.write_text('ID=vmferry-guest\nNAME="vmferry guest"\nVERSION_ID=1\n')
     arguments = target.with_suffix(".cmdline")
     arguments.write_bytes(command_line.encode() + b"\0")
-    sections = {".osrel": release, ".cmdline": arguments, ".linux": kernel_image(), ".initrd": initramfs}
+    # Close together, or the firmware needs memory for the gaps; the kernel last, for it unpacks itself where it lies.
+    sections = {".osrel": release, ".cmdline": arguments, ".initrd": initramfs, ".linux": kernel_image()}
     unified = target.with_suffix(".efi")
     options: list[str | Path] = []
+    address = STUB_END
     for name, file in sections.items():
-        options += ["--add-section", f"{name}={file}", "--change-section-vma", f"{name}={SECTION_ADDRESSES[name]:#x}"]
+        options += ["--add-section", f"{name}={file}", "--change-section-vma", f"{name}={address:#x}"]
+        address += -(-file.stat().st_size // PAGE) * PAGE
     _run("objcopy", *options, STUB, unified)
     volume = f"{target}@@{FIRST_MIB}M"
     _run("mmd", "-i", volume, "::EFI", "::EFI/BOOT")

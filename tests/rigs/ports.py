@@ -12,7 +12,7 @@ from contextlib import ExitStack
 def free_ports(count: int) -> list[int]:
     """Distinct ports, taken from the kernel all at once."""
     with ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
+        sockets = [stack.enter_context(socket.socket()) for _unused in range(count)]
         for each in sockets:
             each.bind(("127.0.0.1", 0))
         return [each.getsockname()[1] for each in sockets]

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Iterator
 
 CONNECT_SECONDS = 10
-# The kernel's terminal takes 4095 bytes a line, and an emulated port loses bytes sent faster than it is read.
+# The guest's terminal buffers 4096 bytes; a serial port without flow control drops what does not fit.
 LINE_BYTES = 3000
 WRITER = """\
 n=0
@@ -30,9 +30,9 @@ while [ ! -e /run/writer.stop ]; do
   at=$((first + (RANDOM * 32768 + RANDOM) % blocks))
   case $((n % 8)) in
   5) dd if=/dev/zero of=$device bs=65536 count=1 seek=$at conv=notrunc,fsync ;;
-  6) blkdiscard -o $((at * 65536)) -l 65536 $device ;;
+  6) /sbin/blkdiscard -f -o $((at * 65536)) -l 65536 $device ;;
   *) dd if=/dev/urandom of=$device bs=65536 count=1 seek=$at conv=notrunc,fsync ;;
-  esac || { echo failed > /run/writer.count; exit 1; }
+  esac || { echo failed > /run/writer.stop; exit 1; }
   n=$((n + 1))
   echo $n > /run/writer.count
 done
@@ -58,16 +58,15 @@ class Console:
     def __enter__(self) -> Console:
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, *_unused: object) -> None:
         self.close()
 
     def wait_for(self, marker: str, timeout: float = 60) -> str:
-        """Everything printed since the last wait, up to the marker's end. Raises TimeoutError with what came instead."""
-        found = self._wait_for(re.compile(re.escape(marker)), timeout)
-        return found
+        """Everything printed since the last wait, up to the marker's end; TimeoutError says what came instead."""
+        return self._wait_for(re.compile(re.escape(marker)), timeout)
 
     def run(self, command: str, timeout: float = 60) -> str:
-        """Run shell commands in the guest; their output, stripped. Raises CommandFailed with it if the last one fails."""
+        """Run shell commands in the guest; their output, stripped. CommandFailed has it if the last one fails."""
         self._number += 1
         encoded = base64.b64encode(command.encode()).decode()
         if len(encoded) > LINE_BYTES:
@@ -76,25 +75,27 @@ class Console:
         self._socket.sendall(f"{self._number} {encoded}\n".encode())
         self._wait_for(re.compile(f"<<{self._number}\r?\n"), timeout)
         answer = self._wait_for(re.compile(f">>{self._number} (\\d+)\r?\n"), timeout)
-        output, _, status = answer.rpartition(f">>{self._number} ")
+        output, _unused, status = answer.rpartition(f">>{self._number} ")
         output = output.replace("\r", "").strip()
         if int(status):
             raise CommandFailed(f"{command!r} ended with {int(status)}: {output}")
         return output
 
     def start_writer(self, device: str, offset: int, length: int) -> None:
-        """Write random data, zeros and discards to random 64 KiB blocks of a range, each flushed, until stop_writer()."""
+        """Put random data, zeros and discards on random 64 KiB blocks of a range, each flushed, until stop_writer()."""
         region = f"device={shlex.quote(device)} first={offset // 65536} blocks={length // 65536}\n"
         self.run("rm -f /run/writer.stop; echo 0 > /run/writer.count")
         script = base64.b64encode((region + WRITER).encode()).decode()
-        self.run(
-            f"echo {script} | base64 -d > /run/writer; sh /run/writer > /dev/null 2>&1 & echo $! > /run/writer.pid"
-        )
-        self.run("while [ $(cat /run/writer.count) = 0 ]; do sleep 0.05; done")
+        self.run(f"echo {script} | base64 -d > /run/writer")
+        self.run("sh /run/writer > /run/writer.log 2>&1 & echo $! > /run/writer.pid")
+        self.run("while [ $(cat /run/writer.count) = 0 ] && [ ! -e /run/writer.stop ]; do sleep 0.05; done")
 
     def stop_writer(self) -> int:
         """End the writer after its current block; how many blocks it has written."""
-        self.run("touch /run/writer.stop; while [ -d /proc/$(cat /run/writer.pid) ]; do sleep 0.05; done; sync")
+        failed = self.run("cat /run/writer.stop 2>/dev/null || touch /run/writer.stop")
+        if failed:
+            raise CommandFailed(f"the writer ended by itself: {self.run('tail -n 3 /run/writer.log')}")
+        self.run("while [ -d /proc/$(cat /run/writer.pid) ]; do sleep 0.05; done; sync")
         return int(self.run("cat /run/writer.count"))
 
     @contextlib.contextmanager

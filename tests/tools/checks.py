@@ -209,6 +209,8 @@ _WHERE_FROM = "from your system, pyenv or `uv python install`"
 def set_up(steps: Steps, groups: Sequence[Group]) -> Machine:
     """Makes the environments the groups need, side by side."""
     needs = {need for group in groups for need in group.needs}
+    if EVERY_CORE in needs and " " in str(ROOT):
+        raise EnvironmentFailure(f"ansible-test breaks below a folder with a space in its name: {ROOT}")
     requirements = [*(["requirements.txt"] if SERVERS in needs else []), "requirements-test.txt"]
     jobs: dict[str, Callable[[], Path | None]] = {".venv": partial(main_venv, requirements)}
     if EVERY_CORE in needs:

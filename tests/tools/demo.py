@@ -3,8 +3,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """`./dev demo`: a real libvirt, a tiny real VM, exported while it runs, proved, imported, and booted again.
 
-Everything lies in one temporary folder and is removed in the end. What moves the VM is ansible-playbook, as a user would
-run it; this script starts the servers, shows the job's record while the play runs, and looks at the consoles.
+Everything lies in one temporary folder and is removed in the end. What moves the VM is Ansible, as a user would run it;
+this script starts the servers, shows the job's record while the play runs, and looks at the consoles.
 """
 
 from __future__ import annotations
@@ -45,7 +45,11 @@ def demonstrate(rig: LibvirtRig, folder: Path) -> None:
     guest.console.wait_for(guests.READY)
     guest.console.run("echo written-before-the-export | dd of=/dev/vda bs=512 seek=4 conv=notrunc,fsync 2>/dev/null")
     say("It is up. Exporting it while it runs, straight into " + str(store))
-    settings = {"url": f"file://{store}", "state_dir": str(folder / "state"), "libvirt": {"uri": rig.uri, "scratch_dir": str(rig.directory)}}
+    settings = {
+        "url": f"file://{store}",
+        "state_dir": str(folder / "state"),
+        "libvirt": {"uri": rig.uri, "scratch_dir": str(rig.directory)},
+    }
     export = {**settings, "vm": "demo", "job_id": secrets.token_hex(16), "bandwidth_limit": RATE, "verify": "content"}
     play("vm_export", export, rig, watch=folder / "state")
     guest.console.run("true")

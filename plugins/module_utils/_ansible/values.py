@@ -8,8 +8,8 @@ from __future__ import annotations
 from typing import Any, Callable, Mapping, TypeVar
 
 from .._errors import VmferryError
-from .._transfer.limiter import parse_timetable
 from .._transfer.record import JOB_ID
+from .._transfer.timetable import parse_timetable
 from .._transfer.units import parse_duration, parse_size
 from .argspec import invalid
 
@@ -50,7 +50,9 @@ def file_mode(option: str, value: Any) -> int:
 def job_id(option: str, text: str | None) -> str:
     """'' for None. A job's id is part of file names."""
     if text is not None and not JOB_ID.fullmatch(text):
-        raise invalid(f"{option} is {text!r}, not the id of a job.", "It is 8 to 64 hexadecimal digits, lower case.")
+        raise invalid(
+            f"{option} is {text!r}, not the id of a job.", "It is 8 to 64 letters, digits and dashes, as a UUID is."
+        )
     return text or ""
 
 

@@ -57,7 +57,7 @@ class Catalog:
 
     def of_vm(self, uuid: str) -> list[CatalogEntry]:
         """This VM's committed exports, oldest first, whatever it was called when they were made."""
-        whole, _ = self._read_all(self._exports_of(uuid))
+        whole, _unused = self._read_all(self._exports_of(uuid))
         return [entry for entry in whole if entry.manifest.machine.id == uuid]
 
     def folder_for(self, name: str, uuid: str) -> str:

@@ -46,7 +46,7 @@ class PackedQcow2:
         data = clusters(size if data_bound is None else min(size, data_bound))
         counted = data + tables + 2 + clusters(8 * tables)  # all clusters but refcount blocks and their table
         table_clusters = clusters(8 * (clusters(counted, REFCOUNTS - 2) + 1))
-        self._head = Head(size, tables, table_clusters)
+        self._head = Head(size, max(1, tables), table_clusters)  # without an entry, QEMU calls the L1 table a leak
         self._bound = counted + table_clusters + clusters(counted + table_clusters, REFCOUNTS - 1) + 1
         self._l1 = array("Q", bytes(8 * tables))
         self._blocks: list[int] = []  # offset of each refcount block

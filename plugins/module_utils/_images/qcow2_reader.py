@@ -20,7 +20,7 @@ from .._errors import VmferryError
 from .qcow2_format import (
     CLUSTER,
     CLUSTER_BITS,
-    COMPRESSED,
+    COPIED,
     HEADER,
     L2_ENTRIES,
     LARGEST_DISK,
@@ -35,6 +35,8 @@ from .qcow2_format import (
 ReadAt = Callable[[int, memoryview], None]
 TABLES_HELD = 32  # L2 tables in memory: 64 KiB each
 LONGEST_READ = 8 * 1024 * 1024  # bytes in one request
+UNUSED_BITS = ~(COPIED | OFFSET_MASK | ZERO_CLUSTER)  # of an L2 entry: compressed, or reserved
+NOWHERE, PARENT = -1, -2  # places that are none: zeros, and what the backing image has
 
 
 class Qcow2Reader:
@@ -61,63 +63,72 @@ class Qcow2Reader:
             self._backing.close()
 
     def extents(self) -> Iterator[Extent]:
-        at = 0
-        for index, entry in enumerate(self._l1):
-            end = min(self.size, (index + 1) * L2_ENTRIES * CLUSTER)
-            if not entry:
-                yield Extent(at, end - at, self._hole)
-                at = end
-                continue
-            for kind, count in _runs(self._table(index), self._hole):
-                length = min(end - at, count * CLUSTER)
-                if length > 0:
-                    yield Extent(at, length, kind)
-                at += max(length, 0)
+        at, length, last = 0, 0, self._hole
+        for index in range(len(self._l1)):
+            for kind, count in self._runs(index):
+                if kind != last and length:
+                    yield Extent(at, length, last)
+                    at, length = at + length, 0
+                last, length = kind, min(length + count * CLUSTER, self.size - at)
+        if length:
+            yield Extent(at, length, last)
 
     def read_into(self, pieces: Sequence[Piece]) -> None:
+        inherited: list[Piece] = []
         for offset, buffer in pieces:
             if offset < 0 or offset + len(buffer) > self.size:
                 raise VmferryError("internal", f"{self._where} was asked for bytes beyond its disk.")
-            for host, part in self._located(offset, buffer):
-                self._read_at(host, part)
+            for place, length in self._places(offset, len(buffer)):
+                part, buffer = buffer[:length], buffer[length:]
+                if place >= 0:
+                    self._read_at(place, part)
+                elif place == PARENT and self._backing is not None:
+                    held = max(0, min(length, self._backing.size - offset))  # a disk may have grown since
+                    if held:
+                        inherited.append((offset, part[:held]))
+                    part[held:] = bytes(length - held)
+                else:
+                    part[:] = bytes(length)
+                offset += length
+        if inherited and self._backing is not None:
+            self._backing.read_into(inherited)
 
     @property
     def _hole(self) -> Kind:
         return "zero" if self._backing is None else "unchanged"
 
-    def _located(self, offset: int, buffer: memoryview) -> Iterator[tuple[int, memoryview]]:
-        """Where the data of this range lies, neighbours joined; what lies nowhere is filled in."""
-        start, host, length = 0, -1, 0  # a run not yet given: where in the buffer, where in the file, how long
-        at = 0
-        while at < len(buffer):
-            inside = (offset + at) % CLUSTER
-            count = min(CLUSTER - inside, len(buffer) - at)
-            place = self._place(offset + at, buffer[at : at + count])
-            if length and (place != host + length or length + count > LONGEST_READ):
-                yield host, buffer[start : start + length]
-                length = 0
-            if place >= 0:
-                if not length:
-                    start, host = at, place
-                length += count
-            at += count
-        if length:
-            yield host, buffer[start : start + length]
+    def _places(self, offset: int, length: int) -> Iterator[tuple[int, int]]:
+        """Where this range lies in the file, or NOWHERE, or PARENT; and for how many bytes: neighbours are joined."""
+        first, joined = NOWHERE, 0
+        while length:
+            here = min(CLUSTER - offset % CLUSTER, length)
+            place = self._place(offset)
+            if joined and (place != (first if first < 0 else first + joined) or joined + here > LONGEST_READ):
+                yield first, joined
+                joined = 0
+            if not joined:
+                first = place
+            offset, length, joined = offset + here, length - here, joined + here
+        if joined:
+            yield first, joined
 
-    def _place(self, offset: int, buffer: memoryview) -> int:
-        """The host offset of a piece of one cluster; -1 when the piece has been filled in here."""
-        table, entry = divmod(offset // CLUSTER, L2_ENTRIES)
-        found = self._table(table)[entry] if self._l1[table] else 0
-        host = found & OFFSET_MASK
-        if not found & ZERO_CLUSTER and host:
-            return host + offset % CLUSTER
-        if not found and self._backing is not None:
-            inherited = max(0, min(len(buffer), self._backing.size - offset))
-            if inherited:
-                self._backing.read_into([(offset, buffer[:inherited])])
-            buffer = buffer[inherited:]
-        buffer[:] = bytes(len(buffer))
-        return -1
+    def _place(self, offset: int) -> int:
+        table, index = divmod(offset // CLUSTER, L2_ENTRIES)
+        entry = self._table(table)[index] if self._l1[table] else 0
+        if not entry:
+            return PARENT
+        return NOWHERE if entry & ZERO_CLUSTER else (entry & OFFSET_MASK) + offset % CLUSTER
+
+    def _runs(self, index: int) -> Iterator[tuple[Kind, int]]:
+        """Neighbours of one kind among the clusters of one L2 table, and how many they are."""
+        last, count = self._hole, 0
+        for entry in self._table(index) if self._l1[index] else ():
+            kind: Kind = self._hole if not entry else "zero" if entry & ZERO_CLUSTER else "data"
+            if kind != last and count:
+                yield last, count
+                count = 0
+            last, count = kind, count + 1
+        yield last, count or L2_ENTRIES
 
     def _table(self, index: int) -> array[int]:
         with self._lock:
@@ -127,10 +138,10 @@ class Qcow2Reader:
                 return table
         table = self._read_words(self._l1[index] & OFFSET_MASK, L2_ENTRIES)
         for entry in table:
-            if entry & COMPRESSED or entry & 0x3F_0000_0000_0001FE or (entry & OFFSET_MASK) % CLUSTER:
+            if entry & UNUSED_BITS or (entry & OFFSET_MASK) % CLUSTER:
                 raise self._lie("has an entry of a kind that is never written")
-            if (entry & OFFSET_MASK) + CLUSTER > self._file_size:
-                raise self._lie("points beyond its end")
+            if entry > ZERO_CLUSTER:
+                self._check_place(entry & OFFSET_MASK)
         with self._lock:
             self._tables[index] = table
             while len(self._tables) > TABLES_HELD:
@@ -143,8 +154,8 @@ class Qcow2Reader:
         data = bytearray(HEADER.size)
         self._read_at(0, memoryview(data))
         (
-            magic, version, _, backing_length, bits, size, crypt, l1_entries, l1_at, _, _, snapshots, _, incompatible,
-            _, _, refcount_order, header_length,
+            magic, version, _unused, backing_length, bits, size, crypt, l1_entries, l1_at, _unused, _unused, snapshots, _unused, incompatible,
+            _unused, _unused, refcount_order, header_length,
         ) = HEADER.unpack(data)  # fmt: skip
         if magic != MAGIC or version != 3 or header_length < HEADER.size - 8:
             raise self._lie("is no qcow2 image of version 3")
@@ -154,14 +165,24 @@ class Qcow2Reader:
             raise self._lie(f"is of a disk of {size} bytes where {self.size} were expected")
         if bool(backing_length) != (self._backing is not None):
             raise self._lie("has another place in its chain than the manifest says")
-        if l1_entries < clusters(self.size, CLUSTER * L2_ENTRIES) or l1_at % CLUSTER:
-            raise self._lie("has a table of another size")
-        l1 = self._read_words(l1_at, clusters(self.size, CLUSTER * L2_ENTRIES))
-        for entry in l1:
-            table = entry & OFFSET_MASK
-            if entry and (table % CLUSTER or table + CLUSTER > self._file_size or not table):
-                raise self._lie("points beyond its end")
+        needed = clusters(self.size, CLUSTER * L2_ENTRIES)
+        if l1_entries < needed or l1_at % CLUSTER or l1_at < CLUSTER:
+            raise self._lie("has a table of another size or in another place")
+        l1 = self._read_words(l1_at, needed)
+        self._tables_end = l1_at + 8 * needed
+        tables = [entry & OFFSET_MASK for entry in l1 if entry]
+        if any(entry & ~(OFFSET_MASK | COPIED) for entry in l1) or any(table % CLUSTER for table in tables):
+            raise self._lie("has an entry of a kind that is never written")
+        if len(set(tables)) != len(tables):  # a short file could stand for a thousand million clusters
+            raise self._lie("uses a table twice")
+        for table in tables:
+            self._check_place(table)
         return l1
+
+    def _check_place(self, offset: int) -> None:
+        """Of an L2 table or data: behind the L1 table, and within the file."""
+        if not self._tables_end <= offset <= self._file_size - CLUSTER:
+            raise self._lie("points outside of what it holds")
 
     def _read_words(self, offset: int, count: int) -> array[int]:
         if offset + 8 * count > self._file_size:
@@ -178,16 +199,3 @@ class Qcow2Reader:
         return VmferryError(
             "invalid_config", f"{self._where} {what}.", "It was damaged, or it is not an export of ours."
         )
-
-
-def _runs(table: array[int], hole: Kind) -> Iterator[tuple[Kind, int]]:
-    """Neighbours of one kind, and how many clusters they are."""
-    last: Kind = hole
-    count = 0
-    for entry in table:
-        kind: Kind = hole if not entry else "zero" if entry & ZERO_CLUSTER or not entry & OFFSET_MASK else "data"
-        if kind != last and count:
-            yield last, count
-            count = 0
-        last, count = kind, count + 1
-    yield last, count

@@ -1,317 +1,349 @@
 # Copyright (c) 2026 the vmferry.migrate authors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""One NBD connection: newstyle, structured or simple replies, reads pipelined straight into the caller's memory."""
+"""One connection to one export, used by one thread at a time.
+
+Requests are pipelined, and the server may answer them in any order. The first error ends the connection: what is
+still in flight could no longer be told apart from what comes next.
+"""
 
 from __future__ import annotations
 
-import os
-import socket
-import struct
-from collections import deque
-from contextlib import suppress
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Iterator, Sequence
+from contextlib import contextmanager
+from itertools import islice
+from typing import Iterator, Sequence
 
 from .._blocks import Piece
 from .._errors import VmferryError
-from . import protocol as p
+from .coverage import Coverage
+from .failures import garbage, refused_command
+from .handshake import Export, Handshake, Security
+from .protocol import (
+    BLOCK_DESCRIPTOR,
+    CHUNK,
+    CHUNK_DATA,
+    CHUNK_ERROR,
+    CHUNK_HOLE,
+    CHUNK_IS_ERROR,
+    FLAG_DONE,
+    FLAG_NO_HOLE,
+    MAX_ERROR_PAYLOAD,
+    MAX_STATUS_PAYLOAD,
+    MAX_STATUS_REQUEST,
+    NO_FLAGS,
+    REQUEST,
+    REQUEST_MAGIC,
+    SIMPLE_REPLY,
+    SIMPLE_REPLY_MAGIC,
+    STRUCTURED_REPLY_MAGIC,
+    UINT32,
+    Chunk,
+    Command,
+    TransmissionFlag,
+)
+from .transport import Address
 
-if TYPE_CHECKING:
-    import ssl
-
-REQUEST_SIZE = 512 * 1024  # bytes; smaller costs system calls, larger costs pipelining
-REQUESTS_IN_FLIGHT = 8
-STATUS_LENGTH = 0xFFFF0000  # bytes; the most that one 32-bit request can ask for, in whole clusters
-
-
-@dataclass(frozen=True)
-class Address:
-    """Where an NBD server listens: a Unix socket's path, or a host and a port. `tls`: upgraded before anything else."""
-
-    path: str = ""
-    host: str = ""
-    port: int = 10809
-    tls: ssl.SSLContext | None = None
-
-    def __str__(self) -> str:
-        return self.path or f"{self.host}:{self.port}"
-
-
-@dataclass
-class _Read:
-    """A read under way: where its bytes go, and how many are still to come."""
-
-    offset: int
-    buffer: memoryview
-    missing: int
+REQUEST_SIZE = 512 * 1024  # bytes; 256 KiB to 1 MiB measure alike, and the window in flight stays at 8 MiB
+REQUESTS_IN_FLIGHT = 16  # what qemu serves at once on one connection
+ZERO_SIZE = 32 * 1024 * 1024  # bytes; larger ones may be refused, or outlast the timeout on a slow disk
+DEFAULT_IDLE_TIMEOUT = 60.0  # seconds
+PLAIN = Security()
 
 
 class Connection:
-    """Used by one thread at a time. After any error it is in an unknown state and must be closed."""
+    """Raises VmferryError: `network`, `timeout`, `not_found` (no such export), `invalid_config` (TLS differs),
+    `unauthenticated`, `permission_denied`, `no_space`, `unsupported`, or `internal` where the server breaks the
+    protocol or reports a failure of its own. After any error the connection is closed and must be thrown away.
+    """
 
-    def __init__(self, address: Address, export: str = "", contexts: Sequence[str] = (), timeout: float = 60.0) -> None:
-        """`timeout`: seconds without a byte. Raises `network`, `timeout`, `not_found` for an export that is not there."""
-        self.address, self.export = address, export
-        self.contexts: dict[int, str] = {}
-        self.size = self.flags = 0
-        self._cookie, self._header = 0, memoryview(bytearray(p.REPLY_HEADER.size))
-        self._socket = self._connect(timeout)
-        self._wait_all = socket.MSG_WAITALL if address.tls is None else 0
+    def __init__(
+        self,
+        address: Address,
+        export: str = "",
+        contexts: Sequence[str] = (),
+        *,
+        security: Security = PLAIN,
+        idle_timeout: float = DEFAULT_IDLE_TIMEOUT,
+    ) -> None:
+        self.usable = False
+        self._where = f"Export {export!r} of {address}" if export else f"The default export of {address}"
+        handshake = Handshake(address, security, idle_timeout)
+        self._transport = handshake.transport
         try:
-            self._handshake(contexts)
+            self.export: Export = handshake.go(export, contexts)
         except BaseException:
-            self._socket.close()
+            self._transport.close()
             raise
+        largest = self.export.max_payload
+        self._request_size = min(REQUEST_SIZE, largest - largest % self.export.min_block)
+        self._cookie = 0
+        self._head = memoryview(bytearray(CHUNK.size))
+        self._data_head = memoryview(bytearray(CHUNK_DATA.size))
+        self.usable = True
 
     def close(self) -> None:
-        with suppress(OSError, VmferryError):  # the server may be gone already
-            self._request(p.DISCONNECT, 0, 0)
-        self._socket.close()
+        """Says goodbye where that is still possible."""
+        if not self.usable:
+            return
+        self.usable = False
+        try:
+            self._transport.send(REQUEST.pack(REQUEST_MAGIC, NO_FLAGS, Command.DISC, 0, 0, 0))
+        except VmferryError:
+            pass  # the server was faster
+        finally:
+            self._transport.close()
 
-    # --- what a disk is asked ---------------------------------------------------------------------------------------
+    def abort(self) -> None:
+        """From any thread: whoever waits on this connection fails at once."""
+        self._transport.abort()
 
     def read_into(self, pieces: Sequence[Piece]) -> None:
-        """Fill every piece; requests overlap, replies may come in any order."""
-        waiting = deque(_split(pieces))
-        flying: dict[int, _Read] = {}
-        while waiting or flying:
-            while waiting and len(flying) < REQUESTS_IN_FLIGHT:
-                offset, buffer = waiting.popleft()
-                flying[self._request(p.READ, offset, len(buffer))] = _Read(offset, buffer, len(buffer))
-            self._receive_read(flying)
+        """Fill every piece. Offsets and lengths are multiples of the export's `min_block`."""
+        with self._exchange():
+            waiting = self._requests(pieces)
+            flying: dict[int, tuple[int, memoryview, Coverage]] = {}
+            self._send_reads(waiting, flying, REQUESTS_IN_FLIGHT)
+            receive = self._receive_chunk if self.export.structured else self._receive_simple_read
+            while flying:
+                receive(flying)
+                if len(flying) <= REQUESTS_IN_FLIGHT // 2:  # one call for several requests
+                    self._send_reads(waiting, flying, REQUESTS_IN_FLIGHT - len(flying))
 
     def write(self, pieces: Sequence[Piece]) -> None:
-        waiting = deque(_split(pieces))
-        flying: set[int] = set()
-        while waiting or flying:
-            while waiting and len(flying) < REQUESTS_IN_FLIGHT:
-                offset, data = waiting.popleft()
-                flying.add(self._request(p.WRITE, offset, len(data)))
-                self._send(data)
-            self._receive_done(flying)
+        """Acknowledged by the server when it returns; durable after `flush`. Aligned like `read_into`."""
+        with self._exchange():
+            flying: dict[int, str] = {}
+            for offset, data in self._requests(pieces):
+                self._send(flying, Command.WRITE, offset, len(data), data=data)
+            self._acknowledge_all(flying)
 
-    def zero(self, offset: int, length: int) -> None:
-        """Punches holes where the server can; reads as zeros in any case."""
-        while length:
-            count = min(length, 1 << 30)
-            self._simple(p.WRITE_ZEROES, offset, count)
-            offset, length = offset + count, length - count
+    def write_zeroes(self, offset: int, length: int, *, no_hole: bool = False) -> None:
+        """With `no_hole` the server allocates the range, so that later writes there do not run out of space."""
+        self._demand(TransmissionFlag.SEND_WRITE_ZEROES)
+        self._send_in_steps(Command.WRITE_ZEROES, offset, length, FLAG_NO_HOLE if no_hole else NO_FLAGS)
+
+    def trim(self, offset: int, length: int) -> None:
+        """The content is no longer needed; what it reads as afterwards is up to the server."""
+        self._demand(TransmissionFlag.SEND_TRIM)
+        self._send_in_steps(Command.TRIM, offset, length, NO_FLAGS)
 
     def flush(self) -> None:
-        if self.flags & p.CAN_FLUSH:
-            self._simple(p.FLUSH, 0, 0)
+        self._demand(TransmissionFlag.SEND_FLUSH)
+        with self._exchange():
+            flying: dict[int, str] = {}
+            self._send(flying, Command.FLUSH, 0, 0)
+            self._acknowledge_all(flying)
 
-    def block_status(self, offset: int, length: int) -> dict[str, list[tuple[int, int]]]:
-        """Per context, `(length, flags)` from `offset` on; a server may answer for less than was asked."""
-        cookie = self._request(p.BLOCK_STATUS, offset, min(length, STATUS_LENGTH))
-        found: dict[str, list[tuple[int, int]]] = {}
-        done = False
-        while not done:
-            kind, got, size, done = self._reply_header()
-            body = self._bytes(size, p.LONGEST_STATUS_REPLY)
-            if got != cookie:
-                raise self._garbage("answered another request")
-            if kind & p.CHUNK_ERROR:
-                raise self._refused(f"Asking for the map at {offset}", body)
-            if kind == p.CHUNK_STATUS:
-                if size < 12 or (size - 4) % 8:
-                    raise self._garbage("sent half a map")
-                name = self.contexts.get(struct.unpack_from(">I", body)[0])
-                runs = list(struct.iter_unpack(">II", body[4:]))
-                if name is None or any(not run for run, _ in runs):
-                    raise self._garbage("sent a map of something else")
-                found[name] = runs
-        if set(found) != set(self.contexts.values()):
-            raise self._garbage("left out a map")
-        return found
+    def block_status(self, offset: int, length: int) -> dict[str, Iterator[tuple[int, ...]]]:
+        """Per context, (length, flags) of runs from `offset` on.
 
-    # --- replies ----------------------------------------------------------------------------------------------------
+        A server may answer for less than was asked, and differently far in each context; its last run may reach
+        beyond what was asked.
+        """
+        with self._exchange():
+            self._check_range(offset, length)
+            flying: dict[int, str] = {}
+            self._send(flying, Command.BLOCK_STATUS, offset, min(length, MAX_STATUS_REQUEST))
+            found: dict[str, Iterator[tuple[int, ...]]] = {}
+            done = False
+            while not done:
+                kind, cookie, done = self._reply_head(flying)
+                if kind == Chunk.BLOCK_STATUS:
+                    context, runs = self._status_payload()
+                    if context in found:
+                        raise garbage(self._where, f"it reported {context} twice")
+                    found[context] = runs
+                elif kind is not None:
+                    self._finish_chunk(kind, flying[cookie], done)
+            if set(found) != set(self.export.contexts.values()):
+                raise garbage(self._where, "its block status leaves a context out")
+            return found
 
-    def _receive_read(self, flying: dict[int, _Read]) -> None:
-        kind, cookie, size, done = self._reply_header()
-        if cookie not in flying:
-            raise self._garbage("answered a request that was not made")
-        request = flying[cookie]
-        if kind == p.SIMPLE_REPLY:
-            self._fill(request.buffer)
-            request.missing = 0
-        elif kind == p.CHUNK_DATA and size > 8:
-            at = struct.unpack(">Q", self._bytes(8))[0] - request.offset
-            self._fill(self._inside(request.buffer, at, size - 8))
-            request.missing -= size - 8
-        elif kind == p.CHUNK_HOLE and size == 12:
-            offset, length = struct.unpack(">QI", self._bytes(12))
-            self._inside(request.buffer, offset - request.offset, length)[:] = bytes(length)
-            request.missing -= length
-        elif kind & p.CHUNK_ERROR:
-            raise self._refused(f"Reading at {request.offset}", self._bytes(size))
-        elif kind != p.CHUNK_NONE or size:
-            raise self._garbage(f"sent a chunk of kind {kind}")
-        if done:
-            del flying[cookie]
-            if request.missing:  # the buffer is reused: it would keep another place's bytes
-                raise self._garbage(f"left out {request.missing} bytes at {request.offset}")
-
-    def _receive_done(self, flying: set[int]) -> None:
-        kind, cookie, size, done = self._reply_header()
-        if cookie not in flying:
-            raise self._garbage("answered a request that was not made")
-        if kind != p.SIMPLE_REPLY:
-            body = self._bytes(size)
-            if kind & p.CHUNK_ERROR:
-                raise self._refused("Writing", body)
-        if done:
-            flying.discard(cookie)
-
-    def _simple(self, command: int, offset: int, length: int) -> None:
-        flying = {self._request(command, offset, length)}
-        while flying:
-            self._receive_done(flying)
-
-    def _reply_header(self) -> tuple[int, int, int, bool]:
-        """Kind, cookie, bytes that follow, and whether it is the request's last chunk."""
-        self._fill(self._header)
-        magic, flags, kind, cookie = p.REPLY_HEADER.unpack(self._header)
-        if magic == p.STRUCTURED_REPLY:
-            return kind, cookie, struct.unpack(">I", self._bytes(4))[0], bool(flags & p.CHUNK_DONE)
-        if magic != p.SIMPLE_REPLY:
-            raise self._garbage(f"sent {magic:#x} where a reply belongs")
-        error = flags << 16 | kind
-        if error:
-            raise self._failed("A request", error, os.strerror(error))
-        return p.SIMPLE_REPLY, cookie, 0, True
-
-    # --- handshake --------------------------------------------------------------------------------------------------
-
-    def _connect(self, timeout: float) -> socket.socket:
+    @contextmanager
+    def _exchange(self) -> Iterator[None]:
+        if not self.usable:
+            raise VmferryError("network", f"{self._where}: this connection has ended.")
         try:
-            if self.address.path:
-                made = socket.socket(socket.AF_UNIX)
-                made.settimeout(timeout)
-                made.connect(self.address.path)
-            else:
-                made = socket.create_connection((self.address.host, self.address.port), timeout)
-                made.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        except OSError as error:
-            raise VmferryError("network", f"No NBD server answers at {self.address}: {error}.") from error
-        # Kernel timeouts from here on: settimeout() makes the socket non-blocking, and MSG_WAITALL then returns early.
-        made.settimeout(None)
-        for option in (socket.SO_RCVTIMEO, socket.SO_SNDTIMEO):
-            made.setsockopt(socket.SOL_SOCKET, option, struct.pack("ll", int(timeout), int(timeout % 1 * 1e6)))
-        return made
+            yield
+        except BaseException:  # also an interrupt: the stream stands somewhere within a reply
+            self.usable = False
+            self._transport.close()
+            raise
 
-    def _handshake(self, contexts: Sequence[str]) -> None:
-        magic, version, flags = p.HANDSHAKE.unpack(self._bytes(p.HANDSHAKE.size))
-        if magic != p.MAGIC or version != p.NEWSTYLE or not flags & p.FIXED_NEWSTYLE:
-            raise self._garbage("does not speak the fixed newstyle protocol")
-        self._send(struct.pack(">I", flags & (p.FIXED_NEWSTYLE | p.NO_ZEROES)))
-        if self.address.tls is not None:
-            self._start_tls(self.address.tls)
-        name = struct.pack(">I", len(self.export.encode())) + self.export.encode()
-        structured = not any(kind & p.REP_ERROR for kind, _ in self._option(p.OPT_STRUCTURED_REPLY, b""))
-        if structured and contexts:
-            wanted = b"".join(struct.pack(">I", len(one.encode())) + one.encode() for one in contexts)
-            for kind, body in self._option(p.OPT_SET_META_CONTEXT, name + struct.pack(">I", len(contexts)) + wanted):
-                if kind == p.REP_META_CONTEXT and len(body) > 4:
-                    self.contexts[struct.unpack_from(">I", body)[0]] = body[4:].decode(errors="replace")
-        self._go(name)
+    def _demand(self, flag: TransmissionFlag) -> None:
+        if not self.export.can(flag):
+            raise VmferryError("unsupported", f"{self._where} does not take {flag.name}, it says.")
 
-    def _start_tls(self, context: ssl.SSLContext) -> None:
-        if any(kind & p.REP_ERROR for kind, _ in self._option(p.OPT_STARTTLS, b"")):
-            raise VmferryError("network", f"The NBD server at {self.address} refuses TLS.", retryable=False)
-        import ssl
+    def _check_range(self, offset: int, length: int) -> None:
+        if offset < 0 or length < 0 or offset + length > self.export.size:
+            raise VmferryError(
+                "internal", f"{self._where} has {self.export.size} bytes; {length} bytes at {offset} lie outside."
+            )
 
-        try:
-            self._socket = context.wrap_socket(self._socket, server_hostname=self.address.host or None)
-        except ssl.SSLError as error:
-            reason = f"The TLS handshake with the NBD server at {self.address} failed: {error.reason}."
-            raise VmferryError("network", reason, "Check its certificate.", retryable=False) from error
+    def _requests(self, pieces: Sequence[Piece]) -> Iterator[Piece]:
+        step = self._request_size
+        for offset, buffer in pieces:
+            self._check_range(offset, len(buffer))
+            for at in range(0, len(buffer), step):
+                yield offset + at, buffer[at : at + step]
 
-    def _go(self, name: bytes) -> None:
-        known = False
-        for kind, body in self._option(p.OPT_GO, name + struct.pack(">H", 0)):
-            if kind & p.REP_ERROR:
-                said = body.decode(errors="replace")[:200]
-                if kind == p.REP_ERR_TLS_REQD:
-                    raise VmferryError("unauthenticated", f"The NBD server at {self.address} insists on TLS.")
-                raise VmferryError(
-                    "not_found", f"The NBD server at {self.address} has no export {self.export!r}: {said}."
-                )
-            if kind == p.REP_INFO and body[:2] == b"\0\0" and len(body) >= 12:
-                self.size, self.flags = struct.unpack_from(">QH", body, 2)
-                known = True
-        if not known:
-            raise self._garbage("did not say how large the export is")
-
-    def _option(self, option: int, data: bytes) -> list[tuple[int, bytes]]:
-        self._send(p.OPTION_HEADER.pack(p.NEWSTYLE, option, len(data)) + data)
-        replies = []
-        while True:
-            magic, _, kind, size = p.OPTION_REPLY_HEADER.unpack(self._bytes(p.OPTION_REPLY_HEADER.size))
-            if magic != p.OPTION_REPLY:
-                raise self._garbage("does not answer options")
-            replies.append((kind, self._bytes(size, p.LONGEST_OPTION_REPLY)))
-            if kind == p.REP_ACK or kind & p.REP_ERROR:
-                return replies
-
-    # --- bytes ------------------------------------------------------------------------------------------------------
-
-    def _request(self, command: int, offset: int, length: int) -> int:
+    def _request(self, command: Command, offset: int, length: int, flags: int = NO_FLAGS) -> bytes:
         self._cookie += 1
-        self._send(p.REQUEST_HEADER.pack(p.REQUEST, 0, command, self._cookie, offset, length))
-        return self._cookie
+        return REQUEST.pack(REQUEST_MAGIC, flags, command, self._cookie, offset, length)
 
-    def _send(self, data: bytes | memoryview) -> None:
-        try:
-            self._socket.sendall(data)
-        except OSError as error:
-            raise self._broken(error) from error
+    def _send_reads(
+        self, waiting: Iterator[Piece], flying: dict[int, tuple[int, memoryview, Coverage]], count: int
+    ) -> None:
+        requests = []
+        for offset, buffer in islice(waiting, count):
+            requests.append(self._request(Command.READ, offset, len(buffer)))
+            flying[self._cookie] = (offset, buffer, Coverage(len(buffer)))
+        if requests:
+            self._transport.send(b"".join(requests))
 
-    def _bytes(self, size: int, limit: int = 1 << 16) -> bytes:
-        if size > limit:
-            raise self._garbage(f"announced {size} bytes where {limit} are the most")
-        data = bytearray(size)
-        self._fill(memoryview(data))
-        return bytes(data)
+    def _receive_chunk(self, flying: dict[int, tuple[int, memoryview, Coverage]]) -> None:
+        """The next chunk of a structured reply to one of the reads in flight."""
+        fill = self._transport.fill
+        fill(self._head)
+        magic, flags, kind, cookie = CHUNK.unpack(self._head)
+        if magic != STRUCTURED_REPLY_MAGIC or cookie not in flying:
+            raise self._not_a_reply(magic)
+        offset, buffer, coverage = flying[cookie]
+        if kind == Chunk.OFFSET_DATA:
+            fill(self._data_head)
+            size, start = CHUNK_DATA.unpack(self._data_head)
+            start, length = start - offset, size - 8
+            if not coverage.add(start, length):
+                raise garbage(self._where, f"it sent bytes that a read at {offset} did not ask for, or sent them twice")
+            fill(buffer[start : start + length])
+        elif kind == Chunk.OFFSET_HOLE:
+            size, start, length = CHUNK_HOLE.unpack(self._receive(CHUNK_HOLE.size))
+            start -= offset
+            if size != 12 or not coverage.add(start, length):
+                raise garbage(self._where, f"it sent a hole that a read at {offset} did not ask for, or sent it twice")
+            buffer[start : start + length] = bytes(length)
+        else:
+            self._finish_chunk(kind, f"reading {len(buffer)} bytes at {offset}", bool(flags & FLAG_DONE))
+        if flags & FLAG_DONE:
+            if coverage.missing:
+                raise garbage(self._where, f"it left out {coverage.missing} bytes of a read at {offset}")
+            del flying[cookie]
 
-    def _fill(self, buffer: memoryview) -> None:
-        while buffer:
-            try:
-                got = self._socket.recv_into(buffer, len(buffer), self._wait_all)
-            except OSError as error:
-                raise self._broken(error) from error
-            if not got:
-                raise VmferryError("network", f"The NBD server at {self.address} closed the connection.")
-            buffer = buffer[got:]
+    def _receive_simple_read(self, flying: dict[int, tuple[int, memoryview, Coverage]]) -> None:
+        self._transport.fill(self._head)
+        magic, errno, cookie = SIMPLE_REPLY.unpack(self._head)
+        if magic != SIMPLE_REPLY_MAGIC or cookie not in flying:
+            raise self._not_a_reply(magic)
+        offset, buffer, _unused = flying.pop(cookie)
+        if errno:
+            raise self._refused(f"reading {len(buffer)} bytes at {offset}", errno)
+        self._transport.fill(buffer)
 
-    def _inside(self, buffer: memoryview, at: int, length: int) -> memoryview:
-        if at < 0 or at + length > len(buffer):
-            raise self._garbage("sent bytes that were not asked for")
-        return buffer[at : at + length]
+    def _send_in_steps(self, command: Command, offset: int, length: int, flags: int) -> None:
+        with self._exchange():
+            self._check_range(offset, length)
+            flying: dict[int, str] = {}
+            end = offset + length
+            for at in range(offset, end, ZERO_SIZE):
+                self._send(flying, command, at, min(ZERO_SIZE, end - at), flags)
+            self._acknowledge_all(flying)
 
-    def _broken(self, error: OSError) -> VmferryError:
-        if isinstance(error, (BlockingIOError, TimeoutError)):  # what a kernel timeout looks like
-            return VmferryError("timeout", f"The NBD server at {self.address} stopped answering.")
-        return VmferryError("network", f"The connection to the NBD server at {self.address} broke: {error}.")
+    def _send(
+        self,
+        flying: dict[int, str],
+        command: Command,
+        offset: int,
+        length: int,
+        flags: int = NO_FLAGS,
+        data: memoryview | bytes = b"",
+    ) -> None:
+        if len(flying) == REQUESTS_IN_FLIGHT:
+            self._acknowledge(flying)
+        request = self._request(command, offset, length, flags)
+        flying[self._cookie] = f"{command.name} of {length} bytes at {offset}"
+        self._transport.send(request, data)
 
-    def _refused(self, doing: str, body: bytes) -> VmferryError:
-        if len(body) < 6:
-            return self._garbage("sent half an error")
-        error, length = struct.unpack_from(">IH", body)
-        said = body[6 : 6 + length].decode(errors="replace")[:200]
-        return self._failed(doing, error, said or os.strerror(error))
+    def _acknowledge_all(self, flying: dict[int, str]) -> None:
+        while flying:
+            self._acknowledge(flying)
 
-    def _failed(self, doing: str, error: int, said: str) -> VmferryError:
-        return VmferryError(p.KINDS.get(error, "internal"), f"{doing} failed at the NBD server {self.address}: {said}.")
+    def _acknowledge(self, flying: dict[int, str]) -> None:
+        """One of the requests in flight is done."""
+        kind, cookie, done = self._reply_head(flying)
+        if kind is not None:
+            self._finish_chunk(kind, flying[cookie], done)
+        del flying[cookie]
 
-    def _garbage(self, what: str) -> VmferryError:
-        return VmferryError(
-            "internal", f"The NBD server at {self.address} {what}.", "It does not keep to the protocol."
-        )
+    def _reply_head(self, flying: dict[int, str]) -> tuple[int | None, int, bool]:
+        """(chunk type or None for a simple reply, cookie, whether it is the last of its reply)."""
+        self._transport.fill(self._head)
+        magic, flags, kind, cookie = CHUNK.unpack(self._head)
+        if magic == STRUCTURED_REPLY_MAGIC and self.export.structured and cookie in flying:
+            return kind, cookie, bool(flags & FLAG_DONE)
+        if magic != SIMPLE_REPLY_MAGIC or cookie not in flying:
+            raise self._not_a_reply(magic)
+        errno = SIMPLE_REPLY.unpack(self._head)[1]
+        if errno:
+            raise self._refused(flying[cookie], errno)
+        return None, cookie, True
+
+    def _finish_chunk(self, kind: int, doing: str, done: bool) -> None:
+        """The rest of a chunk that carries no content: the end of a reply, or an error, which is raised."""
+        size = UINT32.unpack(self._receive(UINT32.size))[0]
+        if kind == Chunk.NONE and size == 0 and done:
+            return
+        if not kind & CHUNK_IS_ERROR or not CHUNK_ERROR.size <= size <= MAX_ERROR_PAYLOAD:
+            raise garbage(self._where, f"it sent a chunk of type {kind} and {size} bytes where none belongs")
+        payload = self._receive(size)
+        errno, length = CHUNK_ERROR.unpack_from(payload)
+        message = payload[CHUNK_ERROR.size : CHUNK_ERROR.size + length].decode(errors="replace")
+        raise self._refused(doing, errno, message)
+
+    def _status_payload(self) -> tuple[str, Iterator[tuple[int, ...]]]:
+        size = UINT32.unpack(self._receive(UINT32.size))[0]
+        if size < 12 or (size - 4) % BLOCK_DESCRIPTOR.size or size > MAX_STATUS_PAYLOAD:
+            raise garbage(self._where, f"its block status has {size} bytes")
+        payload = memoryview(self._receive(size))
+        context = self.export.contexts.get(UINT32.unpack_from(payload)[0])
+        if context is None:
+            raise garbage(self._where, "it reported a context that was not agreed on")
+        return context, BLOCK_DESCRIPTOR.iter_unpack(payload[4:])
+
+    def _receive(self, length: int) -> bytearray:
+        data = bytearray(length)
+        self._transport.fill(memoryview(data))
+        return data
+
+    def _not_a_reply(self, magic: int) -> VmferryError:
+        if magic in (SIMPLE_REPLY_MAGIC, STRUCTURED_REPLY_MAGIC):
+            return garbage(self._where, "it answered a request that was not made, or in a form not agreed on")
+        return garbage(self._where, f"{magic:#x} does not start a reply")
+
+    def _refused(self, doing: str, errno: int, message: str = "") -> VmferryError:
+        return refused_command(f"{self._where}: {doing}", errno, message)
 
 
-def _split(pieces: Sequence[Piece]) -> Iterator[Piece]:
-    for offset, buffer in pieces:
-        for at in range(0, len(buffer), REQUEST_SIZE):
-            yield offset + at, buffer[at : at + REQUEST_SIZE]
+def list_exports(
+    address: Address, *, security: Security = PLAIN, idle_timeout: float = DEFAULT_IDLE_TIMEOUT
+) -> list[str]:
+    """The names of a server's exports, as far as it tells."""
+    handshake = Handshake(address, security, idle_timeout)
+    try:
+        names = handshake.names()
+        handshake.leave()
+        return names
+    finally:
+        handshake.transport.close()
+
+
+def describe_export(
+    address: Address, export: str = "", *, security: Security = PLAIN, idle_timeout: float = DEFAULT_IDLE_TIMEOUT
+) -> Export:
+    """Size, flags and block sizes, without opening the export. `unsupported` on servers without NBD_OPT_INFO."""
+    handshake = Handshake(address, security, idle_timeout)
+    try:
+        described = handshake.info(export)
+        handshake.leave()
+        return described
+    finally:
+        handshake.transport.close()

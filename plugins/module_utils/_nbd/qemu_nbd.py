@@ -1,129 +1,236 @@
 # Copyright (c) 2026 the vmferry.migrate authors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""`qemu-nbd` as a child process: one image, one socket, gone when we are gone."""
+"""`qemu-nbd` as a child process: any image that qemu knows, as an NBD export on a private unix socket."""
 
 from __future__ import annotations
 
 import json
+import os
 import shutil
-import socket
+import signal
+import stat
 import subprocess
 import tempfile
 import time
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Iterator, Mapping
+from threading import Event, Thread
+from typing import Iterator, Sequence, Tuple
 
-from .._errors import VmferryError
-from .connection import Address
+from .._errors import Kind, VmferryError
+from .connection import describe_export
+from .transport import Address
 
-START_TIMEOUT = 20.0  # seconds
-STOP_TIMEOUT = 30.0  # seconds; a sink writes back what it holds
-CLIENTS = 16
+SHARED = 64  # connections at once; one per reading thread and disk
+MAX_SOCKET_PATH = 107  # bytes, sun_path of Linux
+START_TIMEOUT = 60.0  # seconds: a qcow2 that was not closed is repaired first
+STOP_TIMEOUT = 60.0  # seconds: the caches of a written image are flushed last
+POLL = 0.01  # seconds
+
+Layer = Tuple[Path, str]  # an image and its format
+
+# qemu says these in English whatever the locale is; the tails come from strerror, hence LC_ALL=C.
+_COMPLAINTS: tuple[tuple[str, Kind, str], ...] = (
+    ('Failed to get shared "', "busy", "is in use: a VM runs on it, or another program has it open"),
+    ('Failed to get "', "busy", "is in use: a VM runs on it, or another program has it open"),
+    ("is inconsistent and cannot be used", "conflict", "has a bitmap that was not closed properly"),
+    ("' is not found", "not_found", "has no such bitmap"),
+    ("No such file or directory", "not_found", "does not exist, or a file it stands on does not"),
+    ("Permission denied", "permission_denied", "may not be opened by this user"),
+    ("Unknown driver", "unsupported", "has a format that this qemu does not know"),
+    ("mage is not in", "invalid_config", "is not in the format it was said to have"),
+    ("No space left on device", "no_space", "has no space left"),
+)
+
+
+@dataclass(frozen=True)
+class Server:
+    address: Address
+    pid: int
+    export: str = ""
 
 
 @contextmanager
-def serve(image: str, format: str, *, read_only: bool, block_device: bool = False) -> Iterator[Address]:
-    """Serve `image` in its `format`, which is never guessed. Holds the image's lock as long as it runs.
+def serve(
+    image: Path,
+    format: str,
+    *,
+    read_only: bool,
+    socket_dir: Path,
+    bitmap: str | None = None,
+    allocation_depth: bool = False,
+    backing: Sequence[Layer] | None = None,
+    cache: str = "writeback",
+    discard: str = "unmap",
+    detect_zeroes: str = "off",
+) -> Iterator[Server]:
+    """Export `image`, whose format is never guessed, until the context is left; then a written image is closed cleanly.
 
-    Raises `busy` where another process has the image open for writing, `not_found`, `permission_denied`.
+    `backing` spells out the layers below, from the next one down: empty means that there are none, whatever the
+    image's header says; None trusts that header. `bitmap` and `allocation_depth` add the contexts
+    `qemu:dirty-bitmap:<bitmap>` and `qemu:allocation-depth`. `cache`, `discard` and `detect_zeroes` are qemu's.
+
+    The image is locked as qemu locks it: it cannot be opened while a VM writes to it (`busy`), and no VM can start on
+    it for as long as it is served, also read-only; other read-only users, such as VMs that have it as a backing file,
+    go on. The socket lies in a fresh folder below `socket_dir` that only this user can enter.
+
+    The child ends with this process, however that ends. Raises VmferryError `not_found`, `permission_denied`, `busy`,
+    `conflict` (inconsistent bitmap), `unsupported`, `invalid_config`, `no_space` or `internal`, with qemu's own words.
     """
-    program = shutil.which("qemu-nbd")
-    if program is None:
-        raise VmferryError(
-            "invalid_config", "qemu-nbd is not installed.", "Install qemu-utils (Debian) or qemu-img (RHEL)."
-        )
-    node = {
-        "driver": format,
-        "file": {"driver": "host_device" if block_device else "file", "filename": image},
-        "discard": "unmap",
-        "detect-zeroes": "off",
-        "read-only": read_only,
-    }
-    with tempfile.TemporaryDirectory(prefix="vmferry-nbd-") as folder:
-        path = str(Path(folder) / "socket")
-        command = [program, "--persistent", "--shared", str(CLIENTS), "--socket", path, "--image-opts", _options(node)]
-        if read_only:
-            command.insert(1, "--read-only")
-        # setpriv sets the parent-death signal between fork and exec, where Python code may not run beside threads
-        setpriv = shutil.which("setpriv")
-        prefix = [setpriv, "--pdeathsig", "TERM", "--"] if setpriv else []
-        child = subprocess.Popen(
-            [*prefix, *command], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
-        )
+    command = [
+        _program("setpriv", "util-linux"),
+        "--pdeathsig=TERM",
+        _program("qemu-nbd", "qemu-utils (Debian, Ubuntu) or qemu-img (Fedora, RHEL, SUSE)"),
+        "--persistent",
+        f"--shared={SHARED}",
+        f"--format={format}",
+        f"--cache={cache}",
+        f"--discard={discard}",
+        f"--detect-zeroes={detect_zeroes}",
+        *(["--read-only"] if read_only else []),
+        *([f"--bitmap={bitmap}"] if bitmap else []),
+        *(["--allocation-depth"] if allocation_depth else []),
+    ]
+    node = _node(image, format, backing)
+    folder = Path(tempfile.mkdtemp(prefix="nbd-", dir=socket_dir))
+    try:
+        path = folder / "s"
+        if len(os.fsencode(path)) > MAX_SOCKET_PATH:
+            raise VmferryError("invalid_config", f"{socket_dir} is too long a path for a unix socket.")
+        address = Address.unix(path)
+        child = _Child([*command, f"--socket={path}", "--", node], image)
         try:
-            _wait_until_ready(child, path, image)
-            yield Address(path=path)
-        finally:
-            _stop(child)
+            child.wait_until_serving(address)
+            yield Server(address, child.pid)
+        except BaseException:
+            child.stop()
+            raise
+        child.stop()
+        child.demand_success()
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
-def qemu_img(*arguments: str) -> str:
-    """What `qemu-img` prints. Raises `invalid_config` where it is missing, or what it complained of."""
-    try:
-        done = subprocess.run(["qemu-img", *arguments], capture_output=True, text=True, check=False)
-    except FileNotFoundError as error:
-        hint = "Install qemu-utils (Debian) or qemu-img (RHEL)."
-        raise VmferryError("invalid_config", "qemu-img is not installed.", hint) from error
-    if done.returncode:
-        raise _explained(done.stderr, arguments[-1])
-    return done.stdout
+class _Child:
+    """A process that the kernel ends with us.
 
+    PR_SET_PDEATHSIG fires when the *thread* that forked is gone, so a thread of the child's own forks it and then
+    waits for it. `setpriv` sets it between fork and exec; Python code there (preexec_fn) can deadlock in a process
+    with threads. The alternative, `qemu-nbd` that ends with its last client, leaves a server behind whenever we die
+    before the first client has connected.
+    """
 
-def image_info(image: str, format: str) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads(qemu_img("info", "-U", "--output=json", "-f", format, image))
-    return found
+    def __init__(self, command: Sequence[str], image: Path) -> None:
+        self._command, self._image = command, image
+        self._process: subprocess.Popen[str] | None = None
+        self._failure: OSError | None = None
+        self._said = ""
+        self._started = Event()
+        self._thread = Thread(target=self._run, name="qemu-nbd", daemon=True)
+        self._thread.start()
+        self._started.wait()
+        if self._failure is not None:
+            raise VmferryError("internal", f"qemu-nbd could not be started: {self._failure}.") from self._failure
 
+    @property
+    def pid(self) -> int:
+        return self._process.pid if self._process is not None else 0  # the constructor raised otherwise
 
-def _options(node: Mapping[str, Any]) -> str:
-    """QEMU's dotted form; a comma in a value is doubled."""
-    flat: list[str] = []
+    def wait_until_serving(self, address: Address) -> None:
+        """Not only until it accepts: `qemu-nbd` listens before it opens the image, and greets after."""
+        deadline = time.monotonic() + START_TIMEOUT
+        while True:
+            try:
+                describe_export(address, idle_timeout=START_TIMEOUT)
+                return
+            except VmferryError as error:
+                self._thread.join(POLL)
+                if not self._thread.is_alive():
+                    raise self._complaint() from error
+                if time.monotonic() > deadline:
+                    message = f"qemu-nbd did not open {self._image} within {START_TIMEOUT:.0f} s."
+                    raise VmferryError("timeout", message) from error
 
-    def walk(prefix: str, values: Mapping[str, Any]) -> None:
-        for key, value in values.items():
-            if isinstance(value, Mapping):
-                walk(f"{prefix}{key}.", value)
-            else:
-                text = {True: "on", False: "off"}.get(value, str(value)) if isinstance(value, bool) else str(value)
-                flat.append(f"{prefix}{key}={text.replace(',', ',,')}")
+    def stop(self) -> None:
+        for number in (signal.SIGTERM, signal.SIGKILL):
+            if self._thread.is_alive() and self._process is not None:
+                self._process.send_signal(number)
+                self._thread.join(STOP_TIMEOUT)
 
-    walk("", node)
-    return ",".join(flat)
+    def demand_success(self) -> None:
+        """A server that was told to stop, and could not write everything, says so by its exit status."""
+        if self._process is not None and self._process.returncode:
+            raise self._complaint()
 
-
-def _wait_until_ready(child: subprocess.Popen[bytes], path: str, image: str) -> None:
-    deadline = time.monotonic() + START_TIMEOUT
-    while time.monotonic() < deadline:
-        if child.poll() is not None:
-            assert child.stderr is not None
-            raise _explained(child.stderr.read().decode(errors="replace"), image)
-        with socket.socket(socket.AF_UNIX) as knock, suppress(OSError):
-            knock.connect(path)
+    def _run(self) -> None:
+        try:
+            self._process = subprocess.Popen(  # pylint: disable=ansible-bad-function
+                self._command,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.PIPE,
+                text=True,
+                errors="replace",
+                env={**os.environ, "LC_ALL": "C"},
+                start_new_session=True,  # a Ctrl-C is ours to handle: it must not end the server under a read
+            )
+        except OSError as error:
+            self._failure = error
             return
-        time.sleep(0.01)
-    raise VmferryError("timeout", f"qemu-nbd did not start to serve {image} within {START_TIMEOUT:.0f} s.")
+        finally:
+            self._started.set()
+        self._said = self._process.communicate()[1]
+
+    def _complaint(self) -> VmferryError:
+        said = (
+            self._said.strip().replace("qemu-nbd: ", "") or f"exit status {self._process and self._process.returncode}"
+        )
+        for needle, kind, meaning in _COMPLAINTS:
+            if needle in said:
+                hint = "Shut the VM down, or export it while it runs." if kind == "busy" else ""
+                return VmferryError(kind, f"The image {self._image} {meaning} ({said}).", hint)
+        return VmferryError("internal", f"qemu-nbd failed on {self._image}: {said}.")
 
 
-def _stop(child: subprocess.Popen[bytes]) -> None:
-    child.terminate()
+def _node(image: Path, format: str, backing: Sequence[Layer] | None) -> str:
+    """What to open, as qemu's command line takes it: a path, or every layer spelled out."""
+    layers: list[Layer] = [(image, format), *(backing or ())]
+    for path, _unused in layers:
+        _check_readable(path)
+    if backing is None:
+        return str(image.absolute())  # an absolute path is never taken for a protocol such as `nbd:`
+    node: dict[str, object] | None = None
+    for path, its_format in reversed(layers):
+        above: dict[str, object] = {"driver": its_format, "file": _file(path)}
+        if its_format != "raw":
+            above["backing"] = node
+        elif node is not None:
+            raise VmferryError("invalid_config", f"{path} is raw and cannot stand on another image.")
+        node = above
+    return "json:" + json.dumps(node)
+
+
+def _file(path: Path) -> dict[str, object]:
+    driver = "host_device" if stat.S_ISBLK(path.stat().st_mode) else "file"
+    return {"driver": driver, "filename": str(path.absolute())}
+
+
+def _check_readable(path: Path) -> None:
     try:
-        child.wait(STOP_TIMEOUT)
-    except subprocess.TimeoutExpired:
-        child.kill()
-        child.wait()
-    if child.stderr is not None:
-        child.stderr.close()
+        with path.open("rb"):
+            pass
+    except FileNotFoundError as error:
+        raise VmferryError("not_found", f"The image {path} does not exist.") from error
+    except PermissionError as error:
+        raise VmferryError("permission_denied", f"The image {path} may not be opened by this user.") from error
+    except OSError as error:
+        raise VmferryError("internal", f"The image {path} cannot be opened: {error.strerror}.") from error
 
 
-def _explained(said: str, image: str) -> VmferryError:
-    last = " ".join((said.strip().splitlines() or ["it failed without a word"])[-1].split())[:300]
-    if "lock" in last:
-        return VmferryError("busy", f"{image} is in use by another process: {last}", "Is its VM running?")
-    if "No such file" in last:
-        return VmferryError("not_found", f"{image} does not exist.")
-    if "Permission denied" in last:
-        return VmferryError("permission_denied", f"{image} may not be opened: {last}")
-    if "No space left" in last:
-        return VmferryError("no_space", f"There is no space for {image}: {last}")
-    return VmferryError("invalid_config", f"{image} cannot be used: {last}")
+def _program(name: str, package: str) -> str:
+    found = shutil.which(name)
+    if found is None:
+        raise VmferryError("invalid_config", f"The program {name} is not installed.", f"Install {package}.")
+    return found

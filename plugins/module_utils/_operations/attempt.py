@@ -13,13 +13,14 @@ from .._errors import VmferryError
 from .._exports.intent import INTENT, LEASE, Intent
 from .._exports.manifest import MANIFEST
 from .._stores.base import Store
+from .running_job import RunningJob
 
 
 class AttemptFolder:
     """Entering writes the intent, leaving by an error removes everything below the folder; the intent goes last."""
 
-    def __init__(self, store: Store, folder: str, intent: Intent, warn: Callable[[str], None]) -> None:
-        self._store, self._folder, self._intent, self._warn = store, folder, intent, warn
+    def __init__(self, store: Store, folder: str, intent: Intent, job: RunningJob) -> None:
+        self._store, self._folder, self._intent, self._job = store, folder, intent, job
         self._done = threading.Event()
         self._keeper = threading.Thread(target=self._keep, name="lease", daemon=True)
         self._committed = False
@@ -36,11 +37,12 @@ class AttemptFolder:
         self._store.put(self.key(MANIFEST), manifest, if_absent=True)
         self._committed = True
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, *_unused: object) -> None:
         self._done.set()
         self._keeper.join()
         if not self._committed:
-            remove_attempt(self._store, self._folder)
+            with self._job.flow.shielded():  # undoing waits for the store, although the job was stopped
+                remove_attempt(self._store, self._folder)
 
     def _keep(self) -> None:
         while not self._done.wait(LEASE / 5):
@@ -48,7 +50,7 @@ class AttemptFolder:
             try:
                 self._store.put(self.key(INTENT), self._intent.to_json())
             except VmferryError as error:  # the data's own requests decide whether the store is lost
-                self._warn(f"The lease could not be renewed: {error}")
+                self._job.log("warning", f"The lease could not be renewed: {error}")
 
 
 def remove_attempt(store: Store, folder: str) -> None:

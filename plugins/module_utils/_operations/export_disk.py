@@ -6,17 +6,22 @@
 from __future__ import annotations
 
 import time
+from contextlib import ExitStack
 from dataclasses import dataclass
+from hashlib import sha256
 from typing import Any, Callable
 
+from .._errors import VmferryError
 from .._exports.manifest import DiskRecord, ProvenPart, StoredFile
 from .._providers.base import ExportDisk
-from .._stores.base import Store, StoreCapabilities
+from .._stores.base import Store
+from .._transfer import pipeline
+from .._transfer.digest_file import digest_file_bound
 from .._transfer.digests import DigestWriter
-from .._transfer.export_pipeline import ExportPipeline
 from .._transfer.failpoints import failpoint
-from .._transfer.object_stream import ObjectStream
-from .._transfer.parts import PartLimits, proof_root
+from .._transfer.object_stream import SequentialObject
+from .._transfer.parts import object_proof_root
+from .._transfer.progress import DiskProgress
 from .image_formats import image_writer
 from .running_job import RunningJob
 
@@ -28,58 +33,74 @@ class WrittenDisk:
 
 
 def export_disk(
-    job: RunningJob, store: Store, key: Callable[[str], str], disk: ExportDisk, format: str, export_id: str
+    job: RunningJob,
+    store: Store,
+    key: Callable[[str], str],
+    disk: ExportDisk,
+    format: str,
+    export_id: str,
+    progress: DiskProgress,
 ) -> WrittenDisk:
     """The objects are complete, and nothing commits to them yet. Raising leaves neither."""
-    started = time.monotonic()
-    job.progress.next_disk()
+    if job.capabilities is None:
+        raise VmferryError("internal", "The store has not been probed.")
+    started, rules, size = time.monotonic(), job.capabilities, disk.source.size
     image_file, digest_file = f"{disk.spec.id}.{format}", f"{disk.spec.id}.digests"
     metadata = {"vmferry-export": export_id}
-    image = store.open_parts(key(image_file), metadata=metadata)
-    try:
-        stream = ObjectStream(store.open_parts(key(digest_file), metadata=metadata))
-        try:
-            digests = DigestWriter(disk.source.size, stream.write)
-            pipeline = ExportPipeline(
-                disk.source,
-                lambda output, data_bound: image_writer(format, disk.source.size, output, data_bound),
-                digests,
-                job.limits,
-                job.flow,
-                job.progress,
-            )
-            written = pipeline.run(image, part_limits(job.capabilities), store.object_url(key(image_file)))
-            failpoint("data")
-            image.complete(written.receipts, written.size)
-            root = digests.finish()
-            stored_digests = StoredFile(digest_file, *stream.finish())
-        except BaseException:
-            stream.abort()
-            raise
-    except BaseException:
-        image.abort()
-        raise
-    failpoint("objects")
-    duration = time.monotonic() - started
+    digest_sum, digest_size = sha256(), 0
+    with ExitStack() as on_error:
+        image = store.open_parts(key(image_file), metadata=metadata)
+        on_error.callback(_shielded(job, image.abort))
+        stream = SequentialObject(
+            store.open_parts(key(digest_file), metadata=metadata), digest_file_bound(size, size), rules
+        )
+        on_error.callback(_shielded(job, stream.abort))
+
+        def emit(data: bytes) -> None:
+            nonlocal digest_size
+            digest_size += len(data)
+            digest_sum.update(data)
+            stream.write(data)
+
+        written = pipeline.export_disk(
+            disk.source,
+            lambda output, data_bound: image_writer(format, size, output, data_bound),
+            image,
+            DigestWriter(size, emit),
+            limits=job.limits,
+            rules=rules,
+            flow=job.flow,
+            progress=progress,
+        )
+        failpoint("data-sent")
+        image.complete(written.receipts, written.size)
+        stream.finish()
+        on_error.pop_all()
+    failpoint("objects-complete")
     record = DiskRecord(
         id=disk.spec.id,
         name=disk.spec.name,
-        size=disk.source.size,
+        size=size,
         boot=disk.spec.boot,
         file=image_file,
         format=format,
         bytes_stored=written.size,
         bytes_read=written.bytes_read,
-        bytes_changed=written.bytes_changed,
-        digest_root=root,
-        digests=stored_digests,
+        bytes_changed=size - written.bytes_zero,
+        digest_root=written.digest_root,
+        digests=StoredFile(digest_file, digest_size, digest_sum.hexdigest()),
         parts=tuple(ProvenPart(receipt.part.size, receipt.proof.hex()) for receipt in written.receipts),
-        proof_root=proof_root(written.receipts),
+        proof_root=object_proof_root(written.receipts),
     )
-    return WrittenDisk(record, {"duration": round(duration, 3), "bytes_read": written.bytes_read})
+    duration = round(time.monotonic() - started, 3)
+    return WrittenDisk(record, {"duration": duration, "bytes_read": written.bytes_read})
 
 
-def part_limits(capabilities: StoreCapabilities | None) -> PartLimits:
-    if capabilities is None:
-        return PartLimits()
-    return PartLimits(capabilities.max_parts, capabilities.min_part, capabilities.max_part, capabilities.max_object)
+def _shielded(job: RunningJob, undo: Callable[[], object]) -> Callable[[], object]:
+    """Undoing waits for the store as long as it takes, although the job has been stopped."""
+
+    def run() -> None:
+        with job.flow.shielded():
+            undo()
+
+    return run

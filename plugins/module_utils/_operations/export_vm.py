@@ -25,7 +25,7 @@ from .._providers.open import open_provider
 from .._providers.spec import VmSpec
 from .._stores.base import Store
 from .._transfer.failpoints import failpoint
-from .._transfer.owner import is_alive
+from .._transfer.owner import is_owner_alive
 from .attempt import AttemptFolder, is_dead, remove_attempt
 from .export_disk import export_disk
 from .export_plan import chosen_disks, finding_of, plan, raise_first_error, satisfying_export
@@ -34,6 +34,7 @@ from .results import export_result
 from .running_job import RunningJob
 from .verify_export import verify_disk
 
+PHASES = {"exporting": 1.0, "verifying": 0.5}
 VERSION = "0.1.0"  # of the collection; a test compares it with galaxy.yml
 
 
@@ -41,7 +42,7 @@ def export_vm(request: ExportRequest, check_mode: bool) -> dict[str, Any]:
     """The module's result. Raises `VmferryError`."""
     with ExitStack() as stack:
         job = stack.enter_context(
-            RunningJob.start("export", request.transfer, request.vm, request.store.url, check_mode)
+            RunningJob.start("export", request.transfer, request.vm, request.store.url, PHASES, check_mode)
         )
         provider = stack.enter_context(closing(open_provider(request.provider.name, request.provider.settings)))
         store = stack.enter_context(closing(job.open_store(request.store)))
@@ -102,8 +103,8 @@ class _Export:
         for sentence in self._provider.clean_up(self._vm):
             self._job.log("warning", sentence)
         for folder, intent in list(self._catalog.unfinished(self._vm.id)):
-            if not is_dead(intent, is_alive):
-                host, pid = intent.owner.get("host", "another host"), intent.owner.get("pid", "unknown")
+            if not is_dead(intent, is_owner_alive):
+                host, pid = intent.owner.get("hostname", "another host"), intent.owner.get("pid", "unknown")
                 raise VmferryError(
                     "busy",
                     f"{self._vm.name} is being exported to {self._store.url} by job {intent.job_id} "
@@ -126,7 +127,7 @@ class _Export:
             lease_until=started + LEASE,
             owner=self._job.owner,
         )
-        with AttemptFolder(self._store, folder, intent, self._job.warn) as claimed:
+        with AttemptFolder(self._store, folder, intent, self._job) as claimed:
             self._job.phase("snapshotting")
             owner = Job(self._job.id, attempt, chain)
             with self._provider.open_export(self._vm, self._disks, self._request.consistency, owner) as session:
@@ -141,16 +142,24 @@ class _Export:
     ) -> Manifest:
         for warning in session.warnings:
             self._job.warn(warning)
-        self._job.phase("exporting")
-        self._job.announce([disk.source.size for disk in session.disks])
+        self._job.phase("exporting", [(disk.spec.id, disk.source.size) for disk in session.disks])
         written = [
-            export_disk(self._job, self._store, claimed.key, disk, self._request.format, identity)
-            for disk in session.disks
+            export_disk(
+                self._job,
+                self._store,
+                claimed.key,
+                disk,
+                self._request.format,
+                identity,
+                self._job.progress.disk(number),
+            )
+            for number, disk in enumerate(session.disks)
         ]
         if self._request.verify != "none":
-            self._job.phase("verifying")
-            for disk in written:
-                verify_disk(self._job, self._store, claimed.key, disk.record, self._request.verify)
+            self._job.phase("verifying", [(disk.record.id, disk.record.size) for disk in written])
+            for number, disk in enumerate(written):
+                progress = self._job.progress.disk(number)
+                verify_disk(self._job, self._store, claimed.key, disk.record, self._request.verify, progress)
         files = [self._put(claimed, "vm.json", session.vm.to_json())]
         files += [self._put(claimed, f"native/{name}", data) for name, data in sorted(session.native.items())]
         now = time.time()

@@ -9,11 +9,9 @@ from contextlib import ExitStack, closing
 from hashlib import sha256
 from typing import Any, Mapping
 
-from .._blocks import BlockSink
 from .._errors import VmferryError
 from .._exports.catalog import Catalog, CatalogEntry
 from .._exports.fields import Fields, lie
-from .._exports.manifest import DiskRecord
 from .._exports.naming import new_attempt
 from .._providers.base import Job, Provider
 from .._providers.open import open_provider
@@ -30,7 +28,9 @@ def import_vm(request: ImportRequest, check_mode: bool) -> dict[str, Any]:
     """The module's result. Raises `VmferryError`."""
     with ExitStack() as stack:
         name = request.placement.name
-        job = stack.enter_context(RunningJob.start("import", request.transfer, name, request.store.url, check_mode))
+        job = stack.enter_context(
+            RunningJob.start("import", request.transfer, name, request.store.url, {"importing": 1.0}, check_mode)
+        )
         provider = stack.enter_context(closing(open_provider(request.provider.name, request.provider.settings)))
         store = stack.enter_context(closing(job.open_store(request.store)))
         return _Import(request, job, provider, store).run(check_mode)
@@ -85,21 +85,15 @@ class _Import:
     def _import(self, entry: CatalogEntry, exported: VmSpec, native: Mapping[str, bytes]) -> VmSpec:
         made = entry.manifest.export_id
         self._job.phase("creating")
-        self._job.announce([disk.size for disk in entry.manifest.disks])
         owner = Job(self._job.id, new_attempt())
         with self._provider.open_import(exported, native, self._request.placement, made, owner) as session:
-            self._job.phase("importing")
+            self._job.phase("importing", [(disk.id, disk.size) for disk in entry.manifest.disks])
             for warning in session.warnings:
                 self._job.warn(warning)
-            for disk, sink in zip(entry.manifest.disks, session.sinks):
-                self._fill(entry, disk, sink)
+            for number, (disk, sink) in enumerate(zip(entry.manifest.disks, session.sinks)):
+                copy_checked(self._job, self._store, entry.key, disk, sink, self._job.progress.disk(number))
             self._job.phase("creating")
             return session.commit()
-
-    def _fill(self, entry: CatalogEntry, disk: DiskRecord, sink: BlockSink) -> None:
-        if sink.size < disk.size:
-            raise VmferryError("internal", f"{disk.id} needs {disk.size} bytes; its target has {sink.size}.")
-        copy_checked(self._job, self._store, entry.key, disk, sink)
 
     def _machine(self, entry: CatalogEntry) -> tuple[VmSpec, Mapping[str, bytes]]:
         """`vm.json` and the provider's own files, each as long and as digested as the manifest says."""

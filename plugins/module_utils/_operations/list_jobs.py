@@ -5,23 +5,44 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
-from .._transfer.record import default_state_dir, job_ids, read_job
+from .._errors import VmferryError
+from .._transfer import record
 
 
 def list_jobs(state_dir: str, job: str, vm: str, state: str, log_lines: int) -> dict[str, Any]:
-    """One job or all, newest first. `state`: running, ready, failed or cancelled; a job that died counts as failed."""
-    folder = state_dir or default_state_dir()
-    found = [read_job(folder, one, log_lines) for one in ([job] if job else job_ids(folder))]
-    jobs = [record for record in found if record is not None and vm in ("", record["vm"])]
-    for record in jobs:
-        record["state"] = _state(record)
-    jobs = [record for record in jobs if state in ("", record["state"])]
-    return {"changed": False, "jobs": sorted(jobs, key=lambda record: -record["started"]), "state_dir": folder}
+    """One job or all, newest first. `state`: running, ready, failed or cancelled; a job that died counts as failed.
+
+    A job that is not there (yet) is an empty list, so that a play may wait for it.
+    """
+    folder = Path(state_dir) if state_dir else record.default_state_dir()
+    found = [_described(folder, one, log_lines) for one in _records(folder, job) if vm in ("", one["vm"])]
+    jobs = [one for one in found if state in ("", one["state"])]
+    return {"changed": False, "jobs": jobs, "state_dir": str(folder)}
 
 
-def _state(record: dict[str, Any]) -> str:
-    if record["finished"]:
-        return str(record["phase"])
-    return "failed" if record["alive"] is False else "running"
+def _records(folder: Path, job: str) -> list[dict[str, Any]]:
+    if not job:
+        return record.list_jobs(folder)
+    try:
+        return [record.read_job(folder, job)]
+    except VmferryError as error:
+        if error.kind == "not_found":
+            return []
+        raise
+
+
+def _described(folder: Path, found: dict[str, Any], log_lines: int) -> dict[str, Any]:
+    job, ended = found.pop("id"), found.pop("finished")
+    died = ended is None and found["alive"] is False
+    return {
+        **found,
+        "job": job,
+        "finished": ended is not None or died,
+        "ended": ended,
+        "state": found["phase"] if ended is not None else "failed" if died else "running",
+        "duration": round((found["heartbeat"] if ended is None else ended) - found["started"], 1),
+        "log": record.read_log(folder, job, log_lines),
+    }

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import secrets
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, Callable, Iterator, Mapping, Sequence, TypeVar
 
 from .._errors import VmferryError
@@ -14,81 +15,93 @@ from .._stores.base import Store, StoreCapabilities
 from .._stores.limited import LimitedStore
 from .._stores.open import open_store
 from .._stores.retrying import RetryingStore
-from .._transfer.export_pipeline import Limits
-from .._transfer.flow import Flow, Stopped
-from .._transfer.limiter import Limiter, parse_timetable
-from .._transfer.owner import this_process
+from .._transfer.flow import Flow
+from .._transfer.limiter import Limiter
+from .._transfer.limits import PATH_BUDGET, STORE_BUDGET, Limits
+from .._transfer.owner import current_owner
 from .._transfer.progress import Progress
 from .._transfer.record import JobRecord, default_state_dir
 from .._transfer.retry import Retry, RetryPolicy
 from .._transfer.supervise import cancel_on_signals, supervise
+from .._transfer.timetable import parse_timetable
 from .requests import StoreSpec, TransferOptions
 
 Result = TypeVar("Result")
+SPARE_CONNECTIONS = 2  # for the lease and the digest file, beside those of the workers
 
 
 class RunningJob:
     """In check mode it has no record: nothing is written anywhere."""
 
-    def __init__(self, job_id: str, options: TransferOptions, record: JobRecord | None) -> None:
+    def __init__(self, job_id: str, options: TransferOptions, record: JobRecord | None, phases: Mapping[str, float]):
+        """`phases`: those that move bytes, and how long a byte takes in each, relative to the others."""
         self.id, self.options = job_id, options
         self._record = record
-        self.flow, self.progress = Flow(), Progress()
-        self.owner: Mapping[str, Any] = this_process()
+        self.flow, self.progress = Flow(), Progress(phases)
+        self.owner: Mapping[str, Any] = current_owner()
         self.warnings: list[str] = []
         self.capabilities: StoreCapabilities | None = None  # of the store, once it was probed
-        self.limits = Limits(workers=options.parallel or 0)
+        self.limits = Limits.within(PATH_BUDGET, any_offset=True, workers=options.parallel)
         policy = RetryPolicy(max_retries=options.max_retries, give_up_after=options.idle_timeout)
         self._retry = Retry(policy, self.flow.sleep, self._retried)
 
     @classmethod
     @contextmanager
-    def start(cls, kind: str, options: TransferOptions, vm: str, url: str, check_mode: bool) -> Iterator[RunningJob]:
+    def start(
+        cls, kind: str, options: TransferOptions, vm: str, url: str, phases: Mapping[str, float], check_mode: bool
+    ) -> Iterator[RunningJob]:
         """However the job ends, its record says so before the caller hears of it."""
         job_id = options.job_id or secrets.token_hex(16)
         record = None
         if not check_mode:
-            record = JobRecord.create(options.state_dir or default_state_dir(), job_id, kind=kind, vm=vm, url=url)
-        job = cls(job_id, options, record)
+            state_dir = Path(options.state_dir) if options.state_dir else default_state_dir()
+            record = JobRecord.create(state_dir, job_id, kind, vm=vm, url=url)
+        job = cls(job_id, options, record, phases)
         try:
             yield job
-        except BaseException as error:
-            failure = error if isinstance(error, VmferryError) else VmferryError("internal", f"{type(error).__name__}")
-            failure.phase = failure.phase or job.progress.phase
-            failure.job = job.as_result() if record else None
-            job._end("cancelled" if failure.kind == "cancelled" else "failed", failure)
+        except VmferryError as error:
+            job._fail(error)
             raise
-        job._end("ready", None)
+        except BaseException as error:
+            job._fail(VmferryError("internal", f"Unexpected {type(error).__name__}."))
+            raise
+        if record is not None:
+            job.progress.enter("ready")
+            record.update(job.progress.snapshot())
+            record.finish("ready")
 
     def open_store(self, spec: StoreSpec) -> Store:
-        store = open_store(spec.url, {**spec.settings, "connections": self.limits.worker_count + 2})
+        path = spec.url.startswith(("/", "file:"))
+        budget = PATH_BUDGET if path else STORE_BUDGET
+        self.limits = Limits.within(budget, any_offset=path, workers=self.options.parallel)
+        store = open_store(spec.url, {"connections": self.limits.workers + SPARE_CONNECTIONS, **spec.settings})
         timetable = parse_timetable(self.options.bandwidth_limit)
-        if any(rate for _, rate in timetable.entries):
-            store = LimitedStore(store, Limiter(timetable, self.flow.sleep, self.options.bandwidth_burst))
+        if not timetable.unlimited:
+            burst, alive = self.options.bandwidth_burst, self.progress.alive
+            store = LimitedStore(store, Limiter(timetable, burst, self.flow.sleep, waiting=alive))
         return RetryingStore(store, self._retry)
 
     def supervise(self, work: Callable[[], Result]) -> Result:
         """`work` in a thread, this thread watching; TERM, INT and HUP cancel it."""
+        if self._record is None:
+            raise VmferryError("internal", "In check mode nothing is moved.")
         options = self.options
         with cancel_on_signals(self.flow):
             return supervise(
                 self.flow,
                 self.progress,
+                self._record,
                 work,
-                self._write_record,
                 idle_timeout=options.idle_timeout,
                 max_duration=options.max_duration,
             )
 
-    def phase(self, name: str) -> None:
-        if self.flow.error is not None:
-            raise Stopped
-        self.progress.enter(name)
+    def phase(self, name: str, disks: Sequence[tuple[str, int]] = ()) -> None:
+        """`disks`: name and size of what the phase goes through."""
+        self.flow.raise_if_stopped()
+        self.progress.enter(name, [self.progress.new_disk(*disk) for disk in disks])
         if self._record is not None:
-            self._record.update(self.progress.snapshot(), at_once=True)
-
-    def announce(self, sizes: Sequence[int]) -> None:
-        self.progress.announce(sizes)
+            self._record.update(self.progress.snapshot())
 
     def warn(self, message: str) -> None:
         if message not in self.warnings:
@@ -102,22 +115,18 @@ class RunningJob:
     def as_result(self) -> dict[str, str]:
         if self._record is None:
             return {}
-        folder = self._record.path.parent
-        return {"id": self.id, "record": str(self._record.path), "state_dir": str(folder.parent.parent)}
-
-    def _write_record(self) -> None:
-        if self._record is not None:
-            self._record.update(self.progress.snapshot())
+        folder = self._record.folder
+        return {"id": self.id, "record": str(folder / "record.json"), "state_dir": str(folder.parent.parent)}
 
     def _retried(self, error: VmferryError, pause: float) -> None:
         self.progress.retried()
         self.log("warning", f"{error} Trying again in {pause:.1f} s.")
 
-    def _end(self, phase: str, error: VmferryError | None) -> None:
+    def _fail(self, error: VmferryError) -> None:
+        error.phase = error.phase or self.progress.phase
         if self._record is None:
             return
-        if error is not None:
-            self._record.log("error", str(error))
-        result = None if error is None else {**error.as_result(), "msg": str(error)}
-        self.progress.enter(phase)
-        self._record.finish(self.progress.snapshot(), phase, result)
+        error.job = self.as_result()
+        self._record.log("error", str(error))
+        self._record.update(self.progress.snapshot())
+        self._record.finish("cancelled" if error.kind == "cancelled" else "failed", error=error)

@@ -6,14 +6,18 @@
 from __future__ import annotations
 
 from hashlib import sha256
+from threading import Lock
 from typing import Callable, Iterator
 
 from .._blocks import LEAF, BlockSink
 from .._errors import VmferryError
 from .._exports.manifest import DiskRecord
 from .._stores.base import Store
-from .._transfer.copy_blocks import BlockCopy
-from .._transfer.digests import DigestReader
+from .._transfer.copy_blocks import copy_blocks
+from .._transfer.digest_check import DigestCheck
+from .._transfer.digest_file import DigestReader, merged_leaves
+from .._transfer.object_stream import SequentialReader
+from .._transfer.progress import DiskProgress
 from .._transfer.workers import run_workers
 from .image_formats import image_reader
 from .requests import Verify
@@ -21,32 +25,10 @@ from .running_job import RunningJob
 
 Key = Callable[[str], str]
 SAMPLED_PARTS = 8  # re-read where the store itself vouches for all of them
-DIGEST_PIECE = 1024 * 1024  # bytes
-BLOCKS_AT_ONCE = 16
+READ_AT_ONCE = 16 * LEAF
 
 
-class NullSink:
-    """Plays BlockSink for a copy that is only made to be checked."""
-
-    reads_zero = True
-
-    def __init__(self, size: int) -> None:
-        self.size = size
-
-    def write(self, pieces: object) -> None:
-        """Nothing is kept."""
-
-    def zero(self, offset: int, length: int) -> None:
-        """Nothing is kept."""
-
-    def flush(self) -> None:
-        """Nothing was kept."""
-
-    def close(self) -> None:
-        """Nothing is held."""
-
-
-def verify_disk(job: RunningJob, store: Store, key: Key, disk: DiskRecord, how: Verify) -> None:
+def verify_disk(job: RunningJob, store: Store, key: Key, disk: DiskRecord, how: Verify, progress: DiskProgress) -> None:
     """`stored`: the object has its size, and its parts are what was sent: a sample of them where the store was seen to
     refuse what a checksum does not fit, and every one where it was not. `content`: every leaf, read through the image.
     """
@@ -56,24 +38,33 @@ def verify_disk(job: RunningJob, store: Store, key: Key, disk: DiskRecord, how: 
         found = "is missing" if info is None else f"has {info.size} bytes"
         raise _wrong(store, key, disk, f"{found}; {disk.bytes_stored} bytes were sent")
     if how == "content":
-        copy_checked(job, store, key, disk, NullSink(disk.size))
+        copy_checked(job, store, key, disk, None, progress)
         return
     trusted = job.capabilities is not None and job.capabilities.verifies_checksums
-    verify_parts(job, store, key, disk, SAMPLED_PARTS if trusted else len(disk.parts))
+    _verify_parts(job, store, key, disk, SAMPLED_PARTS if trusted else len(disk.parts), progress)
 
 
-def copy_checked(job: RunningJob, store: Store, key: Key, disk: DiskRecord, sink: BlockSink) -> None:
-    """The disk out of its image into `sink`, every leaf compared with its digest on the way."""
-    where = store.object_url(key(disk.digests.path))
-    digests = DigestReader(disk.size, disk.digest_root, _pieces(store, key, disk), where)
+def copy_checked(
+    job: RunningJob, store: Store, key: Key, disk: DiskRecord, sink: BlockSink | None, progress: DiskProgress
+) -> None:
+    """The disk out of its image into `sink`, every leaf compared with its digest on the way; or only compared."""
+    digests = SequentialReader(
+        lambda offset, buffer: store.read_into(key(disk.digests.path), offset, buffer), disk.digests.size
+    )
+    reader = DigestReader(digests.read, store.object_url(key(disk.digests.path)))
+    if reader.header.size != disk.size:
+        raise _wrong(store, key, disk, f"has digests of a disk of {reader.header.size} bytes, not of {disk.size}")
+    check = DigestCheck(disk.size, merged_leaves([reader]), disk.digest_root, store.object_url(key(disk.file)))
     source = image_reader(store, key(disk.file), disk)
     try:
-        BlockCopy(source, sink, digests, job.limits, job.flow, job.progress, where).run()
+        copy_blocks(source, sink, check, limits=job.limits, flow=job.flow, progress=progress)
     finally:
         source.close()
 
 
-def verify_parts(job: RunningJob, store: Store, key: Key, disk: DiskRecord, count: int) -> None:
+def _verify_parts(
+    job: RunningJob, store: Store, key: Key, disk: DiskRecord, count: int, progress: DiskProgress
+) -> None:
     """The first part, which has the image's head, the last, and others spread between them."""
     offsets, at = [], 0
     for part in disk.parts:
@@ -81,49 +72,36 @@ def verify_parts(job: RunningJob, store: Store, key: Key, disk: DiskRecord, coun
         at += part.size
     step = max(1, -(-len(offsets) // max(1, count)))
     chosen = sorted({*range(0, len(offsets), step), *([len(offsets) - 1] if offsets else [])})
-    queue = iter(chosen)
+    progress.expect(sum(disk.parts[number].size for number in chosen))
+    queue, taking = iter(chosen), Lock()
+
+    def take() -> int | None:
+        with taking:
+            return next(queue, None)
 
     def work() -> None:
-        buffer = memoryview(bytearray(BLOCKS_AT_ONCE * LEAF))
-        for number in _shared(queue):
-            if job.flow.error:
-                return
-            part = disk.parts[number]
-            if _proof(job, store, key(disk.file), offsets[number], part.size, buffer) != part.sha256:
+        buffer = memoryview(bytearray(READ_AT_ONCE))
+        while (number := take()) is not None:
+            whole = sha256()
+            for piece in _pieces(job, store, key(disk.file), offsets[number], disk.parts[number].size, buffer):
+                progress.read(len(piece))
+                for block in range(0, len(piece), LEAF):
+                    whole.update(sha256(piece[block : block + LEAF]).digest())
+                progress.settled(len(piece))
+            if whole.hexdigest() != disk.parts[number].sha256:
                 raise _wrong(store, key, disk, f"differs from what was sent in the part at {offsets[number]}")
 
-    run_workers(job.flow, job.limits.worker_count, work)
+    run_workers(job.flow, min(job.limits.workers, max(1, len(chosen))), work)
 
 
-def _shared(queue: Iterator[int]) -> Iterator[int]:
-    """A list's iterator gives each item to one thread: `next` on it is one step of the interpreter."""
-    while True:
-        number = next(queue, None)
-        if number is None:
-            return
-        yield number
-
-
-def _proof(job: RunningJob, store: Store, key: str, offset: int, size: int, buffer: memoryview) -> str:
-    whole = sha256()
-    at = 0
-    while at < size:
+def _pieces(
+    job: RunningJob, store: Store, key: str, offset: int, size: int, buffer: memoryview
+) -> Iterator[memoryview]:
+    for at in range(0, size, len(buffer)):
+        job.flow.raise_if_stopped()
         piece = buffer[: min(len(buffer), size - at)]
         store.read_into(key, offset + at, piece)
-        job.progress.read(0)
-        for block in range(0, len(piece), LEAF):
-            whole.update(sha256(piece[block : block + LEAF]).digest())
-        at += len(piece)
-    return whole.hexdigest()
-
-
-def _pieces(store: Store, key: Key, disk: DiskRecord) -> Iterator[bytes]:
-    at = 0
-    while at < disk.digests.size:
-        piece = bytearray(min(DIGEST_PIECE, disk.digests.size - at))
-        store.read_into(key(disk.digests.path), at, memoryview(piece))
-        yield bytes(piece)
-        at += len(piece)
+        yield piece
 
 
 def _wrong(store: Store, key: Key, disk: DiskRecord, what: str) -> VmferryError:

@@ -1,9 +1,7 @@
 # Copyright (c) 2026 the vmferry.migrate authors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""From a provider's name to the provider: a table of functions, each with a static import inside, so that one is paid
-for and all are shipped to a host.
-"""
+"""From a provider's name to the provider: a table of functions, each with a static import inside."""
 
 from __future__ import annotations
 
@@ -25,10 +23,11 @@ _OPENERS: Mapping[str, Callable[[Settings], Provider]] = {"libvirt": _libvirt}
 
 
 def open_provider(name: str, settings: Settings) -> Provider:
-    """`settings` are the task's connection settings for that provider."""
+    """`settings` are the task's connection settings of that provider. Nothing is connected yet.
+
+    Raises `unsupported` for a name that is not known, `invalid_config` for a setting that cannot be meant.
+    """
     opener = _OPENERS.get(name)
     if opener is None:
-        raise VmferryError(
-            "unsupported", f"The provider {name!r} is not known.", f"Known: {', '.join(sorted(_OPENERS))}."
-        )
+        raise VmferryError("unsupported", f"There is no provider {name!r}.", f"Known are: {', '.join(_OPENERS)}.")
     return opener(settings)

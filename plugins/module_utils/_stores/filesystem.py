@@ -50,7 +50,7 @@ class FilesystemStore(Store):
         self._folders = Folders(root, access or Access())
 
     def probe(self, key: str) -> StoreCapabilities:
-        names, _ = split_key(key)
+        names, _unused = split_key(key)
         made_root = not self._exists()
         try:
             self.put(key, b"vmferry", if_absent=True)
@@ -170,7 +170,7 @@ class FilesystemStore(Store):
         with translated(f"Removing unfinished files below {self.object_url(prefix)}"):
             if not self._exists():
                 return 0
-            for path, _ in list(self._folders.walk(prefix, partial=True)):
+            for path, _unused in list(self._folders.walk(prefix, partial=True)):
                 *names, name = path.split("/")
                 with suppress(FileNotFoundError), self._folders.folder(names) as folder:
                     os.unlink(name, dir_fd=folder)

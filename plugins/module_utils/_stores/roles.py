@@ -13,10 +13,8 @@ Result = TypeVar("Result")
 class Retry(Protocol):
     def call(self, function: Callable[..., Result], *args: Any) -> Result:
         """`function(*args)`, again while it raises a retryable `VmferryError` and patience lasts; thread-safe."""
-        ...
 
 
 class Limiter(Protocol):
     def take(self, nbytes: int) -> None:
         """Return when that many bytes may move; thread-safe."""
-        ...

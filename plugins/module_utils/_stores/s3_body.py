@@ -57,6 +57,6 @@ def send_in_large_slices(client: Any) -> None:
     client.meta.events.register("before-send.s3", _before_send)
 
 
-def _before_send(request: Any, **_: Any) -> None:
+def _before_send(request: Any, **_unused: Any) -> None:
     if isinstance(request.body, MemoryBody):
         request.body.send()

@@ -197,7 +197,7 @@ def _failure(error: Exception) -> _Meaning:
 
 def _certificate_refused(error: BaseException) -> bool:
     seen: Optional[object] = error
-    for _ in range(8):  # botocore wraps urllib3, which wraps ssl
+    for _unused in range(8):  # botocore wraps urllib3, which wraps ssl
         if isinstance(seen, ssl.SSLCertVerificationError):
             return True
         wrapped = getattr(seen, "kwargs", {}).get("error") or getattr(seen, "reason", None)

@@ -116,7 +116,7 @@ class S3Parts:
 def abort_upload(bucket: Bucket, key: str, upload_id: str) -> None:
     """Returns when the server knows the upload no more."""
     upload = {**bucket.at(key), "UploadId": upload_id}
-    for _ in range(_ABORTS):
+    for _unused in range(_ABORTS):
         try:
             with bucket.doing("Aborting the upload of", key):
                 bucket.client.abort_multipart_upload(**upload)
@@ -143,7 +143,7 @@ def encode_receipt(etag: str, checksum: Mapping[str, str]) -> str:
 def decode_receipt(receipt: str) -> Dict[str, str]:
     etag, *named = receipt.split(" ")
     pairs = (entry.partition("=") for entry in named)
-    return {"ETag": etag, **{name: value for name, _, value in pairs}}
+    return {"ETag": etag, **{name: value for name, _unused, value in pairs}}
 
 
 def without_token(info: ObjectInfo) -> ObjectInfo:

@@ -1,93 +1,163 @@
 # Copyright (c) 2026 the vmferry.migrate authors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""From a source to a sink, every leaf compared with its digest before it is written."""
+"""From blocks to blocks: an import, proved leaf by leaf before a byte is written; or a proof alone."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from threading import Lock
+from typing import Sequence, Tuple
 
 from .._blocks import LEAF, BlockSink, BlockSource, Piece
-from .digests import DigestReader, compare, leaf_digests
-from .export_pipeline import Limits, equal_runs
+from .._errors import VmferryError
+from .digest_check import DigestCheck
+from .digests import Digests, equal_runs, leaf_digests, leaf_zeros
+from .failpoints import failpoint
 from .flow import Flow
-from .progress import Progress
-from .windows import ExtentMap, Window
+from .limits import Limits
+from .progress import DiskProgress
+from .windows import ExtentMap, Window, windows
 from .workers import run_workers
 
+ZERO_STEP = 256 * 1024 * 1024  # bytes a sink is asked to zero at once, so that a stop is noticed in between
+Expected = Sequence[Tuple[int, Digests]]  # first leaf of a data run, and what the digest file says of its leaves
 
-class BlockCopy:
-    """To be run once. With `digests`, what is not what was exported raises `checksum_mismatch` and is never written."""
 
+@dataclass(frozen=True)
+class CopyResult:
+    """In bytes; `digest_root` in hex, empty where nothing was checked."""
+
+    bytes_read: int
+    bytes_written: int
+    bytes_zero: int
+    digest_root: str
+
+
+def copy_blocks(
+    source: BlockSource,
+    sink: BlockSink | None,
+    check: DigestCheck | None,
+    *,
+    limits: Limits,
+    flow: Flow,
+    progress: DiskProgress | None = None,
+) -> CopyResult:
+    """Copy a disk and flush it; without a sink, only check it.
+
+    Zeros are left out where the sink reads zero already. Raises `checksum_mismatch`, naming the place on the disk,
+    before the leaf in question is written; nothing written may be used unless this returns.
+    """
+    if check is not None and check.size != source.size:
+        raise VmferryError(
+            "checksum_mismatch", f"The image holds a disk of {source.size} bytes; its digests are of {check.size}."
+        )
+    if sink is not None and sink.size < source.size:
+        raise VmferryError(
+            "invalid_config", f"The target has {sink.size} bytes; the disk needs {source.size}.", "Enlarge the target."
+        )
+    extents = ExtentMap(source.extents(), source.size)
+    if extents.bytes_of("unchanged"):
+        raise VmferryError("internal", "What was read has parts that only its parent knows.")
+    progress = progress or DiskProgress()
+    progress.expect(extents.bytes_of("data"))
+    copy = _Copy(source, sink, check, extents, limits, flow, progress)
+    run_workers(flow, limits.workers, copy.work)
+    root = check.finish() if check is not None else ""
+    if sink is not None:
+        copy.zero(source.size, sink.size - source.size)
+        sink.flush()
+    zeros = extents.bytes_of("zero") + copy.zeros_found
+    return CopyResult(extents.bytes_of("data"), copy.bytes_written, zeros, root)
+
+
+class _Copy:
     def __init__(
         self,
         source: BlockSource,
-        sink: BlockSink,
-        digests: DigestReader,
+        sink: BlockSink | None,
+        check: DigestCheck | None,
+        extents: ExtentMap,
         limits: Limits,
         flow: Flow,
-        progress: Progress,
-        where: str,
+        progress: DiskProgress,
     ) -> None:
-        self._source, self._sink, self._digests, self._where = source, sink, digests, where
-        self._limits, self._flow, self._progress = limits, flow, progress
-        self._taking = Lock()
+        self._source, self._sink, self._check = source, sink, check
+        self._flow, self._progress, self._window_size = flow, progress, limits.window
+        self._windows = windows(extents, limits.window)
+        self._taking, self._counting = Lock(), Lock()
+        self.zeros_found = self.bytes_written = 0
 
-    def run(self) -> None:
-        """Everything is on the sink, durable, when this returns."""
-        found = ExtentMap(self._source)
-        self._progress.disk_total(found.data_bytes)
-        self._windows = found.windows(self._limits.window)
-        run_workers(self._flow, self._limits.worker_count, self._work)
-        self._digests.finish()
-        self._sink.flush()
-
-    def _work(self) -> None:
-        buffer = bytearray(self._limits.window)
+    def work(self) -> None:
+        buffer = bytearray(self._window_size)
         view = memoryview(buffer)
         while taken := self._take():
-            window, wanted = taken
-            pieces = window.pieces(view)
-            self._source.read_into(pieces)
-            self._progress.read(sum(len(piece) for _, piece in pieces))
-            self._progress.sent(self._write(window, view, buffer, wanted))
+            window, expected = taken
+            count = window.data_bytes
+            self._source.read_into(window.pieces(view))
+            self._progress.read(count)
+            found = self._proved(buffer, count, expected)
+            self._write(window, view, found)
+            self._progress.settled(count)
+            failpoint("window-copied")
 
-    def _take(self) -> tuple[Window, list[list[bytes | None]]] | None:
-        """A window, and the digests of each of its data runs: the file is read in guest order, under the lock."""
+    def zero(self, offset: int, length: int) -> None:
+        if self._sink is None or self._sink.reads_zero:
+            return
+        for at in range(offset, offset + length, ZERO_STEP):
+            self._flow.raise_if_stopped()
+            self._sink.zero(at, min(ZERO_STEP, offset + length - at))
+            self._progress.alive()
+
+    def _take(self) -> tuple[Window, Expected] | None:
+        self._flow.raise_if_stopped()
         with self._taking:
-            window = None if self._flow.error else next(self._windows, None)
-            if window is None:
-                return None
-            wanted = []
+            window = next(self._windows, None)
+            return None if window is None else (window, self._expected(window))
+
+    def _expected(self, window: Window) -> Expected:
+        """In guest order, since the digest file is read once, forwards."""
+        found = []
+        if self._check is not None:
             for run in window.runs:
                 first, count = run.offset // LEAF, -(-run.length // LEAF)
-                if run.kind == "data":
-                    wanted.append(self._digests.take(first, count))
+                if run.kind == "zero":
+                    self._check.expect_zeros(first, count)
                 else:
-                    self._digests.expect_zeros(first, count)
-            return window, wanted
+                    found.append((first, self._check.expect(first, count)))
+        return found
 
-    def _write(self, window: Window, view: memoryview, buffer: bytearray, wanted: list[list[bytes | None]]) -> int:
-        digests = leaf_digests(buffer, sum(run.length for run in window.runs if run.kind == "data"))
-        at, data_runs = 0, iter(wanted)
+    def _proved(self, buffer: bytearray, end: int, expected: Expected) -> Digests:
+        if self._check is None:
+            return leaf_zeros(buffer, end)
+        found = leaf_digests(buffer, end)
+        at = 0
+        for first, digests in expected:
+            self._check.compare(first, found[at : at + len(digests)], digests)
+            at += len(digests)
+        return found
+
+    def _write(self, window: Window, view: memoryview, found: Digests) -> None:
         pieces: list[Piece] = []
+        zeros = at = 0
         for run in window.runs:
-            if run.kind != "data":
-                self._zero(run.offset, run.length)
+            if run.kind == "zero":
+                self.zero(run.offset, run.length)
                 continue
             count = -(-run.length // LEAF)
-            found = digests[at : at + count]
-            compare(found, next(data_runs), run.offset // LEAF, self._where)
-            for start, stop in equal_runs(found):
-                offset, length = run.offset + start * LEAF, min(run.length, stop * LEAF) - start * LEAF
-                if found[start] is None:
-                    self._zero(offset, length)
+            for start, stop in equal_runs(found[at : at + count]):
+                offset, end = run.offset + start * LEAF, min(run.offset + stop * LEAF, run.end)
+                if found[at + start] is None:
+                    zeros += end - offset
+                    self.zero(offset, end - offset)
                 else:
-                    pieces.append((offset, view[(at + start) * LEAF :][:length]))
+                    place = (at + start) * LEAF
+                    pieces.append((offset, view[place : place + end - offset]))
             at += count
-        self._sink.write(pieces)
-        return sum(len(piece) for _, piece in pieces)
-
-    def _zero(self, offset: int, length: int) -> None:
-        if not self._sink.reads_zero:
-            self._sink.zero(offset, length)
+        written = sum(len(data) for _unused, data in pieces)
+        if self._sink is not None and pieces:
+            self._sink.write(pieces)
+            self._progress.sent(written)
+        with self._counting:
+            self.zeros_found += zeros
+            self.bytes_written += written

@@ -1,58 +1,123 @@
 # Copyright (c) 2026 the vmferry.migrate authors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""All waiting happens here, so that the first error, or a cancel, wakes and stops everybody."""
+"""Waiting, in one place: the first error, or a cancel, wakes everybody and stops everybody."""
 
 from __future__ import annotations
 
-import time
 from contextlib import contextmanager
-from threading import Condition
-from typing import Callable, Iterator
+from threading import Condition, local
+from typing import Callable, Iterator, TypeVar
+
+from .._errors import VmferryError
+
+T = TypeVar("T")
 
 
 class Stopped(Exception):
-    """Somebody else failed first; that error is the one to report."""
+    """Work ends here because something else failed; `Flow.error` is what to report."""
 
 
 class Flow:
+    """One job's threads. `error` is the first failure, never overwritten by those that follow from it."""
+
     def __init__(self) -> None:
-        self.changed = Condition()
-        self.error: BaseException | None = None
-        self.cancel_reason = ""  # set by a signal handler, which may take no lock; whoever supervises polls it
-        self._turn = 0
+        self._changed = Condition()  # on an RLock: whoever changes something may also wait
+        self._error: BaseException | None = None
+        self._hooks: list[Callable[[], object]] = []
+        self._shielded = local()
+        self.cancel_reason = ""
 
-    def request_cancel(self, reason: str) -> None:
-        self.cancel_reason = self.cancel_reason or reason
+    @property
+    def error(self) -> BaseException | None:
+        return self._error
 
-    def stop(self, error: BaseException) -> None:
-        with self.changed:
-            self.error = self.error or error
-            self.changed.notify_all()
+    def wait(self, ready: Callable[[], T]) -> T:
+        """The first true value of `ready`, which is called with the lock held, so it may take what it found."""
+        with self._changed:
+            found: T = self._changed.wait_for(lambda: self._stops_me() or ready())  # type: ignore[assignment]
+            self.raise_if_stopped()
+            return found
 
-    def wait(self, ready: Callable[[], object]) -> None:
-        """With `changed` held."""
-        self.changed.wait_for(lambda: self.error or ready())
-        if self.error:
-            raise Stopped
+    @contextmanager
+    def changing(self) -> Iterator[None]:
+        """Change what others wait for."""
+        with self._changed:
+            yield
+            self._changed.notify_all()
 
     def sleep(self, seconds: float) -> None:
-        deadline = time.monotonic() + seconds
-        with self.changed:
-            while not self.error and (left := deadline - time.monotonic()) > 0:
-                self.changed.wait(left)
-            if self.error:
-                raise Stopped
+        with self._changed:
+            self._changed.wait_for(self._stops_me, timeout=seconds)
+            self.raise_if_stopped()
 
-    def start_turns(self) -> None:
-        self._turn = 0
+    def raise_if_stopped(self) -> None:
+        if self._stops_me():
+            raise Stopped
+
+    def stop(self, error: BaseException) -> None:
+        """The first call decides what is reported; it also runs the hooks of `on_stop`, in the caller's thread."""
+        with self._changed:
+            if self._error is not None:
+                return
+            self._error = error
+            hooks = list(self._hooks)
+            self._changed.notify_all()
+        for hook in hooks:
+            hook()
+
+    @contextmanager
+    def on_stop(self, hook: Callable[[], object]) -> Iterator[None]:
+        """While inside, a stop calls `hook`, which wakes a thread that waits elsewhere (shuts a socket down).
+
+        It must not raise. On a flow that has stopped already it is called at once.
+        """
+        with self._changed:
+            self._hooks.append(hook)
+            late = self._error is not None
+        if late:
+            hook()
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._hooks.remove(hook)
+
+    @contextmanager
+    def shielded(self) -> Iterator[None]:
+        """For undoing: inside, this thread's waits and sleeps are no longer cut short by the error being undone."""
+        before = getattr(self._shielded, "on", False)
+        self._shielded.on = True
+        try:
+            yield
+        finally:
+            self._shielded.on = before
+
+    def request_cancel(self, reason: str) -> None:
+        """May be called by a signal handler: it takes no lock, which the interrupted thread might hold.
+
+        Whoever watches the job (`supervise`) sees it and stops the flow.
+        """
+        self.cancel_reason = self.cancel_reason or reason
+
+    def honour_cancel(self) -> None:
+        if self.cancel_reason and self._error is None:
+            self.stop(VmferryError("cancelled", f"The job was cancelled: {self.cancel_reason}."))
+
+    def _stops_me(self) -> bool:
+        return self._error is not None and not getattr(self._shielded, "on", False)
+
+
+class Turns:
+    """Numbered steps that happen one after the other, whichever thread gets there first."""
+
+    def __init__(self, flow: Flow) -> None:
+        self._flow, self._next = flow, 0
 
     @contextmanager
     def turn(self, number: int) -> Iterator[None]:
-        """Runs in the order of the numbers, from 0."""
-        with self.changed:
-            self.wait(lambda: self._turn == number)
+        """A step that raises keeps its turn: those after it wait until the flow is stopped."""
+        self._flow.wait(lambda: self._next == number)
         yield
-        with self.changed:
-            self._turn += 1
-            self.changed.notify_all()
+        with self._flow.changing():
+            self._next += 1

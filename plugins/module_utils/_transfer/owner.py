@@ -1,54 +1,61 @@
 # Copyright (c) 2026 the vmferry.migrate authors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Which process a job is, and whether that process still lives. A pid alone says nothing: it may be of another host,
-another container, or a later process.
-"""
+"""Who runs a job, so that another process can tell whether it is still alive."""
 
 from __future__ import annotations
 
 import os
-import socket
+import platform
 from pathlib import Path
-from typing import Any, Mapping
+from typing import Any, Dict, Mapping, Optional
+
+_PROC = Path("/proc")
+_START_TIME = 19  # of the fields behind the process's name, see proc_pid_stat(5)
 
 
-def this_process() -> dict[str, Any]:
+def current_owner() -> Dict[str, Any]:
+    """Empty or None where this system does not tell."""
     return {
-        "host": socket.gethostname(),
-        "pid": os.getpid(),
+        "hostname": platform.node(),
         "boot_id": _boot_id(),
         "pid_namespace": _pid_namespace(),
-        "started": _start_time(os.getpid()),
+        "pid": os.getpid(),
+        "pid_started": _started(os.getpid()),
     }
 
 
-def is_alive(owner: Mapping[str, Any]) -> bool | None:
-    """None where this process cannot tell: the owner runs, or ran, on another host or in another container."""
-    if owner.get("boot_id") != _boot_id() or owner.get("pid_namespace") != _pid_namespace() or not _boot_id():
+def is_owner_alive(owner: Mapping[str, Any]) -> Optional[bool]:
+    """None where this process cannot know: a pid says nothing on another host or in another container."""
+    if not owner.get("boot_id") or owner.get("hostname") != platform.node():
         return None
-    pid = owner.get("pid")
-    return isinstance(pid, int) and _start_time(pid) == owner.get("started") and owner.get("started") is not None
+    if owner["boot_id"] != _boot_id():
+        return False  # this host was started again since
+    if owner.get("pid_namespace") != _pid_namespace() or not isinstance(owner.get("pid"), int):
+        return None
+    started = _started(owner["pid"])
+    return started is not None and started == owner.get("pid_started")
 
 
 def _boot_id() -> str:
     try:
-        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        return (_PROC / "sys/kernel/random/boot_id").read_text().strip()
     except OSError:
         return ""
 
 
-def _pid_namespace() -> int:
+def _pid_namespace() -> Optional[int]:
     try:
-        return Path("/proc/self/ns/pid").stat().st_ino
-    except OSError:
-        return 0
-
-
-def _start_time(pid: int) -> int | None:
-    """In clock ticks since boot (proc(5), field 22); None for no such process, or a dead one nobody has waited for."""
-    try:
-        after_name = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        return (_PROC / "self/ns/pid").stat().st_ino
     except OSError:
         return None
-    return None if after_name[0] in ("Z", "X") else int(after_name[19])
+
+
+def _started(pid: int) -> Optional[int]:
+    """Clock ticks from boot to the process's start: pids are used again, this pair is not. None: no such process."""
+    try:
+        stat = (_PROC / str(pid) / "stat").read_text()
+    except OSError:
+        return None
+    fields = stat.rpartition(")")[2].split()
+    return None if fields[0] in ("Z", "X") else int(fields[_START_TIME])

@@ -1,9 +1,10 @@
 # Copyright (c) 2026 the vmferry.migrate authors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""From a stream of bytes to numbered parts. Part 1 stays open where the image has a head, which is known last.
+"""From an image's bytes, laid out in order, to the parts of an object, moved in any order.
 
-Two steps, since only the first must happen in order: `emit` decides where bytes go, `deliver` moves them there.
+`emit` and `hole` only decide where bytes go; `deliver` moves them there. Part 1 stays open to the end where the image
+has a head, since the head is known last.
 """
 
 from __future__ import annotations
@@ -11,187 +12,216 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from hashlib import sha256
 from threading import Lock
-from typing import Sequence
+from typing import Callable, Dict, Sequence
 
 from .._blocks import LEAF, Part, PartReceipt, PartWriter
 from .._errors import VmferryError
 from .buffers import Buffers
-from .digests import ZERO_DIGEST, ZERO_LEAF
-from .flow import Flow
+from .digests import ZERO_DIGEST
+from .failpoints import failpoint
+from .part_sizes import PartSizes
 
-MIB = 1024 * 1024
-PART = 8 * MIB  # preferred: large enough for a store's per-request cost, small enough to hold three of them
-PARTS_IN_MEMORY = 3  # one being filled, the others being sent; part 1, held back, comes on top
-
-
-@dataclass(frozen=True)
-class PartLimits:
-    """What a store takes, in bytes but for `count`."""
-
-    count: int = 10_000
-    smallest: int = 1
-    largest: int = 1 << 62
-    object: int = 1 << 62
-
-
-@dataclass(frozen=True)
-class PartSizes:
-    """A pure function of the part's number and the object's bound, so that a resumed export cuts in the same places."""
-
-    first: int
-    other: int
-
-    @classmethod
-    def for_object(cls, bound: int, head: int, limits: PartLimits, what: str) -> PartSizes:
-        """`what` names the object in the refusal of one that cannot fit, before its first byte."""
-        other = max(PART, limits.smallest)
-        while bound > other * (min(limits.count, 10_000) - 1):
-            other *= 2
-        first = max(other, -(-(head + limits.smallest) // LEAF) * LEAF)
-        if bound > limits.object or max(first, other) > limits.largest:
-            raise VmferryError(
-                "no_space",
-                f"{what} may take {bound} bytes, more than one object of this store can hold.",
-                "Choose a store that takes larger objects, or a path.",
-            )
-        return cls(first, other)
-
-    def part(self, number: int) -> Part:
-        if number == 1:
-            return Part(1, 0, self.first)
-        return Part(number, self.first + (number - 2) * self.other, self.other)
+PLACED_LIMIT = 4 * 1024 * 1024  # bytes laid out in one turn before they are delivered within it
+ZEROS = bytes(1024 * 1024)
+_ZERO_DIGESTS = (ZERO_DIGEST,) * (len(ZEROS) // LEAF)
 
 
 @dataclass
-class OpenPart:
+class _OpenPart:
     part: Part
     buffer: bytearray | None  # none where the store takes bytes at any offset
-    missing: int  # bytes not delivered yet
-    blocks: list[bytes] = field(default_factory=list)  # SHA-256 of each 64 KiB; of a cluster that is a leaf, the leaf's
-
-    @property
-    def proof(self) -> bytes:
-        return sha256(b"".join(self.blocks)).digest()
+    awaited: int = 0  # bytes laid out and not yet delivered
+    closed: bool = False  # nothing more will be laid out here
+    blocks: bytearray = field(default_factory=bytearray)  # SHA-256 of each 64 KiB, one behind the other
 
 
 @dataclass(frozen=True)
 class Placement:
-    """Bytes in a window's buffer, and the place in a part that is theirs."""
+    """Bytes somewhere in memory, and the place in a part that is theirs. They must not change until delivered."""
 
-    part: OpenPart
+    part: _OpenPart
     at: int
     data: memoryview
 
 
 class PartAssembler:
-    """Plays ImageOutput. `receipts` has every part that was taken by the store, in no order."""
+    """Plays `ImageOutput` for an image writer, one thread at a time; `deliver` is for all threads."""
 
-    def __init__(self, store: PartWriter, flow: Flow) -> None:
-        self._store, self._flow = store, flow
+    def __init__(self, store: PartWriter, sent: Callable[[int], object]) -> None:
+        """`sent` is told how many bytes the store has taken, once for each byte."""
+        self._store, self._sent = store, sent
         self._counting = Lock()
         self._placed: list[Placement] = []
-        self.receipts: list[PartReceipt] = []
+        self._placed_bytes = 0
+        self._hole_proofs: Dict[int, bytes] = {}
+        self._receipts: list[PartReceipt] = []
+        self.bytes_stored = 0
 
-    def open(self, sizes: PartSizes, head_size: int, in_memory: int) -> None:
-        """Before the first byte. `in_memory` parts are held at once where the store takes whole ones."""
-        self._sizes = sizes
-        self._buffers = Buffers(self._flow, 0 if self._store.any_offset else in_memory, sizes.other)
-        first = sizes.part(1)
-        buffer = None if self._store.any_offset else bytearray(first.size)
-        self._first = self._open = OpenPart(first, buffer, first.size)
+    def begin(self, sizes: PartSizes, head_size: int, buffers: Buffers) -> None:
+        """Before the first `emit`. `buffers` are of `sizes.other` bytes."""
+        if head_size % LEAF:
+            raise VmferryError("internal", f"A head of {head_size} bytes is not a whole number of blocks.")
+        self._sizes, self._buffers, self._head_size = sizes, buffers, head_size
+        self._open = self._first = _OpenPart(sizes.part(1), None)
+        if not self._store.any_offset:
+            self._first.buffer = bytearray(sizes.first) if head_size else buffers.acquire()
         self._at = head_size
 
     @property
-    def position(self) -> int:
-        """Bytes of the object laid out so far, the head among them."""
+    def size(self) -> int:
+        """Bytes of the object so far, the head among them."""
         return self._open.part.offset + self._at
 
+    @property
+    def receipts(self) -> tuple[PartReceipt, ...]:
+        """Of the parts that the store has taken, by number."""
+        return tuple(sorted(self._receipts, key=lambda receipt: receipt.part.number))
+
     def emit(self, data: memoryview, digests: Sequence[bytes] | None = None) -> None:
-        """In order. Where the part is full, the next one's buffer is waited for here, so the oldest always gets one."""
+        self._check_aligned()
         if digests is None:
             digests = [sha256(data[at : at + LEAF]).digest() for at in range(0, len(data), LEAF)]
         done = 0
         while done < len(data):
-            count = self._room(len(data) - done)
-            self._placed.append(Placement(self._open, self._at, data[done : done + count]))
-            self._open.blocks += digests[done // LEAF : -(-(done + count) // LEAF)]
+            count = min(len(data) - done, self._room())
+            self._open.blocks += b"".join(digests[done // LEAF : -(-(done + count) // LEAF)])
+            self._place(self._at, data[done : done + count])
             self._at += count
             done += count
+        if self._placed_bytes > PLACED_LIMIT:
+            self.deliver(self.take_placed())
 
     def hole(self, length: int) -> None:
-        if not self._store.any_offset:
-            for _ in range(length // LEAF):
-                self.emit(memoryview(ZERO_LEAF), [ZERO_DIGEST])
-            if length % LEAF:
-                self.emit(memoryview(ZERO_LEAF)[: length % LEAF])
-            return
+        self._check_aligned()
+        while length and not self._store.any_offset:
+            count = min(length, len(ZEROS))
+            whole = not count % LEAF
+            self.emit(memoryview(ZEROS)[:count], _ZERO_DIGESTS[: count // LEAF] if whole else None)
+            length -= count
         while length:
-            count = self._room(length)
-            self._open.blocks += [ZERO_DIGEST] * (count // LEAF)
-            if count % LEAF:
-                self._open.blocks.append(sha256(bytes(count % LEAF)).digest())
+            count = min(length, self._room())
+            self._add_hole(count)
             self._at += count
             length -= count
-            self._count_down(self._open, count)
 
     def take_placed(self) -> list[Placement]:
-        placed, self._placed = self._placed, []
+        """What was laid out since the last call, to be delivered outside of the turn."""
+        placed, self._placed, self._placed_bytes = self._placed, [], 0
         return placed
 
-    def finish(self, head: bytes) -> list[Placement]:
-        """What is left: the last part ends here, and the head completes part 1."""
-        last = self._open
-        unused = last.part.size - self._at
-        last.part = Part(last.part.number, last.part.offset, self._at)
-        self._first.blocks[:0] = [sha256(head[at : at + LEAF]).digest() for at in range(0, len(head), LEAF)]
-        placed = self.take_placed()
+    def finish(self, head: bytes) -> None:
+        """Nothing more is laid out; every earlier delivery has returned."""
+        if len(head) != self._head_size:
+            raise VmferryError("internal", f"The image's head has {len(head)} bytes, not {self._head_size}.")
+        self._open.part = Part(self._open.part.number, self._open.part.offset, self._at)
         if head:
-            placed.append(Placement(self._first, 0, memoryview(head)))
-        self._count_down(last, unused)
-        return placed
+            self._first.blocks[:0] = b"".join(sha256(head[at : at + LEAF]).digest() for at in range(0, len(head), LEAF))
+            self.deliver(self.take_placed())
+            self._close(self._open, unless=self._first)
+            with self._counting:
+                self._first.awaited += len(head)
+                self._first.closed = True
+            self.deliver([Placement(self._first, 0, memoryview(head))])
+        else:
+            self.deliver(self.take_placed())
+            self._close(self._open)
 
-    def deliver(self, placed: Sequence[Placement]) -> int:
-        """Any thread, any order; returns the bytes moved. Whoever brings a part's last byte sends the part."""
+    def deliver(self, placed: Sequence[Placement]) -> None:
+        """Move bytes to where they belong. Whoever brings the last byte of a closed part sends it."""
         for place in placed:
             if place.part.buffer is None:
                 self._store.write_at(place.part.part.offset + place.at, place.data)
+                self._count(len(place.data))
             else:
                 place.part.buffer[place.at : place.at + len(place.data)] = place.data
         for place in placed:
-            self._count_down(place.part, len(place.data))
-        return sum(len(place.data) for place in placed)
+            with self._counting:
+                place.part.awaited -= len(place.data)
+                whole = place.part.closed and not place.part.awaited
+            if whole:
+                self._send(place.part)
 
-    def _room(self, wanted: int) -> int:
+    def _check_aligned(self) -> None:
+        if self._at % LEAF:
+            raise VmferryError("internal", "An image writer went on after a piece that was not a whole block.")
+
+    def _room(self) -> int:
+        """Bytes left in the open part; opens the next one where there are none."""
         if self._at == self._open.part.size:
-            part = self._sizes.part(self._open.part.number + 1)
-            buffer = None if self._store.any_offset else self._buffers.acquire()
-            self._open, self._at = OpenPart(part, buffer, part.size), 0
-        return min(wanted, self._open.part.size - self._at)
+            self._open_next()
+        return self._open.part.size - self._at
 
-    def _count_down(self, part: OpenPart, count: int) -> None:
+    def _open_next(self) -> None:
+        full = self._open
+        if full is not self._first or not self._head_size:
+            self._close(full)
+        following = _OpenPart(self._sizes.part(full.part.number + 1), None)
+        if not self._store.any_offset:
+            following.buffer = self._next_buffer()
+        self._open, self._at = following, 0
+
+    def _next_buffer(self) -> bytearray:
+        buffer = self._buffers.acquire_now()
+        if buffer is None:
+            # A buffer may be free only once this very window's bytes are in it.
+            self.deliver(self.take_placed())
+            buffer = self._buffers.acquire()
+        return buffer
+
+    def _place(self, at: int, data: memoryview) -> None:
         with self._counting:
-            part.missing -= count
-            whole = not part.missing and part.part.size > 0
+            self._open.awaited += len(data)
+        self._placed.append(Placement(self._open, at, data))
+        self._placed_bytes += len(data)
+
+    def _add_hole(self, count: int) -> None:
+        if count == self._open.part.size:
+            if count not in self._hole_proofs:
+                self._hole_proofs[count] = _proof_of_hole(count)
+            self._receipts.append(PartReceipt(self._open.part, self._hole_proofs[count]))
+            self._open.closed = True
+            return
+        self._open.blocks += ZERO_DIGEST * (count // LEAF)
+        if count % LEAF:
+            self._open.blocks += sha256(bytes(count % LEAF)).digest()
+
+    def _close(self, part: _OpenPart, unless: _OpenPart | None = None) -> None:
+        with self._counting:
+            if part is unless or part.closed:
+                return
+            part.closed = True
+            whole = not part.awaited
         if whole:
             self._send(part)
 
-    def _send(self, whole: OpenPart) -> None:
+    def _send(self, whole: _OpenPart) -> None:
         etag = ""
         if whole.buffer is not None:
             etag = self._store.write_part(whole.part, memoryview(whole.buffer)[: whole.part.size])
-            if whole.part.number > 1:
+            self._count(whole.part.size)
+            if whole is not self._first or not self._head_size:
                 self._buffers.release(whole.buffer)
             whole.buffer = None
-        receipt = PartReceipt(whole.part, whole.proof, etag)
-        whole.blocks = []
+        self._receipts.append(PartReceipt(whole.part, sha256(whole.blocks).digest(), etag))
+        failpoint("part-sent")
+
+    def _count(self, count: int) -> None:
         with self._counting:
-            self.receipts.append(receipt)
+            self.bytes_stored += count
+        self._sent(count)
 
 
-def ordered(receipts: Sequence[PartReceipt]) -> list[PartReceipt]:
-    return sorted(receipts, key=lambda receipt: receipt.part.number)
+def _proof_of_hole(size: int) -> bytes:
+    proof = sha256()
+    for _unused in range(size // len(ZEROS)):
+        proof.update(ZERO_DIGEST * (len(ZEROS) // LEAF))
+    rest = size % len(ZEROS)
+    proof.update(ZERO_DIGEST * (rest // LEAF))
+    if rest % LEAF:
+        proof.update(sha256(bytes(rest % LEAF)).digest())
+    return proof.digest()
 
 
-def proof_root(receipts: Sequence[PartReceipt]) -> str:
-    """Over the parts' proofs, in order; in hexadecimal."""
+def object_proof_root(receipts: Sequence[PartReceipt]) -> str:
+    """SHA-256, in hex, over the proofs of an object's parts in order."""
     return sha256(b"".join(receipt.proof for receipt in receipts)).hexdigest()

@@ -1,106 +1,172 @@
 # Copyright (c) 2026 the vmferry.migrate authors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""How far a job is: cheap to count from many threads, read once a second by whoever supervises."""
+"""How far a job is. Workers count what is done, once; whoever watches asks for a snapshot.
+
+Bytes are counted when a window or a part is through, whatever was repeated on the way, so a retry never counts twice.
+"""
 
 from __future__ import annotations
 
+import math
 import time
 from threading import Lock
-from typing import Any, Callable, Sequence
+from typing import Any, Callable, Dict, Mapping, Sequence
 
-SMOOTHING = 0.3  # weight of the newest second in the rate
-MOVING = frozenset({"exporting", "transferring", "importing", "verifying"})
+RATE_MEMORY = 10.0  # seconds in which the rate forgets two thirds of what was
+_MIN_INTERVAL = 0.5  # seconds between two measurements of the rate
 
 
-class Progress:
-    """Counts what was done, never what was tried: workers report a window when it is through, so a retry adds nothing."""
+class DiskProgress:
+    """One disk in one phase: bytes read at the source, bytes through to the end, bytes a store or sink has taken."""
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, name: str = "", total: int = 0, clock: Callable[[], float] = time.monotonic) -> None:
+        self.name = name
+        self.total = total  # bytes of data to be read; an upper bound until the extents are known
+        self.bytes_read = self.bytes_settled = self.bytes_sent = 0
+        self.moved_at = 0.0
         self._clock, self._lock = clock, Lock()
-        self._started = clock()
-        self.phase = "pending"
-        self.retries = 0
-        self.moved_at = self._started  # when a byte last moved
-        self._sizes: Sequence[int] = ()
-        self._disk = -1
-        self._disk_total = self._read_of_disk = self._read_all = self._sent_all = 0
-        self._looked, self._read_then, self._rate = self._started, 0, 0.0
 
-    def enter(self, phase: str) -> None:
+    def expect(self, total: int) -> None:
+        """From now on exact."""
         with self._lock:
-            self.phase, self.moved_at = phase, self._clock()
-
-    def announce(self, sizes: Sequence[int]) -> None:
-        """The disks' sizes in bytes: until a disk's map is known, its size is its weight."""
-        with self._lock:
-            self._sizes, self._disk = tuple(sizes), -1
-            self._disk_total = self._read_of_disk = 0
-
-    def next_disk(self) -> None:
-        with self._lock:
-            self._disk += 1
-            self._disk_total = self._read_of_disk = 0
-
-    def disk_total(self, count: int) -> None:
-        """Bytes of this disk that hold data."""
-        with self._lock:
-            self._disk_total, self.moved_at = count, self._clock()
+            self.total = total
+            self.moved_at = self._clock()
 
     def read(self, count: int) -> None:
         with self._lock:
-            self._read_of_disk += count
-            self._read_all += count
+            self.bytes_read += count
+            self.moved_at = self._clock()
+
+    def settled(self, count: int) -> None:
+        """Guest bytes that are where they belong, or were found to be zeros."""
+        with self._lock:
+            self.bytes_settled += count
             self.moved_at = self._clock()
 
     def sent(self, count: int) -> None:
         with self._lock:
-            self._sent_all += count
+            self.bytes_sent += count
             self.moved_at = self._clock()
+
+    def alive(self) -> None:
+        """Something moved that is no data: zeros were written, or a limiter let time pass on purpose."""
+        with self._lock:
+            self.moved_at = self._clock()
+
+    @property
+    def done(self) -> float:
+        """Bytes of `total`, reading and writing counting half each; never more than all."""
+        return min(self.total, (min(self.bytes_read, self.total) + min(self.bytes_settled, self.total)) / 2)
+
+
+class Progress:
+    """One job. `weights` says which phases move bytes, and how long a byte takes in each, relative to the others."""
+
+    def __init__(
+        self,
+        weights: Mapping[str, float] | None = None,
+        clock: Callable[[], float] = time.monotonic,
+        wall: Callable[[], float] = time.time,
+    ) -> None:
+        self._weights = dict(weights or {"exporting": 1.0})
+        self._clock, self._wall, self._lock = clock, wall, Lock()
+        self._disks: list[DiskProgress] = []
+        self._current = 0
+        self._passed = 0.0  # weight of the phases that are over
+        self._percent = self._rate = 0.0
+        self._moved_before = 0  # bytes settled in phases that are over
+        self._sent_before = self._read_before = 0
+        self._measured_at, self._measured = clock(), 0
+        self._started = self._phase_started = clock()
+        self._waited_at = clock()
+        self.phase = "pending"
+        self.retries = 0
+
+    @property
+    def moves_bytes(self) -> bool:
+        return self.phase in self._weights
+
+    def enter(self, phase: str, disks: Sequence[DiskProgress] = ()) -> None:
+        """Start a phase, with the disks it will go through where it moves bytes."""
+        with self._lock:
+            if self.phase in self._weights:
+                self._passed += self._weights[self.phase]
+            self._moved_before += sum(disk.bytes_settled for disk in self._disks)
+            self._read_before += sum(disk.bytes_read for disk in self._disks)
+            self._sent_before += sum(disk.bytes_sent for disk in self._disks)
+            self.phase, self._disks, self._current = phase, list(disks), 0
+            self._phase_started = self._waited_at = self._clock()
+
+    def disk(self, number: int) -> DiskProgress:
+        """The disk that is gone through now, from 0."""
+        with self._lock:
+            self._current = number
+            self._waited_at = self._clock()
+            return self._disks[number]
+
+    def new_disk(self, name: str, size: int) -> DiskProgress:
+        return DiskProgress(name, size, self._clock)
 
     def retried(self) -> None:
         with self._lock:
             self.retries += 1
 
-    def snapshot(self) -> dict[str, Any]:
-        """Sizes in bytes, times in seconds, rates in bytes per second; `eta` is None while nothing can be said."""
+    def alive(self) -> None:
+        self._waited_at = self._clock()
+
+    @property
+    def idle_for(self) -> float:
+        """Seconds since a byte moved."""
+        moved = max((disk.moved_at for disk in tuple(self._disks)), default=0.0)
+        return self._clock() - max(self._waited_at, moved)
+
+    @property
+    def where(self) -> str:
+        """For sentences: `exporting disk-0`."""
+        disks = self._disks
+        return f"{self.phase} {disks[self._current].name}".rstrip() if disks else self.phase
+
+    def snapshot(self) -> Dict[str, Any]:
+        """The record's fields. Bytes, seconds, bytes a second; `eta` is None while nobody can know."""
         with self._lock:
             now = self._clock()
+            done, total = sum(disk.done for disk in self._disks), sum(disk.total for disk in self._disks)
+            settled = sum(disk.bytes_settled for disk in self._disks)
+            self._measure(now, self._moved_before + settled)
+            self._percent = max(self._percent, self._percent_now(done, total))
             elapsed = now - self._started
-            rate = self._current_rate(now)
-            percent = self._percent()
-            eta = None
-            if 0 < percent < 100 and self.phase in MOVING:
-                eta = round(elapsed * (100 - percent) / percent, 1)
+            left = total - done
             return {
                 "phase": self.phase,
-                "disk": max(0, self._disk) + 1 if self._sizes else 0,
-                "disks": len(self._sizes),
-                "bytes_total": sum(self._sizes),
-                "bytes_read": self._read_all,
-                "bytes_sent": self._sent_all,
-                "percent": round(percent, 1),
-                "rate": int(rate),
-                "average_rate": int(self._read_all / elapsed) if elapsed > 0 else 0,
-                "eta": eta,
-                "duration": round(elapsed, 1),
+                "disk": self._disks[self._current].name if self._disks else "",
+                "disk_number": self._current + 1 if self._disks else 0,
+                "disk_count": len(self._disks),
+                "bytes_total": total,
+                "bytes_read": self._read_before + sum(disk.bytes_read for disk in self._disks),
+                "bytes_sent": self._sent_before + sum(disk.bytes_sent for disk in self._disks),
+                "phase_percent": round(100.0 * done / total, 1) if total else 0.0,
+                "percent": round(self._percent, 1),
+                "rate": round(self._rate),
+                "average_rate": round((self._moved_before + settled) / elapsed) if elapsed > 0 else 0,
+                "eta": round(left / self._rate, 1) if self._rate >= 1 and self._disks else None,
+                "elapsed": round(elapsed, 1),
                 "retries": self.retries,
+                "heartbeat": self._wall(),
             }
 
-    def _current_rate(self, now: float) -> float:
-        elapsed = now - self._looked
-        if elapsed >= 1.0:
-            newest = (self._read_all - self._read_then) / elapsed
-            self._rate = newest if not self._rate else SMOOTHING * newest + (1 - SMOOTHING) * self._rate
-            self._looked, self._read_then = now, self._read_all
-        return self._rate or (self._read_all / (now - self._started) if now > self._started else 0.0)
-
-    def _percent(self) -> float:
-        total = sum(self._sizes)
+    def _percent_now(self, done: float, total: int) -> float:
         if self.phase == "ready":
             return 100.0
-        if not total or self._disk < 0:
-            return 0.0
-        done = sum(self._sizes[: self._disk])
-        share = min(1.0, self._read_of_disk / self._disk_total) if self._disk_total else 0.0
-        return min(100.0, 100.0 * (done + share * self._sizes[min(self._disk, len(self._sizes) - 1)]) / total)
+        whole = sum(self._weights.values()) or 1.0
+        here = self._weights.get(self.phase, 0.0) * (done / total if total else 0.0)
+        return min(99.9, 100.0 * (self._passed + here) / whole)
+
+    def _measure(self, now: float, moved: int) -> None:
+        since = now - self._measured_at
+        if since < _MIN_INTERVAL:
+            return
+        fresh = 1 - math.exp(-since / RATE_MEMORY)
+        latest = (moved - self._measured) / since
+        self._rate = latest if not self._rate else self._rate + fresh * (latest - self._rate)
+        self._measured_at, self._measured = now, moved

@@ -1,132 +1,245 @@
 # Copyright (c) 2026 the vmferry.migrate authors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The record of a job: `<state_dir>/jobs/<id>/record.json`, always whole, and `log.jsonl` beside it."""
+"""A job's record: what it is, how far it is, how it ended. Written by the job, read by whoever asks.
+
+`<state_dir>/jobs/<job_id>/record.json` is replaced whole, `log.jsonl` grows by a line at a time. Both are for their
+owner alone (0600 in 0700), and neither holds a secret: what is put in must have none.
+"""
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import json
 import os
 import re
 import time
 from pathlib import Path
-from typing import Any, Iterator, Mapping
+from threading import Lock
+from typing import Any, Callable, Dict, List, Mapping, Optional
+from urllib.parse import urlsplit, urlunsplit
 
 from .._errors import VmferryError
-from .owner import is_alive, this_process
+from .owner import current_owner, is_owner_alive
 
-JOB_ID = re.compile(r"[0-9a-f]{8,64}")
-FINISHED = frozenset({"ready", "failed", "cancelled"})
-INTERVAL = 1.0  # seconds between two writings at the least
+VERSION = 1
+MIN_INTERVAL = 1.0  # seconds between two writes of the record
+JOB_ID = re.compile(r"[0-9A-Za-z][0-9A-Za-z-]{7,63}")
+_LOG_TAIL = 256 * 1024  # bytes of the log that are looked at for its last lines
+_FINISHED = frozenset({"ready", "failed", "cancelled"})
 
 
-def default_state_dir() -> str:
-    """`VMFERRY_STATE_DIR`, else `/var/lib/vmferry` for root, else below the user's state folder (XDG)."""
-    said = os.environ.get("VMFERRY_STATE_DIR")
-    if said:
-        return said
+def default_state_dir() -> Path:
+    """`VMFERRY_STATE_DIR`, else `/var/lib/vmferry` for root, else below `$XDG_STATE_HOME` or `~/.local/state`."""
+    chosen = os.environ.get("VMFERRY_STATE_DIR")
+    if chosen:
+        return Path(chosen)
     if os.geteuid() == 0:
-        return "/var/lib/vmferry"
-    return str(Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state") / "vmferry")
+        return Path("/var/lib/vmferry")
+    home = Path(os.environ.get("XDG_STATE_HOME", ""))
+    return (home if home.is_absolute() else Path.home() / ".local" / "state") / "vmferry"
+
+
+def job_dir(state_dir: Path, job_id: str) -> Path:
+    """Raises `invalid_config` for what is no job's id: it becomes part of a path."""
+    if not JOB_ID.fullmatch(job_id):
+        raise VmferryError(
+            "invalid_config",
+            f"{job_id!r} is not a job's id.",
+            "It is 8 to 64 letters, digits and dashes, as a UUID is.",
+        )
+    return state_dir / "jobs" / job_id
 
 
 class JobRecord:
-    """Written by the job alone; read by anybody who may."""
+    """Thread-safe. A record that cannot be written does not stop the job: the next second tries again."""
 
-    def __init__(self, folder: Path, facts: Mapping[str, Any]) -> None:
-        self.path = folder / "record.json"
-        self._log_path = folder / "log.jsonl"
-        self._facts: dict[str, Any] = dict(facts)
-        self._written = 0.0
+    def __init__(self, folder: Path, fields: Dict[str, Any], clock: Callable[[], float] = time.monotonic) -> None:
+        self.folder, self._fields, self._clock = folder, fields, clock
+        self._lock = Lock()
+        self._written_at = clock()
+        self.write_error: OSError | None = None  # of the last write, None when it went through
 
     @classmethod
-    def create(cls, state_dir: str, job_id: str, *, kind: str, vm: str, url: str) -> JobRecord:
-        folder = _job_folder(state_dir, job_id)
-        try:
-            folder.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-            folder.mkdir(mode=0o700)
-        except FileExistsError as error:
-            raise VmferryError(
-                "conflict", f"A job {job_id} exists already.", "Give each job an id of its own."
-            ) from error
-        except OSError as error:
-            raise VmferryError(
-                "permission_denied",
-                f"The job's record cannot be kept in {folder}: {error.strerror}.",
-                "Set state_dir to a folder that this user may write.",
-            ) from error
+    def create(
+        cls,
+        state_dir: Path,
+        job_id: str,
+        kind: str,
+        *,
+        vm: str = "",
+        url: str = "",
+        details: Mapping[str, Any] | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> JobRecord:
+        """A job of that id must not exist yet: `conflict`. `kind` is the module's verb, such as `export`."""
+        folder = job_dir(state_dir, job_id)
+        _make_job_dir(state_dir, folder)
         now = time.time()
-        record = cls(
-            folder,
-            {"job": job_id, "kind": kind, "vm": vm, "url": url, "owner": this_process(), "started": now, "error": None},
-        )
-        record.update({"phase": "pending"}, at_once=True)
+        fields: Dict[str, Any] = {
+            **(details or {}),
+            "version": VERSION,
+            "id": job_id,
+            "kind": kind,
+            "vm": vm,
+            "url": _without_secrets(url),
+            "phase": "pending",
+            "started": now,
+            "heartbeat": now,
+            "finished": None,
+            "result": None,
+            "error": None,
+            "owner": current_owner(),
+        }
+        record = cls(folder, fields, clock)
+        try:
+            record._write()
+        except OSError as error:
+            raise _unwritable(state_dir, error) from error
         return record
 
-    def update(self, snapshot: Mapping[str, Any], *, at_once: bool = False) -> None:
-        """At most once a second, so that watching costs nothing."""
-        now = time.monotonic()
-        self._facts.update(snapshot)
-        if at_once or now - self._written >= INTERVAL:
-            self._written = now
-            self._write()
+    @property
+    def fields(self) -> Dict[str, Any]:
+        with self._lock:
+            return dict(self._fields)
 
-    def finish(self, snapshot: Mapping[str, Any], phase: str, error: Mapping[str, Any] | None) -> None:
-        self._facts.update(snapshot)
-        self._facts.update(phase=phase, error=error, ended=time.time(), eta=None)
-        self._write()
+    def update(self, snapshot: Mapping[str, Any], *, now: bool = False) -> None:
+        """Written at most once a second; a new phase, or `now`, is written at once."""
+        with self._lock:
+            if self._fields["finished"] is not None:
+                return
+            changed = "phase" in snapshot and snapshot["phase"] != self._fields["phase"]
+            self._fields.update(snapshot)
+            if now or changed or self._clock() - self._written_at >= MIN_INTERVAL:
+                self._try_write()
+
+    def finish(self, phase: str, *, result: Mapping[str, Any] | None = None, error: VmferryError | None = None) -> None:
+        """`ready`, `failed` or `cancelled`; what comes later is ignored."""
+        if phase not in _FINISHED:
+            raise VmferryError("internal", f"A job cannot end in phase {phase!r}.")
+        with self._lock:
+            if self._fields["finished"] is not None:
+                return
+            now = time.time()
+            self._fields.update(phase=phase, finished=now, heartbeat=now, eta=None)
+            self._fields["result"] = None if result is None else dict(result)
+            self._fields["error"] = None if error is None else {**error.as_result(), "message": error.message}
+            self._try_write()
 
     def log(self, level: str, message: str) -> None:
-        line = json.dumps({"time": round(time.time(), 3), "level": level, "message": message})
-        descriptor = os.open(self._log_path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
-        with os.fdopen(descriptor, "a") as log:
-            log.write(line + "\n")
+        line = json.dumps({"time": round(time.time(), 3), "level": level, "message": message}) + "\n"
+        with self._lock:
+            try:
+                descriptor = os.open(self.folder / "log.jsonl", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+                try:
+                    os.write(descriptor, line.encode())
+                finally:
+                    os.close(descriptor)
+            except OSError as error:
+                self.write_error = error
+
+    def _try_write(self) -> None:
+        try:
+            self._write()
+            self.write_error = None
+        except OSError as error:
+            self.write_error = error
 
     def _write(self) -> None:
-        self._facts["heartbeat"] = time.time()
-        partial = self.path.with_suffix(".part")
-        descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-        with os.fdopen(descriptor, "w") as file:
-            json.dump(self._facts, file)
-        partial.replace(self.path)
+        """Readers see the old record or the new one. Not flushed to the disk: a heartbeat is worth nothing later."""
+        self._written_at = self._clock()
+        new = self.folder / ".record.json"
+        descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+            json.dump(self._fields, file)
+        new.replace(self.folder / "record.json")
 
 
-def read_job(state_dir: str, job_id: str, log_lines: int) -> dict[str, Any] | None:
-    """The record, with `finished`, `alive` (None where that cannot be told from here) and the last lines of the log."""
-    folder = _job_folder(state_dir, job_id)
+def read_job(state_dir: Path, job_id: str) -> Dict[str, Any]:
+    """The record's fields and `alive` (None: cannot be told from here). Raises `not_found`."""
+    folder = job_dir(state_dir, job_id)
+    found = _read_record(folder)
+    if found is None:
+        raise VmferryError("not_found", f"There is no job {job_id} in {state_dir}.", "List the jobs with job_info.")
+    return found
+
+
+def list_jobs(state_dir: Path) -> List[Dict[str, Any]]:
+    """As `read_job`, the newest first. Folders without a readable record are left out: a job may be starting."""
     try:
-        record = json.loads((folder / "record.json").read_text())
+        folders = sorted((state_dir / "jobs").iterdir())
     except FileNotFoundError:
-        return None
-    except (OSError, ValueError) as error:
+        return []
+    except OSError as error:
         raise VmferryError(
-            "internal", f"The record of the job {job_id} in {folder} cannot be read: {error}."
+            "permission_denied", f"The state directory {state_dir} cannot be read: {error.strerror}."
         ) from error
-    record["finished"] = record["phase"] in FINISHED
-    record["alive"] = False if record["finished"] else is_alive(record["owner"])
-    record["log"] = _last_lines(folder / "log.jsonl", log_lines)
-    return record
+    found = [_read_record(folder) for folder in folders if JOB_ID.fullmatch(folder.name)]
+    return sorted((job for job in found if job is not None), key=lambda job: -float(job.get("started") or 0))
 
 
-def job_ids(state_dir: str) -> Iterator[str]:
-    jobs = Path(state_dir) / "jobs"
-    if jobs.is_dir():
-        yield from sorted(folder.name for folder in jobs.iterdir() if JOB_ID.fullmatch(folder.name))
-
-
-def _job_folder(state_dir: str, job_id: str) -> Path:
-    if not JOB_ID.fullmatch(job_id):
-        raise VmferryError(
-            "invalid_config", f"{job_id!r} is not a job's id.", "It is 8 to 64 hexadecimal digits, lower case."
-        )
-    return Path(state_dir) / "jobs" / job_id
-
-
-def _last_lines(path: Path, count: int) -> list[dict[str, Any]]:
-    if count <= 0:
-        return []
+def read_log(state_dir: Path, job_id: str, lines: int) -> List[Dict[str, Any]]:
+    """The last lines, the oldest of them first: `{time, level, message}`."""
     try:
-        lines = path.read_text().splitlines()[-count:]
+        with (job_dir(state_dir, job_id) / "log.jsonl").open("rb") as file:
+            size = file.seek(0, os.SEEK_END)
+            file.seek(max(0, size - _LOG_TAIL))
+            tail = file.read().split(b"\n")
     except FileNotFoundError:
         return []
-    return [json.loads(line) for line in lines if line.startswith("{") and line.endswith("}")]
+    if size > _LOG_TAIL:
+        del tail[0]  # the rest of a line
+    found = []
+    for line in tail:
+        with contextlib.suppress(ValueError):  # a line that is being written
+            found.append(json.loads(line))
+    return found[len(found) - min(lines, len(found)) :]
+
+
+def is_alive(record: Mapping[str, Any]) -> Optional[bool]:
+    """Whether the job's process runs; None where that cannot be told from here, and only its heartbeat speaks."""
+    return False if record.get("finished") is not None else is_owner_alive(record.get("owner") or {})
+
+
+def _read_record(folder: Path) -> Optional[Dict[str, Any]]:
+    try:
+        found = json.loads((folder / "record.json").read_bytes())
+    except (FileNotFoundError, ValueError):
+        return None
+    return {**found, "alive": is_alive(found)} if isinstance(found, dict) else None
+
+
+def _make_job_dir(state_dir: Path, folder: Path) -> None:
+    try:
+        _make_private(state_dir)
+        _make_private(folder.parent)
+        try:
+            folder.mkdir(mode=0o700)
+        except FileExistsError as error:
+            raise VmferryError("conflict", f"A job {folder.name} exists already.", "Leave the job's id out.") from error
+    except OSError as error:
+        raise _unwritable(state_dir, error) from error
+
+
+def _unwritable(state_dir: Path, error: OSError) -> VmferryError:
+    return VmferryError(
+        "no_space" if error.errno == errno.ENOSPC else "permission_denied",
+        f"The state directory {state_dir} cannot be written: {error.strerror}.",
+        "Set state_dir to a directory that this user may write.",
+    )
+
+
+def _make_private(folder: Path) -> None:
+    """Folders that exist are left as they are: they may belong to somebody."""
+    if not folder.is_dir():
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(mode=0o700, exist_ok=True)
+
+
+def _without_secrets(url: str) -> str:
+    """A presigned query or a password in a URL has no place in a record."""
+    parts = urlsplit(url)
+    if not parts.query and "@" not in parts.netloc:
+        return url
+    return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))

@@ -1,11 +1,14 @@
 # Copyright (c) 2026 the vmferry.migrate authors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Once more, a little later: exponential backoff with full jitter, as long as it may help."""
+"""Again, after a while: exponential backoff with full jitter, for what may go through later.
+
+https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/
+"""
 
 from __future__ import annotations
 
-import random
+import random as random_numbers
 import time
 from dataclasses import dataclass
 from typing import Any, Callable, TypeVar
@@ -13,47 +16,55 @@ from typing import Any, Callable, TypeVar
 from .._errors import VmferryError
 
 Result = TypeVar("Result")
+OnRetry = Callable[[VmferryError, float], object]
 
 
 @dataclass(frozen=True)
 class RetryPolicy:
+    """Seconds. `give_up_after` counts from the first failure of a call; a wait that would end later is not begun."""
+
     max_retries: int = 3
-    base: float = 1.0  # seconds; doubles with every retry
+    base: float = 1.0
     cap: float = 30.0
-    give_up_after: float = 300.0  # seconds since the first failure of a call
+    give_up_after: float | None = None
 
 
 class Retry:
+    """Thread-safe. `on_retry` gets the error and the seconds until the next try."""
+
     def __init__(
         self,
         policy: RetryPolicy,
-        sleep: Callable[[float], None],
-        on_retry: Callable[[VmferryError, float], None] = lambda error, pause: None,
-        jitter: Callable[[], float] = random.random,
+        sleep: Callable[[float], object] = time.sleep,
+        on_retry: OnRetry | None = None,
+        random: Callable[[], float] = random_numbers.random,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._policy, self._sleep, self._on_retry = policy, sleep, on_retry
-        self._jitter, self._clock = jitter, clock
+        self._random, self._clock = random, clock
 
     def call(self, function: Callable[..., Result], *args: Any) -> Result:
-        """Again while it raises what is retryable. The last error is the one that is raised."""
-        first_failure: float | None = None
-        retries = 0
+        """`function(*args)`; the error of the last try where patience ends, a permanent one at once."""
+        failures = 0
+        first_failure = 0.0
         while True:
             try:
                 return function(*args)
             except VmferryError as error:
                 now = self._clock()
-                first_failure = now if first_failure is None else first_failure
-                pause = self._pause(retries, error)
-                spent = now - first_failure + pause
-                if not error.retryable or retries >= self._policy.max_retries or spent > self._policy.give_up_after:
+                first_failure = first_failure if failures else now
+                failures += 1
+                delay = self._delay(error, failures)
+                if not error.retryable or failures > self._policy.max_retries:
                     raise
-                retries += 1
-                self._on_retry(error, pause)
-                self._sleep(pause)
+                budget = self._policy.give_up_after
+                if budget is not None and now + delay - first_failure > budget:
+                    raise
+                if self._on_retry is not None:
+                    self._on_retry(error, delay)
+            self._sleep(delay)
 
-    def _pause(self, retries: int, error: VmferryError) -> float:
-        """Full jitter: anything up to the backoff, so that many clients do not come back at once."""
-        backoff = min(self._policy.cap, self._policy.base * 2.0**retries) * self._jitter()
+    def _delay(self, error: VmferryError, failures: int) -> float:
+        exponent = min(failures - 1, 62)
+        backoff = self._random() * min(self._policy.cap, self._policy.base * 2**exponent)
         return max(backoff, error.retry_after or 0.0)

@@ -1,7 +1,7 @@
 # Copyright (c) 2026 the vmferry.migrate authors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What one reader takes at a time: a disk's extents, rounded out to leaves and cut into windows."""
+"""A disk cut into windows of work: whole leaves, in guest order, at most a window's bytes of data each."""
 
 from __future__ import annotations
 
@@ -9,19 +9,62 @@ from array import array
 from dataclasses import dataclass
 from typing import Iterable, Iterator
 
-from .._blocks import LEAF, BlockSource, Extent, Kind, Piece
+from .._blocks import LEAF, Extent, Kind, Piece
+from .._errors import VmferryError
 
 KINDS: tuple[Kind, ...] = ("data", "zero", "unchanged")
+_KIND_BITS = 2
+
+
+class ExtentMap:
+    """A source's extents, rounded out to leaves, in 8 bytes a run: a fragmented disk has millions.
+
+    A leaf in which different kinds meet is `data`, since it is stored whole. Raises `internal` where the source's
+    extents leave a gap, overlap or do not end with the disk: what they skip would be lost without a word.
+    """
+
+    def __init__(self, extents: Iterable[Extent], size: int) -> None:
+        self.size = size
+        self._runs = array("Q")  # start, and the kind's number in the low bits
+        self._bytes = dict.fromkeys(KINDS, 0)
+        last = ""
+        for run in _leaf_runs(_checked(extents, size), size):
+            self._bytes[run.kind] += run.length
+            if run.kind != last:
+                self._runs.append(run.offset << _KIND_BITS | KINDS.index(run.kind))
+                last = run.kind
+
+    def bytes_of(self, kind: Kind) -> int:
+        return self._bytes[kind]
+
+    @property
+    def data_bound(self) -> int:
+        """Bytes of all leaves that hold data, the disk's last one counted whole."""
+        return (self._bytes["data"] + LEAF - 1) // LEAF * LEAF
+
+    def __iter__(self) -> Iterator[Extent]:
+        for index, packed in enumerate(self._runs):
+            start = packed >> _KIND_BITS
+            end = self._runs[index + 1] >> _KIND_BITS if index + 1 < len(self._runs) else self.size
+            yield Extent(start, end - start, KINDS[packed & (1 << _KIND_BITS) - 1])
 
 
 @dataclass(frozen=True)
 class Window:
-    """Runs in guest order with at most a window's bytes of data; runs of zeros cost nothing."""
+    """Runs in guest order. Zero runs cost nothing and may be of any length."""
 
     runs: tuple[Extent, ...]
 
+    @property
+    def data_bytes(self) -> int:
+        return sum(run.length for run in self.runs if run.kind == "data")
+
+    @property
+    def guest_bytes(self) -> int:
+        return sum(run.length for run in self.runs)
+
     def pieces(self, buffer: memoryview) -> list[Piece]:
-        """Each data run behind the other in `buffer`; every run but the disk's last is a whole number of leaves."""
+        """Where each data run belongs in memory: one behind the other, all but the disk's last in whole leaves."""
         found, at = [], 0
         for run in self.runs:
             if run.kind == "data":
@@ -30,70 +73,57 @@ class Window:
         return found
 
 
-class ExtentMap:
-    """A disk's map in whole leaves, 9 bytes a run: a busy disk has millions of them."""
+MAX_RUNS = 4096  # in one window: a window of nothing but tiny zero and data islands stays small
 
-    def __init__(self, source: BlockSource) -> None:
-        self.size = source.size
-        self._offsets, self._kinds = array("Q"), bytearray()
-        self.data_bytes = 0  # in whole leaves
-        for run in _joined(_leaf_runs(source.extents(), self.size)):
-            self._offsets.append(run.offset)
-            self._kinds.append(KINDS.index(run.kind))
-            if run.kind == "data":
-                self.data_bytes += -(-run.length // LEAF) * LEAF
-        self._offsets.append(self.size)
 
-    def runs(self) -> Iterator[Extent]:
-        for index, kind in enumerate(self._kinds):
-            offset = self._offsets[index]
-            yield Extent(offset, self._offsets[index + 1] - offset, KINDS[kind])
+def windows(runs: Iterable[Extent], window_size: int) -> Iterator[Window]:
+    """`runs` start and end on leaves; `unchanged` ones are left out. `window_size` is a multiple of a leaf."""
+    taken: list[Extent] = []
+    room = window_size
+    for run in runs:
+        if run.kind == "unchanged":
+            continue
+        at = run.offset
+        while run.kind == "data" and run.end - at >= room:
+            yield Window((*taken, Extent(at, room, "data")))
+            at, room, taken = at + room, window_size, []
+        if at < run.end:
+            taken.append(Extent(at, run.end - at, run.kind))
+            room -= run.end - at if run.kind == "data" else 0
+        if len(taken) >= MAX_RUNS:
+            yield Window(tuple(taken))
+            room, taken = window_size, []
+    if taken:
+        yield Window(tuple(taken))
 
-    def windows(self, window_size: int) -> Iterator[Window]:
-        runs: list[Extent] = []
-        room = window_size
-        for run in self.runs():
-            if run.kind == "unchanged":
-                continue
-            at = run.offset
-            while run.kind == "data" and run.end - at >= room:
-                yield Window((*runs, Extent(at, room, "data")))
-                at, room, runs = at + room, window_size, []
-            if at < run.end:
-                runs.append(Extent(at, run.end - at, run.kind))
-                room -= run.end - at if run.kind == "data" else 0
-        if runs:
-            yield Window(tuple(runs))
+
+def _checked(extents: Iterable[Extent], size: int) -> Iterator[Extent]:
+    at = 0
+    for extent in extents:
+        if extent.offset != at or extent.length < 0 or extent.end > size or extent.kind not in KINDS:
+            raise VmferryError(
+                "internal", f"The source's extents are not in order: {extent} where byte {at} of {size} was next."
+            )
+        at = extent.end
+        if extent.length:
+            yield extent
+    if at != size:
+        raise VmferryError("internal", f"The source's extents end at byte {at} of {size}.")
 
 
 def _leaf_runs(extents: Iterable[Extent], size: int) -> Iterator[Extent]:
-    """A leaf in which different kinds meet is data, since it is stored whole."""
-    kinds: set[Kind] = set()  # seen so far in the leaf that the last extent ended in
+    mixed: set[Kind] = set()  # the kinds seen so far in the leaf in which the last extent ended
     for extent in extents:
         at = extent.offset
         if at % LEAF:
-            kinds.add(extent.kind)
+            mixed.add(extent.kind)
             leaf = at - at % LEAF
             leaf_end = min(leaf + LEAF, size)
             at = min(extent.end, leaf_end)
-            if at == leaf_end:
-                yield Extent(leaf, leaf_end - leaf, kinds.pop() if len(kinds) == 1 else "data")
-        whole_end = size if extent.end == size else extent.end // LEAF * LEAF
+            if at < leaf_end:
+                continue
+            yield Extent(leaf, leaf_end - leaf, mixed.pop() if len(mixed) == 1 else "data")
+        whole_end = size if extent.end == size else max(at, extent.end // LEAF * LEAF)
         if whole_end > at:
             yield Extent(at, whole_end - at, extent.kind)
-            at = whole_end
-        if at < extent.end:
-            kinds = {extent.kind}
-
-
-def _joined(runs: Iterator[Extent]) -> Iterator[Extent]:
-    last: Extent | None = None
-    for run in runs:
-        if last and last.kind == run.kind:
-            last = Extent(last.offset, run.end - last.offset, run.kind)
-            continue
-        if last:
-            yield last
-        last = run
-    if last:
-        yield last
+        mixed = {extent.kind} if extent.end > whole_end else set()

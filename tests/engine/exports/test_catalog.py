@@ -8,6 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+
 from ansible_collections.vmferry.migrate.plugins.module_utils._errors import VmferryError
 from ansible_collections.vmferry.migrate.plugins.module_utils._exports.catalog import Catalog
 from ansible_collections.vmferry.migrate.plugins.module_utils._exports.intent import Intent
@@ -100,7 +101,7 @@ def test_a_manifest_copied_into_another_exports_folder_is_refused(root: Path, ca
     stolen = root / vm_folder("web01", UUID) / NEW
     stolen.mkdir()
     (stolen / "manifest.json").write_bytes(manifest(OLD).to_json(str))
-    _, broken = catalog.read()
+    _unused, broken = catalog.read()
     assert [one.folder for one in broken] == [f"{vm_folder('web01', UUID)}/{NEW}"]
 
 

@@ -121,7 +121,7 @@ def test_a_failed_flush_is_never_believed_later(store: Store, monkeypatch: pytes
     writer = store.open_parts("vm/a")
     writer.write_at(0, memoryview(b"x"))
 
-    def fails(_: int) -> None:
+    def fails(_unused: int) -> None:
         raise OSError(5, "Input/output error")
 
     with monkeypatch.context() as patched:
@@ -152,7 +152,7 @@ def test_writers_and_deleters_of_one_folder_do_not_trip_over_each_other(store: S
     from concurrent.futures import ThreadPoolExecutor
 
     def churn(worker: int) -> None:
-        for _ in range(100):
+        for _unused in range(100):
             store.put(f"vm/1/{worker}", b"x")
             store.delete(f"vm/1/{worker}")
 

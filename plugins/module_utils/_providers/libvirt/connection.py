@@ -1,73 +1,92 @@
 # Copyright (c) 2026 the vmferry.migrate authors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""One libvirt connection, opened when first needed and again when the daemon was restarted."""
+"""A connection to libvirt that outlives libvirtd: a restarted daemon is found again, and so is everything it had."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Sequence, TypeVar
+import time
+from threading import Lock
+from typing import TYPE_CHECKING, Callable, TypeVar
+from urllib.parse import urlsplit
 
 from ..._errors import VmferryError
-from .errors import NO_DOMAIN, translated
+from .errors import explained, is_disconnect, translated
 
 if TYPE_CHECKING:
     import libvirt
 
 Result = TypeVar("Result")
+PAUSE = 0.5  # seconds between two attempts to reach a daemon that restarts
 
 
-class LibvirtConnection:
-    """Used by one thread at a time. Daemon restarts are survived by looking a domain up anew for each call."""
+def _say_nothing(_context: object, _error: object) -> None:
+    """libvirt's own handler prints every error to stderr, also those that are handled."""
+
+
+class Connection:
+    """Connects when first asked. Objects of libvirt must not be kept: their connection may be a dead one."""
 
     def __init__(self, uri: str) -> None:
+        if urlsplit(uri).hostname:
+            raise VmferryError(
+                "unsupported",
+                f"{uri} is a libvirt on another host, whose disks cannot be reached from here.",
+                "Delegate the task to that host and use its local URI, such as qemu:///system.",
+            )
         self.uri = uri
-        self._connection: libvirt.virConnect | None = None
+        self._lock = Lock()
+        self._open: libvirt.virConnect | None = None
+
+    def call(self, doing: str, work: Callable[[libvirt.virConnect], Result], *, patience: float = 0.0) -> Result:
+        """`work` with a live connection, once more with a fresh one if the first turned out to be dead.
+
+        So `work` must not mind being begun twice. `patience`: seconds to wait for a daemon that is down.
+        """
+        import libvirt
+
+        deadline = time.monotonic() + patience
+        fresh = False
+        while True:
+            try:
+                return work(self._connected())
+            except libvirt.libvirtError as error:
+                if not is_disconnect(error) or (fresh and time.monotonic() >= deadline):
+                    raise explained(error, doing) from error
+            if fresh:
+                time.sleep(PAUSE)
+            fresh = True
+            self.close()
+
+    def once(self, doing: str, work: Callable[[libvirt.virConnect], Result]) -> Result:
+        """`work` exactly once: for what must not be done twice."""
+        self.call(doing, lambda connection: connection.getLibVersion())  # notices a daemon that was restarted
+        with translated(doing):
+            return work(self._connected())
+
+    def domain(
+        self, uuid: str, doing: str, work: Callable[[libvirt.virDomain], Result], patience: float = 0.0
+    ) -> Result:
+        """`call`, with the domain looked up anew."""
+        return self.call(doing, lambda connection: work(connection.lookupByUUIDString(uuid)), patience=patience)
 
     def close(self) -> None:
-        if self._connection is not None:
-            import libvirt
-
-            try:
-                self._connection.close()
-            except libvirt.libvirtError:  # the daemon is gone, and the connection with it
-                pass
-            self._connection = None
-
-    def open(self) -> libvirt.virConnect:
         import libvirt
 
-        if self._connection is not None:
-            try:
-                if self._connection.isAlive():
-                    return self._connection
-            except libvirt.libvirtError:  # gone: a new one is opened below
-                pass
-            self.close()
-        libvirt.registerErrorHandler(lambda _context, _error: None, None)  # by default it prints to stderr
-        with translated(f"Connecting to libvirt at {self.uri}"):
-            self._connection = libvirt.open(self.uri)
-        return self._connection
+        with self._lock:
+            if self._open is not None:
+                try:
+                    self._open.close()
+                except libvirt.libvirtError as error:
+                    if not is_disconnect(error):
+                        raise explained(error, f"Closing {self.uri}") from error
+                self._open = None
 
-    def domains(self) -> Sequence[libvirt.virDomain]:
-        with translated(f"Listing the VMs of {self.uri}"):
-            found: Sequence[libvirt.virDomain] = self.open().listAllDomains()
-        return found
-
-    def domain(self, vm: str) -> libvirt.virDomain:
-        """By name, or else by UUID."""
+    def _connected(self) -> libvirt.virConnect:
         import libvirt
 
-        connection = self.open()
-        for look_up in (connection.lookupByName, connection.lookupByUUIDString):
-            try:
-                return look_up(vm)
-            except libvirt.libvirtError as error:
-                # what is no UUID at all is refused with another code
-                if error.get_error_code() != NO_DOMAIN and look_up == connection.lookupByName:
-                    with translated(f"Looking up {vm}"):
-                        raise
-        raise VmferryError(
-            "not_found",
-            f"There is no VM {vm!r} at {self.uri}.",
-            "List what is there with vmferry.migrate.vm_info.",
-        )
+        with self._lock:
+            if self._open is None:
+                libvirt.registerErrorHandler(_say_nothing, None)
+                self._open = libvirt.open(self.uri)
+            return self._open

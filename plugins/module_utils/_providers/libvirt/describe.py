@@ -1,171 +1,232 @@
 # Copyright (c) 2026 the vmferry.migrate authors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A domain's XML in normalised words. https://libvirt.org/formatdomain.html"""
+"""From libvirt's description of a VM to ours."""
 
 from __future__ import annotations
 
+import re
 import xml.etree.ElementTree as ET
 from datetime import datetime, timezone
-from typing import TYPE_CHECKING, Any, Optional
+from typing import TYPE_CHECKING, Any, Mapping
 
-from ..spec import DiskSpec, Firmware, NicSpec, PowerState, SnapshotSpec, VmSpec
+from ..._errors import VmferryError
+from ..spec import DiskSpec, PowerState, SnapshotSpec, VmSpec
+from . import domain_xml
+from .connection import Connection
+from .errors import is_disconnect
 
 if TYPE_CHECKING:
     import libvirt
 
-# virDomainState: https://libvirt.org/html/libvirt-libvirt-domain.html#virDomainState
-POWER_STATES: dict[int, PowerState] = {1: "on", 2: "on", 3: "paused", 4: "on", 5: "off", 6: "crashed", 7: "suspended"}
-CRASHED_REASON = 3  # virDomainShutoffReason: off, because it crashed
-UNITS = {
-    "b": 1,
-    "bytes": 1,
-    "KB": 1000,
-    "k": 1024,
-    "KiB": 1024,
-    "M": 1 << 20,
-    "MiB": 1 << 20,
-    "G": 1 << 30,
-    "GiB": 1 << 30,
-}
-LIBOSINFO = "{http://libosinfo.org/xmlns/libvirt/domain/1.0}os"
+UUID = re.compile(r"[0-9a-f]{8}-?([0-9a-f]{4}-?){3}[0-9a-f]{12}", re.IGNORECASE)
+# virDomainState: nostate, running, blocked, paused, shutting down, shut off, crashed, suspended by the guest
+STATES: tuple[PowerState, ...] = ("unknown", "on", "on", "paused", "on", "off", "crashed", "suspended")
+KIB = 1024
+Statistics = Mapping[str, Any]
 
 
-def parse(text: str) -> ET.Element:
-    """libvirt's own output: no DTD, no entities."""
-    return ET.fromstring(text)
+def describe_all(connection: Connection) -> list[VmSpec]:
+    """One round trip for every VM's state and its disks' sizes, two more for each VM."""
+
+    def work(opened: libvirt.virConnect) -> list[VmSpec]:
+        import libvirt
+
+        wanted = libvirt.VIR_DOMAIN_STATS_STATE | libvirt.VIR_DOMAIN_STATS_BLOCK
+        flags = libvirt.VIR_CONNECT_GET_ALL_DOMAINS_STATS_NOWAIT  # a VM whose job takes long must not hold up the rest
+        host, found = opened.getHostname(), []
+        for domain, statistics in opened.getAllDomainStats(wanted, flags):
+            try:
+                found.append(_Description(opened, domain, host, statistics).spec())
+            except libvirt.libvirtError as error:
+                if error.get_error_code() != libvirt.VIR_ERR_NO_DOMAIN:  # it may be gone by now
+                    raise
+        return found
+
+    return connection.call("Listing the VMs", work)
 
 
-def describe(domain: libvirt.virDomain) -> VmSpec:
-    """Raises libvirtError."""
-    root = parse(domain.XMLDesc())
-    state, _ = domain.state()
-    disks = describe_disks(domain, root)
-    return VmSpec(
-        provider="libvirt",
-        id=domain.UUIDString(),
-        name=domain.name(),
-        path=domain.name(),
-        power_state=POWER_STATES.get(state, "unknown"),
-        cpu=int(root.findtext("vcpu", "1")),
-        memory_mb=_bytes(root.find("memory")) >> 20,
-        firmware=firmware(root),
-        secure_boot=root.find("os/loader[@secure='yes']") is not None,
-        tpm=root.find("devices/tpm") is not None,
-        architecture=_attribute(root, "os/type", "arch"),
-        machine=_attribute(root, "os/type", "machine"),
-        guest_os=_attribute(root, f"metadata//{LIBOSINFO}", "id"),
-        guest_agent=agent_connected(root),
-        disks=disks,
-        nics=tuple(_nic(number, nic) for number, nic in enumerate(root.findall("devices/interface"))),
-        snapshots=_snapshots(domain),
-        host=domain.connect().getHostname(),
-        details={"persistent": bool(domain.isPersistent()), "removable": _removable(root)},
-    )
+def describe(connection: Connection, vm: str) -> VmSpec:
+    """By name or UUID. Raises `not_found`."""
+
+    def work(opened: libvirt.virConnect) -> VmSpec:
+        return _Description(opened, lookup(opened, vm), opened.getHostname(), {}).spec(ask_agent=True)
+
+    return connection.call(f"Describing {vm}", work)
 
 
-def disk_elements(root: ET.Element) -> list[ET.Element]:
-    """Hard disks, the one that is booted from first, else in the XML's order."""
-    disks = [disk for disk in root.findall("devices/disk") if disk.get("device", "disk") == "disk"]
-    return sorted(disks, key=lambda disk: int(_attribute(disk, "boot", "order") or 1 << 30))
-
-
-def describe_disks(domain: libvirt.virDomain, root: ET.Element) -> tuple[DiskSpec, ...]:
+def lookup(opened: libvirt.virConnect, vm: str) -> libvirt.virDomain:
     import libvirt
 
-    found = []
-    for number, disk in enumerate(disk_elements(root)):
-        name, format = _attribute(disk, "target", "dev"), _attribute(disk, "driver", "type") or "raw"
-        size, allocated = 0, None  # type: int, Optional[int]
+    ways = [opened.lookupByName]
+    if UUID.fullmatch(vm):
+        ways.insert(0, opened.lookupByUUIDString)
+    for way in ways:
         try:
-            size, allocated, _ = domain.blockInfo(name)
-        except libvirt.libvirtError:  # a file that is missing, or a network disk of a VM that is off
-            pass
-        source, storage = disk_source(domain.connect(), disk)
-        found.append(
-            DiskSpec(
-                id=f"disk-{number}",
-                name=name,
-                size=size,
-                format=format,
-                bus=_attribute(disk, "target", "bus"),
-                source=source,
-                storage=storage,
-                allocated=allocated,
-                boot=number == 0,
-                change_tracking=format == "qcow2",
-                read_only=disk.find("readonly") is not None,
-                serial=disk.findtext("serial", ""),
-            )
-        )
-    return tuple(found)
-
-
-def disk_source(connection: libvirt.virConnect, disk: ET.Element) -> tuple[str, str]:
-    """A path (or a name, for a network disk), and the pool it lies in, if the XML names one."""
-    source = disk.find("source")
-    if source is None:
-        return "", ""
-    if disk.get("type") == "volume":
-        pool, volume = source.get("pool", ""), source.get("volume", "")
-        return connection.storagePoolLookupByName(pool).storageVolLookupByName(volume).path(), pool
-    return source.get("file") or source.get("dev") or source.get("name") or "", ""
-
-
-def firmware(root: ET.Element) -> Firmware:
-    loader = root.find("os/loader")
-    uefi = root.find("os[@firmware='efi']") is not None or (loader is not None and loader.get("type") == "pflash")
-    return "uefi" if uefi else "bios"
-
-
-def agent_connected(root: ET.Element) -> bool:
-    return root.find("devices/channel/target[@name='org.qemu.guest_agent.0'][@state='connected']") is not None
-
-
-def _nic(number: int, nic: ET.Element) -> NicSpec:
-    source = nic.find("source")
-    network = "" if source is None else source.get("network") or source.get("bridge") or source.get("dev") or ""
-    return NicSpec(
-        id=f"nic-{number}",
-        mac=_attribute(nic, "mac", "address"),
-        network=network,
-        model=_attribute(nic, "model", "type"),
-        kind=nic.get("type", ""),
+            return way(vm)
+        except libvirt.libvirtError as error:
+            if error.get_error_code() != libvirt.VIR_ERR_NO_DOMAIN:
+                raise
+    raise VmferryError(
+        "not_found",
+        f"There is no VM {vm} at {opened.getURI()}.",
+        "Leave out the name to list all there are.",
     )
 
 
-def _snapshots(domain: libvirt.virDomain) -> tuple[SnapshotSpec, ...]:
-    found = []
-    for snapshot in domain.listAllSnapshots():
-        root = parse(snapshot.getXMLDesc())
-        created = _iso_time(int(root.findtext("creationTime", "0")))
-        current = bool(snapshot.isCurrent())
-        found.append(SnapshotSpec(snapshot.getName(), created, root.findtext("description", ""), current))
-    return tuple(sorted(found, key=lambda one: (one.created, one.name)))
+class _Description:
+    def __init__(
+        self, opened: libvirt.virConnect, domain: libvirt.virDomain, host: str, statistics: Statistics
+    ) -> None:
+        self._opened, self._domain, self._host = opened, domain, host
+        self._root = domain_xml.parse(domain.XMLDesc())
+        self._blocks = _by_disk(statistics)
+        state = statistics.get("state.state")
+        self._state = STATES[domain.state()[0] if state is None else state]
 
+    def spec(self, ask_agent: bool = False) -> VmSpec:
+        root, name = self._root, self._domain.name()
+        agent = domain_xml.agent_connected(root)
+        guest_os = domain_xml.guest_os(root)
+        if ask_agent and agent and not guest_os:
+            guest_os = self._agent_os()
+        all_disks = domain_xml.disks(root)
+        machine = root.find("os/type")
+        return VmSpec(
+            provider="libvirt",
+            id=self._domain.UUIDString(),
+            name=name,
+            path=name,
+            power_state=self._state,
+            cpu=int(attribute_or_text(root, "vcpu", "current") or 1),
+            memory_mb=int(domain_xml.text_of(root, "memory", "0")) // KIB,
+            firmware="uefi" if domain_xml.is_uefi(root) else "bios",
+            disks=self._disks(all_disks),
+            nics=domain_xml.nics(root),
+            snapshots=self._snapshots(),
+            secure_boot=domain_xml.has_secure_boot(root),
+            tpm=root.find("devices/tpm") is not None,
+            architecture="" if machine is None else machine.get("arch", ""),
+            machine="" if machine is None else machine.get("machine", ""),
+            guest_os=guest_os,
+            guest_agent=agent,
+            host=self._host,
+            details=self._details(all_disks),
+        )
 
-def _iso_time(seconds: int) -> str:
-    return f"{datetime.fromtimestamp(seconds, timezone.utc):%Y-%m-%dT%H:%M:%SZ}"
+    def _disks(self, all_disks: list[domain_xml.Disk]) -> tuple[DiskSpec, ...]:
+        chosen = [disk for disk in all_disks if disk.device == "disk"]
+        bootable = any(boot.get("dev") == "hd" for boot in self._root.iterfind("os/boot"))
+        found = []
+        for number, disk in enumerate(chosen):
+            size, allocated = self._size(disk)
+            found.append(
+                DiskSpec(
+                    id=f"disk-{number}",
+                    name=disk.target,
+                    size=size,
+                    format=disk.format,
+                    bus=disk.bus,
+                    source=self._path(disk),
+                    storage=disk.pool,
+                    allocated=allocated,
+                    boot=number == 0 and (bootable or disk.order != domain_xml.NO_ORDER),
+                    change_tracking=disk.format == "qcow2",
+                    read_only=disk.read_only,
+                    serial=disk.serial,
+                )
+            )
+        return tuple(found)
 
+    def _size(self, disk: domain_xml.Disk) -> tuple[int, int | None]:
+        """0 where nobody knows: a volume that is gone, or a network disk of a VM that is off."""
+        import libvirt
 
-def _removable(root: ET.Element) -> list[dict[str, Any]]:
-    return [
-        {
-            "name": _attribute(disk, "target", "dev"),
-            "device": disk.get("device"),
-            "source": _attribute(disk, "source", "file"),
+        known = self._blocks.get(disk.target, {})
+        if known.get("capacity"):
+            return known["capacity"], known.get("allocation")
+        try:
+            if disk.kind == "volume" and not self._domain.isActive():
+                _unused, capacity, allocation = self._volume(disk).info()
+            else:
+                capacity, allocation, _unused = self._domain.blockInfo(disk.target)
+        except libvirt.libvirtError as error:
+            if is_disconnect(error):
+                raise
+            return 0, None
+        return capacity, allocation
+
+    def _path(self, disk: domain_xml.Disk) -> str:
+        import libvirt
+
+        if disk.kind != "volume":
+            return disk.source
+        try:
+            path: str = self._volume(disk).path()
+        except libvirt.libvirtError as error:
+            if is_disconnect(error):
+                raise
+            return disk.source
+        return path
+
+    def _volume(self, disk: domain_xml.Disk) -> libvirt.virStorageVol:
+        return self._opened.storagePoolLookupByName(disk.pool).storageVolLookupByName(disk.source)
+
+    def _snapshots(self) -> tuple[SnapshotSpec, ...]:
+        found = []
+        for snapshot in self._domain.listAllSnapshots():
+            root = domain_xml.parse(snapshot.getXMLDesc())
+            seconds = int(domain_xml.text_of(root, "creationTime", "0"))
+            found.append(
+                SnapshotSpec(
+                    name=snapshot.getName(),
+                    created=datetime.fromtimestamp(seconds, timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ"),
+                    description=domain_xml.text_of(root, "description"),
+                    current=bool(snapshot.isCurrent()),
+                )
+            )
+        return tuple(sorted(found, key=lambda one: (one.created, one.name)))
+
+    def _details(self, all_disks: list[domain_xml.Disk]) -> dict[str, Any]:
+        return {
+            "title": domain_xml.text_of(self._root, "title"),
+            "description": domain_xml.text_of(self._root, "description"),
+            "persistent": bool(self._domain.isPersistent()),
+            "domain_type": self._root.get("type", ""),
+            "agent_channel": domain_xml.has_agent_channel(self._root),
+            "cdroms": _other(all_disks, "cdrom"),
+            "floppies": _other(all_disks, "floppy"),
+            "luns": _other(all_disks, "lun"),
+            "disk_types": {disk.target: disk.kind for disk in all_disks if disk.device == "disk"},
+            "shareable": [disk.target for disk in all_disks if disk.shareable],
+            "encrypted": [disk.target for disk in all_disks if disk.encrypted],
         }
-        for disk in root.findall("devices/disk")
-        if disk.get("device") in ("cdrom", "floppy")
-    ]
+
+    def _agent_os(self) -> str:
+        import libvirt
+
+        try:
+            known = self._domain.guestInfo(libvirt.VIR_DOMAIN_GUEST_INFO_OS, 0)
+        except libvirt.libvirtError as error:
+            if is_disconnect(error):
+                raise
+            return ""  # an agent that does not answer, or is too old to know
+        return str(known.get("os.pretty-name") or known.get("os.id") or "")
 
 
-def _attribute(root: ET.Element, path: str, name: str) -> str:
-    found = root.find(path)
-    return "" if found is None else found.get(name, "")
+def attribute_or_text(root: ET.Element, path: str, name: str) -> str:
+    return domain_xml.attribute(root, path, name) or domain_xml.text_of(root, path)
 
 
-def _bytes(element: Optional[ET.Element]) -> int:
-    if element is None or element.text is None:
-        return 0
-    return int(element.text) * UNITS.get(element.get("unit", "KiB"), 1024)
+def _other(all_disks: list[domain_xml.Disk], device: str) -> list[dict[str, str]]:
+    return [{"name": disk.target, "source": disk.source} for disk in all_disks if disk.device == device]
+
+
+def _by_disk(statistics: Statistics) -> dict[str, dict[str, int]]:
+    found: dict[str, dict[str, int]] = {}
+    for number in range(int(statistics.get("block.count", 0))):
+        prefix = f"block.{number}."
+        found[statistics.get(f"{prefix}name", "")] = {
+            key: statistics[f"{prefix}{key}"] for key in ("capacity", "allocation") if f"{prefix}{key}" in statistics
+        }
+    return found

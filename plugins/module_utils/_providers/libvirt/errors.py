@@ -1,57 +1,99 @@
 # Copyright (c) 2026 the vmferry.migrate authors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""libvirt's errors in our words. https://libvirt.org/html/libvirt-virterror.html"""
+"""libvirt's errors in the collection's words. The codes are those of virErrorNumber in virterror.h."""
 
 from __future__ import annotations
 
 from contextlib import contextmanager
-from typing import Iterator
+from typing import TYPE_CHECKING, Dict, Iterator, Tuple
 
 from ..._errors import Kind, VmferryError
 
-# virErrorNumber
-INTERNAL, NO_CONNECT, INVALID_CONN, OPERATION_DENIED, OPERATION_FAILED = 1, 5, 6, 29, 9
-SYSTEM, RPC, NO_DOMAIN, NO_NETWORK, AUTH_FAILED = 38, 39, 42, 43, 45
-NO_STORAGE_POOL, NO_STORAGE_VOL, OPERATION_INVALID, UNSUPPORTED, ACCESS_DENIED = 49, 50, 55, 3, 88
-OPERATION_TIMEOUT, AGENT_UNRESPONSIVE, NO_DOMAIN_BACKUP, CONFIG_UNSUPPORTED = 68, 86, 104, 67
+if TYPE_CHECKING:
+    import libvirt
 
-_KINDS: dict[int, Kind] = {
-    NO_CONNECT: "network",
-    INVALID_CONN: "network",
-    RPC: "network",
-    NO_DOMAIN: "not_found",
-    NO_NETWORK: "not_found",
-    NO_STORAGE_POOL: "not_found",
-    NO_STORAGE_VOL: "not_found",
-    OPERATION_DENIED: "permission_denied",
-    ACCESS_DENIED: "permission_denied",
-    AUTH_FAILED: "unauthenticated",
-    OPERATION_TIMEOUT: "busy",
-    AGENT_UNRESPONSIVE: "unsupported",
-    CONFIG_UNSUPPORTED: "unsupported",
-    UNSUPPORTED: "unsupported",
-    OPERATION_INVALID: "conflict",
+LOCKED = "Another job holds this VM. Wait until it is done; `virsh domjobinfo` names it."
+DENIED = "Run the task as root (become: true), or as a user who may use this libvirt connection."
+AGENT = "Install and start qemu-guest-agent in the guest, or choose another consistency."
+
+_KINDS: Dict[int, Tuple[Kind, str]] = {
+    2: ("no_space", "The host is short of memory."),  # NO_MEMORY
+    3: ("unsupported", "This libvirt or its hypervisor cannot do that."),  # NO_SUPPORT
+    5: ("network", "Is libvirtd, or virtqemud, running? Is the URI right?"),  # NO_CONNECT
+    8: ("invalid_config", ""),  # INVALID_ARG
+    9: ("conflict", ""),  # OPERATION_FAILED: also "already exists"
+    27: ("invalid_config", ""),  # XML_ERROR
+    29: ("permission_denied", DENIED),  # OPERATION_DENIED
+    42: ("not_found", ""),  # NO_DOMAIN
+    43: ("not_found", ""),  # NO_NETWORK
+    45: ("unauthenticated", DENIED),  # AUTH_FAILED
+    49: ("not_found", ""),  # NO_STORAGE_POOL
+    50: ("not_found", ""),  # NO_STORAGE_VOL
+    55: ("conflict", ""),  # OPERATION_INVALID: the domain's state does not allow it
+    67: ("unsupported", ""),  # CONFIG_UNSUPPORTED
+    68: ("busy", LOCKED),  # OPERATION_TIMEOUT
+    74: ("unsupported", ""),  # ARGUMENT_UNSUPPORTED: also "no guest agent is configured"
+    78: ("unsupported", ""),  # OPERATION_ABORTED
+    79: ("unauthenticated", DENIED),  # AUTH_CANCELLED
+    80: ("not_found", ""),  # NO_DOMAIN_METADATA
+    84: ("unsupported", ""),  # OPERATION_UNSUPPORTED
+    86: ("timeout", AGENT),  # AGENT_UNRESPONSIVE
+    87: ("busy", LOCKED),  # RESOURCE_BUSY
+    88: ("permission_denied", DENIED),  # ACCESS_DENIED
+    90: ("conflict", ""),  # STORAGE_VOL_EXIST
+    97: ("timeout", AGENT),  # AGENT_UNSYNCED
+    103: ("not_found", "The next export will be a full one."),  # NO_DOMAIN_CHECKPOINT
+    104: ("not_found", ""),  # NO_DOMAIN_BACKUP
+    109: ("conflict", "The dirty bitmaps of this VM are broken; the next export has to be a full one."),
 }
-LOST = frozenset({NO_CONNECT, INVALID_CONN, RPC, SYSTEM})  # what a call says when the daemon went away
+SYSTEM_ERROR, RPC_ERROR = 38, 39
+BROKEN_CONNECTION = (
+    "Broken pipe",
+    "Connection reset",
+    "Connection refused",
+    "End of file",
+    "Failed to connect",
+    "client socket is closed",
+)
 
 
 @contextmanager
 def translated(doing: str) -> Iterator[None]:
-    """`doing` names the verb and the VM, disk or network."""
+    """Whatever libvirt raises inside comes out as a `VmferryError` whose sentence begins with `doing`."""
     import libvirt
 
     try:
         yield
     except libvirt.libvirtError as error:
-        code = error.get_error_code()
-        said = " ".join((error.get_error_message() or str(error)).split()).rstrip(".")
-        kind = _KINDS.get(code, "network" if is_lost(code, said) else "internal")
-        if code == SYSTEM and "Permission denied" in said:
-            kind = "permission_denied"
-        hint = "Is libvirtd running, and may this user use it?" if kind in ("network", "permission_denied") else ""
-        raise VmferryError(kind, f"{doing} failed: {said}.", hint) from error
+        raise explained(error, doing) from error
 
 
-def is_lost(code: int, said: str) -> bool:
-    return code in LOST and ("socket" in said or "Broken pipe" in said or "End of file" in said or code != SYSTEM)
+def explained(error: libvirt.libvirtError, doing: str) -> VmferryError:
+    said = " ".join((error.get_error_message() or "no reason was given").split())
+    if is_disconnect(error):
+        kind, hint = _KINDS[5]
+        if "Permission denied" in said:
+            kind, hint = "permission_denied", DENIED
+    else:
+        kind, hint = _KINDS.get(error.get_error_code(), ("internal", ""))
+    if "agent is not connected" in said:
+        kind = "unsupported"
+    if "No space left" in said:
+        kind, hint = "no_space", "Free some space where libvirt writes, or set scratch_dir."
+    elif "Permission denied" in said:
+        hint = (
+            "QEMU runs as a user of its own, and AppArmor or SELinux may confine it: see the host's audit log, and "
+            "set scratch_dir to a folder that it may use."
+        )
+        kind = "permission_denied"
+    return VmferryError(kind, f"{doing} failed: {said}.", hint)
+
+
+def is_disconnect(error: libvirt.libvirtError) -> bool:
+    """The daemon is gone, or was; the VM knows nothing of it."""
+    code = error.get_error_code()
+    if code in (5, RPC_ERROR):
+        return True
+    said = error.get_error_message() or ""
+    return code in (1, SYSTEM_ERROR) and any(words in said for words in BROKEN_CONNECTION)

@@ -1,27 +1,32 @@
 # Copyright (c) 2026 the vmferry.migrate authors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""An import under way: fresh disks served by qemu-nbd, and a VM that is defined last."""
+"""New disks being filled, and the VM that is made of them."""
 
 from __future__ import annotations
 
-import contextlib
+import os
+from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Mapping, Optional, Sequence
+from types import TracebackType
+from typing import TYPE_CHECKING, Mapping
 
-from ..._blocks import BlockSink
 from ..._errors import VmferryError
+from ..._nbd.qemu_img import qemu_img
 from ..._nbd.qemu_nbd import serve
 from ..._nbd.sink import NbdSink
+from ..._transfer.failpoints import failpoint
 from ..base import ImportSession, Job, Placement
 from ..spec import VmSpec
-from .capabilities import domain_type
-from .connection import LibvirtConnection
+from . import domain_xml, native_files
+from .clean_up import clean_up_imports
+from .connection import Connection
 from .describe import describe
-from .domain_xml import NewDisk, import_definition
-from .errors import translated
-from .native import DOMAIN_XML, NVRAM
-from .targets import Target
+from .host import Host
+from .import_leftovers import identity, undo_import
+from .import_xml import DomainBuilder, PlacedDisk
+from .storage import NewDisk, check_name, part_prefix, plan_disks
+from .work_folder import WorkFolder
 
 if TYPE_CHECKING:
     import libvirt
@@ -30,110 +35,149 @@ if TYPE_CHECKING:
 class LibvirtImport(ImportSession):
     def __init__(
         self,
-        connection: LibvirtConnection,
+        connection: Connection,
         vm: VmSpec,
         native: Mapping[str, bytes],
         placement: Placement,
-        folders: Sequence[Path],
         export_id: str,
         job: Job,
+        scratch_dir: str,
     ) -> None:
-        """`folders`: where each disk goes, in the VM's order."""
+        check_name(placement.name)
         self._connection, self._vm, self._native = connection, vm, native
-        self._placement, self._folders, self._export_id, self._job = placement, folders, export_id, job
-        self.warnings: Sequence[str] = ()
-        self._servers = contextlib.ExitStack()
-        self._targets: list[Target] = []
-        self._committed: list[Target] = []
-        self._domain: Optional[libvirt.virDomain] = None
-        self._done = False
+        self._placement, self._export_id, self._job, self._scratch_dir = placement, export_id, job, scratch_dir
+        self.warnings: list[str] = []
+        self._open, self._serving = ExitStack(), ExitStack()
 
     def __enter__(self) -> LibvirtImport:
-        try:
-            self.sinks: Sequence[BlockSink] = [self._open_sink(number) for number in range(len(self._vm.disks))]
-        except BaseException:
-            self._undo()
-            raise
+        clean_up_imports(self._connection, self._scratch_dir)
+        with ExitStack() as stack:
+            self._begin(stack)
+            self._open = stack.pop_all()
         return self
 
-    def __exit__(self, *_: object) -> None:
-        if not self._done:
-            self._undo()
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._open.__exit__(kind, error, traceback)
 
     def commit(self) -> VmSpec:
-        for sink in self.sinks:
-            sink.flush()
-        self._servers.close()  # qemu-nbd lets go of the images, and has written all it held
-        for target in self._targets:
-            target.commit()
-            self._committed.append(target)
-        self._define()
-        domain = self._domain
-        assert domain is not None
+        self._serving.close()  # QEMU writes back what it holds
+        finals = self._settle()
+        xml = self._builder().build(self._placed(), finals.get("nvram"), self._export_id, self._job.attempt)
+        self._refresh_pools()
+        failpoint("before_define")
+        uuid = self._connection.once(f"Defining {self._placement.name}", lambda opened: _define(opened, xml))
+        failpoint("defined")
         if self._placement.power_on:
-            with translated(f"Starting {self._placement.name}"):
-                domain.create()
-        with translated(f"Describing {self._placement.name}"):
-            made = describe(domain)
-        self._done = True
-        return made
+            self._start(uuid)
+        return describe(self._connection, uuid)
 
-    def _open_sink(self, number: int) -> BlockSink:
-        disk, placement = self._vm.disks[number], self._placement
-        format = placement.disk_format or (disk.format if disk.format in ("qcow2", "raw") else "qcow2")
-        name = f"{placement.name}-disk-{number}"
-        target = Target.create(self._folders[number], name, format, disk.size, f"{self._export_id}.{self._job.attempt}")
-        self._targets.append(target)
-        address = self._servers.enter_context(serve(str(target.partial), format, read_only=False))
-        sink = NbdSink(address, reads_zero=True)
-        self._servers.callback(sink.close)
+    def _begin(self, stack: ExitStack) -> None:
+        self._disks = plan_disks(self._connection, self._vm, self._placement, self._export_id, self._job.attempt)
+        for path in [disk.final for disk in self._disks]:
+            insist_on_absence(path)
+        exported = self._native.get(native_files.DOMAIN) if self._vm.provider == "libvirt" else None
+        root = None if exported is None else domain_xml.parse(exported.decode())
+        host = Host(self._connection)
+        self._builder = lambda: DomainBuilder(self._vm, root, self._placement, host)
+        trial = self._builder()
+        trial.build(self._placed(), None, self._export_id, self._job.attempt)  # refuses before the first byte
+        self.warnings += trial.warnings
+        folder = WorkFolder.create(self._scratch_dir, "import", self._vm.id, self._placement.name, self._job)
+        self._folder = folder
+        stack.callback(undo_import, self._connection, folder)
+        self._serving = stack.enter_context(ExitStack())
+        self.sinks = tuple(self._new_disk(disk) for disk in self._disks)
+
+    def _placed(self) -> list[PlacedDisk]:
+        return [PlacedDisk(disk.spec.name, disk.final, disk.format) for disk in self._disks]
+
+    def _new_disk(self, disk: NewDisk) -> NbdSink:
+        self._folder.will_make(part=str(disk.part))
+        _create_empty(disk.part)
+        qemu_img("create", "-q", "-f", disk.format, str(disk.part), str(disk.spec.size))
+        served = serve(disk.part, disk.format, read_only=False, socket_dir=Path(self._scratch_dir))
+        sink = NbdSink(self._serving.enter_context(served).address, reads_zero=True)
+        self._serving.callback(sink.close)
         return sink
 
-    def _define(self) -> None:
-        nvram = self._nvram()
-        disks = [NewDisk(str(target.path), target.format) for target in self._targets]
-        connection = self._connection.open()
-        with translated(f"Defining {self._placement.name}"):
-            try:
-                definition = import_definition(
-                    self._vm,
-                    self._native.get(DOMAIN_XML) if self._vm.provider == "libvirt" else None,
-                    disks,
-                    self._placement,
-                    domain_type(connection),
-                    str(nvram.path) if nvram else "",
-                    {"export": self._export_id, "job": self._job.job_id},
-                )
-            except (ValueError, SyntaxError) as error:  # ElementTree's ParseError is a SyntaxError
-                raise VmferryError("invalid_config", "The exported domain XML cannot be read.") from error
-            self._domain = connection.defineXML(definition)
+    def _settle(self) -> dict[str, Path]:
+        """Every file durable under its final name, none of which existed before."""
+        moves = [(disk.part, disk.final) for disk in self._disks]
+        finals: dict[str, Path] = {}
+        variables = self._native.get(native_files.NVRAM)
+        if variables is not None and (self._placement.firmware or self._vm.firmware) == "uefi" and self._disks:
+            folder = self._disks[0].storage.folder
+            part = folder / f"{part_prefix(self._export_id, self._job.attempt)}-nvram.part"
+            finals["nvram"] = folder / f"{self._placement.name}-nvram.fd"
+            self._folder.will_make(part=str(part))
+            _create_empty(part)
+            part.write_bytes(variables)
+            moves.append((part, finals["nvram"]))
+        for part, final in moves:
+            _sync(part)
+            self._folder.will_make(final=str(final), identity=identity(part))
+            _rename_to_new(part, final)
+        for folder in {final.parent for _unused, final in moves}:
+            _sync(folder)
+        failpoint("settled")
+        return finals
 
-    def _nvram(self) -> Optional[Target]:
-        """The firmware's variables, beside the first disk: they hold the boot entries."""
-        wanted = self._placement.firmware or self._vm.firmware
-        data = self._native.get(NVRAM)
-        if data is None or wanted != "uefi":
-            return None
-        path = self._folders[0] / f"{self._placement.name}-nvram.fd"
-        target = Target(path, path.with_name(f".{path.name}.{self._job.attempt}.part"), "raw")
-        target.partial.touch(mode=0o600, exist_ok=False)
-        target.partial.write_bytes(data)
-        self._targets.append(target)
-        target.commit()
-        self._committed.append(target)
-        return target
+    def _refresh_pools(self) -> None:
+        def refresh(opened: libvirt.virConnect) -> None:
+            for name in sorted({disk.storage.pool for disk in self._disks if disk.storage.pool}):
+                opened.storagePoolLookupByName(name).refresh()
 
-    def _undo(self) -> None:
-        self._servers.close()
-        if self._domain is not None:
-            import libvirt
+        self._connection.call("Refreshing the storage pools", refresh)
 
-            with contextlib.suppress(libvirt.libvirtError):
-                if self._domain.isActive():
-                    self._domain.destroy()
-            with translated(f"Removing the unfinished {self._placement.name}"):
-                self._domain.undefineFlags(libvirt.VIR_DOMAIN_UNDEFINE_KEEP_NVRAM)
-        for target in self._targets:
-            target.remove()
-        for target in self._committed:
-            target.uncommit()
+    def _start(self, uuid: str) -> None:
+        try:
+            self._connection.once(
+                f"Starting {self._placement.name}", lambda opened: opened.lookupByUUIDString(uuid).create()
+            )
+        except VmferryError as error:
+            error.hint = f"The import itself is complete: the VM is there, and off. {error.hint}".strip()
+            raise
+
+
+def insist_on_absence(path: Path) -> None:
+    if path.is_symlink() or path.exists():
+        raise VmferryError(
+            "conflict", f"{path} exists and is not this import's.", "Choose another name or storage, or move it away."
+        )
+
+
+def _define(opened: libvirt.virConnect, xml: str) -> str:
+    """Without an UUID in the XML, libvirt refuses a name that is taken instead of changing that VM."""
+    import libvirt
+
+    uuid: str = opened.defineXMLFlags(xml, libvirt.VIR_DOMAIN_DEFINE_VALIDATE).UUIDString()
+    return uuid
+
+
+def _create_empty(path: Path) -> None:
+    try:
+        os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600))
+    except FileExistsError as error:
+        raise VmferryError("conflict", f"{path} exists already.", "Try again.") from error
+    except OSError as error:
+        kind = "permission_denied" if isinstance(error, PermissionError) else "internal"
+        raise VmferryError(kind, f"{path} cannot be created: {error.strerror}.") from error  # type: ignore[arg-type]
+
+
+def _rename_to_new(part: Path, final: Path) -> None:
+    """A link fails where the name is taken, which a rename does not."""
+    try:
+        os.link(part, final)
+    except FileExistsError as error:
+        raise VmferryError("conflict", f"{final} appeared meanwhile.", "Choose another name or storage.") from error
+    part.unlink()
+
+
+def _sync(path: Path) -> None:
+    file = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(file)
+    finally:
+        os.close(file)

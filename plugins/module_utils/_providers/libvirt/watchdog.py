@@ -1,11 +1,11 @@
 # Copyright (c) 2026 the vmferry.migrate authors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Ends a backup whose exporter died, so that a dead client never pauses a guest.
+"""Outlives the exporter and undoes what it left: a dead client must never freeze or pause a guest, or fill its host.
 
-Runs as a process of its own, from its source alone: nothing of the collection is imported here, since the collection is
-gone with the exporter. Reads one JSON line, and then waits on the same pipe: `done` means a normal end, the end of the
-pipe means that the exporter is dead, by whatever signal.
+Run as a program of its own (see watchdog_launcher), it imports nothing of ours. Standard input is a pipe whose other
+end only the exporter holds, and carries JSON lines: first the settings, then what the exporter is about to do. The end
+of the pipe without a "done" before it means that the exporter is dead, however it died.
 """
 
 from __future__ import annotations
@@ -14,88 +14,171 @@ import json
 import os
 import select
 import shutil
+import signal
 import sys
 import time
-from typing import Any
+import xml.etree.ElementTree as ET
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-LOOK_EVERY = 1.0  # seconds
-LEAST_FREE = 64 * 1024 * 1024  # bytes of scratch: below, the next guest write may pause the guest
-LEAST_FREE_SHARE = 0.02
-PAUSED, IO_ERROR = 3, 5  # virDomainState, virDomainPausedReason
-GIVE_UP_AFTER = 600.0  # seconds of trying to reach libvirt
-
-
-def watch(wanted: dict[str, str], pipe: int) -> bool:
-    """True when the exporter said that all is done."""
-    said = b""
-    while True:
-        if select.select([pipe], [], [], LOOK_EVERY)[0]:
-            got = os.read(pipe, 64)
-            said += got
-            if b"done" in said:
-                return True
-            if not got:
-                return False
-        if scratch_runs_low(wanted["folder"]):
-            return False
-
-
-def scratch_runs_low(folder: str) -> bool:
-    try:
-        status = os.statvfs(folder)
-    except OSError:
-        return False
-    free, whole = status.f_bavail * status.f_frsize, status.f_blocks * status.f_frsize
-    return free < min(LEAST_FREE, whole * LEAST_FREE_SHARE)
-
-
-def clean_up(wanted: dict[str, str]) -> None:
+if TYPE_CHECKING:
     import libvirt
 
-    libvirt.registerErrorHandler(lambda _context, _error: None, None)
-    deadline = time.monotonic() + GIVE_UP_AFTER
-    while time.monotonic() < deadline:
+TICK = 1.0  # seconds between two looks at the free space
+RESCUE_PAUSE = 1.0  # seconds between two attempts to reach libvirt
+RESCUE_PATIENCE = 3600.0  # seconds; libvirtd may be down for maintenance
+BEGIN_PATIENCE = 60.0  # seconds that libvirt may still take to begin a job that nobody waits for any more
+THAW_PATIENCE = 600.0  # seconds for an agent that does not answer
+PAUSED, PAUSED_BY_IO_ERROR, SHUT_OFF, CRASHED = 3, 5, 5, 6  # virDomainState, virDomainPausedReason
+
+
+class Watchdog:
+    def __init__(self, settings: dict[str, Any]) -> None:
+        self.uri, self.uuid = settings["uri"], settings["uuid"]
+        self.folder, self.socket = Path(settings["folder"]), settings["socket"]
+        self.reserve = settings["reserve"]
+        self.frozen = self.beginning = self.done = self.aborted = self.orphaned = False
+        self.pending = b""
+
+    def watch(self) -> None:
+        while not self.done:
+            ready, _unused, _unused = select.select([0], [], [], TICK)
+            if ready:
+                data = os.read(0, 65536)
+                if not data:
+                    self.rescue()
+                    return
+                self.hear(data)
+            elif not self.aborted and self.scratch_runs_low():
+                self.stop_in_time()
+
+    def hear(self, data: bytes) -> None:
+        *lines, self.pending = (self.pending + data).split(b"\n")
+        for line in lines:
+            event = json.loads(line)
+            self.frozen = {"freeze": True, "thawed": False}.get(event, self.frozen)
+            self.beginning = {"begin": True, "begun": False}.get(event, self.beginning)
+            self.done = event == "done"
+
+    def scratch_runs_low(self) -> bool:
         try:
-            end_backup(libvirt, libvirt.open(wanted["uri"]).lookupByUUIDString(wanted["domain"]), wanted["folder"])
-            break
-        except libvirt.libvirtError as error:
-            if error.get_error_code() == libvirt.VIR_ERR_NO_DOMAIN:
-                break
-        time.sleep(LOOK_EVERY)
-    shutil.rmtree(wanted["folder"], ignore_errors=True)
+            found = os.statvfs(self.folder)
+        except OSError:
+            return False
+        return found.f_bavail * found.f_frsize < self.reserve
 
+    def stop_in_time(self) -> None:
+        """The export is lost, the guest is not: with a full scratch its own writes would fail."""
+        import libvirt
 
-def end_backup(libvirt: Any, domain: Any, folder: str) -> None:
-    if not domain.isActive():
-        return
-    try:
-        backup = domain.backupGetXMLDesc()
-    except libvirt.libvirtError as error:
-        if error.get_error_code() != libvirt.VIR_ERR_NO_DOMAIN_BACKUP:
-            raise
-        backup = ""
-    if folder in backup:
-        domain.abortJob()
-    if domain.state() == [PAUSED, IO_ERROR]:
-        domain.resume()
-    if os.path.exists(os.path.join(folder, "frozen")):
+        (self.folder / "stopped").touch()
+        try:
+            self.undo()
+            self.aborted = True
+        except libvirt.libvirtError:
+            pass  # the next tick tries again
+
+    def rescue(self) -> None:
+        import libvirt
+
+        self.orphaned = True
+        deadline = time.monotonic() + RESCUE_PATIENCE
+        quiet_since = None
+        while time.monotonic() < deadline:
+            try:
+                if self.undo():
+                    quiet_since = None
+                elif quiet_since is None:
+                    quiet_since = time.monotonic()
+                if quiet_since is not None and self.is_over(time.monotonic() - quiet_since):
+                    self.remove_files()
+                    return
+            except libvirt.libvirtError:
+                quiet_since = None
+            time.sleep(RESCUE_PAUSE if self.beginning or self.frozen else 0.2)
+
+    def is_over(self, quiet_for: float) -> bool:
+        """A request that was on its way when its sender died is still carried out by libvirtd."""
+        if self.frozen and quiet_for < THAW_PATIENCE:
+            return False
+        return quiet_for >= (BEGIN_PATIENCE if self.beginning else 0.5)
+
+    def undo(self) -> bool:
+        """Abort our job, thaw, resume. True where there was a job to abort."""
+        import libvirt
+
+        connection = libvirt.open(self.uri)
+        try:
+            try:
+                domain = connection.lookupByUUIDString(self.uuid)
+            except libvirt.libvirtError as error:
+                if error.get_error_code() == libvirt.VIR_ERR_NO_DOMAIN:
+                    return False
+                raise
+            if domain.state()[0] in (SHUT_OFF, CRASHED):
+                return False
+            if self.frozen and self.orphaned:
+                self.thaw(domain)
+            was_ours = self.job_is_ours(domain)
+            if was_ours:
+                domain.abortJob()
+                self.beginning = False
+            if domain.state() == [PAUSED, PAUSED_BY_IO_ERROR]:
+                domain.resume()
+            return was_ours
+        finally:
+            connection.close()
+
+    def thaw(self, domain: libvirt.virDomain) -> None:
+        import libvirt
+
         try:
             domain.fsThaw()
-        except libvirt.libvirtError:  # the agent went away, or thawed by itself
-            pass
+            self.frozen = False
+        except libvirt.libvirtError as error:
+            if error.get_error_code() not in (libvirt.VIR_ERR_AGENT_UNRESPONSIVE, libvirt.VIR_ERR_AGENT_UNSYNCED):
+                self.frozen = False  # it is not frozen, or has no agent any more; asking again would not help
+
+    def job_is_ours(self, domain: libvirt.virDomain) -> bool:
+        import libvirt
+
+        try:
+            root = ET.fromstring(domain.backupGetXMLDesc())
+        except libvirt.libvirtError as error:
+            if error.get_error_code() in (libvirt.VIR_ERR_NO_DOMAIN_BACKUP, libvirt.VIR_ERR_OPERATION_INVALID):
+                return False
+            raise
+        server = root.find("server")
+        return server is not None and server.get("socket") == self.socket
+
+    def remove_files(self) -> None:
+        shutil.rmtree(self.folder, ignore_errors=True)
+        with suppress(FileNotFoundError):
+            Path(self.socket).unlink()
 
 
-def main() -> None:
+def first_line() -> bytes:
     line = b""
     while not line.endswith(b"\n"):
         byte = os.read(0, 1)
         if not byte:
-            return
+            raise SystemExit(0)
         line += byte
-    wanted = json.loads(line)
-    if not watch(wanted, 0):
-        clean_up(wanted)
+    return line
 
 
-if __name__ == "__main__" and sys.argv[0] == "-c":
+def main() -> None:
+    for number in (signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
+    settings = json.loads(first_line())
+    sys.path[:0] = settings["path"]
+    import libvirt
+
+    libvirt.registerErrorHandler(lambda _context, _error: None, None)
+    Path(settings["folder"], "watchdog").write_text(str(os.getpid()), encoding="utf-8")
+    Watchdog(settings).watch()
+
+
+if __name__ == "__main__":
     main()

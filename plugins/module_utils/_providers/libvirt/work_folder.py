@@ -1,69 +1,160 @@
 # Copyright (c) 2026 the vmferry.migrate authors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The folder of one export on the KVM host: QEMU's scratch files and its NBD socket, and whose they are.
+"""A folder of its own for every attempt, which says whose it is and what was made: `<scratch_dir>/vmferry-<attempt>`.
 
-QEMU itself makes the socket, so the folder belongs to the user that QEMU runs as, and to nobody else: whoever may open
-the socket reads the disk.
+    owner.json   whose attempt, of which VM, and every effect that has to be undone, each written before it happens
+    qemu/        scratch files and the socket of a backup job
+
+QEMU runs as a user of its own, must reach its scratch files and must create the socket itself: `qemu/` is that user's
+alone, and the folder around it lets others pass (0711) but not look. The default is below /var/tmp, which is on disk
+(a scratch file may grow as large as its disk), survives a reboot, and exists everywhere. It is also everybody's: a
+folder that does not belong to this user is not believed.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
-import xml.etree.ElementTree as ET
+import stat
+import time
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Mapping, Optional
+from typing import Any, Iterator, Literal, Mapping
 
 from ..._errors import VmferryError
+from ..._transfer.owner import current_owner, is_owner_alive
 from ..base import Job
 
-PREFIX = "vmferry-"
+DEFAULT_SCRATCH = "/var/tmp"
+NAME = re.compile(r"vmferry-[0-9a-f]{8}")
 OWNER = "owner.json"
-DEFAULT_PARENT = "/var/tmp"  # disk, not memory, and kept over a reboot; the name in it is not guessable
+Purpose = Literal["export", "import"]
+
+
+@dataclass(frozen=True)
+class Record:
+    """What `owner.json` says. `made`: what has to be undone, in the words of whoever made it."""
+
+    purpose: Purpose
+    vm_id: str
+    vm_name: str
+    job_id: str
+    attempt: str
+    owner: Mapping[str, Any]
+    started_at: float
+    made: tuple[Mapping[str, str], ...] = ()
+
+    @property
+    def alive(self) -> bool | None:
+        """None where this process cannot tell: the owner is in another container or on another host."""
+        mine = current_owner()
+        if self.owner.get("host") == mine["host"] and self.owner.get("boot_id") != mine["boot_id"]:
+            return False  # this host was booted since
+        return is_owner_alive(self.owner)
+
+    def describe(self) -> str:
+        where = f"process {self.owner.get('pid', '?')} on {self.owner.get('host', '?')}"
+        return f"{self.purpose} job {self.job_id} ({where}, for {max(0, int(time.time() - self.started_at))} s)"
 
 
 class WorkFolder:
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    """Made by `create`; gone after `remove`."""
+
+    def __init__(self, path: Path, record: Record) -> None:
+        self.path, self.record = path, record
 
     @classmethod
-    def create(cls, parent: str, job: Job, owner: Mapping[str, Any], account: tuple[int, int]) -> WorkFolder:
-        folder = cls(Path(parent) / f"{PREFIX}{job.attempt}-{job.job_id[:12]}")
+    def create(cls, scratch_dir: str, purpose: Purpose, vm_id: str, vm_name: str, job: Job) -> WorkFolder:
+        """Raises `conflict`, `not_found`, `permission_denied` or `no_space`."""
+        path = Path(scratch_dir) / f"vmferry-{job.attempt}"
+        record = Record(purpose, vm_id, vm_name, job.job_id, job.attempt, current_owner(), time.time())
         try:
-            folder.path.mkdir(mode=0o700)
-            (folder.path / OWNER).write_text(json.dumps({**owner, "job": job.job_id}))
-            os.chown(folder.path, *account)
+            path.mkdir(mode=0o700)
+            folder = cls(path, record)
+            folder._write()
+            path.chmod(0o711)  # not by mkdir, whose mode the umask may narrow
         except OSError as error:
-            folder.remove()
-            raise VmferryError(
-                "permission_denied",
-                f"The folder {folder.path} for QEMU's scratch files cannot be made: {error.strerror}.",
-                "Set scratch_dir to a folder that this user may write and QEMU may enter.",
-            ) from error
+            raise _cannot_use(scratch_dir, error) from error
         return folder
 
-    @property
-    def socket(self) -> Path:
-        return self.path / "nbd.sock"
-
-    def scratch(self, disk: str) -> Path:
-        return self.path / f"{disk}.scratch"
-
-    def owner(self) -> Optional[dict[str, Any]]:
+    def make_room_for_qemu(self, user: tuple[int, int] | None) -> Path:
+        room = self.path / "qemu"
         try:
-            found: dict[str, Any] = json.loads((self.path / OWNER).read_text())
-        except (OSError, ValueError):
-            return None
-        return found
+            room.mkdir(mode=0o700)
+            if user is not None and user != (os.geteuid(), os.getegid()):
+                os.chown(room, *user)
+        except PermissionError as error:
+            raise VmferryError(
+                "permission_denied",
+                f"QEMU runs as user {user[0] if user else '?'}, to whom {room} cannot be given.",
+                "Run the task as root (become: true).",
+            ) from error
+        except OSError as error:
+            raise _cannot_use(str(self.path.parent), error) from error
+        return room
+
+    def will_make(self, **what: str) -> None:
+        """Durable when it returns; only then may the effect happen."""
+        record = self.record
+        self.record = Record(
+            record.purpose,
+            record.vm_id,
+            record.vm_name,
+            record.job_id,
+            record.attempt,
+            record.owner,
+            record.started_at,
+            (*record.made, what),
+        )
+        self._write()
 
     def remove(self) -> None:
-        shutil.rmtree(self.path, ignore_errors=True)
+        shutil.rmtree(self.path, ignore_errors=False, onerror=_already_gone)
+
+    def _write(self) -> None:
+        fresh = self.path / f"{OWNER}.new"
+        with fresh.open("w", encoding="utf-8") as file:
+            os.fchmod(file.fileno(), 0o600)
+            json.dump({**vars(self.record), "made": list(self.record.made)}, file)
+            file.flush()
+            os.fsync(file.fileno())
+        fresh.replace(self.path / OWNER)
 
 
-def folder_of(backup_xml: str) -> Optional[WorkFolder]:
-    """The folder of the job that this backup belongs to, or None for somebody else's backup."""
-    server = ET.fromstring(backup_xml).find("server")  # libvirt's own output
-    socket = Path(server.get("socket", "") if server is not None else "")
-    return WorkFolder(socket.parent) if socket.parent.name.startswith(PREFIX) else None
+def read_folder(path: Path) -> WorkFolder | None:
+    """None for anything that is not a folder of ours: in a folder that all may write, only the owner is proof."""
+    try:
+        seen = path.lstat()
+        if not NAME.fullmatch(path.name) or not stat.S_ISDIR(seen.st_mode) or seen.st_uid != os.geteuid():
+            return None
+        said = json.loads((path / OWNER).read_text(encoding="utf-8"))
+        record = Record(**{**said, "made": tuple(said["made"])})
+    except (OSError, ValueError, TypeError, KeyError):
+        return None
+    return WorkFolder(path, record)
+
+
+def work_folders(scratch_dir: str) -> Iterator[WorkFolder]:
+    for path in sorted(Path(scratch_dir).glob("vmferry-*")):
+        folder = read_folder(path)
+        if folder is not None:
+            yield folder
+
+
+def free_bytes(path: str) -> int:
+    found = os.statvfs(path)
+    return found.f_bavail * found.f_frsize
+
+
+def _already_gone(_function: object, _path: str, failure: Any) -> None:
+    if not isinstance(failure[1], FileNotFoundError):
+        raise failure[1]
+
+
+def _cannot_use(scratch_dir: str, error: OSError) -> VmferryError:
+    kinds = {FileNotFoundError: "not_found", PermissionError: "permission_denied", FileExistsError: "conflict"}
+    kind: Any = kinds.get(type(error), "no_space" if error.errno == 28 else "internal")
+    return VmferryError(kind, f"The scratch folder {scratch_dir} cannot be used: {error.strerror}.", "Set scratch_dir.")

@@ -1,0 +1,42 @@
+# Copyright (c) 2026 the vmferry.migrate authors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""`qemu-img`, for what only QEMU knows of an image."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from typing import Any, Dict
+
+from .._errors import Kind, VmferryError
+
+_COMPLAINTS: tuple[tuple[str, Kind], ...] = (
+    ("No space left", "no_space"),
+    ("lock", "busy"),
+    ("No such file", "not_found"),
+    ("Permission denied", "permission_denied"),
+)
+
+
+def qemu_img(*arguments: str) -> str:
+    """What it prints. Raises `invalid_config` where it is missing, and what it complains of by kind."""
+    try:
+        done = subprocess.run(  # pylint: disable=ansible-bad-function
+            ["qemu-img", *arguments], capture_output=True, text=True, check=False, env={**os.environ, "LC_ALL": "C"}
+        )
+    except FileNotFoundError as error:
+        hint = "Install qemu-utils (Debian, Ubuntu) or qemu-img (Fedora, RHEL, SUSE)."
+        raise VmferryError("invalid_config", "qemu-img is not installed.", hint) from error
+    if done.returncode:
+        said = " ".join((done.stderr.strip().splitlines() or ["it failed without a word"])[-1].split())[:300]
+        kind: Kind = next((meant for words, meant in _COMPLAINTS if words in said), "invalid_config")
+        raise VmferryError(kind, f"qemu-img {arguments[0]} failed: {said}.")
+    return done.stdout
+
+
+def image_info(image: str, format: str) -> Dict[str, Any]:
+    """`qemu-img info`, also of an image in use; the format is never guessed."""
+    found: Dict[str, Any] = json.loads(qemu_img("info", "-U", "--output=json", "-f", format, image))
+    return found

@@ -1,0 +1,90 @@
+# Copyright (c) 2026 the vmferry.migrate authors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A disk's images, from the newest to its base, each opened in the format that is written down, never a guessed one."""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+import subprocess
+from dataclasses import dataclass
+from typing import Any, Iterator, Mapping, Sequence
+
+from ..._errors import VmferryError
+from ..._images.local_clusters import Layer
+from ..._nbd.qemu_img import image_info
+
+LONGEST_CHAIN = 200
+FORMATS = ("qcow2", "raw")
+
+
+@dataclass(frozen=True)
+class ImageChain:
+    size: int  # bytes, as the guest sees it
+    layers: tuple[Layer, ...]
+    block_device: bool
+    plain: bool  # every cluster lies, unencrypted, in the image that maps it
+
+
+def read_chain(path: str, format: str) -> ImageChain:
+    """Raises `unsupported` for other formats and for encrypted images, `invalid_config` for an unnamed format."""
+    layers: list[Layer] = []
+    size, plain = 0, True
+    backing: str | None = path
+    while backing is not None:
+        if format not in FORMATS:
+            raise VmferryError("unsupported", f"{backing} is a {format} image; supported are {' and '.join(FORMATS)}.")
+        if len(layers) == LONGEST_CHAIN:
+            raise VmferryError("invalid_config", f"{path} stands on more than {LONGEST_CHAIN} images.")
+        info = image_info(backing, format)
+        if info.get("encrypted"):
+            raise VmferryError("unsupported", f"{backing} is encrypted.", "Export the VM while it runs.")
+        size = size or info["virtual-size"]
+        plain = plain and not info.get("format-specific", {}).get("data", {}).get("data-file")
+        layers.append(Layer(backing, format))
+        backing, format = _next(info, backing)
+    return ImageChain(size, tuple(layers), is_block_device(path), plain)
+
+
+def is_block_device(path: str) -> bool:
+    try:
+        return stat.S_ISBLK(os.stat(path).st_mode)  # noqa: PTH116 - a string, as libvirt gave it
+    except OSError:
+        return False
+
+
+def cluster_map(path: str, format: str) -> Iterator[Mapping[str, Any]]:
+    """`qemu-img map`, one entry after the other: of a large disk it has millions."""
+    command = ["qemu-img", "map", "--output=json", "-f", format, path]
+    with subprocess.Popen(  # pylint: disable=ansible-bad-function
+        command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as process:
+        for line in process.stdout or ():
+            text = line.strip().strip(b"[],")
+            if text:
+                yield json.loads(text)
+        complaint = (process.stderr.read() if process.stderr else b"").decode(errors="replace").strip()
+    if process.returncode:
+        raise VmferryError("internal", f"The map of {path} cannot be had: {complaint}.")
+
+
+def paths(chains: Sequence[ImageChain]) -> list[str]:
+    return [layer.path for chain in chains for layer in chain.layers]
+
+
+def _next(info: Mapping[str, Any], path: str) -> tuple[str | None, str]:
+    name = info.get("full-backing-filename") or info.get("backing-filename")
+    if not name:
+        return None, ""
+    if name.startswith("json:") or ("://" in name.partition("/")[0] + "//" and ":" in name.partition("/")[0]):
+        raise VmferryError("unsupported", f"{path} stands on {name}, which is not a file.", "Export it while it runs.")
+    format = info.get("backing-filename-format")
+    if not format:
+        raise VmferryError(
+            "invalid_config",
+            f"{path} does not say which format its backing file {name} has, and a guess can be led astray by a guest.",
+            f"Write it down: qemu-img rebase -u -b {name} -F FORMAT {path}",
+        )
+    return name, format

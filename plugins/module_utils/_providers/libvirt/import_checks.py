@@ -1,0 +1,111 @@
+# Copyright (c) 2026 the vmferry.migrate authors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What would stop an import, found without changing anything."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Iterator
+
+from ..._errors import VmferryError
+from ..base import Finding, Placement
+from ..spec import VmSpec
+from .connection import Connection
+from .host import Host
+from .import_leftovers import import_mark
+from .import_session import insist_on_absence
+from .import_xml import DISK_BUSES, mapped_network
+from .scratch import MIB
+from .storage import check_name, plan_disks
+from .work_folder import free_bytes
+
+if TYPE_CHECKING:
+    import libvirt
+
+
+def import_findings(
+    connection: Connection, vm: VmSpec, placement: Placement, export_id: str, scratch_dir: str
+) -> list[Finding]:
+    findings: list[Finding] = []
+    for check in (_of_name, _of_disks, _of_networks, _of_machine):
+        try:
+            findings += check(connection, vm, placement, export_id)
+        except VmferryError as error:
+            findings.append(Finding("error", error.message, error.hint, error.kind))
+    if not Path(scratch_dir).is_dir():
+        findings.append(Finding("error", f"The scratch folder {scratch_dir} does not exist.", "", "not_found"))
+    return findings
+
+
+def _of_name(connection: Connection, vm: VmSpec, placement: Placement, export_id: str) -> Iterator[Finding]:
+    check_name(placement.name)
+
+    def work(opened: libvirt.virConnect) -> bool:
+        return placement.name in [domain.name() for domain in opened.listAllDomains()]
+
+    if connection.call("Listing the VMs", work):
+        made_of = import_mark(connection, placement.name).get("export", "")
+        if made_of != export_id:
+            hint = "Import under another name, or remove that VM first."
+            yield Finding("error", f"A VM named {placement.name} exists already.", hint, "conflict")
+
+
+def _of_disks(connection: Connection, vm: VmSpec, placement: Placement, export_id: str) -> Iterator[Finding]:
+    if placement.disk_bus and placement.disk_bus not in DISK_BUSES:
+        hint = f"Use one of {', '.join(DISK_BUSES)}."
+        yield Finding("error", f"{placement.disk_bus} is no disk bus of libvirt.", hint, "invalid_config")
+    planned = plan_disks(connection, vm, placement, export_id, "00000000")
+    for disk in planned:
+        try:
+            insist_on_absence(disk.final)
+        except VmferryError as error:
+            yield Finding("error", error.message, error.hint, error.kind)
+    for folder in sorted({disk.storage.folder for disk in planned}):
+        sizes = [disk.spec for disk in planned if disk.storage.folder == folder]
+        largest = sum(disk.size for disk in sizes)
+        expected = sum(disk.size if disk.allocated is None else min(disk.size, disk.allocated) for disk in sizes)
+        free = free_bytes(str(folder))
+        text = f"{folder} has {free // MIB} MiB free; {vm.name} needs {expected // MIB} to {largest // MIB} MiB."
+        if free < expected:
+            yield Finding("error", text, "Free some space, or choose another storage.", "no_space")
+        elif free < largest:
+            yield Finding("warning", text, "", "no_space")
+
+
+def _of_networks(connection: Connection, vm: VmSpec, placement: Placement, _export_id: str) -> Iterator[Finding]:
+    known = {nic.network for nic in vm.nics} | {nic.mac.lower() for nic in vm.nics}
+    for key in placement.network_map:
+        if key not in known and key.lower() not in known:
+            hint = f"It has {', '.join(sorted(known)) or 'no network card'}."
+            yield Finding("error", f"network_map names {key}, which {vm.name} does not have.", hint, "invalid_config")
+    there = connection.call("Listing the networks", lambda opened: [one.name() for one in opened.listAllNetworks()])
+    for nic in vm.nics:
+        wanted = mapped_network(nic, placement)
+        kind = "network" if wanted else nic.kind
+        name = wanted or nic.network
+        if kind == "network" and name not in there:
+            hint = f"Map it with network_map; this host has {', '.join(sorted(there)) or 'no networks'}."
+            yield Finding("error", f"There is no network {name} for {nic.id} of {vm.name}.", hint, "not_found")
+        elif kind == "bridge" and not Path("/sys/class/net", Path(name).name, "bridge").is_dir():
+            hint = "Map it to a network of this host with network_map."
+            yield Finding("error", f"There is no bridge {name} for {nic.id} of {vm.name}.", hint, "not_found")
+        elif kind not in ("network", "bridge", "user"):
+            hint = "Map it to a network of this host with network_map."
+            yield Finding("error", f"{nic.id} of {vm.name} was attached to {kind} {name}.", hint, "invalid_config")
+
+
+def _of_machine(connection: Connection, vm: VmSpec, placement: Placement, _export_id: str) -> Iterator[Finding]:
+    host = Host(connection)
+    architecture = vm.architecture or "x86_64"
+    if not host.runs(architecture):
+        yield Finding("error", f"This host cannot run {architecture}.", "", "unsupported")
+        return
+    firmware = placement.firmware or vm.firmware
+    if firmware not in ("bios", "uefi", "unknown"):
+        yield Finding("error", f"{firmware} is no firmware.", "Use bios or uefi.", "invalid_config")
+    if placement.firmware and placement.firmware != vm.firmware:
+        text = f"{vm.name} was installed for {vm.firmware}; with {placement.firmware} it may not boot."
+        yield Finding("warning", text, "Leave firmware out to keep it.")
+    if firmware == "uefi" and not host.has_uefi(architecture, "q35" if architecture == "x86_64" else "virt"):
+        yield Finding("error", "This host has no UEFI firmware.", "Install ovmf (Debian) or edk2-ovmf.", "unsupported")

@@ -1,0 +1,48 @@
+# Copyright (c) 2026 the vmferry.migrate authors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""How much memory a transfer may take, and how it is divided."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+
+from .._blocks import LEAF
+
+MIB = 1024 * 1024
+PATH_BUDGET = 32 * MIB  # the whole process stays below 100 MB
+STORE_BUDGET = 48 * MIB  # below 150 MB, of which boto3 takes 55
+_WINDOW = 2 * MIB  # more is no faster, and costs memory for each worker
+_MIN_WINDOW = 4 * LEAF
+_PART = 8 * MIB
+_PART_BUFFERS = 3  # at least: part 1, one being filled, one being sent
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Workers hold a window each; parts under way share `part_budget`; part 1, held back for the head, is in it."""
+
+    workers: int
+    window: int  # bytes, a multiple of a leaf
+    part: int  # bytes wished for; a store's limits may ask for more
+    part_budget: int  # bytes of all part buffers
+
+    @classmethod
+    def within(cls, budget: int, *, any_offset: bool, workers: int | None = None) -> Limits:
+        """Divide `budget` bytes. Where many workers are wanted, each takes smaller windows, down to 256 KiB.
+
+        A store that is sent parts gets a worker more than there are cores: one of them waits for the network.
+        """
+        wanted = workers or _cores() + (0 if any_offset else 1)
+        for_windows = budget if any_offset else budget // 3
+        window = max(_MIN_WINDOW, min(_WINDOW, for_windows // wanted // LEAF * LEAF))
+        fitting = max(1, min(wanted, for_windows // window))
+        if any_offset:
+            return cls(fitting, window, _PART, 0)
+        for_parts = budget - fitting * window
+        return cls(fitting, window, min(_PART, for_parts // _PART_BUFFERS // LEAF * LEAF), for_parts)
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -1,0 +1,138 @@
+# Copyright (c) 2026 the vmferry.migrate authors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A VM that is off: its images as they are, and nobody may write to them meanwhile."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import libvirt
+import pytest
+
+from ansible_collections.vmferry.migrate.plugins.module_utils._errors import VmferryError
+from rigs import guests
+from rigs.domain import Disk, Machine, domain_xml, remove_domain
+from rigs.libvirt import LibvirtRig
+from rigs.loop import loop_device
+
+from .harness import LibvirtProvider, open_session, read_all, sha256
+
+
+@pytest.fixture
+def off(rig: LibvirtRig, request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[libvirt.virDomain, Path]]:
+    """A domain that is off, with one disk in the format that the test names, and what that disk holds."""
+    reference = guests.mbr_disk(tmp_path / "reference", "off", 8 << 20)
+    with reference.open("r+b") as file:
+        file.seek(5 << 20)
+        file.write(b"data" * 50000)
+    format = request.param
+    path = guests.place(reference, rig.directory / f"off.{format}", format)
+    domain = rig.connect().defineXML(domain_xml(Machine("off", (Disk(path, format),)), rig.directory))
+    yield domain, reference
+    remove_domain(domain)
+    path.unlink()
+
+
+@pytest.mark.parametrize("off", ["qcow2", "raw"], indirect=True)
+def test_what_is_read_is_what_the_image_holds(
+    provider: LibvirtProvider, off: tuple[libvirt.virDomain, Path], tmp_path: Path
+) -> None:
+    with open_session(provider, "off") as session:
+        assert session.consistency == "powered_off"
+        copied = read_all(session.disks[0].source, tmp_path / "copied")
+        kinds = {extent.kind for extent in session.disks[0].source.extents()}
+    assert kinds == {"data", "zero"}
+    assert sha256(copied) == sha256(off[1])
+
+
+@pytest.mark.parametrize("off", ["qcow2", "raw"], indirect=True)
+def test_the_vm_cannot_be_started_meanwhile(provider: LibvirtProvider, off: tuple[libvirt.virDomain, Path]) -> None:
+    with open_session(provider, "off"), pytest.raises(libvirt.libvirtError, match="lock"):
+        off[0].create()
+    off[0].create()
+    assert off[0].isActive()
+
+
+@pytest.mark.parametrize("off", ["qcow2", "raw"], indirect=True)
+def test_an_image_that_somebody_writes_to_is_busy(
+    provider: LibvirtProvider, off: tuple[libvirt.virDomain, Path], tmp_path: Path
+) -> None:
+    disk = provider.describe("off").disks[0]
+    socket = tmp_path / "socket"
+    command = ["qemu-nbd", "-f", disk.format, "-k", str(socket), "--fork", "--pid-file", str(tmp_path / "pid")]
+    subprocess.run([*command, disk.source], check=True)
+    try:
+        with pytest.raises(VmferryError) as caught, open_session(provider, "off"):
+            pass
+        assert caught.value.kind == "busy"
+    finally:
+        subprocess.run(["kill", (tmp_path / "pid").read_text().strip()], check=True)
+
+
+def test_compressed_clusters_are_read_too(provider: LibvirtProvider, rig: LibvirtRig, tmp_path: Path) -> None:
+    reference = guests.linux_disk()
+    path = rig.directory / "compressed.qcow2"
+    subprocess.run(["qemu-img", "convert", "-c", "-O", "qcow2", "-f", "raw", str(reference), str(path)], check=True)
+    domain = rig.connect().defineXML(domain_xml(Machine("compressed", (Disk(path),)), rig.directory))
+    try:
+        with open_session(provider, "compressed") as session:
+            copied = read_all(session.disks[0].source, tmp_path / "copied")
+        assert sha256(copied) == sha256(reference)
+    finally:
+        domain.undefine()
+
+
+def test_a_block_device_is_read(provider: LibvirtProvider, rig: LibvirtRig, tmp_path: Path) -> None:
+    image = guests.place(guests.mbr_disk(tmp_path / "raw", "block", 4 << 20), tmp_path / "image.qcow2")
+    with image.open("r+b") as file:
+        file.truncate(8 << 20)
+    with loop_device(image) as device:
+        disk = Disk(device, "qcow2", kind="block")
+        domain = rig.connect().defineXML(domain_xml(Machine("block", (disk,)), rig.directory))
+        try:
+            with open_session(provider, "block") as session:
+                copied = read_all(session.disks[0].source, tmp_path / "copied")
+            assert sha256(copied) == sha256(tmp_path / "raw")
+        finally:
+            domain.undefine()
+
+
+def test_a_backing_file_of_an_unnamed_format_is_refused(
+    provider: LibvirtProvider, rig: LibvirtRig, tmp_path: Path
+) -> None:
+    """A guest could write a qcow2 header that names any file of the host into its raw disk."""
+    base = guests.mbr_disk(rig.directory / "base.raw", "base")
+    overlay = rig.directory / "overlay.qcow2"
+    subprocess.run(["qemu-img", "create", "-q", "-f", "qcow2", "-b", base, "-F", "raw", overlay], check=True)
+    subprocess.run(["qemu-img", "rebase", "-q", "-u", "-b", "", overlay], check=True)
+    header = bytearray(overlay.read_bytes()[: 1 << 16])
+    name = str(base).encode()
+    header[8:16], header[16:20] = (4096).to_bytes(8, "big"), len(name).to_bytes(4, "big")
+    header[4096 : 4096 + len(name)] = name
+    with overlay.open("r+b") as file:
+        file.write(header)
+    domain = rig.connect().defineXML(domain_xml(Machine("unnamed", (Disk(overlay),)), rig.directory))
+    try:
+        with pytest.raises(VmferryError, match="which format") as caught, open_session(provider, "unnamed"):
+            pass
+        assert caught.value.kind == "invalid_config"
+        vm = provider.describe("unnamed")
+        assert [finding.kind for finding in provider.check_export(vm, vm.disks, "auto")] == ["invalid_config"]
+    finally:
+        domain.undefine()
+
+
+def test_powered_off_means_off(provider: LibvirtProvider, rig: LibvirtRig) -> None:
+    disk = guests.mbr_disk(rig.directory / "on.raw", "on")
+    domain = rig.connect().createXML(domain_xml(Machine("on", (Disk(disk, "raw"),)), rig.directory))
+    try:
+        vm = provider.describe("on")
+        with pytest.raises(VmferryError) as caught, open_session(provider, "on", "powered_off"):
+            pass
+        assert caught.value.kind == "conflict"
+        assert [finding.kind for finding in provider.check_export(vm, vm.disks, "powered_off")] == ["conflict"]
+    finally:
+        domain.destroy()

@@ -1,0 +1,125 @@
+# Copyright (c) 2026 the vmferry.migrate authors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A dead exporter never leaves a job, a file, a frozen or a paused guest behind."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from ansible_collections.vmferry.migrate.plugins.module_utils._errors import VmferryError
+from rigs.domain import Guest
+from rigs.libvirt import LibvirtRig
+
+from .harness import LibvirtProvider, eventually, exporter, no_job, open_session, read_all, source_of, watchdogs
+
+
+@pytest.fixture
+def tiny_scratch(rig: LibvirtRig) -> Iterator[Path]:
+    """A file system of its own, so that it can run low."""
+    folder = rig.directory / "tiny"
+    folder.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=80m", "none", str(folder)], check=True)
+    try:
+        yield folder
+    finally:
+        subprocess.run(["umount", "--lazy", str(folder)], check=True)
+
+
+def test_a_killed_exporter_is_cleaned_up_after_within_seconds(
+    rig: LibvirtRig, busy_guest: Guest, scratch: Path
+) -> None:
+    process = exporter(rig.uri, scratch, "busy", "crash_consistent")
+    assert process.stdout is not None
+    assert process.stdout.readline() == "OPEN\n"
+    assert not no_job(busy_guest)
+    (watchdog,) = watchdogs()
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    eventually(lambda: no_job(busy_guest), 5)
+    eventually(lambda: not list(scratch.iterdir()), 5)
+    eventually(lambda: watchdog not in watchdogs(), 5)
+    assert busy_guest.console.run("echo alive") == "alive"
+
+
+def test_a_guest_that_an_exporter_froze_and_left_is_thawed(rig: LibvirtRig, busy_guest: Guest, scratch: Path) -> None:
+    process = exporter(rig.uri, scratch, "busy", "quiesced", failpoint="frozen")
+    assert process.wait() == -signal.SIGKILL
+    busy_guest.console.run("echo thawed > /mnt/thawed; sync", 15)
+    eventually(lambda: not list(scratch.iterdir()), 5)
+
+
+def test_a_killed_exporter_is_cleaned_up_after_as_soon_as_libvirt_is_back(
+    rig: LibvirtRig, busy_guest: Guest, scratch: Path
+) -> None:
+    process = exporter(rig.uri, scratch, "busy", "crash_consistent")
+    assert process.stdout is not None
+    process.stdout.readline()
+    rig.kill()
+    process.kill()
+    process.wait()
+    rig.start()
+    eventually(lambda: no_job(busy_guest), 10)
+    eventually(lambda: not list(scratch.iterdir()), 5)
+
+
+def test_the_watchdog_ends_with_the_export(provider: LibvirtProvider, busy_guest: Guest) -> None:
+    with open_session(provider, "busy", "crash_consistent"):
+        assert len(watchdogs()) == 1
+    assert not watchdogs()
+
+
+def test_the_watchdog_keeps_nothing_of_the_exporter_open(provider: LibvirtProvider, busy_guest: Guest) -> None:
+    with open_session(provider, "busy", "crash_consistent"):
+        (watchdog,) = watchdogs()
+        descriptors = {fd.name: os.readlink(fd) for fd in Path(f"/proc/{watchdog}/fd").iterdir()}
+        assert descriptors.pop("0").startswith("pipe:")
+        assert set(descriptors.values()) == {"/dev/null"}
+        assert os.getsid(watchdog) == watchdog
+
+
+def test_a_scratch_that_runs_low_ends_the_export_and_not_the_guest(
+    rig: LibvirtRig, busy_guest: Guest, tiny_scratch: Path, tmp_path: Path
+) -> None:
+    busy_guest.console.run("dd if=/dev/urandom of=/dev/vdb bs=1M count=60 conv=notrunc,fsync")
+    provider = LibvirtProvider({"uri": rig.uri, "scratch_dir": str(tiny_scratch)})
+    with pytest.raises(VmferryError, match="scratch folder") as caught:  # noqa: PT012
+        with open_session(provider, "busy", "crash_consistent", ("vdb",)) as session:
+            busy_guest.console.run("dd if=/dev/zero of=/dev/vdb bs=1M count=40 conv=notrunc,fsync", 60)
+            eventually(lambda: no_job(busy_guest), 10)
+            read_all(source_of(session, "vdb"), tmp_path / "image")
+    assert caught.value.kind == "no_space"
+    assert busy_guest.console.run("dd if=/dev/urandom of=/dev/vdb bs=1M count=1 conv=notrunc,fsync && echo ok") == "ok"
+    assert not list(tiny_scratch.iterdir())
+    provider.close()
+
+
+def test_a_scratch_with_no_room_is_found_before(rig: LibvirtRig, busy_guest: Guest, tiny_scratch: Path) -> None:
+    with (tiny_scratch / "filler").open("wb") as file:
+        file.write(bytes(30 << 20))
+    provider = LibvirtProvider({"uri": rig.uri, "scratch_dir": str(tiny_scratch)})
+    vm = provider.describe("busy")
+    findings = provider.check_export(vm, vm.disks, "auto")
+    assert [(finding.severity, finding.kind) for finding in findings] == [("error", "no_space")]
+    provider.close()
+
+
+def test_an_agent_that_hangs_costs_consistency_and_leaves_nothing_frozen(
+    provider: LibvirtProvider, busy_guest: Guest, scratch: Path
+) -> None:
+    busy_guest.console.run("kill -STOP $(pidof qemu-ga)")
+    try:
+        with open_session(provider, "busy") as session:
+            assert session.consistency == "crash_consistent"
+            assert "crash consistent" in session.warnings[0]
+    finally:
+        busy_guest.console.run("kill -CONT $(pidof qemu-ga)")
+    busy_guest.wait_for_agent()
+    busy_guest.console.run("echo thawed > /mnt/hung; sync", 15)
+    eventually(lambda: not list(scratch.iterdir()), 15)
