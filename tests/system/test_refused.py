@@ -1,0 +1,123 @@
+# Copyright (c) 2026 the vmferry.migrate authors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What is told before the first byte, in one sentence, with nothing left behind."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from ansible_collections.vmferry.migrate.plugins.module_utils._operations.requests import ProviderSpec, StoreSpec
+from rigs.domain import Guest
+from rigs.ports import free_port
+
+from .exports import Bench
+
+
+def test_machine_that_does_not_exist(bench: Bench) -> None:
+    error = bench.refused_export("nobody", "not_found", "nobody")
+    assert error.hint
+    bench.assert_nothing_left()
+
+
+def test_disk_that_does_not_exist(bench: Bench, small: Guest) -> None:
+    error = bench.refused_export("small", "not_found", "vdz", disks=("vda", "vdz"))
+    assert "vda" in error.hint
+    bench.assert_nothing_left("small")
+
+
+def test_libvirt_that_is_down(bench: Bench) -> None:
+    nowhere = ProviderSpec("libvirt", {"uri": f"qemu:///session?socket={bench.folder}/none"})
+    bench.refused_export("small", "network", "libvirt", provider=nowhere)
+    bench.assert_nothing_left()
+
+
+@pytest.mark.parametrize(("setting", "kind"), [("secret_key", "unauthenticated"), ("access_key", "unauthenticated")])
+def test_wrong_credentials(s3_bench: Bench, small: Guest, setting: str, kind: str) -> None:
+    wrong = StoreSpec(s3_bench.store.url, {**s3_bench.store.settings, setting: "wrong-on-purpose"})
+    error = s3_bench.refused_export("small", kind, "exports", store=wrong)
+    assert not error.retryable
+    assert "wrong-on-purpose" not in f"{error} {error.hint}" or setting == "access_key"
+    s3_bench.assert_nothing_left("small")
+
+
+def test_bucket_that_does_not_exist(s3_bench: Bench, small: Guest) -> None:
+    missing = StoreSpec("s3://no-such-bucket/x", s3_bench.store.settings)
+    s3_bench.refused_export("small", "not_found", "no-such-bucket", store=missing)
+    s3_bench.assert_nothing_left("small")
+
+
+def test_path_below_a_file(bench: Bench, small: Guest) -> None:
+    (bench.folder / "file").touch()
+    wrong = StoreSpec(f"file://{bench.folder}/file/exports", {})
+    error = bench.refused_export("small", "invalid_config", "file/exports", store=wrong)
+    assert not error.retryable
+    bench.assert_nothing_left("small")
+
+
+@pytest.fixture
+def mounted(folder: Path) -> Iterator[Path]:
+    """A file system of 8 MiB, less than the machine's data."""
+    place = folder / "mounted"
+    place.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", str(place)], check=True)
+    yield place
+    subprocess.run(["umount", str(place)], check=True)
+
+
+def test_path_on_a_file_system_that_is_read_only(bench: Bench, small: Guest, mounted: Path) -> None:
+    subprocess.run(["mount", "-o", "remount,ro", str(mounted)], check=True)
+    bench.refused_export("small", "permission_denied", "mounted", store=StoreSpec(f"file://{mounted}", {}))
+    bench.assert_nothing_left("small")
+
+
+def test_path_that_gets_full(bench: Bench, small: Guest, mounted: Path) -> None:
+    error = bench.refused_export("small", "no_space", "mounted", store=StoreSpec(f"file://{mounted}/exports", {}))
+    assert not error.retryable
+    assert error.phase == "exporting"
+    bench.assert_nothing_left("small")
+    assert not [path for path in mounted.rglob("*") if path.is_file()]
+
+
+def test_store_that_nobody_listens_at(s3_bench: Bench, small: Guest) -> None:
+    settings = {**s3_bench.store.settings, "endpoint_url": f"http://127.0.0.1:{free_port()}"}
+    error = s3_bench.refused_export(
+        "small", "network", "127.0.0.1", store=StoreSpec(s3_bench.store.url, settings), transfer={"max_retries": 1}
+    )
+    assert error.retryable
+    s3_bench.assert_nothing_left("small")
+
+
+def test_scratch_folder_that_does_not_exist(bench: Bench, small: Guest) -> None:
+    missing = ProviderSpec("libvirt", {"uri": bench.rig.uri, "scratch_dir": str(bench.folder / "missing")})
+    error = bench.refused_export("small", "not_found", "missing", provider=missing)
+    assert "scratch_dir" in error.hint
+    bench.assert_nothing_left("small")
+
+
+def test_check_mode_tells_all_findings_at_once_and_writes_nothing(bench: Bench, small: Guest) -> None:
+    (bench.folder / "file").touch()
+    before = sorted(path for path in bench.folder.rglob("*"))
+    broken = replace(bench, store=StoreSpec(f"file://{bench.folder}/file/exports", {}))
+    result = broken.export("small", check_mode=True, consistency="quiesced")
+    errors = {finding["kind"] for finding in result["findings"] if finding["severity"] == "error"}
+    assert errors == {"unsupported", "invalid_config"}
+    assert sorted(path for path in bench.folder.rglob("*")) == before
+
+
+def test_one_machine_is_exported_once_at_a_time(bench: Bench, small: Guest) -> None:
+    arguments = bench.module_arguments(vm="small", bandwidth_limit="1MiB/s")
+    with bench.running_module("vm_export", arguments) as first:
+        first.wait_for_bytes()
+        error = bench.refused_export("small", "busy", "small", transfer={"max_retries": 0})
+        assert error.retryable
+        first.process.terminate()
+        assert first.result()["error"]["kind"] == "cancelled"
+    bench.assert_nothing_left("small")
+
+
