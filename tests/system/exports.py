@@ -95,7 +95,9 @@ class Bench:
     ) -> dict[str, Any]:
         placed = Placement(name, **{"storage": str(self.images), **(placement or {})})
         asked = {"provider": self.provider, "store": self.store, **options}
-        return import_vm(ImportRequest(placement=placed, transfer=self.transfer(**(transfer or {})), **asked), check_mode)
+        return import_vm(
+            ImportRequest(placement=placed, transfer=self.transfer(**(transfer or {})), **asked), check_mode
+        )
 
     def refused_export(self, vm: str, kind: str, words: str, **options: Any) -> VmferryError:
         return refused(lambda: self.export(vm, **options), kind, words)

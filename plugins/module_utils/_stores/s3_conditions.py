@@ -25,11 +25,11 @@ def send_unknown_conditions(client: Any) -> None:
             client.meta.events.register(f"before-call.s3.{name}", _send)
 
 
-def _take(params: Mapping[str, Any], model: Any, context: Dict[str, Any], **_: Any) -> Dict[str, Any]:
+def _take(params: Mapping[str, Any], model: Any, context: Dict[str, Any], **_unused: Any) -> Dict[str, Any]:
     known = model.input_shape.members
     context[_KEPT] = {header: params[name] for name, header in _HEADERS.items() if name in params and name not in known}
     return {name: value for name, value in params.items() if name not in _HEADERS or name in known}
 
 
-def _send(params: Dict[str, Any], context: Dict[str, Any], **_: Any) -> None:
+def _send(params: Dict[str, Any], context: Dict[str, Any], **_unused: Any) -> None:
     params["headers"].update(context.pop(_KEPT, {}))
