@@ -96,7 +96,8 @@ class Bench:
         placed = Placement(name, **{"storage": str(self.images), **(placement or {})})
         asked = {"provider": self.provider, "store": self.store, **options}
         return import_vm(
-            ImportRequest(placement=placed, transfer=self.transfer(**(transfer or {})), **asked), check_mode
+            ImportRequest(placement=placed, transfer=self.transfer(**(transfer or {})), **asked),
+            check_mode,
         )
 
     def refused_export(self, vm: str, kind: str, words: str, **options: Any) -> VmferryError:
@@ -227,7 +228,7 @@ def meanwhile(action: Callable[[], Result]) -> Iterator[Callable[[], Result]]:
     def run() -> None:
         try:
             results.append(action())
-        except BaseException as error:  # raised again in the test
+        except BaseException as error:  # noqa: BLE001  # raised again in the test
             errors.append(error)
 
     thread = threading.Thread(target=run, daemon=True)

@@ -22,7 +22,7 @@ def step(folder: Path, program: str, refuted_by: str | None = None) -> Step:
 def test_a_step_beyond_the_budget_is_ended_with_what_it_started(tmp_path: Path) -> None:
     spawn = "import subprocess, sys, time; subprocess.Popen([sys.executable, '-c', {!r}]); time.sleep(60)"
     child = f"import time; time.sleep(4); open({str(tmp_path / 'outlived')!r}, 'w')"
-    steps = Steps("group", 1, tmp_path)
+    steps = Steps("group", 1, tmp_path, strict=True)
     started = time.monotonic()
     assert not steps.run(step(tmp_path, spawn.format(child)))
     assert time.monotonic() - started < 4
@@ -32,19 +32,19 @@ def test_a_step_beyond_the_budget_is_ended_with_what_it_started(tmp_path: Path) 
 
 
 def test_no_step_starts_after_the_budget(tmp_path: Path) -> None:
-    steps = Steps("group", 0, tmp_path)
+    steps = Steps("group", 0, tmp_path, strict=True)
     assert not steps.run(step(tmp_path, f"open({str(tmp_path / 'ran')!r}, 'w')"))
     assert not (tmp_path / "ran").exists()
 
 
 def test_one_failure_does_not_hide_the_next(tmp_path: Path) -> None:
-    steps = Steps("group", 30, tmp_path)
+    steps = Steps("group", 30, tmp_path, strict=True)
     steps.run_together([step(tmp_path, f"raise SystemExit({code})") for code in (3, 0, 4)])
     assert sorted(steps.failures) == ["a step ended with 3", "a step ended with 4"]
 
 
 def test_a_run_that_says_it_did_nothing_has_failed(tmp_path: Path) -> None:
-    steps = Steps("group", 30, tmp_path)
+    steps = Steps("group", 30, tmp_path, strict=True)
     steps.run_together([step(tmp_path, "print('All targets skipped.')", refuted_by="All targets skipped")])
     assert steps.failures == ["a step did nothing: All targets skipped"]
 

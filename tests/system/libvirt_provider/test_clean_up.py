@@ -43,7 +43,7 @@ def test_the_job_of_a_dead_exporter_is_aborted(
 def test_a_folder_without_a_job_is_removed(provider: LibvirtProvider, busy_guest: Guest, scratch: Path) -> None:
     left = scratch / "vmferry-0123abcd"
     left.mkdir()
-    owner = {"host": os.uname().nodename, "pid": 1, "boot_id": "another boot", "pid_namespace": 1, "started": 1}
+    owner = {"hostname": os.uname().nodename, "pid": 1, "boot_id": "another boot", "pid_namespace": 1, "started": 1}
     record = {
         "purpose": "export",
         "vm_id": provider.describe("busy").id,
@@ -72,7 +72,7 @@ def test_a_folder_of_another_user_is_not_believed(
         "vm_name": "x",
         "job_id": "",
         "attempt": "0123abcd",
-        "owner": {"host": os.uname().nodename, "boot_id": "old"},
+        "owner": {"hostname": os.uname().nodename, "boot_id": "old"},
         "started_at": 0,
         "made": [{"part": str(precious)}],
     }
