@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from secrets import token_hex
 from typing import Any
 
 import pytest
@@ -37,13 +38,14 @@ def forgetful(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("forgetful")
 def test_conditions_reach_the_server_all_the_same(s3: S3Rig) -> None:
-    store = s3.fresh()
-    found = store.probe("probe")
+    prefix = token_hex(4)
+    store = s3.open()  # a client of its own
+    found = store.probe(f"{prefix}/probe")
     assert found.conditional_put
     assert found.conditional_replace
-    first = store.put("manifest.json", b"first", if_absent=True)
+    first = store.put(f"{prefix}/manifest.json", b"first", if_absent=True)
     with pytest.raises(VmferryError) as refused:
-        store.put("manifest.json", b"second", if_absent=True)
+        store.put(f"{prefix}/manifest.json", b"second", if_absent=True)
     assert refused.value.kind == "conflict"
-    store.put("manifest.json", b"third", if_match=first.etag)
-    assert store.get("manifest.json") == b"third"
+    store.put(f"{prefix}/manifest.json", b"third", if_match=first.etag)
+    assert store.get(f"{prefix}/manifest.json") == b"third"
