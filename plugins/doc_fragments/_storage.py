@@ -122,5 +122,5 @@ options:
             user that runs the module.
         type: str
 requirements:
-  - boto3 1.36 or newer, for V(s3://), on the host that runs the module
+  - boto3 1.26 or newer, for V(s3://), on the host that runs the module
 """

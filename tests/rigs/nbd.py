@@ -97,9 +97,14 @@ def certificates(folder: Path, name: str = "localhost") -> Path:
     ca_key, ca_cert = folder / "ca-key.pem", folder / "ca-cert.pem"
     key, request, cert = folder / "server-key.pem", folder / "server.csr", folder / "server-cert.pem"
     extensions = folder / "server.ext"
-    extensions.write_text(f"subjectAltName=DNS:{name}\nextendedKeyUsage=serverAuth\n")
+    # Python 3.13 and later insist on all that RFC 5280 asks of a certificate.
+    extensions.write_text(
+        f"subjectAltName=DNS:{name}\nextendedKeyUsage=serverAuth\nkeyUsage=critical,digitalSignature\n"
+        "basicConstraints=critical,CA:FALSE\nsubjectKeyIdentifier=hash\nauthorityKeyIdentifier=keyid\n"
+    )
+    usage = ["-addext", "keyUsage=critical,keyCertSign,cRLSign"]
     curve = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
-    openssl("req", "-x509", *curve, "-subj", "/CN=Test CA", "-days", "2", "-keyout", ca_key, "-out", ca_cert)
+    openssl("req", "-x509", *curve, *usage, "-subj", "/CN=Test CA", "-days", "2", "-keyout", ca_key, "-out", ca_cert)
     openssl("req", "-new", *curve, "-subj", f"/CN={name}", "-keyout", key, "-out", request)
     signing = ["-CA", ca_cert, "-CAkey", ca_key, "-CAcreateserial", "-days", "2", "-extfile", extensions]
     openssl("x509", "-req", "-in", request, *signing, "-out", cert)

@@ -31,8 +31,8 @@ def seaweedfs() -> Iterator[S3Server]:
         config.chmod(0o600)
         names = ("master", "volume", "filer", "s3")
         ports = free_ports(2 * len(names))
-        port = dict(zip(names, ports[: len(names)], strict=True))
-        grpc = dict(zip(names, ports[len(names) :], strict=True))
+        port = dict(zip(names, ports[: len(names)]))
+        grpc = dict(zip(names, ports[len(names) :]))
         command = [
             program("weed"),
             "-logtostderr=true",

@@ -95,7 +95,10 @@ class Bench:
     ) -> dict[str, Any]:
         placed = Placement(name, **{"storage": str(self.images), **(placement or {})})
         asked = {"provider": self.provider, "store": self.store, **options}
-        return import_vm(ImportRequest(placement=placed, transfer=self.transfer(**(transfer or {})), **asked), check_mode)
+        return import_vm(
+            ImportRequest(placement=placed, transfer=self.transfer(**(transfer or {})), **asked),
+            check_mode,
+        )
 
     def refused_export(self, vm: str, kind: str, words: str, **options: Any) -> VmferryError:
         return refused(lambda: self.export(vm, **options), kind, words)
@@ -225,7 +228,7 @@ def meanwhile(action: Callable[[], Result]) -> Iterator[Callable[[], Result]]:
     def run() -> None:
         try:
             results.append(action())
-        except BaseException as error:  # raised again in the test
+        except BaseException as error:  # noqa: BLE001  # raised again in the test
             errors.append(error)
 
     thread = threading.Thread(target=run, daemon=True)

@@ -177,5 +177,5 @@ def test_leftovers_are_seen(bench: Bench, small: Guest) -> None:
     (bench.folder / "store" / "vm").mkdir()
     (bench.folder / "store" / "vm" / ".half.part").touch()
     (bench.scratch / "vmferry-00000000").mkdir()
-    with pytest.raises(AssertionError, match="half.part"):
+    with pytest.raises(AssertionError, match=r"half\.part"):
         bench.assert_nothing_left("small")

@@ -46,13 +46,22 @@ def copy_frozen(bench: Bench, disk: str) -> Path:
 
 def test_machine_that_writes_hard_is_exported_as_of_its_frozen_moment(bench: Bench, linux: Guest) -> None:
     linux.console.run(FILL)
-    with linux.console.writing("/dev/vdb", 0, 32 * MIB):
-        with meanwhile(lambda: copy_frozen(bench, "vdb")) as frozen:
-            result = bench.export("linux", disks=("vdb",), transfer={"bandwidth_limit": RATE})
+    with linux.console.writing("/dev/vdb", 0, 32 * MIB), meanwhile(lambda: copy_frozen(bench, "vdb")) as frozen:
+        result = bench.export("linux", disks=("vdb",), transfer={"bandwidth_limit": RATE})
     check(bench.stored(result))
     compare(bench.stored(result), "qcow2", frozen(), "raw")
     changed = subprocess.run(
-        ["qemu-img", "compare", "-U", "-f", "raw", "-F", "raw", str(frozen()), str(bench.rig.directory / "linux-data.raw")],
+        [
+            "qemu-img",
+            "compare",
+            "-U",
+            "-f",
+            "raw",
+            "-F",
+            "raw",
+            str(frozen()),
+            str(bench.rig.directory / "linux-data.raw"),
+        ],
         stdout=subprocess.DEVNULL,
         check=False,
     )
@@ -62,9 +71,8 @@ def test_machine_that_writes_hard_is_exported_as_of_its_frozen_moment(bench: Ben
 
 def test_machine_that_writes_hard_is_exported_to_s3_as_of_its_frozen_moment(s3_bench: Bench, linux: Guest) -> None:
     linux.console.run(FILL)
-    with linux.console.writing("/dev/vdb", 0, 32 * MIB):
-        with meanwhile(lambda: copy_frozen(s3_bench, "vdb")) as frozen:
-            result = s3_bench.export("linux", disks=("vdb",), transfer={"bandwidth_limit": RATE})
+    with linux.console.writing("/dev/vdb", 0, 32 * MIB), meanwhile(lambda: copy_frozen(s3_bench, "vdb")) as frozen:
+        result = s3_bench.export("linux", disks=("vdb",), transfer={"bandwidth_limit": RATE})
     key = result["export"]["disks"][0]["url"].removeprefix(f"s3://{BUCKET}/")
     stored = s3_bench.folder / "stored.qcow2"
     s3_bench.download(key, stored)

@@ -119,5 +119,3 @@ def test_one_machine_is_exported_once_at_a_time(bench: Bench, small: Guest) -> N
         first.process.terminate()
         assert first.result()["error"]["kind"] == "cancelled"
     bench.assert_nothing_left("small")
-
-

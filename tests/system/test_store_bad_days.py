@@ -53,9 +53,7 @@ def test_store_that_is_busy_for_ever_ends_the_export(s3_bench: Bench, small: Gue
     s3_bench.assert_nothing_left("small")
 
 
-def test_store_that_stands_still_is_not_waited_for_for_ever(
-    s3_bench: Bench, small: Guest, proxy: FaultProxy
-) -> None:
+def test_store_that_stands_still_is_not_waited_for_for_ever(s3_bench: Bench, small: Guest, proxy: FaultProxy) -> None:
     proxy.fail_always(Fault(delay=600, method="PUT", path="partNumber"))
     started = time.monotonic()
     error = s3_bench.refused_export("small", "timeout", "moved", transfer={"idle_timeout": 3.0})

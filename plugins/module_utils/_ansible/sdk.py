@@ -12,7 +12,7 @@ from ansible.module_utils.basic import missing_required_lib
 from .._errors import VmferryError
 from .._operations.requests import ProviderSpec, StoreSpec
 
-OLDEST_BOTO3 = (1, 36)  # the first that lets its own checksums be turned off and sends conditional requests
+OLDEST_BOTO3 = (1, 26)  # of Debian 12; the first to know the checksums of parts is a little older
 
 
 def require_provider_sdk(provider: ProviderSpec) -> None:

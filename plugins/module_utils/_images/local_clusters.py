@@ -58,6 +58,8 @@ class LocalClusters:
 
     def read_into(self, pieces: Sequence[Piece]) -> None:
         for offset, buffer in pieces:
+            if offset < 0 or offset + len(buffer) > self.size:
+                raise VmferryError("internal", "An image chain was asked for bytes beyond its disk.")
             index = bisect_right(self._starts, offset) - 1
             while buffer:
                 here = buffer[: self._starts[index + 1] - offset]

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Sequence
 
 from .._blocks import LEAF
+from .._errors import VmferryError
 
 CLUSTER = LEAF
 CLUSTER_BITS = 16
@@ -20,12 +21,13 @@ REFCOUNTS = CLUSTER // 2  # 16-bit: one refcount block counts 2 GiB of the file
 REFCOUNT_ORDER = 4
 SECTOR = 512  # what a virtual size is a multiple of
 COPIED = 1 << 63
-COMPRESSED = 1 << 62
 OFFSET_MASK = 0x00FF_FFFF_FFFF_FE00
 ZERO_CLUSTER = 1
 MAGIC = b"QFI\xfb"
 BACKING_FORMAT = 0xE2792ACA  # header extension
 HEADER = struct.Struct(">4sIQIIQIIQQIIQQQQII8x")
+ONE_EACH = b"\0\1" * REFCOUNTS  # a refcount block whose clusters are all in use, once
+LONGEST_BACKING = 1023  # bytes
 LARGEST_DISK = 64 << 40  # bytes; an L1 table of 1 MiB, well below QEMU's limit of 32 MiB
 
 
@@ -45,6 +47,21 @@ def big_endian(table: array[int]) -> bytes:
     return copy.tobytes()
 
 
+def backing_name(size: int, backing: str) -> bytes:
+    """As it goes into the header. Refuses a name, or a disk's size, that an image of ours cannot have."""
+    if not 0 <= size <= LARGEST_DISK:
+        raise VmferryError("unsupported", f"A disk of {size} bytes is larger than a qcow2 image of ours can be.")
+    name = backing.encode()
+    if len(name) > LONGEST_BACKING:
+        raise VmferryError("invalid_config", f"The backing file's name is longer than {LONGEST_BACKING} bytes.")
+    return name
+
+
+def disk_tables(size: int) -> int:
+    """L2 tables that a disk can have. At least one: QEMU takes the cluster of an empty L1 table for a leak."""
+    return max(1, clusters(size, CLUSTER * L2_ENTRIES))
+
+
 @dataclass(frozen=True)
 class Head:
     """Everything that lies in front of the first data cluster: header, L1 table, refcount table."""
@@ -55,7 +72,7 @@ class Head:
 
     @property
     def l1_clusters(self) -> int:
-        return max(1, clusters(8 * self.l1_entries))
+        return clusters(8 * self.l1_entries)
 
     @property
     def length(self) -> int:

@@ -14,21 +14,19 @@ from array import array
 from typing import Optional, Sequence
 
 from .._blocks import ImageOutput
-from .._errors import VmferryError
 from .qcow2_format import (
     CLUSTER,
     COPIED,
     L2_ENTRIES,
-    LARGEST_DISK,
+    ONE_EACH,
     REFCOUNTS,
     ZERO_CLUSTER,
     Head,
+    backing_name,
     big_endian,
     clusters,
+    disk_tables,
 )
-
-ONE_EACH = b"\0\1" * REFCOUNTS
-LONGEST_BACKING = 1023  # bytes, by the format
 
 
 class PackedQcow2:
@@ -36,17 +34,12 @@ class PackedQcow2:
 
     def __init__(self, size: int, output: ImageOutput, *, data_bound: Optional[int] = None, backing: str = "") -> None:
         """`data_bound`: bytes of data, in whole clusters, that will come at the most; by default the whole disk."""
-        if not 0 <= size <= LARGEST_DISK:
-            raise VmferryError("unsupported", f"A disk of {size} bytes is larger than a qcow2 image of ours can be.")
-        self._backing = backing.encode()
-        if len(self._backing) > LONGEST_BACKING:
-            raise VmferryError("invalid_config", f"The backing file's name is longer than {LONGEST_BACKING} bytes.")
-        self._size, self._output = size, output
-        tables = clusters(size, CLUSTER * L2_ENTRIES)
+        self._backing = backing_name(size, backing)
+        self._output, tables = output, disk_tables(size)
         data = clusters(size if data_bound is None else min(size, data_bound))
         counted = data + tables + 2 + clusters(8 * tables)  # all clusters but refcount blocks and their table
         table_clusters = clusters(8 * (clusters(counted, REFCOUNTS - 2) + 1))
-        self._head = Head(size, max(1, tables), table_clusters)  # without an entry, QEMU calls the L1 table a leak
+        self._head = Head(size, tables, table_clusters)
         self._bound = counted + table_clusters + clusters(counted + table_clusters, REFCOUNTS - 1) + 1
         self._l1 = array("Q", bytes(8 * tables))
         self._blocks: list[int] = []  # offset of each refcount block

@@ -137,7 +137,7 @@ class Qcow2Reader:
                 self._tables.move_to_end(index)
                 return table
         table = self._read_words(self._l1[index] & OFFSET_MASK, L2_ENTRIES)
-        for entry in table:
+        for entry in set(table):
             if entry & UNUSED_BITS or (entry & OFFSET_MASK) % CLUSTER:
                 raise self._lie("has an entry of a kind that is never written")
             if entry > ZERO_CLUSTER:
@@ -154,8 +154,8 @@ class Qcow2Reader:
         data = bytearray(HEADER.size)
         self._read_at(0, memoryview(data))
         (
-            magic, version, _unused, backing_length, bits, size, crypt, l1_entries, l1_at, _unused, _unused, snapshots, _unused, incompatible,
-            _unused, _unused, refcount_order, header_length,
+            magic, version, _backing_at, backing_length, bits, size, crypt, l1_entries, l1_at, _counts_at, _counts,
+            snapshots, _snapshots_at, incompatible, _compatible, _autoclear, refcount_order, header_length,
         ) = HEADER.unpack(data)  # fmt: skip
         if magic != MAGIC or version != 3 or header_length < HEADER.size - 8:
             raise self._lie("is no qcow2 image of version 3")

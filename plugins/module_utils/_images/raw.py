@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Callable, Iterator, Sequence
 
 from .._blocks import LEAF, Extent, ImageOutput, Piece
+from .._errors import VmferryError
 
 
 class RawWriter:
@@ -56,7 +57,10 @@ class RawReader:
 
     def read_into(self, pieces: Sequence[Piece]) -> None:
         for offset, buffer in pieces:
-            self._read_at(offset, buffer)
+            if offset < 0 or offset + len(buffer) > self.size:
+                raise VmferryError("internal", "A raw image was asked for bytes beyond its disk.")
+            if buffer:
+                self._read_at(offset, buffer)
 
     def close(self) -> None:
         """Nothing is held."""

@@ -12,6 +12,7 @@ from typing import Any, Dict, Literal, Mapping, Optional, Sequence
 
 from .._errors import VmferryError
 from .s3_body import send_in_large_slices
+from .s3_conditions import send_unknown_conditions
 from .s3_errors import translated
 
 CONNECT_TIMEOUT = 10.0  # seconds
@@ -128,9 +129,10 @@ def connect(settings: S3Settings) -> Any:
             region_name=session.region_name or DEFAULT_REGION,
             endpoint_url=settings.endpoint_url,
             verify=settings.ca_path if settings.validate_certs and settings.ca_path else settings.validate_certs,
-            config=Config(**_config(settings)),
+            config=Config(**_known_to(Config, _config(settings))),
         )
     send_in_large_slices(client)
+    send_unknown_conditions(client)
     return client
 
 
@@ -152,6 +154,11 @@ def _config(settings: S3Settings) -> Dict[str, Any]:
         "tcp_keepalive": True,
         "user_agent_extra": "vmferry",
     }
+
+
+def _known_to(config: Any, wanted: Dict[str, Any]) -> Dict[str, Any]:
+    """botocore before 1.36 has no checksum settings, and adds none of the checksums that they turn off."""
+    return {name: value for name, value in wanted.items() if name in config.OPTION_DEFAULTS}
 
 
 def _refused(option: str, rule: str) -> VmferryError:

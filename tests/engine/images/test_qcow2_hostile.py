@@ -50,7 +50,7 @@ def read_everything(image: bytes, size: int = SIZE) -> None:
     reader = Qcow2Reader(file, file.size, size=size)
     extents = list(reader.extents())
     assert sum(extent.length for extent in extents) == size
-    for offset in {0, max(0, size - MIB), max(0, size // 2 - MIB)}:
+    for offset in sorted({0, max(0, size - MIB), max(0, size // 2 - MIB)}):
         content_of(reader, offset, min(MIB, size - offset))
 
 
@@ -135,7 +135,7 @@ words = st.tuples(st.just("Q"), places, likely | st.integers(0, (1 << 64) - 1)) 
 
 
 @pytest.mark.slow
-@settings(FEW, max_examples=300)
+@settings(FEW, max_examples=200)
 @given(st.lists(words, min_size=1, max_size=6), st.none() | st.integers(0, len(good())))
 def test_any_damage_is_refused_or_read_within_the_file(damage: list[tuple[str, int, int]], cut: int | None) -> None:
     with contextlib.suppress(VmferryError):
@@ -150,7 +150,7 @@ def test_a_small_file_of_a_huge_disk_costs_neither_time_nor_memory() -> None:
     l2 = struct.pack(">Q", 19 * LEAF | COPIED) * (LEAF // 8)
     header = with_words(good(), ("Q", 24, size), ("I", 36, tables))[:LEAF]
     image = header + l1.ljust(17 * LEAF, b"\0") + l2 + bytes(LEAF)
-    started = time.monotonic()
+    started = time.process_time()
     tracemalloc.start()
     try:
         with pytest.raises(VmferryError):
@@ -159,7 +159,7 @@ def test_a_small_file_of_a_huge_disk_costs_neither_time_nor_memory() -> None:
     finally:
         tracemalloc.stop()
     assert peak < 64 * MIB
-    assert time.monotonic() - started < 2
+    assert time.process_time() - started < 2
 
 
 def test_an_l1_table_of_four_thousand_million_entries_is_not_read_whole() -> None:

@@ -10,7 +10,7 @@ from hashlib import sha256
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ansible_collections.vmferry.migrate.plugins.module_utils._blocks import LEAF, Extent, Kind
@@ -49,7 +49,7 @@ def test_any_disk_is_the_same_to_qemu(data: st.DataObject) -> None:
 
 
 @pytest.mark.slow
-@FEW
+@settings(FEW, max_examples=8)
 @given(st.data())
 def test_layers_on_layers_that_grow_are_the_same_to_qemu(data: st.DataObject) -> None:
     size, backing, layers = 0, "", []
@@ -80,7 +80,7 @@ def test_an_empty_disk_is_an_image(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-@FEW
+@settings(FEW, max_examples=8)
 @given(st.lists(st.integers(0, 2 * TIB - 1), max_size=8), st.integers(1, 2 * MIB))
 def test_a_sparse_disk_of_two_tebibytes(starts: list[int], short_of: int) -> None:
     size = 2 * TIB - short_of
@@ -91,6 +91,7 @@ def test_a_sparse_disk_of_two_tebibytes(starts: list[int], short_of: int) -> Non
         judge(image, reference(Path(folder) / "reference", size, (written, 1)), size)
 
 
+@pytest.mark.slow
 def test_a_sparse_disk_of_62_tebibytes(tmp_path: Path) -> None:
     """No file system here holds a raw file of that size: the reference is an image that qemu-io wrote."""
     size = 62 * TIB - 513

@@ -34,7 +34,7 @@ from rigs.nbd_images import MIB, Image, judged, made, read_all
 def assert_tiled(extents: list[Extent], size: int) -> None:
     assert [extent.offset for extent in extents] == [0, *[extent.end for extent in extents[:-1]]]
     assert extents[-1].end == size
-    assert all(one.kind != other.kind for one, other in zip(extents, extents[1:], strict=False)), "not joined"
+    assert all(one.kind != other.kind for one, other in zip(extents, extents[1:])), "not joined"
 
 
 def test_every_byte_is_what_qemu_img_reads(served: Path, islands: Image) -> None:

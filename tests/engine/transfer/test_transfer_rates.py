@@ -122,7 +122,7 @@ def test_who_is_limited_says_that_it_waits() -> None:
     )
     limited.take(10 * MIB)
     assert len(waits) > 10
-    assert max(later - earlier for earlier, later in zip(waits, waits[1:], strict=False)) <= 0.5
+    assert max(later - earlier for earlier, later in zip(waits, waits[1:])) <= 0.5
 
 
 def test_a_stop_ends_the_wait() -> None:

@@ -45,7 +45,7 @@ def test_a_leaf_keeps_its_kind_and_a_mixed_one_is_data(disk: tuple[int, list[Ext
     assert all(run.offset % LEAF == 0 and (run.end % LEAF == 0 or run.end == size) for run in rounded)
     assert [one.offset for one in rounded[1:]] == [one.end for one in rounded[:-1]]
     assert kinds_by_leaf(size, rounded) == kinds_by_leaf(size, extents)
-    assert all(one.kind != other.kind for one, other in zip(rounded, rounded[1:], strict=False))
+    assert all(one.kind != other.kind for one, other in zip(rounded, rounded[1:]))
 
 
 @given(disks())

@@ -10,12 +10,11 @@ from pathlib import Path
 
 import pytest
 
+from ansible_collections.vmferry.migrate.plugins.module_utils._providers.libvirt.provider import LibvirtProvider
 from ansible_collections.vmferry.migrate.plugins.module_utils._providers.open import open_provider
 from rigs import guests
 from rigs.domain import Disk, Guest, Machine, define_and_start
 from rigs.libvirt import LibvirtRig
-
-from .harness import LibvirtProvider
 
 MIB = 1 << 20
 

@@ -102,15 +102,17 @@ def no_job(guest: Guest) -> bool:
     return bool(guest.domain.jobStats()["type"] == libvirt.VIR_DOMAIN_JOB_NONE)
 
 
-def watchdogs() -> list[int]:
-    found = []
-    for process in Path("/proc").glob("[0-9]*"):
-        try:
-            if b"vmferry-watchdog:" in (process / "cmdline").read_bytes():
-                found.append(int(process.name))
-        except OSError:
-            continue
-    return found
+def watchdog_of(scratch: Path) -> int:
+    """The process that watches over the only export under way."""
+    (said,) = scratch.glob("vmferry-*/watchdog")
+    return int(said.read_text())
+
+
+def is_running(process: int) -> bool:
+    try:
+        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
 
 
 def exporter(uri: str, scratch: Path, vm: str, consistency: str = "auto", failpoint: str = "") -> subprocess.Popen[str]:

@@ -14,10 +14,11 @@ import libvirt
 import pytest
 
 from ansible_collections.vmferry.migrate.plugins.module_utils._errors import VmferryError
+from ansible_collections.vmferry.migrate.plugins.module_utils._providers.libvirt.provider import LibvirtProvider
 from rigs.domain import Guest
 from rigs.libvirt import LibvirtRig
 
-from .harness import LibvirtProvider, exporter, no_job, open_session, watchdogs
+from .harness import exporter, no_job, open_session, watchdog_of
 
 
 def test_the_job_of_a_dead_exporter_is_aborted(
@@ -26,7 +27,7 @@ def test_the_job_of_a_dead_exporter_is_aborted(
     process = exporter(rig.uri, scratch, "busy", "crash_consistent")
     assert process.stdout is not None
     process.stdout.readline()
-    (watchdog,) = watchdogs()
+    watchdog = watchdog_of(scratch)
     os.kill(watchdog, signal.SIGKILL)  # as after a power cut of the session: nobody is left to undo it
     process.kill()
     process.wait()
@@ -42,7 +43,7 @@ def test_the_job_of_a_dead_exporter_is_aborted(
 def test_a_folder_without_a_job_is_removed(provider: LibvirtProvider, busy_guest: Guest, scratch: Path) -> None:
     left = scratch / "vmferry-0123abcd"
     left.mkdir()
-    owner = {"host": os.uname().nodename, "pid": 1, "boot_id": "another boot", "pid_namespace": 1, "started": 1}
+    owner = {"hostname": os.uname().nodename, "pid": 1, "boot_id": "another boot", "pid_namespace": 1, "started": 1}
     record = {
         "purpose": "export",
         "vm_id": provider.describe("busy").id,
@@ -71,7 +72,7 @@ def test_a_folder_of_another_user_is_not_believed(
         "vm_name": "x",
         "job_id": "",
         "attempt": "0123abcd",
-        "owner": {"host": os.uname().nodename, "boot_id": "old"},
+        "owner": {"hostname": os.uname().nodename, "boot_id": "old"},
         "started_at": 0,
         "made": [{"part": str(precious)}],
     }
@@ -102,11 +103,12 @@ def test_a_job_of_another_program_is_named_and_left_alone(
     busy_guest.domain.backupBegin(
         f"<domainbackup mode='pull'><server transport='unix' socket='{socket}'/><disks>"
         f"<disk name='vdb' backup='yes' type='file'><scratch file='{scratch}'/></disk>"
-        "<disk name='vda' backup='no'/></disks></domainbackup>"
+        "<disk name='vda' backup='no'/></disks></domainbackup>",
+        None,
     )
     try:
         vm = provider.describe("busy")
-        with pytest.raises(VmferryError, match="theirs.sock") as caught:
+        with pytest.raises(VmferryError, match=r"theirs\.sock") as caught:
             provider.clean_up(vm)
         assert caught.value.kind == "busy"
         assert [finding.kind for finding in provider.check_export(vm, vm.disks, "auto")] == ["busy"]

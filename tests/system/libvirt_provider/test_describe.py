@@ -8,11 +8,10 @@ from __future__ import annotations
 import pytest
 
 from ansible_collections.vmferry.migrate.plugins.module_utils._errors import VmferryError
+from ansible_collections.vmferry.migrate.plugins.module_utils._providers.libvirt.provider import LibvirtProvider
 from rigs import guests
 from rigs.domain import Disk, Guest, Machine, domain_xml
 from rigs.libvirt import LibvirtRig
-
-from .harness import LibvirtProvider
 
 
 def test_a_running_vm_is_described_with_its_hardware(provider: LibvirtProvider, busy_guest: Guest) -> None:

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import threading
 import time
@@ -13,11 +14,12 @@ from pathlib import Path
 import pytest
 
 from ansible_collections.vmferry.migrate.plugins.module_utils._errors import VmferryError
+from ansible_collections.vmferry.migrate.plugins.module_utils._providers.libvirt.provider import LibvirtProvider
 from rigs import guests
 from rigs.domain import Disk, Guest, Machine, define_and_start
 from rigs.libvirt import LibvirtRig
 
-from .harness import LibvirtProvider, nbdcopy, open_session, read_all, sha256, source_of, target_socket
+from .harness import nbdcopy, open_session, read_all, sha256, source_of, target_socket
 
 
 def test_what_is_read_equals_what_another_client_reads_while_the_guest_writes(
@@ -62,20 +64,13 @@ def test_two_disks_are_frozen_at_the_same_moment(provider: LibvirtProvider, busy
 
 def file_in_guestdata(image: Path, name: str, folder: Path) -> bytes:
     """Out of the ext4 file system in the second partition; its journal is replayed on a copy first."""
-    layout = subprocess.run(["/sbin/sfdisk", "--json", str(image)], capture_output=True, check=True, text=True).stdout
-    start = [line for line in layout.splitlines() if '"start"' in line][1]
-    offset = int(
-        "".join(
-            filter(
-                str.isdigit, start.split(",")[0] if '"node"' not in start else start.split('"start":')[1].split(",")[0]
-            )
-        )
-    )
+    layout = subprocess.run(["/sbin/sfdisk", "--json", str(image)], capture_output=True, check=True).stdout
+    offset = json.loads(layout)["partitiontable"]["partitions"][1]["start"]
     partition = folder / "partition"
     with image.open("rb") as source, partition.open("wb") as target:
         source.seek(offset * 512)
         target.write(source.read())
-    subprocess.run(["/sbin/e2fsck", "-fy", str(partition)], capture_output=True, check=False)
+    subprocess.run(["/sbin/e2fsck", "-fy", str(partition)], capture_output=True)
     done = subprocess.run(["/sbin/debugfs", "-R", f"cat {name}", str(partition)], capture_output=True, check=True)
     return done.stdout
 
@@ -169,7 +164,7 @@ def test_a_guest_that_is_powered_off_meanwhile_is_the_reason_given(
     disk = guests.mbr_disk(rig.directory / "short.raw", "short", 8 << 20)
     guest = define_and_start(rig, Machine("short", (Disk(disk, "raw"),)))
     try:
-        with pytest.raises(VmferryError, match="short was powered off while vda") as caught:  # noqa: PT012
+        with pytest.raises(VmferryError, match="short was powered off while vda") as caught:  # noqa: PT012, SIM117
             with open_session(provider, "short") as session:
                 guest.domain.destroy()
                 read_all(session.disks[0].source, tmp_path / "short")
@@ -182,7 +177,7 @@ def test_a_guest_that_is_powered_off_meanwhile_is_the_reason_given(
 def test_a_job_that_somebody_aborts_is_the_reason_given(
     provider: LibvirtProvider, busy_guest: Guest, tmp_path: Path
 ) -> None:
-    with pytest.raises(VmferryError, match="aborted by somebody else") as caught:  # noqa: PT012
+    with pytest.raises(VmferryError, match="aborted by somebody else") as caught:  # noqa: PT012, SIM117
         with open_session(provider, "busy", "crash_consistent", ("vdb",)) as session:
             busy_guest.domain.abortJob()
             read_all(session.disks[0].source, tmp_path / "aborted")

@@ -13,12 +13,13 @@ import libvirt
 import pytest
 
 from ansible_collections.vmferry.migrate.plugins.module_utils._errors import VmferryError
+from ansible_collections.vmferry.migrate.plugins.module_utils._providers.libvirt.provider import LibvirtProvider
 from rigs import guests
 from rigs.domain import Disk, Machine, domain_xml, remove_domain
 from rigs.libvirt import LibvirtRig
 from rigs.loop import loop_device
 
-from .harness import LibvirtProvider, open_session, read_all, sha256
+from .harness import open_session, read_all, sha256
 
 
 @pytest.fixture

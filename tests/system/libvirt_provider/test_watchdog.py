@@ -8,16 +8,28 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+import sys
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from ansible_collections.vmferry.migrate.plugins.module_utils._errors import VmferryError
+from ansible_collections.vmferry.migrate.plugins.module_utils._providers.libvirt.provider import LibvirtProvider
 from rigs.domain import Guest
 from rigs.libvirt import LibvirtRig
 
-from .harness import LibvirtProvider, eventually, exporter, no_job, open_session, read_all, source_of, watchdogs
+from .harness import (
+    eventually,
+    exporter,
+    is_running,
+    no_job,
+    open_session,
+    read_all,
+    source_of,
+    watchdog_of,
+)
 
 
 @pytest.fixture
@@ -30,6 +42,7 @@ def tiny_scratch(rig: LibvirtRig) -> Iterator[Path]:
         yield folder
     finally:
         subprocess.run(["umount", "--lazy", str(folder)], check=True)
+        folder.rmdir()
 
 
 def test_a_killed_exporter_is_cleaned_up_after_within_seconds(
@@ -39,12 +52,12 @@ def test_a_killed_exporter_is_cleaned_up_after_within_seconds(
     assert process.stdout is not None
     assert process.stdout.readline() == "OPEN\n"
     assert not no_job(busy_guest)
-    (watchdog,) = watchdogs()
+    watchdog = watchdog_of(scratch)
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
     eventually(lambda: no_job(busy_guest), 5)
     eventually(lambda: not list(scratch.iterdir()), 5)
-    eventually(lambda: watchdog not in watchdogs(), 5)
+    eventually(lambda: not is_running(watchdog), 5)
     assert busy_guest.console.run("echo alive") == "alive"
 
 
@@ -69,16 +82,19 @@ def test_a_killed_exporter_is_cleaned_up_after_as_soon_as_libvirt_is_back(
     eventually(lambda: not list(scratch.iterdir()), 5)
 
 
-def test_the_watchdog_ends_with_the_export(provider: LibvirtProvider, busy_guest: Guest) -> None:
+def test_the_watchdog_ends_with_the_export(provider: LibvirtProvider, busy_guest: Guest, scratch: Path) -> None:
     with open_session(provider, "busy", "crash_consistent"):
-        assert len(watchdogs()) == 1
-    assert not watchdogs()
+        watchdog = watchdog_of(scratch)
+        assert is_running(watchdog)
+    assert not is_running(watchdog)
 
 
-def test_the_watchdog_keeps_nothing_of_the_exporter_open(provider: LibvirtProvider, busy_guest: Guest) -> None:
+def test_the_watchdog_keeps_nothing_of_the_exporter_open(
+    provider: LibvirtProvider, busy_guest: Guest, scratch: Path
+) -> None:
     with open_session(provider, "busy", "crash_consistent"):
-        (watchdog,) = watchdogs()
-        descriptors = {fd.name: os.readlink(fd) for fd in Path(f"/proc/{watchdog}/fd").iterdir()}
+        watchdog = watchdog_of(scratch)
+        descriptors = {fd.name: str(fd.readlink()) for fd in Path(f"/proc/{watchdog}/fd").iterdir()}
         assert descriptors.pop("0").startswith("pipe:")
         assert set(descriptors.values()) == {"/dev/null"}
         assert os.getsid(watchdog) == watchdog
@@ -89,13 +105,15 @@ def test_a_scratch_that_runs_low_ends_the_export_and_not_the_guest(
 ) -> None:
     busy_guest.console.run("dd if=/dev/urandom of=/dev/vdb bs=1M count=60 conv=notrunc,fsync")
     provider = LibvirtProvider({"uri": rig.uri, "scratch_dir": str(tiny_scratch)})
-    with pytest.raises(VmferryError, match="scratch folder") as caught:  # noqa: PT012
+    with pytest.raises(VmferryError, match="scratch folder") as caught:  # noqa: PT012, SIM117
         with open_session(provider, "busy", "crash_consistent", ("vdb",)) as session:
             busy_guest.console.run("dd if=/dev/zero of=/dev/vdb bs=1M count=40 conv=notrunc,fsync", 60)
             eventually(lambda: no_job(busy_guest), 10)
             read_all(source_of(session, "vdb"), tmp_path / "image")
     assert caught.value.kind == "no_space"
-    assert busy_guest.console.run("dd if=/dev/urandom of=/dev/vdb bs=1M count=1 conv=notrunc,fsync && echo ok") == "ok"
+    assert busy_guest.console.run("dd if=/dev/urandom of=/dev/vdb bs=1M count=1 conv=fsync 2>&1 && echo ok").endswith(
+        "ok"
+    )
     assert not list(tiny_scratch.iterdir())
     provider.close()
 
@@ -123,3 +141,41 @@ def test_an_agent_that_hangs_costs_consistency_and_leaves_nothing_frozen(
     busy_guest.wait_for_agent()
     busy_guest.console.run("echo thawed > /mnt/hung; sync", 15)
     eventually(lambda: not list(scratch.iterdir()), 15)
+
+
+def test_an_exporter_out_of_a_zip_has_a_watchdog_too(
+    rig: LibvirtRig, busy_guest: Guest, scratch: Path, tmp_path: Path
+) -> None:
+    """As Ansible ships modules: the package lies in a zip file, which may be gone before the watchdog has to act."""
+    archive = tmp_path / "payload.zip"
+    root = Path(__file__).resolve().parents[3]
+    with zipfile.ZipFile(archive, "w") as payload:
+        for package in ("ansible_collections", "ansible_collections/vmferry", "ansible_collections/vmferry/migrate"):
+            payload.writestr(f"{package}/__init__.py", "")
+        payload.writestr("ansible_collections/vmferry/migrate/plugins/__init__.py", "")
+        for path in (root / "plugins" / "module_utils").rglob("*.py"):
+            payload.write(path, f"ansible_collections/vmferry/migrate/{path.relative_to(root)}")
+    program = (
+        "import sys; sys.path.insert(0, sys.argv[1])\n"
+        "from ansible_collections.vmferry.migrate.plugins.module_utils._providers import open as opener\n"
+        "from ansible_collections.vmferry.migrate.plugins.module_utils._providers.base import Job\n"
+        "assert '.zip' in opener.__file__\n"
+        "provider = opener.open_provider('libvirt', {'uri': sys.argv[2], 'scratch_dir': sys.argv[3]})\n"
+        "vm = provider.describe('busy')\n"
+        "with provider.open_export(vm, vm.disks, 'crash_consistent', Job('zip', '00112233')):\n"
+        "    print('OPEN', flush=True)\n"
+        "    sys.stdin.read()\n"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", program, str(archive), rig.uri, str(scratch)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == "OPEN\n"
+    archive.unlink()
+    process.kill()
+    process.wait()
+    eventually(lambda: no_job(busy_guest), 5)
+    eventually(lambda: not list(scratch.iterdir()), 5)

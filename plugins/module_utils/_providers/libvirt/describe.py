@@ -50,7 +50,7 @@ def describe(connection: Connection, vm: str) -> VmSpec:
     """By name or UUID. Raises `not_found`."""
 
     def work(opened: libvirt.virConnect) -> VmSpec:
-        return _Description(opened, lookup(opened, vm), opened.getHostname(), {}).spec(ask_agent=True)
+        return _Description(opened, lookup(opened, vm), opened.getHostname(), {}).spec()
 
     return connection.call(f"Describing {vm}", work)
 
@@ -84,12 +84,8 @@ class _Description:
         state = statistics.get("state.state")
         self._state = STATES[domain.state()[0] if state is None else state]
 
-    def spec(self, ask_agent: bool = False) -> VmSpec:
+    def spec(self) -> VmSpec:
         root, name = self._root, self._domain.name()
-        agent = domain_xml.agent_connected(root)
-        guest_os = domain_xml.guest_os(root)
-        if ask_agent and agent and not guest_os:
-            guest_os = self._agent_os()
         all_disks = domain_xml.disks(root)
         machine = root.find("os/type")
         return VmSpec(
@@ -108,8 +104,8 @@ class _Description:
             tpm=root.find("devices/tpm") is not None,
             architecture="" if machine is None else machine.get("arch", ""),
             machine="" if machine is None else machine.get("machine", ""),
-            guest_os=guest_os,
-            guest_agent=agent,
+            guest_os=domain_xml.guest_os(root),
+            guest_agent=domain_xml.agent_connected(root),
             host=self._host,
             details=self._details(all_disks),
         )
@@ -201,17 +197,6 @@ class _Description:
             "shareable": [disk.target for disk in all_disks if disk.shareable],
             "encrypted": [disk.target for disk in all_disks if disk.encrypted],
         }
-
-    def _agent_os(self) -> str:
-        import libvirt
-
-        try:
-            known = self._domain.guestInfo(libvirt.VIR_DOMAIN_GUEST_INFO_OS, 0)
-        except libvirt.libvirtError as error:
-            if is_disconnect(error):
-                raise
-            return ""  # an agent that does not answer, or is too old to know
-        return str(known.get("os.pretty-name") or known.get("os.id") or "")
 
 
 def attribute_or_text(root: ET.Element, path: str, name: str) -> str:

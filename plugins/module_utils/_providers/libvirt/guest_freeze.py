@@ -14,7 +14,7 @@ from .connection import Connection
 if TYPE_CHECKING:
     import libvirt
 
-FREEZE_TIMEOUT = 15  # seconds; Windows ends a freeze by itself after 10
+AGENT_TIMEOUT = 10  # seconds; Windows itself ends a freeze that takes longer
 THAW_PATIENCE = 30.0  # seconds for a libvirtd that is just then restarting
 THAW_ATTEMPTS = 3
 
@@ -42,16 +42,9 @@ def frozen(connection: Connection, uuid: str, vm_name: str, tell: Callable[[str]
 
 def _freeze(connection: Connection, uuid: str, vm_name: str) -> None:
     def work(opened: libvirt.virConnect) -> None:
-        import libvirt
-
         domain = opened.lookupByUUIDString(uuid)
-        # Without it libvirt waits for ever, with the VM's lock held. It cannot be asked for the value before; this is
-        # the one that every VM starts with.
-        domain.agentSetResponseTimeout(FREEZE_TIMEOUT)
-        try:
+        with _patience(domain):
             domain.fsFreeze()
-        finally:
-            domain.agentSetResponseTimeout(libvirt.VIR_DOMAIN_AGENT_RESPONSE_TIMEOUT_BLOCK)
 
     connection.once(f"Freezing the file systems of {vm_name}", work)
 
@@ -59,7 +52,7 @@ def _freeze(connection: Connection, uuid: str, vm_name: str) -> None:
 def _thaw(connection: Connection, uuid: str, vm_name: str) -> None:
     def work(domain: libvirt.virDomain) -> None:
         if domain.isActive():
-            domain.fsThaw()
+            _thaw_once(domain)
 
     for left in range(THAW_ATTEMPTS - 1, -1, -1):
         try:
@@ -71,9 +64,28 @@ def _thaw(connection: Connection, uuid: str, vm_name: str) -> None:
                 raise
 
 
+def _thaw_once(domain: libvirt.virDomain) -> None:
+    with _patience(domain):
+        domain.fsThaw()
+
+
+@contextmanager
+def _patience(domain: libvirt.virDomain) -> Iterator[None]:
+    """Without it libvirt waits for a hung agent for ever (measured). It cannot be asked for the value before; the one
+    that is put back is the one that every VM starts with.
+    """
+    import libvirt
+
+    domain.agentSetResponseTimeout(AGENT_TIMEOUT)
+    try:
+        yield
+    finally:
+        domain.agentSetResponseTimeout(libvirt.VIR_DOMAIN_AGENT_RESPONSE_TIMEOUT_BLOCK)
+
+
 def _thaws(connection: Connection, uuid: str, vm_name: str) -> bool:
     try:
-        connection.domain(uuid, f"Thawing the file systems of {vm_name}", lambda domain: domain.fsThaw())
+        connection.domain(uuid, f"Thawing the file systems of {vm_name}", _thaw_once)
     except VmferryError:  # the watchdog goes on trying
         return False
     return True

@@ -29,6 +29,7 @@ TICK = 1.0  # seconds between two looks at the free space
 RESCUE_PAUSE = 1.0  # seconds between two attempts to reach libvirt
 RESCUE_PATIENCE = 3600.0  # seconds; libvirtd may be down for maintenance
 BEGIN_PATIENCE = 60.0  # seconds that libvirt may still take to begin a job that nobody waits for any more
+AGENT_TIMEOUT = 10  # seconds; libvirt's own is infinite
 THAW_PATIENCE = 600.0  # seconds for an agent that does not answer
 PAUSED, PAUSED_BY_IO_ERROR, SHUT_OFF, CRASHED = 3, 5, 5, 6  # virDomainState, virDomainPausedReason
 
@@ -96,6 +97,8 @@ class Watchdog:
                     return
             except libvirt.libvirtError:
                 quiet_since = None
+                if not self.folder.exists():  # somebody else has cleaned up
+                    return
             time.sleep(RESCUE_PAUSE if self.beginning or self.frozen else 0.2)
 
     def is_over(self, quiet_for: float) -> bool:
@@ -134,7 +137,11 @@ class Watchdog:
         import libvirt
 
         try:
-            domain.fsThaw()
+            domain.agentSetResponseTimeout(AGENT_TIMEOUT)
+            try:
+                domain.fsThaw()
+            finally:
+                domain.agentSetResponseTimeout(libvirt.VIR_DOMAIN_AGENT_RESPONSE_TIMEOUT_BLOCK)
             self.frozen = False
         except libvirt.libvirtError as error:
             if error.get_error_code() not in (libvirt.VIR_ERR_AGENT_UNRESPONSIVE, libvirt.VIR_ERR_AGENT_UNSYNCED):

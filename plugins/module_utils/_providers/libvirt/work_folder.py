@@ -50,13 +50,10 @@ class Record:
     @property
     def alive(self) -> bool | None:
         """None where this process cannot tell: the owner is in another container or on another host."""
-        mine = current_owner()
-        if self.owner.get("host") == mine["host"] and self.owner.get("boot_id") != mine["boot_id"]:
-            return False  # this host was booted since
         return is_owner_alive(self.owner)
 
     def describe(self) -> str:
-        where = f"process {self.owner.get('pid', '?')} on {self.owner.get('host', '?')}"
+        where = f"process {self.owner.get('pid', '?')} on {self.owner.get('hostname', '?')}"
         return f"{self.purpose} job {self.job_id} ({where}, for {max(0, int(time.time() - self.started_at))} s)"
 
 

@@ -1,0 +1,49 @@
+# Copyright (c) 2026 the vmferry.migrate authors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Distributions ship a botocore that knows neither conditional writes nor the settings of its later checksums."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from botocore.config import Config
+
+from ansible_collections.vmferry.migrate.plugins.module_utils._errors import VmferryError
+from ansible_collections.vmferry.migrate.plugins.module_utils._stores import s3_client
+from ansible_collections.vmferry.migrate.plugins.module_utils._stores.s3_conditions import send_unknown_conditions
+
+from .store_rigs import S3Rig
+
+SINCE_1_36 = ("request_checksum_calculation", "response_checksum_validation")
+
+
+def forget_conditions(client: Any) -> None:
+    """As if this botocore were older than they are."""
+    for name in ("PutObject", "CompleteMultipartUpload", "DeleteObject"):
+        members = client.meta.service_model.operation_model(name).input_shape.members
+        for condition in ("IfMatch", "IfNoneMatch"):
+            members.pop(condition, None)
+    send_unknown_conditions(client)
+
+
+@pytest.fixture
+def forgetful(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(s3_client, "send_unknown_conditions", forget_conditions)
+    older = {name: value for name, value in Config.OPTION_DEFAULTS.items() if name not in SINCE_1_36}
+    monkeypatch.setattr(Config, "OPTION_DEFAULTS", older)
+
+
+@pytest.mark.usefixtures("forgetful")
+def test_conditions_reach_the_server_all_the_same(s3: S3Rig) -> None:
+    store = s3.fresh()
+    found = store.probe("probe")
+    assert found.conditional_put
+    assert found.conditional_replace
+    first = store.put("manifest.json", b"first", if_absent=True)
+    with pytest.raises(VmferryError) as refused:
+        store.put("manifest.json", b"second", if_absent=True)
+    assert refused.value.kind == "conflict"
+    store.put("manifest.json", b"third", if_match=first.etag)
+    assert store.get("manifest.json") == b"third"
