@@ -99,7 +99,7 @@ def test_record_tells_how_far_a_job_is(bench: Bench, small: Guest) -> None:
     assert (job["phase"], job["percent"], job["finished"], job["error"]) == ("ready", 100, True, None)
     assert (job["kind"], job["disk"], job["disks"], job["retries"]) == ("export", 1, 1, 0)
     assert job["bytes_total"] == 24 * MIB
-    assert 20 * MIB <= job["bytes_read"]
+    assert job["bytes_read"] >= 20 * MIB
     assert result["job"]["record"] == str(bench.state / "jobs" / exporter.job / "record.json")
 
 
@@ -157,7 +157,7 @@ def test_secrets_show_up_nowhere(s3_bench: Bench, small: Guest) -> None:
     assert any(path.name == "record.json" for path in written)
     for path in written:
         assert secret.encode() not in path.read_bytes(), path
-    for key in s3_bench.keys():
+    for key in list(s3_bench.keys()):  # a method of the bench
         if re.search(r"\.(json|xml)$", key):
             target = s3_bench.folder / "object"
             s3_bench.download(f"{s3_bench.store.url.rsplit('/', 1)[1]}/{key}", target)
