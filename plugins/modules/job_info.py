@@ -129,7 +129,8 @@ jobs:
       type: int
       sample: 2
     bytes_total:
-      description: The sizes of all disks as the guest sees them, in bytes.
+      description: >-
+        Bytes that the present phase goes through; of a job that is done, the sizes of its disks as the guest sees them.
       returned: success
       type: int
       sample: 6442450944

@@ -40,6 +40,7 @@ class RunningJob:
         self.flow, self.progress = Flow(), Progress(phases)
         self.owner: Mapping[str, Any] = current_owner()
         self.warnings: list[str] = []
+        self._moved: dict[str, Any] = {}  # the disks, as a finished job's record tells of them
         self.capabilities: StoreCapabilities | None = None  # of the store, once it was probed
         self.limits = Limits.within(PATH_BUDGET, any_offset=True, workers=options.parallel)
         policy = RetryPolicy(max_retries=options.max_retries, give_up_after=options.idle_timeout)
@@ -67,7 +68,7 @@ class RunningJob:
             raise
         if record is not None:
             job.progress.enter("ready")
-            record.update(job.progress.snapshot())
+            record.update({**job.progress.snapshot(), **job._moved})
             record.finish("ready")
 
     def open_store(self, spec: StoreSpec) -> Store:
@@ -100,6 +101,13 @@ class RunningJob:
         """`disks`: name and size of what the phase goes through."""
         self.flow.raise_if_stopped()
         self.progress.enter(name, [self.progress.new_disk(*disk) for disk in disks])
+        if disks:
+            self._moved = {
+                "disk": disks[-1][0],
+                "disk_number": len(disks),
+                "disk_count": len(disks),
+                "bytes_total": sum(size for _name, size in disks),
+            }
         if self._record is not None:
             self._record.update(self.progress.snapshot())
 
