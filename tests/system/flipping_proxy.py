@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import re
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,18 +21,22 @@ class FlippingProxy(FaultProxy):
         super().__init__(port)
 
     def flip(self, path: str) -> None:
-        """In the body of every PUT whose target has this in it."""
+        """In every body of some length that is sent to a target with this in it."""
         self._path = path
 
     def _exchange(
         self, client: socket.socket, server: socket.socket, head: bytes, request: Request, fault: Fault
     ) -> bool:
-        if not self._path or request.method != "PUT" or self._path not in request.target:
-            return super()._exchange(client, server, head, request, fault)
-        if request.length <= ENOUGH:
-            return super()._exchange(client, server, head, request, fault)
-        self.flipped += 1
-        return super()._exchange(client, _Flips(server), head, request, fault)  # type: ignore[arg-type]
+        # moto says "100 Continue" twice and ends the connection after each answer, so it is not asked for the first,
+        # and each request gets a connection of its own.
+        if b"100-continue" in head.lower():
+            client.sendall(b"HTTP/1.1 100 Continue\r\n\r\n")
+            head = re.sub(rb"(?i)expect: 100-continue\r\n", b"", head)
+        with socket.create_connection(self._server) as own:
+            if not self._path or self._path not in request.target or request.length <= ENOUGH:
+                return super()._exchange(client, own, head, request, fault)
+            self.flipped += 1
+            return super()._exchange(client, _Flips(own), head, request, fault)  # type: ignore[arg-type]
 
 
 class _Flips:

@@ -97,7 +97,7 @@ def test_record_tells_how_far_a_job_is(bench: Bench, small: Guest) -> None:
     beats = [one["heartbeat"] for one in running]
     assert max(b - a for a, b in zip(beats, beats[1:], strict=False)) < 3.0
     assert (job["phase"], job["percent"], job["finished"], job["error"]) == ("ready", 100, True, None)
-    assert (job["kind"], job["disk"], job["disks"], job["retries"]) == ("export", 1, 1, 0)
+    assert (job["kind"], job["disk_number"], job["disk_count"], job["retries"]) == ("export", 1, 1, 0)
     assert job["bytes_total"] == 24 * MIB
     assert 20 * MIB <= job["bytes_read"]
     assert result["job"]["record"] == str(bench.state / "jobs" / exporter.job / "record.json")

@@ -139,7 +139,7 @@ def test_disk_of_that_name_is_not_touched(bench: Bench, small: Guest) -> None:
 
 def test_check_mode_of_an_import_tells_all_and_writes_nothing(bench: Bench, networked: str) -> None:
     bench.export(networked)
-    (bench.images / "restored-disk-0.img").write_bytes(b"somebody's")
+    (bench.images / "restored-disk-0.raw").write_bytes(b"somebody's")
     before = {path: path.stat().st_mtime_ns for path in bench.folder.rglob("*")}
     result = bench.import_("restored", check_mode=True)
     errors = {finding["kind"] for finding in result["findings"] if finding["severity"] == "error"}
@@ -167,7 +167,7 @@ def test_changed_byte_in_the_description_is_found(bench: Bench, small: Guest) ->
 def test_changed_byte_in_the_digests_is_found(bench: Bench, small: Guest) -> None:
     digests = bench.stored(bench.export("small")).with_suffix(".digests")
     flip(digests, digests.stat().st_size - 40)
-    bench.refused_import("restored", "checksum_mismatch", "digests")
+    bench.refused_import("restored", "checksum_mismatch", "disk-0")
     bench.assert_no_machine("restored")
 
 
@@ -242,7 +242,7 @@ def test_folder_for_the_disks_that_is_full_or_missing(bench: Bench, small: Guest
     place.mkdir()
     subprocess.run(["mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", str(place)], check=True)
     try:
-        bench.refused_import("restored", "no_space", "restored", placement={"storage": str(place)})
+        bench.refused_import("restored", "no_space", "tiny", placement={"storage": str(place)})
         assert not os.listdir(place)
     finally:
         subprocess.run(["umount", str(place)], check=True)

@@ -53,10 +53,12 @@ def test_backup_of_another_program_is_left_alone(bench: Bench, small: Guest) -> 
         assert "foreign.sock" in backup_under_way(small.domain)
     finally:
         small.domain.abortJob()
+        while backup_under_way(small.domain):
+            time.sleep(0.05)
     bench.assert_nothing_left("small")
 
 
-@pytest.mark.parametrize("failpoint", ["data", "objects", "manifest"])
+@pytest.mark.parametrize("failpoint", ["backup_begun", "data-sent", "objects-complete", "manifest"])
 def test_next_run_undoes_what_a_killed_one_left(
     bench: Bench, small: Guest, failpoint: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -165,10 +167,9 @@ def test_signal_cancels_an_import(bench: Bench, small: Guest) -> None:
 
 
 def test_max_duration_ends_the_export(bench: Bench, small: Guest) -> None:
-    error = bench.refused_export(
+    bench.refused_export(
         "small", "timeout", "max_duration", transfer={"bandwidth_limit": "1MiB/s", "max_duration": 2.0}
     )
-    assert not error.retryable
     bench.assert_nothing_left("small")
 
 

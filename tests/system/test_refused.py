@@ -33,7 +33,7 @@ def test_disk_that_does_not_exist(bench: Bench, small: Guest) -> None:
 
 def test_libvirt_that_is_down(bench: Bench) -> None:
     nowhere = ProviderSpec("libvirt", {"uri": f"qemu:///session?socket={bench.folder}/none"})
-    bench.refused_export("small", "network", "libvirt", provider=nowhere)
+    bench.refused_export("small", "network", str(bench.folder), provider=nowhere)
     bench.assert_nothing_left()
 
 
@@ -55,7 +55,7 @@ def test_bucket_that_does_not_exist(s3_bench: Bench, small: Guest) -> None:
 def test_path_below_a_file(bench: Bench, small: Guest) -> None:
     (bench.folder / "file").touch()
     wrong = StoreSpec(f"file://{bench.folder}/file/exports", {})
-    error = bench.refused_export("small", "invalid_config", "file/exports", store=wrong)
+    error = bench.refused_export("small", "permission_denied", "file/exports", store=wrong)
     assert not error.retryable
     bench.assert_nothing_left("small")
 
@@ -106,7 +106,7 @@ def test_check_mode_tells_all_findings_at_once_and_writes_nothing(bench: Bench, 
     broken = replace(bench, store=StoreSpec(f"file://{bench.folder}/file/exports", {}))
     result = broken.export("small", check_mode=True, consistency="quiesced")
     errors = {finding["kind"] for finding in result["findings"] if finding["severity"] == "error"}
-    assert errors == {"unsupported", "invalid_config"}
+    assert errors == {"unsupported", "permission_denied"}
     assert sorted(path for path in bench.folder.rglob("*")) == before
 
 

@@ -22,7 +22,7 @@ def stored_equals_disk(bench: Bench, url: str) -> None:
 
 
 def test_resets_and_lost_answers_are_ridden_out(s3_bench: Bench, small: Guest, proxy: FaultProxy) -> None:
-    part = {"method": "PUT", "path": "partNumber"}
+    part = {"method": "PUT", "path": "disk-0.qcow2?"}
     proxy.fail_next(Fault(reset_after=1 << 20, **part), Fault(lose_answer=True, **part))
     result = s3_bench.export("small", verify="content")
     stored_equals_disk(s3_bench, result["export"]["disks"][0]["url"])
@@ -33,7 +33,7 @@ def test_resets_and_lost_answers_are_ridden_out(s3_bench: Bench, small: Guest, p
 
 
 def test_store_that_is_busy_for_a_while_is_waited_for(s3_bench: Bench, small: Guest, proxy: FaultProxy) -> None:
-    proxy.fail_next(*[Fault(answer=503, body=BUSY, headers={"Retry-After": "1"}, path="partNumber")] * 2)
+    proxy.fail_next(*[Fault(answer=503, body=BUSY, headers={"Retry-After": "1"}, path="disk-0.qcow2")] * 2)
     result = s3_bench.export("small")
     (job,) = s3_bench.jobs(job=result["job"]["id"])
     assert job["retries"] == 2
@@ -43,7 +43,7 @@ def test_store_that_is_busy_for_a_while_is_waited_for(s3_bench: Bench, small: Gu
 
 
 def test_store_that_is_busy_for_ever_ends_the_export(s3_bench: Bench, small: Guest, proxy: FaultProxy) -> None:
-    proxy.fail_always(Fault(answer=503, body=BUSY, path="partNumber"))
+    proxy.fail_always(Fault(answer=503, body=BUSY, path="disk-0.qcow2"))
     started = time.monotonic()
     error = s3_bench.refused_export("small", "rate_limited", "disk-0.qcow2", transfer={"max_retries": 2})
     assert error.retryable
@@ -54,7 +54,7 @@ def test_store_that_is_busy_for_ever_ends_the_export(s3_bench: Bench, small: Gue
 
 
 def test_store_that_stands_still_is_not_waited_for_for_ever(s3_bench: Bench, small: Guest, proxy: FaultProxy) -> None:
-    proxy.fail_always(Fault(delay=600, method="PUT", path="partNumber"))
+    proxy.fail_always(Fault(delay=600, method="PUT", path="disk-0.qcow2"))
     started = time.monotonic()
     error = s3_bench.refused_export("small", "timeout", "moved", transfer={"idle_timeout": 3.0})
     assert time.monotonic() - started < 15
