@@ -27,7 +27,7 @@ options:
         description:
           - The folder on the KVM host for what a running guest overwrites while it is exported. It can grow up to the
             size of the exported disks, and it is removed when the export ends.
-          - If not given, the folder of each disk's image is used.
+          - If not given, V(/var/tmp) is used.
         type: path
 requirements:
   - libvirt 7.2 or newer and the Python bindings of libvirt, on the host that runs the module

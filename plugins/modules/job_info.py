@@ -118,6 +118,11 @@ jobs:
       returned: success
       type: int
       sample: 1
+    disk_name:
+      description: Its id, or what else the phase goes through.
+      returned: success
+      type: str
+      sample: disk-0
     disks:
       description: How many disks there are.
       returned: success
@@ -154,7 +159,7 @@ jobs:
       type: int
       sample: 95869805
     eta:
-      description: Seconds until the end at the average pace, or null while nothing can be said.
+      description: Seconds until the end at the present rate, or null while nothing can be said.
       returned: success
       type: float
       sample: 12.5

@@ -5,13 +5,15 @@
 
 from __future__ import annotations
 
-from typing import Any
+from secrets import token_hex
+from typing import Any, ClassVar
 
 import pytest
 from botocore.config import Config
 
 from ansible_collections.vmferry.migrate.plugins.module_utils._errors import VmferryError
 from ansible_collections.vmferry.migrate.plugins.module_utils._stores import s3_client
+from ansible_collections.vmferry.migrate.plugins.module_utils._stores.s3_client import known_to
 from ansible_collections.vmferry.migrate.plugins.module_utils._stores.s3_conditions import send_unknown_conditions
 
 from .store_rigs import S3Rig
@@ -28,22 +30,28 @@ def forget_conditions(client: Any) -> None:
     send_unknown_conditions(client)
 
 
-@pytest.fixture
-def forgetful(monkeypatch: pytest.MonkeyPatch) -> None:
+class OldConfig:
+    OPTION_DEFAULTS: ClassVar[dict[str, Any]] = {
+        name: value for name, value in Config.OPTION_DEFAULTS.items() if name not in SINCE_1_36
+    }
+
+
+def test_settings_it_does_not_know_are_left_out() -> None:
+    settings = dict.fromkeys((*SINCE_1_36, "retries"), "wanted")
+    assert known_to(OldConfig, settings) == {"retries": "wanted"}
+    assert known_to(Config, settings) == settings
+
+
+def test_conditions_reach_the_server_all_the_same(s3: S3Rig, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(s3_client, "send_unknown_conditions", forget_conditions)
-    older = {name: value for name, value in Config.OPTION_DEFAULTS.items() if name not in SINCE_1_36}
-    monkeypatch.setattr(Config, "OPTION_DEFAULTS", older)
-
-
-@pytest.mark.usefixtures("forgetful")
-def test_conditions_reach_the_server_all_the_same(s3: S3Rig) -> None:
-    store = s3.fresh()
-    found = store.probe("probe")
+    prefix = token_hex(4)
+    store = s3.open()  # a client of its own
+    found = store.probe(f"{prefix}/probe")
     assert found.conditional_put
     assert found.conditional_replace
-    first = store.put("manifest.json", b"first", if_absent=True)
+    first = store.put(f"{prefix}/manifest.json", b"first", if_absent=True)
     with pytest.raises(VmferryError) as refused:
-        store.put("manifest.json", b"second", if_absent=True)
+        store.put(f"{prefix}/manifest.json", b"second", if_absent=True)
     assert refused.value.kind == "conflict"
-    store.put("manifest.json", b"third", if_match=first.etag)
-    assert store.get("manifest.json") == b"third"
+    store.put(f"{prefix}/manifest.json", b"third", if_match=first.etag)
+    assert store.get(f"{prefix}/manifest.json") == b"third"

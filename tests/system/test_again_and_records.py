@@ -97,9 +97,11 @@ def test_record_tells_how_far_a_job_is(bench: Bench, small: Guest) -> None:
     beats = [one["heartbeat"] for one in running]
     assert max(b - a for a, b in zip(beats, beats[1:], strict=False)) < 3.0
     assert (job["phase"], job["percent"], job["finished"], job["error"]) == ("ready", 100, True, None)
-    assert (job["kind"], job["disk_number"], job["disk_count"], job["retries"]) == ("export", 1, 1, 0)
-    assert job["bytes_total"] == 24 * MIB
-    assert 20 * MIB <= job["bytes_read"]
+    assert (job["kind"], job["vm"], job["retries"]) == ("export", "small", 0)
+    under_way = [one for one in running if one["phase"] == "exporting" and one["percent"] > 0]
+    assert {(one["disk_number"], one["disk_count"]) for one in under_way} == {(1, 1)}
+    assert {20 * MIB <= one["bytes_total"] <= 24 * MIB for one in under_way} == {True}
+    assert job["bytes_read"] >= 20 * MIB
     assert result["job"]["record"] == str(bench.state / "jobs" / exporter.job / "record.json")
 
 
@@ -157,7 +159,7 @@ def test_secrets_show_up_nowhere(s3_bench: Bench, small: Guest) -> None:
     assert any(path.name == "record.json" for path in written)
     for path in written:
         assert secret.encode() not in path.read_bytes(), path
-    for key in s3_bench.keys():
+    for key in list(s3_bench.keys()):  # a method of the bench
         if re.search(r"\.(json|xml)$", key):
             target = s3_bench.folder / "object"
             s3_bench.download(f"{s3_bench.store.url.rsplit('/', 1)[1]}/{key}", target)

@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import xml.etree.ElementTree as ET
 from collections.abc import Callable, Iterator
@@ -48,9 +47,7 @@ def test_machine_that_boots_from_uefi_comes_back_with_its_firmware(
     s3_bench.assert_nothing_left()
 
 
-def test_running_linux_machine_with_its_data_disks_boots_from_s3(
-    s3_bench: Bench, linux: Guest, imported: str
-) -> None:
+def test_running_linux_machine_with_its_data_disks_boots_from_s3(s3_bench: Bench, linux: Guest, imported: str) -> None:
     s3_bench.export("linux")
     s3_bench.import_(imported)
     boot_and_expect(s3_bench.rig, s3_bench.rig.connect().lookupByName(imported), guests.READY, 120)
@@ -66,7 +63,8 @@ def macs(rig: LibvirtRig, name: str) -> list[str]:
 def networked(rig: LibvirtRig) -> Iterator[str]:
     """Off, with one NIC on a network of libvirt's and one that needs none."""
     disk = guests.mbr_disk(rig.directory / "networked.raw", "networked")
-    root = ET.fromstring(domain_xml(Machine("networked", (Disk(disk, "raw"),), network=True, memory_mib=32), rig.directory))
+    machine = Machine("networked", (Disk(disk, "raw"),), network=True, memory_mib=32)
+    root = ET.fromstring(domain_xml(machine, rig.directory))
     nic = ET.SubElement(root.find("devices"), "interface", type="network")  # type: ignore[arg-type]
     ET.SubElement(nic, "source", network="office")
     domain = rig.connect().defineXML(ET.tostring(root, "unicode"))
@@ -139,7 +137,8 @@ def test_disk_of_that_name_is_not_touched(bench: Bench, small: Guest) -> None:
 
 def test_check_mode_of_an_import_tells_all_and_writes_nothing(bench: Bench, networked: str) -> None:
     bench.export(networked)
-    (bench.images / "restored-disk-0.raw").write_bytes(b"somebody's")
+    for suffix in ("img", "qcow2"):
+        (bench.images / f"restored-disk-0.{suffix}").write_bytes(b"somebody's")
     before = {path: path.stat().st_mtime_ns for path in bench.folder.rglob("*")}
     result = bench.import_("restored", check_mode=True)
     errors = {finding["kind"] for finding in result["findings"] if finding["severity"] == "error"}
@@ -243,7 +242,7 @@ def test_folder_for_the_disks_that_is_full_or_missing(bench: Bench, small: Guest
     subprocess.run(["mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", str(place)], check=True)
     try:
         bench.refused_import("restored", "no_space", "tiny", placement={"storage": str(place)})
-        assert not os.listdir(place)
+        assert not list(place.iterdir())
     finally:
         subprocess.run(["umount", str(place)], check=True)
     bench.assert_no_machine("restored")

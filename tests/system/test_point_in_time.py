@@ -82,7 +82,7 @@ def test_machine_that_writes_hard_is_exported_to_s3_as_of_its_frozen_moment(s3_b
 
 
 def test_all_disks_are_of_one_moment(bench: Bench, linux: Guest) -> None:
-    """The guest writes a number to one disk and then to the other, so at any moment the second is at most one behind."""
+    """The guest writes a number to one disk, then to the other: at any moment the second is at most one behind."""
     linux.console.run(f"rm -f /run/pair.stop; cat > /run/pair << 'EOF'\n{LOOP}EOF\nsh /run/pair > /dev/null 2>&1 &")
     linux.console.run("while [ ! -e /run/pair.count ]; do sleep 0.05; done")
     try:

@@ -63,7 +63,7 @@ def watching(*folders: Path) -> Iterator[Callable[[], set[str]]]:
                 return found
             at = 0
             while at < len(data):
-                number, mask, _, length = EVENT.unpack_from(data, at)
+                number, mask, _unused, length = EVENT.unpack_from(data, at)
                 assert not mask & 0x4000, "events were lost"
                 name = data[at + EVENT.size :][:length].rstrip(b"\0").decode()
                 at += EVENT.size + length

@@ -9,6 +9,7 @@ from contextlib import closing
 from typing import Any, Sequence
 
 from .._exports.catalog import Catalog, CatalogEntry
+from .._exports.naming import iso_time
 from .._stores.open import open_store
 from .requests import StoreSpec
 from .results import export_result
@@ -46,7 +47,7 @@ def _statistics(entries: Sequence[CatalogEntry], free: int | None) -> dict[str, 
         "vms": len({entry.manifest.machine.id for entry in entries}),
         "size": sum(disk.size for disk in disks),
         "bytes_stored": sum(disk.bytes_stored for disk in disks),
-        "oldest": taken[0] if taken else None,
-        "newest": taken[-1] if taken else None,
+        "oldest": iso_time(taken[0]) if taken else None,
+        "newest": iso_time(taken[-1]) if taken else None,
         "free_space": free,
     }

@@ -11,6 +11,11 @@ from typing import Any
 from .._errors import VmferryError
 from .._transfer import record
 
+PENDING: dict[str, Any] = dict.fromkeys(
+    ("bytes_total", "bytes_read", "bytes_sent", "percent", "rate", "average_rate", "retries"), 0
+)
+PENDING["eta"] = None
+
 
 def list_jobs(state_dir: str, job: str, vm: str, state: str, log_lines: int) -> dict[str, Any]:
     """One job or all, newest first. `state`: running, ready, failed or cancelled; a job that died counts as failed.
@@ -38,7 +43,10 @@ def _described(folder: Path, found: dict[str, Any], log_lines: int) -> dict[str,
     job, ended = found.pop("id"), found.pop("finished")
     died = ended is None and found["alive"] is False
     return {
-        **found,
+        **{**PENDING, **found},
+        "disk": found.get("disk_number", 0),
+        "disks": found.get("disk_count", 0),
+        "disk_name": found.get("disk", ""),
         "job": job,
         "finished": ended is not None or died,
         "ended": ended,

@@ -129,7 +129,7 @@ def connect(settings: S3Settings) -> Any:
             region_name=session.region_name or DEFAULT_REGION,
             endpoint_url=settings.endpoint_url,
             verify=settings.ca_path if settings.validate_certs and settings.ca_path else settings.validate_certs,
-            config=Config(**_known_to(Config, _config(settings))),
+            config=Config(**known_to(Config, _config(settings))),
         )
     send_in_large_slices(client)
     send_unknown_conditions(client)
@@ -156,7 +156,7 @@ def _config(settings: S3Settings) -> Dict[str, Any]:
     }
 
 
-def _known_to(config: Any, wanted: Dict[str, Any]) -> Dict[str, Any]:
+def known_to(config: Any, wanted: Dict[str, Any]) -> Dict[str, Any]:
     """botocore before 1.36 has no checksum settings, and adds none of the checksums that they turn off."""
     return {name: value for name, value in wanted.items() if name in config.OPTION_DEFAULTS}
 

@@ -124,6 +124,7 @@ def _check_time(
                 "timeout",
                 f"The job took longer than max_duration, {max_duration:g} s, while {progress.where}.",
                 "Raise max_duration, or find out what is slow.",
+                retryable=False,
             )
         )
     elif idle_timeout is not None and progress.moves_bytes and progress.idle_for > idle_timeout:

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
 NBD_TIMEOUT = 60.0  # seconds without a byte; QEMU answers late while the guest's own disk is slow
 NBD_RETRIES = 2
+POWER_OFF_SEEN = 3.0  # seconds until libvirt has noticed that a QEMU is gone; measured: half a second
 END_PATIENCE = 60.0  # seconds for a libvirtd that is down when the job has to be ended
 
 
@@ -215,6 +216,9 @@ class PointInTime:
                 self._reason = self._why(error)
             return self._reason
 
+    def _is_active(self) -> bool:
+        return self._connection.domain(self._vm.id, f"Looking at {self._vm.name}", _domain_is_active, END_PATIENCE)
+
     def _why(self, error: VmferryError) -> VmferryError:
         name, target = self._vm.name, self._target
         if (self._folder / "stopped").exists():
@@ -225,9 +229,13 @@ class PointInTime:
                 "Set scratch_dir to a larger file system, or export while the guest writes less.",
             )
         try:
-            active = self._connection.domain(self._vm.id, f"Looking at {name}", _is_active, END_PATIENCE)
+            active = self._is_active()
             if active and backup_job.current_job(self._connection, self._vm.id) is not None:
                 return error
+            deadline = time.monotonic() + POWER_OFF_SEEN
+            while active and time.monotonic() < deadline:
+                time.sleep(0.2)
+                active = self._is_active()
         except VmferryError as second:
             if second.kind != "not_found":
                 return error
@@ -239,5 +247,5 @@ class PointInTime:
         return VmferryError("conflict", happened, "Export it again.", retryable=True)
 
 
-def _is_active(domain: libvirt.virDomain) -> bool:
+def _domain_is_active(domain: libvirt.virDomain) -> bool:
     return bool(domain.isActive())
