@@ -16,7 +16,7 @@ from typing import Any
 from ansible_collections.vmferry.migrate.plugins.module_utils._operations.list_exports import list_exports
 from rigs.domain import Guest
 
-from .exports import MIB, SLOW, Bench
+from .exports import MIB, Bench
 
 
 def test_export_of_that_name_is_not_made_twice(bench: Bench, off: str) -> None:
@@ -75,7 +75,7 @@ def test_exports_are_listed_with_what_they_hold(bench: Bench, off: str) -> None:
 
 def test_record_tells_how_far_a_job_is(bench: Bench, small: Guest) -> None:
     seen: list[dict[str, Any]] = []
-    arguments = bench.module_arguments(vm="small", bandwidth_limit=SLOW, verify="content")
+    arguments = bench.module_arguments(vm="small", bandwidth_limit="6MiB/s", verify="content")
     with bench.running_module("vm_export", arguments) as exporter:
         exporter.wait_for_bytes()
         while exporter.process.poll() is None:
