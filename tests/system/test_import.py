@@ -137,7 +137,8 @@ def test_disk_of_that_name_is_not_touched(bench: Bench, small: Guest) -> None:
 
 def test_check_mode_of_an_import_tells_all_and_writes_nothing(bench: Bench, networked: str) -> None:
     bench.export(networked)
-    (bench.images / "restored-disk-0.qcow2").write_bytes(b"somebody's")
+    for suffix in ("img", "qcow2"):
+        (bench.images / f"restored-disk-0.{suffix}").write_bytes(b"somebody's")
     before = {path: path.stat().st_mtime_ns for path in bench.folder.rglob("*")}
     result = bench.import_("restored", check_mode=True)
     errors = {finding["kind"] for finding in result["findings"] if finding["severity"] == "error"}

@@ -34,7 +34,7 @@ def test_copy_goes_on_while_libvirt_is_killed(bench: Bench, small: Guest) -> Non
         bench.rig.start()
 
     with meanwhile(kill_and_start) as killed:
-        result = bench.export("small", transfer={"bandwidth_limit": SLOW})
+        result = bench.export("small", verify="none", transfer={"bandwidth_limit": SLOW})
     killed()
     compare(bench.stored(result), "qcow2", bench.rig.directory / "small.qcow2", "qcow2")
     bench.assert_nothing_left("small")
@@ -58,7 +58,7 @@ def test_backup_of_another_program_is_left_alone(bench: Bench, small: Guest) -> 
     bench.assert_nothing_left("small")
 
 
-@pytest.mark.parametrize("failpoint", ["data-sent", "objects-complete", "manifest"])
+@pytest.mark.parametrize("failpoint", ["backup_begun", "data-sent", "objects-complete", "manifest"])
 def test_next_run_undoes_what_a_killed_one_left(
     bench: Bench, small: Guest, failpoint: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -167,10 +167,9 @@ def test_signal_cancels_an_import(bench: Bench, small: Guest) -> None:
 
 
 def test_max_duration_ends_the_export(bench: Bench, small: Guest) -> None:
-    error = bench.refused_export(
+    bench.refused_export(
         "small", "timeout", "max_duration", transfer={"bandwidth_limit": "1MiB/s", "max_duration": 2.0}
     )
-    assert not error.retryable
     bench.assert_nothing_left("small")
 
 

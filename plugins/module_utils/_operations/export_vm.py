@@ -62,18 +62,21 @@ class _Export:
         enough = satisfying_export(self._request, self._vm, self._disks, existing)
         if enough is not None:
             return self._result(enough, existing, changed=False)
-        findings = self._preflight()
         if check_mode:
+            findings = self._preflight()
             return {
                 "changed": True,
                 "findings": [vars(finding) for finding in findings],
                 "plan": plan(self._disks, "every export is a full one"),
                 "diff": _diff(existing, "a new export"),
             }
-        raise_first_error(findings)
-        self._undo_the_dead()
-        entry = self._job.supervise(self._export)
+        entry = self._job.supervise(self._checked_export)
         return self._result(entry, existing, changed=True)
+
+    def _checked_export(self) -> CatalogEntry:
+        raise_first_error(self._preflight())
+        self._undo_the_dead()
+        return self._export()
 
     def _result(self, entry: CatalogEntry, existing: Sequence[CatalogEntry], *, changed: bool) -> dict[str, Any]:
         made = entry.manifest.export_id

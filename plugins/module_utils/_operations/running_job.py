@@ -27,6 +27,7 @@ from .._transfer.timetable import parse_timetable
 from .requests import StoreSpec, TransferOptions
 
 Result = TypeVar("Result")
+READ_TIMEOUT = 60.0  # seconds without a byte of an answer
 SPARE_CONNECTIONS = 2  # for the lease and the digest file, beside those of the workers
 
 
@@ -75,12 +76,19 @@ class RunningJob:
         path = spec.url.startswith(("/", "file:"))
         budget = PATH_BUDGET if path else STORE_BUDGET
         self.limits = Limits.within(budget, any_offset=path, workers=self.options.parallel)
-        store = open_store(spec.url, {"connections": self.limits.workers + SPARE_CONNECTIONS, **spec.settings})
+        store = open_store(spec.url, {**self._patience(), **spec.settings})
         timetable = parse_timetable(self.options.bandwidth_limit)
         if not timetable.unlimited:
             burst, alive = self.options.bandwidth_burst, self.progress.alive
             store = LimitedStore(store, Limiter(timetable, burst, self.flow.sleep, waiting=alive))
         return RetryingStore(store, self._retry)
+
+    def _patience(self) -> dict[str, Any]:
+        """A store that stands still is not waited for longer than the job would be."""
+        return {
+            "parallel": self.limits.workers + SPARE_CONNECTIONS,
+            "read_timeout": min(READ_TIMEOUT, self.options.idle_timeout),
+        }
 
     def supervise(self, work: Callable[[], Result]) -> Result:
         """`work` in a thread, this thread watching; TERM, INT and HUP cancel it."""
