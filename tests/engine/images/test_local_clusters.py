@@ -10,7 +10,6 @@ import random
 import time
 from collections.abc import Iterator
 from contextlib import closing
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -64,7 +63,7 @@ def assert_same(layers: list[Path], formats: list[str], size: int | None = None)
             assert content_of(source, start, length) == expected[start : start + length]
         extents = list(source.extents())
         assert extents[0].offset == 0
-        assert all(one.end == other.offset for one, other in pairwise(extents))
+        assert all(one.end == other.offset for one, other in zip(extents, extents[1:]))
         assert extents[-1].end == len(expected)
         for extent in extents:
             if extent.kind == "zero":
