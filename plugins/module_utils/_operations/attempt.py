@@ -13,6 +13,7 @@ from .._errors import VmferryError
 from .._exports.intent import INTENT, LEASE, Intent
 from .._exports.manifest import MANIFEST
 from .._stores.base import Store
+from .._transfer.owner import current_owner
 from .running_job import RunningJob
 
 
@@ -65,6 +66,11 @@ def remove_attempt(store: Store, folder: str) -> None:
 
 
 def is_dead(intent: Intent, alive: Callable[[Mapping[str, Any]], bool | None]) -> bool:
-    """`alive` says of an owner True or False where this host can tell, None where it cannot: the lease decides then."""
+    """`alive` says of an owner True or False where this host can tell, None where it cannot: the lease decides then.
+
+    It also decides after a reboot: in a store that many hosts use, another boot id may as well be another host's.
+    """
     seen = alive(intent.owner)
-    return intent.lease_until < time.time() if seen is None else not seen
+    if seen is None or intent.owner.get("boot_id") != current_owner()["boot_id"]:
+        return intent.lease_until < time.time()
+    return not seen

@@ -42,9 +42,11 @@ def satisfying_export(
         if request.name and entry.manifest.name == request.name:
             _insist_on_sameness(request, vm, disks, entry)
             return entry
-    if request.max_age is not None and existing:
-        newest = max(existing, key=lambda entry: entry.manifest.taken_at)
-        if time.time() - newest.manifest.taken_at <= request.max_age:
+    if request.max_age is not None:
+        wanted = {disk.name for disk in disks}
+        covering = [entry for entry in existing if wanted <= {disk.name for disk in entry.manifest.disks}]
+        newest = max(covering, key=lambda entry: entry.manifest.taken_at, default=None)
+        if newest is not None and time.time() - newest.manifest.taken_at <= request.max_age:
             return newest
     return None
 

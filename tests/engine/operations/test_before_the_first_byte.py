@@ -1,0 +1,87 @@
+# Copyright (c) 2026 the vmferry.migrate authors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Whether an export is needed at all, and whether what another job left may be removed."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+from typing import Any, Mapping
+
+import pytest
+
+from ansible_collections.vmferry.migrate.plugins.module_utils._errors import VmferryError
+from ansible_collections.vmferry.migrate.plugins.module_utils._exports.catalog import CatalogEntry
+from ansible_collections.vmferry.migrate.plugins.module_utils._exports.intent import Intent
+from ansible_collections.vmferry.migrate.plugins.module_utils._exports.manifest import (
+    DiskRecord,
+    Machine,
+    Manifest,
+    StoredFile,
+)
+from ansible_collections.vmferry.migrate.plugins.module_utils._operations.attempt import is_dead
+from ansible_collections.vmferry.migrate.plugins.module_utils._operations.export_plan import (
+    chosen_disks,
+    satisfying_export,
+)
+from ansible_collections.vmferry.migrate.plugins.module_utils._operations.requests import (
+    ExportRequest,
+    ProviderSpec,
+    StoreSpec,
+)
+from ansible_collections.vmferry.migrate.plugins.module_utils._providers.spec import DiskSpec, VmSpec
+from ansible_collections.vmferry.migrate.plugins.module_utils._transfer.owner import current_owner, is_owner_alive
+
+NAMES = ("vda", "vdb")
+DISKS = tuple(DiskSpec(f"disk-{n}", name, 1 << 20, "qcow2", "virtio", f"/{name}") for n, name in enumerate(NAMES))
+VM = VmSpec("libvirt", "uuid", "web01", "web01", "on", 1, 512, "bios", DISKS)
+REQUEST = ExportRequest(ProviderSpec("libvirt"), StoreSpec("file:///x"), "web01")
+
+
+def made(age: float, *names: str, name: str = "") -> CatalogEntry:
+    empty = StoredFile("d", 0, "")
+    disks = tuple(DiskRecord(one, one, 0, False, one, "qcow2", 0, 0, 0, "", empty, (), "") for one in names)
+    machine = Machine("libvirt", "uuid", "web01", 1, 512, "bios")
+    taken = time.time() - age
+    return CatalogEntry(
+        "f", Manifest("id", "chain", "job", machine, taken, taken, "crash_consistent", "qcow2", disks, (), name=name)
+    )
+
+
+def test_a_young_export_of_all_disks_is_enough() -> None:
+    entry = made(60, "vda", "vdb")
+    assert satisfying_export(replace(REQUEST, max_age=3600), VM, DISKS, [entry]) is entry
+
+
+@pytest.mark.parametrize("entry", [made(7200, "vda", "vdb"), made(60, "vda")])
+def test_an_old_export_or_one_of_fewer_disks_is_not_enough(entry: CatalogEntry) -> None:
+    assert satisfying_export(replace(REQUEST, max_age=3600), VM, DISKS, [entry]) is None
+
+
+def test_a_name_that_means_something_else_already_is_a_conflict() -> None:
+    with pytest.raises(VmferryError) as refused:
+        satisfying_export(replace(REQUEST, name="before"), VM, DISKS, [made(60, "vda", name="before")])
+    assert refused.value.kind == "conflict"
+
+
+def test_disks_are_named_by_our_id_or_by_the_providers_name() -> None:
+    assert chosen_disks(VM, ("vdb", "disk-0")) == DISKS
+    with pytest.raises(VmferryError, match="no disk vdc"):
+        chosen_disks(VM, ("vdc",))
+
+
+def intent(owner: Mapping[str, Any], lease: float) -> Intent:
+    return Intent("20261121T063000Z-aaaaaaaa", "job", "uuid", "web01", 0.0, time.time() + lease, owner)
+
+
+def test_a_job_of_another_host_of_our_name_lives_as_long_as_its_lease() -> None:
+    twin = {**current_owner(), "boot_id": "of another host"}
+    assert not is_dead(intent(twin, lease=60), is_owner_alive)
+    assert is_dead(intent(twin, lease=-1), is_owner_alive)
+
+
+def test_a_job_of_this_host_is_dead_when_its_process_is_whatever_its_lease_says() -> None:
+    gone = {**current_owner(), "pid": 2**22 + 1}
+    assert is_dead(intent(gone, lease=60), is_owner_alive)
+    assert not is_dead(intent(current_owner(), lease=-1), is_owner_alive)
