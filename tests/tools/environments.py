@@ -129,7 +129,7 @@ def ensure_venv(venv: Path, python: Interpreter, arguments: Sequence[str], stamp
     print(f"{venv.name}: installing {stamp_name} with Python {python.version}", file=sys.stderr, flush=True)
     pip: list[str | Path] = [venv / "bin/python", "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
     _run([*pip, *arguments], f"pip could not fill {venv.name}")
-    stamp.parent.mkdir(exist_ok=True)
+    stamp.parent.mkdir(parents=True, exist_ok=True)
     stamp.write_text(wanted)
 
 
