@@ -46,10 +46,13 @@ def source_of(text: str) -> BlockSource:
 
 
 class Stopwatch:
-    """Seconds spent inside the methods that keep count of a job and write its record."""
+    """CPU-seconds spent inside the methods that keep count of a job and write its record.
+
+    Not wall time: a worker that is put to sleep inside one of them would count the other worker's copying.
+    """
 
     def __init__(self) -> None:
-        self.seconds = 0.0
+        self._spent: list[float] = []
         for owner, names in (
             (DiskProgress, ("read", "settled", "sent", "alive")),
             (Progress, ("snapshot", "enter")),
@@ -58,13 +61,17 @@ class Stopwatch:
             for name in names:
                 setattr(owner, name, self._timed(getattr(owner, name)))
 
+    @property
+    def seconds(self) -> float:
+        return sum(self._spent)
+
     def _timed(self, method: Callable[..., Any]) -> Callable[..., Any]:
         def run(*words: Any, **options: Any) -> Any:
-            started = time.perf_counter()
+            started = time.thread_time()
             try:
                 return method(*words, **options)
             finally:
-                self.seconds += time.perf_counter() - started
+                self._spent.append(time.thread_time() - started)
 
         return run
 

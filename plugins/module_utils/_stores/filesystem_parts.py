@@ -67,6 +67,8 @@ class FilesystemParts:
         with translated(f"Writing {self._url}"):
             while data:
                 done = os.pwrite(self._file, data, offset)
+                # Has the kernel start to write now. Left to the fsync at the end, all of it would be waited for there.
+                os.posix_fadvise(self._file, offset, done, os.POSIX_FADV_DONTNEED)
                 offset, data = offset + done, data[done:]
 
     def write_part(self, part: Part, data: memoryview) -> str:
