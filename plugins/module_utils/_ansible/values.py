@@ -28,6 +28,11 @@ def optional_duration(option: str, text: str | None) -> float | None:
     return None if text is None else duration(option, text)
 
 
+def duration_or_zero(option: str, text: str) -> float:
+    """Seconds; 0 switches off what they would limit."""
+    return 0.0 if _read(option, text, parse_duration) == 0 else duration(option, text)
+
+
 def size(option: str, text: str) -> int:
     """Bytes, more than 0."""
     count = _read(option, text, parse_size)

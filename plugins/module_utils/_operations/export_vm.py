@@ -70,6 +70,7 @@ class _Export:
                 "plan": plan(self._disks, "every export is a full one"),
                 "diff": _diff(existing, "a new export"),
             }
+        self._job.wait_for_slot(self._provider)
         entry = self._job.supervise(self._checked_export)
         return self._result(entry, existing, changed=True)
 

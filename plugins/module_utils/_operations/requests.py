@@ -38,6 +38,8 @@ class TransferOptions:
     max_duration: float | None = None
     state_dir: str = ""  # empty: the default for this user
     job_id: str = ""  # empty: a new one
+    max_jobs: int | None = None  # of one hypervisor or account at once; the provider's own limit
+    controller_timeout: float = 0.0  # seconds without a sign of whoever started the job; 0: it needs nobody
 
 
 @dataclass(frozen=True)

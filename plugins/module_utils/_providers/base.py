@@ -90,6 +90,12 @@ class Provider(ABC):
     """Raises `VmferryError`. VMs are named as users name them: by name, UUID or inventory path."""
 
     name: str
+    max_jobs: int  # transfers at once that do a hypervisor or an account no harm, unless the user knows better
+
+    @property
+    @abstractmethod
+    def account(self) -> str:
+        """What `max_jobs` counts on: one hypervisor, or one account at a cloud."""
 
     @abstractmethod
     def vms(self) -> Sequence[VmSpec]:

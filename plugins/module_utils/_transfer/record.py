@@ -96,7 +96,7 @@ class JobRecord:
         try:
             record._write()
         except OSError as error:
-            raise _unwritable(state_dir, error) from error
+            raise unwritable(state_dir, error) from error
         return record
 
     @property
@@ -212,17 +212,17 @@ def _read_record(folder: Path) -> Optional[Dict[str, Any]]:
 
 def _make_job_dir(state_dir: Path, folder: Path) -> None:
     try:
-        _make_private(state_dir)
-        _make_private(folder.parent)
+        make_private(state_dir)
+        make_private(folder.parent)
         try:
             folder.mkdir(mode=0o700)
         except FileExistsError as error:
             raise VmferryError("conflict", f"A job {folder.name} exists already.", "Leave the job's id out.") from error
     except OSError as error:
-        raise _unwritable(state_dir, error) from error
+        raise unwritable(state_dir, error) from error
 
 
-def _unwritable(state_dir: Path, error: OSError) -> VmferryError:
+def unwritable(state_dir: Path, error: OSError) -> VmferryError:
     return VmferryError(
         "no_space" if error.errno == errno.ENOSPC else "permission_denied",
         f"The state directory {state_dir} cannot be written: {error.strerror}.",
@@ -230,7 +230,7 @@ def _unwritable(state_dir: Path, error: OSError) -> VmferryError:
     )
 
 
-def _make_private(folder: Path) -> None:
+def make_private(folder: Path) -> None:
     """Folders that exist are left as they are: they may belong to somebody."""
     if not folder.is_dir():
         folder.parent.mkdir(parents=True, exist_ok=True)

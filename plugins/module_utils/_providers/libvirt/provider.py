@@ -29,16 +29,22 @@ class LibvirtProvider(Provider):
     """Settings: `uri` (of this host), `scratch_dir` (a folder on disk, below which every attempt has its own)."""
 
     name = "libvirt"
+    max_jobs = 4
 
     def __init__(self, settings: Mapping[str, Any]) -> None:
         unknown = sorted(set(settings) - set(SETTINGS))
         if unknown:
             hint = f"Known are {', '.join(SETTINGS)}."
             raise VmferryError("invalid_config", f"libvirt has no setting {', '.join(unknown)}.", hint)
-        self._connection = Connection(settings.get("uri") or DEFAULT_URI)
+        self._uri = str(settings.get("uri") or DEFAULT_URI)
+        self._connection = Connection(self._uri)
         self._scratch_dir = str(settings.get("scratch_dir") or DEFAULT_SCRATCH)
         if not self._scratch_dir.startswith("/"):
             raise VmferryError("invalid_config", "scratch_dir must be an absolute path.")
+
+    @property
+    def account(self) -> str:
+        return f"libvirt {self._uri}"
 
     def vms(self) -> Sequence[VmSpec]:
         return describe_all(self._connection)

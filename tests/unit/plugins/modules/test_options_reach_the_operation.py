@@ -48,6 +48,8 @@ TRANSFER: list[tuple[str, Any, str, Any]] = [
     ("max_duration", "12h", "transfer.max_duration", DAY / 2),
     ("state_dir", "/srv/state", "transfer.state_dir", "/srv/state"),
     ("job_id", "6f1d2c0e43a5", "transfer.job_id", "6f1d2c0e43a5"),
+    ("max_jobs", 2, "transfer.max_jobs", 2),
+    ("controller_timeout", "30s", "transfer.controller_timeout", 30.0),
 ]
 EXPORT = [
     *PROVIDER,
@@ -99,7 +101,12 @@ CALLS: list[tuple[str, str, Any, str, Any]] = [
     ("job_info", "state_dir", "/srv/state", "0", "/srv/state"),
     ("job_info", "log_lines", 3, "log_lines", 3),
 ]
-WITHOUT_EFFECT = {("vm_import", "state")}  # has a single choice, which is what the module does
+# `state` has a single choice, which is what the module does; the others are what the action plugin goes by.
+WITHOUT_EFFECT = {("vm_import", "state")} | {
+    (module, option)
+    for module in ("vm_export", "vm_import")
+    for option in ("progress", "progress_interval", "credentials_from")
+}
 
 
 def task(option: str, value: Any) -> dict[str, Any]:
