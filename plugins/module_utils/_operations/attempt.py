@@ -10,7 +10,7 @@ import time
 from typing import Any, Callable, Mapping
 
 from .._errors import VmferryError
-from .._exports.intent import INTENT, LEASE, Intent
+from .._exports.intent import BEAT, CANCEL, INTENT, Intent
 from .._exports.manifest import MANIFEST
 from .._stores.base import Store
 from .._transfer.owner import current_owner
@@ -19,6 +19,8 @@ from .running_job import RunningJob
 
 class AttemptFolder:
     """Entering writes the intent, leaving by an error removes everything below the folder; the intent goes last."""
+
+    beat = BEAT
 
     def __init__(self, store: Store, folder: str, intent: Intent, job: RunningJob) -> None:
         self._store, self._folder, self._intent, self._job = store, folder, intent, job
@@ -46,10 +48,12 @@ class AttemptFolder:
                 remove_attempt(self._store, self._folder)
 
     def _keep(self) -> None:
-        while not self._done.wait(LEASE / 5):
-            self._intent = self._intent.renewed(time.time())
+        while not self._done.wait(self.beat):
+            self._intent = self._intent.renewed(time.time(), self._job.progress.snapshot())
             try:
                 self._store.put(self.key(INTENT), self._intent.to_json())
+                if self._store.stat(self.key(CANCEL)) is not None:
+                    self._job.flow.request_cancel(f"{self._store.object_url(self.key(CANCEL))} asks for it")
             except VmferryError as error:  # the data's own requests decide whether the store is lost
                 self._job.log("warning", f"The lease could not be renewed: {error}")
 
