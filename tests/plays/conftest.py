@@ -17,6 +17,7 @@ from rigs import guests
 from rigs.domain import Disk, Machine, domain_xml, remove_domain
 from rigs.libvirt import LibvirtRig
 
+from .fleet_rig import fleet as fleet
 from .playing import Play, Stage
 
 MIB = 1 << 20
