@@ -124,10 +124,10 @@ class Fleet:
         return [json.loads(path.read_text()) for path in self.state.glob("jobs/*/record.json")]
 
     def exported_when(self) -> list[tuple[float, float]]:
-        """Of each export, from the moment in which it had a slot to its end: from its intent to its job's end."""
-        ends = {record["vm"]: record["finished"] for record in self.records() if record["phase"] == "ready"}
-        intents = [json.loads(path.read_text()) for path in (self.folder / "store").glob("*/*/intent.json")]
-        return [(intent["started_at"], ends[intent["vm_name"]]) for intent in intents]
+        """Of each export, from its intent to its manifest: all the while it had a slot."""
+        folders = [path.parent for path in (self.folder / "store").glob("*/*/manifest.json")]
+        begun = [json.loads((folder / "intent.json").read_text())["started_at"] for folder in folders]
+        return list(zip(begun, [(folder / "manifest.json").stat().st_mtime for folder in folders], strict=True))
 
     def end(self) -> None:
         """A test that fails leaves no play and no job running."""
@@ -211,15 +211,19 @@ def _environment(fleet: Fleet) -> dict[str, str]:
 def off_vms(rig: LibvirtRig, names: Sequence[str], mib: int = 1) -> Iterator[None]:
     """VMs that are defined and off, each with a raw disk full of data."""
     data = random.Random(mib).randbytes(mib * MIB)
-    for name in names:
-        disk = rig.directory / f"{name}.raw"
-        disk.write_bytes(data)
-        machine = Machine(name, disks=(Disk(disk, "raw"),), memory_mib=32)
-        rig.connect().defineXML(domain_xml(machine, rig.directory))
-    yield
-    for name in names:
-        remove_domain(rig.connect().lookupByName(name))  # as another connection, where libvirtd died meanwhile
-        (rig.directory / f"{name}.raw").unlink(missing_ok=True)
+    try:
+        for name in names:
+            disk = rig.directory / f"{name}.raw"
+            disk.write_bytes(data)
+            machine = Machine(name, disks=(Disk(disk, "raw"),), memory_mib=32)
+            rig.connect().defineXML(domain_xml(machine, rig.directory))
+        yield
+    finally:
+        for domain in rig.connect().listAllDomains():
+            if domain.name() in names:
+                remove_domain(domain)
+        for name in names:
+            (rig.directory / f"{name}.raw").unlink(missing_ok=True)
 
 
 def most_at_once(spans: Sequence[tuple[float, float]]) -> int:

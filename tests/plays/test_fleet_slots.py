@@ -23,21 +23,21 @@ def test_fifty_vms_are_exported_five_at_once(fleet: Fleet, rig: LibvirtRig) -> N
 
 
 def test_hypervisors_choose_their_vms_and_each_failure_is_kept(fleet: Fleet, rig: LibvirtRig) -> None:
-    names = ["web01", "web02", "web03", "db01", "db02", "other"]
+    names = ["app01", "app02", "app03", "db01", "db02", "other"]
     fleet.hosts = {
-        "kvm01": {"export_fleet_filters": {"name": "web*", "power_state": "powered_off"}},
+        "kvm01": {"export_fleet_filters": {"name": "app*", "power_state": "powered_off"}},
         "kvm02": {"export_fleet_filters": [{"name": "db01"}, {"name": "db*"}]},
         "kvm03": {"export_fleet_filters": {"name": "no-such-*"}},
     }
     fleet.workers = {host: fleet.workers["kvm01"] for host in fleet.hosts}
     with off_vms(rig, names):
-        (rig.directory / "web02.raw").unlink()
+        (rig.directory / "app02.raw").unlink()
         ended = fleet.run()
     assert ended.rc == 2
     assert ended.failed == {"kvm01"}
     assert ended.changed == {"kvm01", "kvm02"}
-    assert fleet.exports() == ["db01", "db02", "web01", "web03"]
-    assert "web02" in ended.line("kvm01/web02")
+    assert fleet.exports() == ["app01", "app03", "db01", "db02"]
+    assert "app02" in ended.line("kvm01/app02")
     assert "full" in ended.line("kvm02/db01")
     assert "No VM of this host fits" in ended.line("kvm03", table=0)
 
@@ -47,11 +47,11 @@ def test_a_hypervisor_that_cannot_be_asked_fails_and_the_others_go_on(fleet: Fle
     nowhere = {"export_fleet_libvirt": {"uri": f"qemu:///session?socket={fleet.folder}/no-such-socket"}}
     gone = {"ansible_connection": "ssh", "ansible_host": "127.0.0.1", "ansible_port": free_port()}
     fleet.workers = {"kvm01": working, "kvm02": {**working, **nowhere}, "kvm03": {**working, **gone}}
-    fleet.hosts = {host: {"export_fleet_filters": {"name": "web*"}} for host in fleet.workers}
-    with off_vms(rig, ["web01"]):
+    fleet.hosts = {host: {"export_fleet_filters": {"name": "app*"}} for host in fleet.workers}
+    with off_vms(rig, ["app01"]):
         ended = fleet.run()
     assert ended.rc == 2
     assert ended.failed == {"kvm02", "kvm03"}
-    assert fleet.exports() == ["web01"]
+    assert fleet.exports() == ["app01"]
     assert "no-such-socket" in ended.line("kvm02")
     assert "Connection refused" in ended.line("kvm03")
