@@ -25,7 +25,7 @@ from .._providers.spec import VmSpec
 from .._stores.base import Store
 from .attempt import AttemptFolder, probe_key, remove_dead_attempt
 from .export_disk import export_disk
-from .export_plan import chosen_disks, finding_of, plan, raise_first_error, satisfying_export
+from .export_plan import chosen_disks, finding_of, plan, raise_first_error, satisfying_export, too_large
 from .requests import ExportRequest
 from .results import export_result
 from .running_job import RunningJob
