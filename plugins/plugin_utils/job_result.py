@@ -21,7 +21,7 @@ def of_module(action: Any, text: str, record: Mapping[str, Any] | None) -> dict[
     """As core makes it of a module's output, of which async_wrapper kept a copy. `action` is an ActionBase, whose
     parsing returns a dict before ansible-core 2.21."""
     if _wrote_the_wrapper(text):
-        return died(record or {})
+        return {**died(record or {}), "job": {}}
     output = {"rc": 0, "stdout": text, "stdout_lines": text.splitlines(), "stderr": "", "stderr_lines": []}
     parsed = action._parse_returned_data(output, "legacy")
     if not isinstance(parsed, dict):
@@ -79,10 +79,9 @@ def never_started(patience: float) -> dict[str, Any]:
 
 
 def lost(job_id: str, options: WatchOptions, answer: Answer | None) -> dict[str, Any]:
-    """Core treats the host as one that cannot be reached."""
+    """Not `unreachable`, which no block can rescue: one lost host must not end a play over many VMs."""
     record = answer.record if answer else None
-    outlives = float(options.controller_timeout.rstrip("wdhms") or 1) == 0
-    becomes = "goes on to its end" if outlives else f"stops by itself {options.controller_timeout} after the last poll"
+    becomes = "goes on" if options.outlives else "stops by itself"
     result = _failed(
         f"The host has not answered for {options.silence:g} s. The job {job_id} {becomes}.",
         "network",
@@ -90,7 +89,6 @@ def lost(job_id: str, options: WatchOptions, answer: Answer | None) -> dict[str,
         LOOK,
         retryable=True,
     )
-    result["unreachable"] = True
     return enriched(result, job_id, answer) if answer else {**result, "job": {"id": job_id}}
 
 

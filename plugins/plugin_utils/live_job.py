@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import secrets
 import time
 from collections.abc import Mapping
@@ -33,6 +34,10 @@ DEAD_AFTER = 60.0  # seconds in which a record that can be read does not change
 RESULT_PATIENCE = 15.0  # seconds from a finished record to the module's result
 
 
+class PlaybookGone(AnsibleError):
+    """`ansible-playbook` was killed, and its worker, which is this process, was not. Nobody sees the message."""
+
+
 class LiveJob:
     """Uses the action's connection, become and shell; one command for each poll."""
 
@@ -53,10 +58,11 @@ class LiveJob:
         self._new_id = not given
         host = str(task_vars.get("inventory_hostname", ""))
         self._lines = ProgressLines(host, options.line_interval, self._show, time.monotonic)
-        self._results_file = self._payload_dir = ""
+        self._results_file = self._payload_dir = self._payload = ""  # the payload holds secrets, its folder none
         self._answer: Answer | None = None  # the last one, of this job
         self._heard_at = self._changed_at = self._started_at = time.monotonic()
         self._silent = False
+        self._playbook = os.getppid()
 
     def run(self) -> dict[str, Any]:
         """The module's result. Whatever ends the task before the job makes the job stop, too."""
@@ -77,6 +83,7 @@ class LiveJob:
             action._make_tmp_path()
         folder = shell.tmpdir
         may_remove = action._should_remove_tmp_path(folder)
+        self._started_at = time.monotonic()
         action._task.async_val = DETACHED
         try:
             started: dict[str, Any] = action._execute_module(
@@ -89,19 +96,21 @@ class LiveJob:
                 action._remove_tmp_path(folder, force=True)
             return {**started, "failed": True, "changed": False}
         self._results_file = str(started["results_file"])
-        self._payload_dir = folder if may_remove else ""
-        self._heard_at = self._changed_at = self._started_at = time.monotonic()
+        self._payload_dir = self._payload = folder if may_remove else ""
+        self._heard_at = self._changed_at = time.monotonic()
         return started
 
     def _watch(self) -> dict[str, Any]:
         for pause in self._options.pauses():
             time.sleep(pause)
+            if os.getppid() != self._playbook:
+                raise PlaybookGone
             if not self._poll():
                 if time.monotonic() - self._heard_at > self._options.silence:
                     return lost(self._place.job_id, self._options, self._answer)
                 continue
             if (ended := self._ended()) is not None:
-                self._low_level(poll_command.remove(self._results_file), SHORTEST_CALL)
+                self._low_level(poll_command.remove(self._results_file, self._payload_dir), SHORTEST_CALL)
                 return ended
         raise AssertionError("pauses() has no end")
 
@@ -109,7 +118,7 @@ class LiveJob:
         """Whether the host answered."""
         seconds = min(LONGEST_CALL, max(SHORTEST_CALL, self._options.silence / 2))
         seen = self._answer is not None and self._answer.record is not None
-        command = poll_command.poll(self._place, self._results_file, self._payload_dir if seen else "")
+        command = poll_command.poll(self._place, self._results_file, self._payload if seen else "")
         answered, why = self._low_level(command, seconds)
         if answered is None:
             self._fell_silent(why)
@@ -121,7 +130,7 @@ class LiveJob:
             return False
         self._note(answer)
         if seen:
-            self._payload_dir = ""
+            self._payload = ""
         return True
 
     def _note(self, answer: Answer) -> None:
@@ -142,7 +151,9 @@ class LiveJob:
         if answer.record is None or self._new_id:
             return True
         age = time.monotonic() - self._started_at
-        return float(answer.record.get("started") or 0) >= answer.now - age - 2
+        return (
+            float(answer.record.get("started") or 0) >= answer.now - age  # the host tells whole seconds
+        )  # whole seconds, so some of the last one's still pass
 
     def _ended(self) -> dict[str, Any] | None:
         answer = self._answer
@@ -150,7 +161,7 @@ class LiveJob:
             return None
         if answer.result is not None:
             result = of_module(self._action, answer.result, answer.record)
-            return enriched(result, self._place.job_id, answer)
+            return enriched(result, self._place.job_id, answer) if "job" in result else result
         unchanged = time.monotonic() - self._changed_at
         if answer.record is None:
             return never_started(START_PATIENCE) if unchanged > START_PATIENCE else None

@@ -81,8 +81,9 @@ def cancel(place: JobPlace, reason: str) -> str:
     )
 
 
-def remove(results_file: str) -> str:
-    return f"rm -f {shlex.quote(results_file)}"
+def remove(results_file: str, payload_dir: str = "") -> str:
+    """Once the module ended. Core's wrapper would remove its folder itself, up to five seconds later."""
+    return f"rm -rf {shlex.quote(results_file)} {shlex.quote(payload_dir) if payload_dir else ''}"
 
 
 def parse(output: str) -> Answer:
@@ -135,6 +136,8 @@ def reason(error: BaseException) -> str:
     """Who wants the job stopped, for the record."""
     if isinstance(error, KeyboardInterrupt):
         return "an interrupt of ansible-playbook"
+    if type(error).__name__ == "PlaybookGone":
+        return "the end of ansible-playbook"
     if "Timeout" in type(error).__name__:
         return "ansible-playbook's task timeout"
     return f"a failure of ansible-playbook ({type(error).__name__})"

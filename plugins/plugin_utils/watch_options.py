@@ -22,9 +22,10 @@ RENEWALS = 4  # of the lease within controller_timeout
 
 @dataclass(frozen=True)
 class WatchOptions:
-    """Seconds. `silence`: how long the host may give no answer."""
+    """Seconds. `silence`: how long the host may give no answer; `outlives`: whether the job then goes on."""
 
     controller_timeout: str
+    outlives: bool
     silence: float
     prints: bool
     line_interval: float
@@ -34,10 +35,12 @@ class WatchOptions:
     def of(cls, arguments: Mapping[str, Any]) -> WatchOptions:
         """Raises `invalid_config` for a duration that cannot be read; the choices are the module's to check."""
         timeout = str(arguments.get("controller_timeout") or CONTROLLER_TIMEOUT)
-        silence = _read("controller_timeout", timeout) or _read("controller_timeout", CONTROLLER_TIMEOUT)
+        seconds = _read("controller_timeout", timeout)
+        silence = seconds or _read("controller_timeout", CONTROLLER_TIMEOUT)
         line_interval = _read("progress_interval", str(arguments.get("progress_interval") or PROGRESS_INTERVAL))
         return cls(
             controller_timeout=timeout,
+            outlives=not seconds,
             silence=silence,
             prints=arguments.get("progress") != "none",
             line_interval=line_interval,

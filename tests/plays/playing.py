@@ -18,6 +18,7 @@ from typing import Any
 
 import yaml
 
+from ansible_collections.vmferry.migrate.plugins.module_utils._transfer.record import is_alive
 from rigs.libvirt import LibvirtRig
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -33,8 +34,9 @@ class Stage:
 
     rig: LibvirtRig
     folder: Path
-    vm: str
-    environment: dict[str, str] = field(default_factory=dict)
+    vm: str  # the first of `vms`, which are alike
+    vms: tuple[str, ...]
+    plays: list[Play] = field(default_factory=list)
 
     @property
     def state(self) -> Path:
@@ -89,11 +91,25 @@ class Stage:
         hosts: Mapping[str, Mapping[str, Any]] | None = None,
         arguments: Sequence[str] = (),
         environment: Mapping[str, str] | None = None,
+        playbook: Path | None = None,
         **play: Any,
     ) -> Play:
         """Started, and not waited for. `hosts`: names and their variables; one local host if left out."""
         whole = [{"hosts": "all", "gather_facts": False, **play, "tasks": list(tasks)}]
-        return Play(self, whole, hosts or {"kvm1": {}}, arguments, environment or {})
+        if playbook is not None:
+            whole = [{"import_playbook": str(playbook)}]
+        self.plays.append(Play(self, whole, hosts or {"kvm1": {}}, arguments, environment or {}))
+        return self.plays[-1]
+
+    def end(self) -> None:
+        """A test that fails leaves no play and no job running."""
+        for play in self.plays:
+            play.end()
+        for folder in self.state.glob("jobs/*"):
+            (folder / "cancel").touch()
+        self.wait_for(
+            lambda: all(one["finished"] or not is_alive(one) for one in self.records()), "the end of all jobs"
+        )
 
     def wait_for(self, found: Callable[[], Any], what: str, patience: float = PATIENCE) -> Any:
         deadline = time.monotonic() + patience
@@ -130,15 +146,17 @@ class Play:
         arguments: Sequence[str],
         environment: Mapping[str, str],
     ) -> None:
-        playbook, inventory = stage.folder / "play.yml", stage.folder / "hosts.yml"
+        number = len(stage.plays)
+        playbook, inventory = stage.folder / f"play{number}.yml", stage.folder / f"hosts{number}.yml"
         playbook.write_text(yaml.safe_dump(list(plays), sort_keys=False))
         here = {"ansible_connection": "local", "ansible_python_interpreter": sys.executable}
         inventory.write_text(yaml.safe_dump({"all": {"hosts": {name: {**here, **own} for name, own in hosts.items()}}}))
         self.stage, self.output = stage, ""
-        self._log = (stage.folder / "output").open("w+")
+        self._output = stage.folder / f"output{number}"
+        self._log = self._output.open("w")
         self.process = subprocess.Popen(
             [str(ANSIBLE_PLAYBOOK), "-v", "-i", str(inventory), *arguments, str(playbook)],
-            env={**os.environ, **self._environment(), **stage.environment, **environment},
+            env={**os.environ, **self._environment(), **environment},
             stdin=subprocess.DEVNULL,
             stdout=self._log,
             stderr=subprocess.STDOUT,
@@ -160,12 +178,12 @@ class Play:
         }
 
     def so_far(self) -> str:
-        return (self.stage.folder / "output").read_text()
+        return self._output.read_text()
 
-    def wait(self, code: int = 0) -> Play:
+    def wait(self, code: int = 0, patience: float = PATIENCE) -> Play:
         """Until it ends, with this exit code."""
         try:
-            ended = self.process.wait(PATIENCE)
+            ended = self.process.wait(patience)
         finally:
             self.output = self.so_far()
         assert ended == code, f"ended with {ended}:\n{self.output}"

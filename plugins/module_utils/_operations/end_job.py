@@ -18,7 +18,7 @@ from .._stores.base import Store
 from .._stores.open import open_store
 from .._transfer import record
 from .._transfer.orders import ask_to_stop
-from .attempt import remove_attempt
+from .attempt import probe_key, remove_dead_attempt
 from .jobs_in_store import StoredJob, jobs_in_store
 from .list_jobs import described
 from .requests import JobRequest
@@ -139,7 +139,7 @@ class _Ending:
             with closing(self._open_store()) as store:
                 stored = self._find(store)
                 if stored is not None and stored.record["finished"] is None:
-                    remove_attempt(store, stored.folder)
+                    remove_dead_attempt(store, stored.folder, store.probe(probe_key()))
         if self.folder.is_dir():
             record.close_record(self.folder, "cancelled")
 
