@@ -5,7 +5,8 @@
 
 A row is a dict, since it travels as a fact of the VM's host: vm, label, host, state and what belongs to the state.
 States: `planned`, `done` (an export that is wanted exists), `failed`, and `none` for a host that got no VM. In the end
-`planned` became `exported`, `done` or `failed`, unless nothing was to be begun. A row that failed has `error`: message, hint, kind, sentence (of message and hint) and when (preflight or export).
+`planned` became `exported`, `done` or `failed`, unless nothing was to be begun. A row that failed has `error`: message,
+hint, kind, sentence (message and hint), and when (preflight or export).
 """
 
 from __future__ import annotations
@@ -148,7 +149,7 @@ def _failed(result: Mapping[str, Any]) -> bool:
 
 
 def _error(result: Mapping[str, Any]) -> dict[str, Any]:
-    message = str(result.get("msg") or "The task failed without a message.").strip()
+    message = " ".join(str(result.get("msg") or "The task failed without a message.").split())  # ssh's has lines
     if result.get("unreachable"):
         hint = "Run the play again once the host that exports it is back."
         return {"hint": hint, "kind": "network", **(result.get("error") or {}), "message": message}

@@ -12,7 +12,6 @@ from rigs.ports import free_port
 
 from .fleet_rig import Fleet, off_vms
 
-
 SLOWLY = {"export_fleet_bandwidth_limit": "1MiB/s", "export_fleet_verify": "none"}
 
 
@@ -93,15 +92,12 @@ def test_a_hypervisor_that_dies_midway_fails_its_vms_and_a_later_run_does_the_re
             fleet.wait_for(lambda: [one for one in fleet.records() if one.get("bytes_sent") and one["vm"][:2] == "db"])
             mortal.kill()
             ended = run.wait()
-            print(ended.output)
-            [print(x["vm"], x["started"], x["finished"], x["error"]) for x in fleet.records()]
             assert ended.rc == 2
             assert ended.failed == {"db01", "db02"}
             assert ended.row("db01")["error"]["kind"] == "network", json.dumps(ended.row("db01"))
             assert fleet.exports() == ["app01"]
             mortal.start()
             again = fleet.run(export_fleet_name="nightly", export_fleet_bandwidth_limit="0")
-    print(again.output)
-    assert again.rc == 7
+    assert again.rc == 0
     assert again.changed == {"db01", "db02"}
-    assert fleet.exports() == ["db01", "db02", "app01"]
+    assert fleet.exports() == ["app01", "db01", "db02"]

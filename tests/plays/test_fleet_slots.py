@@ -29,7 +29,7 @@ def test_hypervisors_choose_their_vms_and_each_failure_is_kept(fleet: Fleet, rig
         "kvm02": {"export_fleet_filters": [{"name": "db01"}, {"name": "db*"}]},
         "kvm03": {"export_fleet_filters": {"name": "no-such-*"}},
     }
-    fleet.workers = {host: fleet.workers["kvm01"] for host in fleet.hosts}
+    fleet.workers = dict.fromkeys(fleet.hosts, fleet.workers["kvm01"])
     with off_vms(rig, names):
         (rig.directory / "app02.raw").unlink()
         ended = fleet.run()
