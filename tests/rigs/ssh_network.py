@@ -1,7 +1,7 @@
 # Copyright (c) 2026 the vmferry.migrate authors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Hosts that are reached by SSH alone, each in a network namespace of its own, and a place among them to reach them from.
+"""Hosts that are reached by SSH alone, each in a network namespace of its own, and a control node among them.
 
 with ssh_network(["kvm01", "kvm02"]) as network:
     network.hosts["kvm01"].variables       # of an inventory's host
