@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import Any, Literal
 
-Outcome = Literal["ready", "unchanged", "failed", "cancelled", "unreachable", "started"]
+Outcome = Literal["ready", "unchanged", "failed", "cancelled", "unreachable", "started", "checked"]
 SUCCESSFUL: frozenset[Outcome] = frozenset({"ready", "unchanged"})
 
 
@@ -58,11 +58,11 @@ def transfer_of(
     time: float,
 ) -> Transfer:
     """`result` is the task's, or an item's. Its invocation is never looked at: arguments may be secrets."""
-    outcome = _outcome(result, failed, unreachable)
+    outcome = _outcome(result, failed, unreachable, check)
     if result.get("_ansible_no_log") or "censored" in result:
         return Transfer(host, kind, outcome, time, check)
     job, export, error = (_mapping(result.get(name)) for name in ("job", "export", "error"))
-    moved = outcome != "unchanged"
+    moved = outcome not in ("unchanged", "checked")
     return Transfer(
         host,
         kind,
@@ -79,12 +79,12 @@ def transfer_of(
         duration=_first(_number(job.get("duration")), _number(export.get("duration")) if moved else None),
         taken_at=_moment(export.get("taken_at")),
         error_kind=_text(error.get("kind")),
-        message="" if outcome in SUCCESSFUL else _text(result.get("msg")),
+        message="" if outcome in SUCCESSFUL or outcome == "checked" else _text(result.get("msg")),
         hint=_text(error.get("hint")),
     )
 
 
-def _outcome(result: Mapping[str, Any], failed: bool, unreachable: bool) -> Outcome:
+def _outcome(result: Mapping[str, Any], failed: bool, unreachable: bool, check: bool) -> Outcome:
     if unreachable or result.get("unreachable"):
         return "unreachable"
     error = _mapping(result.get("error"))
@@ -92,6 +92,8 @@ def _outcome(result: Mapping[str, Any], failed: bool, unreachable: bool) -> Outc
         return "cancelled"
     if failed or error:  # `failed_when: false` makes no transfer succeed
         return "failed"
+    if check:
+        return "checked"
     # `changed_when: false` is common on backups: what moved bytes did something nevertheless.
     moved = _number(_mapping(result.get("job")).get("bytes_read"))
     return "ready" if result.get("changed") or moved else "unchanged"
