@@ -12,6 +12,7 @@ from typing import Any, Dict, Literal, Mapping, Optional, Sequence
 
 from .._errors import VmferryError
 from .s3_body import send_in_large_slices
+from .s3_certificates import check_authorities
 from .s3_conditions import send_unknown_conditions
 from .s3_errors import translated
 
@@ -131,6 +132,8 @@ def connect(settings: S3Settings) -> Any:
             verify=settings.ca_path if settings.validate_certs and settings.ca_path else settings.validate_certs,
             config=Config(**known_to(Config, _config(settings))),
         )
+    if settings.validate_certs and settings.ca_path and client.meta.endpoint_url.startswith("https://"):
+        check_authorities(settings.ca_path)
     send_in_large_slices(client)
     send_unknown_conditions(client)
     return client

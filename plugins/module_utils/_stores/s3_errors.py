@@ -8,13 +8,13 @@ Codes: https://docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html, and 
 
 from __future__ import annotations
 
-import ssl
 from contextlib import contextmanager
 from email.utils import parsedate_to_datetime
 from time import time
 from typing import TYPE_CHECKING, Dict, Iterator, Mapping, Optional, Sequence, Tuple
 
 from .._errors import Kind, VmferryError
+from .s3_certificates import refused_certificate
 
 if TYPE_CHECKING:
     from botocore.exceptions import ClientError
@@ -164,9 +164,9 @@ def _retry_after(headers: Mapping[str, str]) -> Optional[float]:
 
 
 def _from_failure(error: Exception, doing: str) -> VmferryError:
-    kind, reason, hint = _failure(error)
-    permanent = kind == "network" and "certificate" in reason
-    return VmferryError(kind, f"{doing} failed: {reason}.", hint, retryable=False if permanent else None)
+    certificate = refused_certificate(error)
+    kind, reason, hint = certificate or _failure(error)
+    return VmferryError(kind, f"{doing} failed: {reason}.", hint, retryable=False if certificate else None)
 
 
 def _failure(error: Exception) -> _Meaning:
@@ -174,8 +174,6 @@ def _failure(error: Exception) -> _Meaning:
     from botocore.parsers import ResponseParserError
     from urllib3 import exceptions as http
 
-    if _certificate_refused(error):
-        return "network", "the server's certificate was not accepted", "Set ca_path to the authority that signed it."
     if isinstance(error, (sdk.NoCredentialsError, sdk.PartialCredentialsError)):
         return _signature("no complete credentials were found")
     if isinstance(error, (sdk.CredentialRetrievalError, sdk.TokenRetrievalError, sdk.SSOError)):
@@ -193,13 +191,3 @@ def _failure(error: Exception) -> _Meaning:
     if isinstance(error, (sdk.ParamValidationError, sdk.InvalidEndpointConfigurationError, sdk.InvalidRegionError)):
         return "invalid_config", f"botocore refused the request ({type(error).__name__})", "Check the storage options."
     return "internal", f"botocore raised {type(error).__name__}", ""
-
-
-def _certificate_refused(error: BaseException) -> bool:
-    seen: Optional[object] = error
-    for _unused in range(8):  # botocore wraps urllib3, which wraps ssl
-        if isinstance(seen, ssl.SSLCertVerificationError):
-            return True
-        wrapped = getattr(seen, "kwargs", {}).get("error") or getattr(seen, "reason", None)
-        seen = wrapped or getattr(seen, "__cause__", None) or getattr(seen, "__context__", None)
-    return False
