@@ -83,6 +83,8 @@ class S3Settings:
             raise _refused("sse_customer_key", "goes without sse")
         if bool(self.access_key) != bool(self.secret_key):
             raise _refused("access_key", "and secret_key go together")
+        if self.session_token and not self.access_key:
+            raise _refused("session_token", "goes with access_key and secret_key only")
         if self.endpoint_url and not self.endpoint_url.startswith(("http://", "https://")):
             raise _refused("endpoint_url", "starts with http:// or https://")
         if self.endpoint_url and "@" in self.endpoint_url:
@@ -132,20 +134,21 @@ def connect(settings: S3Settings) -> Any:
             verify=settings.ca_path if settings.validate_certs and settings.ca_path else settings.validate_certs,
             config=Config(**known_to(Config, _config(settings))),
         )
-    if settings.validate_certs and settings.ca_path and client.meta.endpoint_url.startswith("https://"):
+    over_tls = client.meta.endpoint_url.startswith("https://")  # asked here: a profile may bring its endpoint along
+    if over_tls and settings.validate_certs and settings.ca_path:
         check_authorities(settings.ca_path)
+    # Over TLS the bytes are protected already. Over plain HTTP a signed payload is what keeps them from being
+    # changed on the way; it costs one SHA-256 of every byte sent.
+    sign = not over_tls if settings.payload_signing is None else settings.payload_signing
+    client.meta.config.s3["payload_signing_enabled"] = sign
     send_in_large_slices(client)
     send_unknown_conditions(client)
     return client
 
 
 def _config(settings: S3Settings) -> Dict[str, Any]:
-    plain_http = (settings.endpoint_url or "").startswith("http://")
-    # Over TLS the bytes are protected already. Over plain HTTP a signed payload is what keeps them from being
-    # changed on the way; it costs one SHA-256 of every byte sent.
-    sign = plain_http if settings.payload_signing is None else settings.payload_signing
     return {
-        "s3": {"addressing_style": settings.addressing_style, "payload_signing_enabled": sign},
+        "s3": {"addressing_style": settings.addressing_style},
         # botocore's default wraps each body in aws-chunked framing and a CRC of its own; ours travels in a header.
         "request_checksum_calculation": "when_required",
         # Some servers answer a range with the whole object's checksum, which botocore would then refuse.

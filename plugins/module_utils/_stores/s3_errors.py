@@ -174,12 +174,15 @@ def _failure(error: Exception) -> _Meaning:
     from botocore.parsers import ResponseParserError
     from urllib3 import exceptions as http
 
-    if isinstance(error, (sdk.NoCredentialsError, sdk.PartialCredentialsError)):
-        return _signature("no complete credentials were found")
+    if isinstance(error, sdk.NoCredentialsError):
+        return _signature("no credentials were found", "Give access_key and secret_key, or profile.")
+    if isinstance(error, sdk.PartialCredentialsError):
+        return _signature("the credentials that were found are not complete")
     if isinstance(error, (sdk.CredentialRetrievalError, sdk.TokenRetrievalError, sdk.SSOError)):
         return _signature("the credentials could not be obtained")
     if isinstance(error, sdk.ProfileNotFound):
-        return "invalid_config", "the AWS profile does not exist", "Check profile and the AWS configuration files."
+        reason = f"the AWS profile {error.kwargs['profile']} does not exist"
+        return "invalid_config", reason, "Check profile and the AWS configuration files."
     if isinstance(error, (sdk.ConnectTimeoutError, sdk.ReadTimeoutError, http.TimeoutError, TimeoutError)):
         return "timeout", "the server did not answer in time", "Check endpoint_url and the network."
     if isinstance(error, sdk.EndpointConnectionError):
