@@ -36,6 +36,13 @@ _CONDITION: _Meaning = ("conflict", "the object exists already or has changed si
 _REGION: _Meaning = ("invalid_config", "the bucket is in another region", "Set region to the bucket's own.")
 _SHORT: _Meaning = ("checksum_mismatch", "the object ends before the range that was expected", "")
 _CANNOT: _Meaning = ("unsupported", "the server does not implement this", "")
+_OTHER_KEY: _Meaning = (
+    "permission_denied",
+    "access was denied, or the object was written with another sse_customer_key",
+    "Give the sse_customer_key that it was written with, and grant s3:GetObject.",
+)
+_KEY_WANTED = "If it was written with sse_customer_key, give that key. Otherwise check region and the credentials."
+_KEY_NOT_WANTED = "If it was written without sse_customer_key, leave the key out."
 _LATE: _Meaning = ("timeout", "the server gave up waiting for the data", "Try again later.")
 
 
@@ -106,8 +113,11 @@ _PERMANENT = (_SHORT,)
 
 
 @contextmanager
-def translated(doing: str, secrets: Sequence[str] = ()) -> Iterator[None]:
-    """`doing` names the verb, the URL and the endpoint. `secrets` are blotted out of what the server says."""
+def translated(doing: str, secrets: Sequence[str] = (), customer_key: Optional[bool] = None) -> Iterator[None]:
+    """`doing` names the verb, the URL and the endpoint. `secrets` are blotted out of what the server says.
+
+    Where an object is read, `customer_key` says whether with a key: servers do not say that this is what they mind.
+    """
     from botocore.exceptions import BotoCoreError, ClientError
     from botocore.parsers import ResponseParserError
     from urllib3.exceptions import HTTPError
@@ -115,13 +125,13 @@ def translated(doing: str, secrets: Sequence[str] = ()) -> Iterator[None]:
     try:
         yield
     except ClientError as error:
-        raise _from_answer(error, doing, secrets) from error
+        raise _from_answer(error, doing, secrets, customer_key) from error
     except (BotoCoreError, ResponseParserError, HTTPError, OSError) as error:
         raise _from_failure(error, doing) from error
 
 
-def _from_answer(error: ClientError, doing: str, secrets: Sequence[str]) -> VmferryError:
-    meaning = _answer_meaning(error, secrets)
+def _from_answer(error: ClientError, doing: str, secrets: Sequence[str], customer_key: Optional[bool]) -> VmferryError:
+    meaning = _answer_meaning(error, secrets, customer_key)
     kind, reason, hint = meaning
     return VmferryError(
         kind,
@@ -132,10 +142,12 @@ def _from_answer(error: ClientError, doing: str, secrets: Sequence[str]) -> Vmfe
     )
 
 
-def _answer_meaning(error: ClientError, secrets: Sequence[str]) -> _Meaning:
+def _answer_meaning(error: ClientError, secrets: Sequence[str], customer_key: Optional[bool]) -> _Meaning:
     said = error.response.get("Error", {})
     code = str(said.get("Code", ""))
     status = int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
+    if customer_key and code in ("AccessDenied", "403"):
+        return _OTHER_KEY
     if code in _BY_CODE:
         return _BY_CODE[code]
     if status in _BY_STATUS:
@@ -143,7 +155,10 @@ def _answer_meaning(error: ClientError, secrets: Sequence[str]) -> _Meaning:
     if status >= 500:
         return _BROKEN
     message = _blotted(str(said.get("Message", "")), secrets)
-    return "internal", f"the server refused it with {code or status} ({message})", "Check the storage options."
+    reason = f"the server refused it with {code or status} ({message})"
+    if status == 400 and customer_key is not None:
+        return "invalid_config", reason, _KEY_NOT_WANTED if customer_key else _KEY_WANTED
+    return "internal", reason, "Check the storage options."
 
 
 def _blotted(text: str, secrets: Sequence[str]) -> str:
