@@ -83,6 +83,6 @@ def test_a_connection_that_is_not_answered_is_given_up_after_connect_timeout(s3:
         started = time.monotonic()
         with pytest.raises(VmferryError) as raised:
             store.put("vm/a", b"x")
-    assert limit <= time.monotonic() - started < limit + 1.4
+    assert limit <= time.monotonic() - started < limit + 4
     assert (raised.value.kind, raised.value.retryable) == ("timeout", True)
     assert f"127.0.0.1:{port}" in raised.value.message

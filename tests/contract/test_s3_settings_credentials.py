@@ -125,7 +125,7 @@ def test_without_any_credentials_it_fails_within_seconds(s3: S3Rig, monkeypatch:
         monkeypatch.setenv("AWS_EC2_METADATA_SERVICE_ENDPOINT", f"http://127.0.0.1:{port}")
         with pytest.raises(VmferryError) as raised:
             s3.open(**NO_KEYS).put("vm/a", b"x")
-    assert time.monotonic() - started < 6
+    assert time.monotonic() - started < 10
     assert (raised.value.kind, raised.value.retryable) == ("unauthenticated", False)
     assert "no credentials were found" in raised.value.message
     assert "access_key" in raised.value.hint

@@ -67,6 +67,18 @@ def test_an_unknown_authority_is_refused_and_the_hint_names_ca_path(s3: S3Rig, a
     assert proxy.requests == []
 
 
+def test_a_profile_brings_its_authority_along(
+    s3: S3Rig, address: str, pki: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keys = f"aws_access_key_id = {s3.server.access_key}\naws_secret_access_key = {s3.server.secret_key}\n"
+    (tmp_path / "config").write_text(f"[profile exports]\nca_bundle = {pki / 'ca-cert.pem'}\n{keys}")
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "config"))
+    monkeypatch.delenv("AWS_CA_BUNDLE", raising=False)
+    store = s3.open(endpoint_url=address, profile="exports", access_key=None, secret_key=None)
+    store.put("vm/a", b"x")
+    assert store.get("vm/a") == b"x"
+
+
 @pytest.mark.filterwarnings("ignore:Unverified HTTPS request")
 def test_without_validate_certs_any_certificate_will_do(s3: S3Rig, front: TlsFront, address: str, pki: Path) -> None:
     exercise(s3.open(endpoint_url=address, validate_certs=False))

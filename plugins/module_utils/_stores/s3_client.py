@@ -131,19 +131,24 @@ def connect(settings: S3Settings) -> Any:
             "s3",
             region_name=session.region_name or DEFAULT_REGION,
             endpoint_url=settings.endpoint_url,
-            verify=settings.ca_path if settings.validate_certs and settings.ca_path else settings.validate_certs,
+            # None, and not True: a profile may name its authorities.
+            verify=(settings.ca_path or None) if settings.validate_certs else False,
             config=Config(**known_to(Config, _config(settings))),
         )
-    over_tls = client.meta.endpoint_url.startswith("https://")  # asked here: a profile may bring its endpoint along
+    _protect(client, settings)
+    send_in_large_slices(client)
+    send_unknown_conditions(client)
+    return client
+
+
+def _protect(client: Any, settings: S3Settings) -> None:
+    over_tls = client.meta.endpoint_url.startswith("https://")  # known only now: a profile may name its endpoint
     if over_tls and settings.validate_certs and settings.ca_path:
         check_authorities(settings.ca_path)
     # Over TLS the bytes are protected already. Over plain HTTP a signed payload is what keeps them from being
     # changed on the way; it costs one SHA-256 of every byte sent.
     sign = not over_tls if settings.payload_signing is None else settings.payload_signing
     client.meta.config.s3["payload_signing_enabled"] = sign
-    send_in_large_slices(client)
-    send_unknown_conditions(client)
-    return client
 
 
 def _config(settings: S3Settings) -> Dict[str, Any]:
