@@ -53,7 +53,7 @@ def context(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def collections(context: Path) -> Path:
     """Where the galaxy stage of the build installs what the definition names."""
     installed = context.parent / "collections"
-    install = ["collection", "install", "--offline", "-r", "requirements.yml", "-p", installed]
+    install: list[str | Path] = ["collection", "install", "--offline", "-r", "requirements.yml", "-p", installed]
     run(["ansible-galaxy", *install], context / "_build")
     return installed
 
@@ -63,7 +63,7 @@ def found(context: Path, collections: Path) -> Path:
     """The lists that the build's own introspection makes, as requirements.txt and bindep.txt."""
     lists = context.parent / "lists"
     lists.mkdir()
-    script = [sys.executable, context / "_build/scripts/introspect.py", "introspect", collections]
+    script: list[str | Path] = [sys.executable, context / "_build/scripts/introspect.py", "introspect", collections]
     write = [f"--write-pip={lists / 'requirements.txt'}", f"--write-bindep={lists / 'bindep.txt'}"]
     run([*script, "--user-bindep=bindep.txt", *write], context / "_build")
     return lists
