@@ -48,6 +48,45 @@ options:
       - The id that the transfer's job shall have, 8 to 64 hexadecimal digits in lower case. It must be a new one.
       - With it, M(vmferry.migrate.job_info) finds a job that was started with C(poll=0). If not given, a random one.
     type: str
+  max_jobs:
+    description:
+      - How many transfers may run at once on one hypervisor or account, counted over all processes that use the same
+        O(state_dir). Further ones wait, in phase V(pending), and O(max_duration) begins when their turn comes.
+      - If not given, V(4) for libvirt.
+    type: int
+  controller_timeout:
+    description:
+      - For how long the transfer goes on when nothing is heard of the control node, which may have been killed, or may
+        have lost its connection. Then the transfer stops and undoes what it did.
+      - V(0) lets it go on to its end.
+      - If not given, V(2m), and V(0) with C(async), where nobody watches.
+    type: str
+  progress:
+    description:
+      - Whether the output of the play shows how far the transfer is. V(lines) prints one line on each new phase, and
+        one every O(progress_interval).
+    type: str
+    choices:
+      - lines
+      - none
+    default: lines
+  progress_interval:
+    description:
+      - How often a line is printed, for example V(5s) or V(1m).
+    type: str
+    default: 5s
+  credentials_from:
+    description:
+      - Whose environment variables, such as E(AWS_ACCESS_KEY_ID), the store's credentials come from where O(storage)
+        has none.
+      - V(auto) is the control node's where it has them, and else those of the host that runs the module.
+      - V(controller) fails where the control node has none. V(target) never looks there.
+    type: str
+    choices:
+      - auto
+      - controller
+      - target
+    default: auto
 """
 
     STATE_DIR = r"""

@@ -5,11 +5,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from ansible.module_utils.common.parameters import env_fallback
 
 from .._operations.requests import TransferOptions
 from .argspec import ArgumentSpec, TaskArguments, invalid
-from .values import bandwidth, duration, job_id, optional_duration, size
+from .values import bandwidth, duration, duration_or_zero, job_id, optional_duration, size
 
 
 def state_dir_arguments() -> ArgumentSpec:
@@ -30,8 +32,20 @@ def transfer_arguments() -> ArgumentSpec:
             "idle_timeout": {"type": "str", "default": "5m"},
             "max_duration": {"type": "str"},
             "job_id": {"type": "str"},
+            "max_jobs": {"type": "int"},
+            "controller_timeout": {"type": "str"},
+            **_watching_arguments(),
         }
     ).merge(state_dir_arguments())
+
+
+def _watching_arguments() -> dict[str, dict[str, Any]]:
+    """For the action plugin alone, which has acted on them before the module starts."""
+    return {
+        "progress": {"type": "str", "choices": ["lines", "none"], "default": "lines"},
+        "progress_interval": {"type": "str", "default": "5s"},
+        "credentials_from": {"type": "str", "choices": ["auto", "controller", "target"], "default": "auto"},
+    }
 
 
 def transfer_options(arguments: TaskArguments) -> TransferOptions:
@@ -40,6 +54,9 @@ def transfer_options(arguments: TaskArguments) -> TransferOptions:
         raise invalid(f"parallel is {parallel}; at least 1 disk reader is needed.", "Leave it out for one per core.")
     if max_retries < 0:
         raise invalid(f"max_retries is {max_retries}; it counts from 0.", "Use 0 to fail on the first error.")
+    max_jobs = arguments["max_jobs"]
+    if max_jobs is not None and max_jobs < 1:
+        raise invalid(f"max_jobs is {max_jobs}; at least 1 transfer must run.", "Leave it out for the provider's own.")
     burst = arguments["bandwidth_burst"]
     return TransferOptions(
         parallel=parallel,
@@ -50,4 +67,6 @@ def transfer_options(arguments: TaskArguments) -> TransferOptions:
         max_duration=optional_duration("max_duration", arguments["max_duration"]),
         state_dir=arguments.text("state_dir"),
         job_id=job_id("job_id", arguments["job_id"]),
+        max_jobs=max_jobs,
+        controller_timeout=duration_or_zero("controller_timeout", arguments["controller_timeout"] or "0"),
     )

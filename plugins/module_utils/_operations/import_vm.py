@@ -68,6 +68,7 @@ class _Import:
                 "diff": {"before": {}, "after": {"vm": placement.name, "export": made}},
             }
         raise_first_error(findings)
+        self._job.wait_for_slot(self._provider)
         vm = self._job.supervise(lambda: self._import(entry, exported, native))
         return self._result(entry, vm, changed=True)
 

@@ -6,11 +6,12 @@
 from __future__ import annotations
 
 import secrets
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, Callable, Iterator, Mapping, Sequence, TypeVar
 
 from .._errors import VmferryError
+from .._providers.base import Provider
 from .._stores.base import Store, StoreCapabilities
 from .._stores.limited import LimitedStore
 from .._stores.open import open_store
@@ -18,10 +19,12 @@ from .._stores.retrying import RetryingStore
 from .._transfer.flow import Flow
 from .._transfer.limiter import Limiter
 from .._transfer.limits import PATH_BUDGET, STORE_BUDGET, Limits
+from .._transfer.orders import Orders
 from .._transfer.owner import current_owner
 from .._transfer.progress import Progress
 from .._transfer.record import JobRecord, default_state_dir
 from .._transfer.retry import Retry, RetryPolicy
+from .._transfer.slots import Slots
 from .._transfer.supervise import cancel_on_signals, supervise
 from .._transfer.timetable import parse_timetable
 from .requests import StoreSpec, TransferOptions
@@ -29,6 +32,10 @@ from .requests import StoreSpec, TransferOptions
 Result = TypeVar("Result")
 READ_TIMEOUT = 60.0  # seconds without a byte of an answer
 SPARE_CONNECTIONS = 2  # for the lease and the digest file, beside those of the workers
+
+
+def state_dir_of(options: TransferOptions) -> Path:
+    return Path(options.state_dir) if options.state_dir else default_state_dir()
 
 
 class RunningJob:
@@ -42,10 +49,12 @@ class RunningJob:
         self.owner: Mapping[str, Any] = current_owner()
         self.warnings: list[str] = []
         self._moved: dict[str, Any] = {}  # the disks, as a finished job's record tells of them
-        self.capabilities: StoreCapabilities | None = None  # of the store, once it was probed
+        self._capabilities: StoreCapabilities | None = None
         self.limits = Limits.within(PATH_BUDGET, any_offset=True, workers=options.parallel)
         policy = RetryPolicy(max_retries=options.max_retries, give_up_after=options.idle_timeout)
         self._retry = Retry(policy, self.flow.sleep, self._retried)
+        self._orders = Orders(record.folder, options.controller_timeout) if record else None
+        self._held = ExitStack()  # the slot
 
     @classmethod
     @contextmanager
@@ -56,8 +65,7 @@ class RunningJob:
         job_id = options.job_id or secrets.token_hex(16)
         record = None
         if not check_mode:
-            state_dir = Path(options.state_dir) if options.state_dir else default_state_dir()
-            record = JobRecord.create(state_dir, job_id, kind, vm=vm, url=url)
+            record = JobRecord.create(state_dir_of(options), job_id, kind, vm=vm, url=url)
         job = cls(job_id, options, record, phases)
         try:
             yield job
@@ -67,10 +75,23 @@ class RunningJob:
         except BaseException as error:
             job._fail(VmferryError("internal", f"Unexpected {type(error).__name__}."))
             raise
+        finally:
+            job._held.close()
         if record is not None:
             job.progress.enter("ready")
             record.update({**job.progress.snapshot(), **job._moved})
             record.finish("ready")
+
+    @property
+    def capabilities(self) -> StoreCapabilities:
+        """Of the store, which must have been probed."""
+        if self._capabilities is None:
+            raise VmferryError("internal", "The store was not probed.")
+        return self._capabilities
+
+    @capabilities.setter
+    def capabilities(self, found: StoreCapabilities) -> None:
+        self._capabilities = found
 
     def open_store(self, spec: StoreSpec) -> Store:
         path = spec.url.startswith(("/", "file:"))
@@ -90,20 +111,46 @@ class RunningJob:
             "read_timeout": min(READ_TIMEOUT, self.options.idle_timeout),
         }
 
+    def wait_for_slot(self, provider: Provider) -> None:
+        """Until the job's end one of `max_jobs` slots is its own. The wait is no part of `max_duration`."""
+        slots = Slots(state_dir_of(self.options), provider.account, self.options.max_jobs or provider.max_jobs)
+        before = self.progress.phase
+
+        def wait() -> None:
+            self.phase("pending")
+            self._note(f"waiting for one of {slots.count} slots of {slots.account}")
+
+        self._watch(lambda: self._held.enter_context(slots.taken(self.flow.sleep, wait)))
+        if self.progress.phase != before:
+            self._note("")
+            self.phase(before)
+
     def supervise(self, work: Callable[[], Result]) -> Result:
-        """`work` in a thread, this thread watching; TERM, INT and HUP cancel it."""
-        if self._record is None:
-            raise VmferryError("internal", "In check mode nothing is moved.")
+        """`work` in a thread, this thread watching; TERM, INT and HUP cancel it, and so does whoever may."""
         options = self.options
+        return self._watch(work, idle_timeout=options.idle_timeout, max_duration=options.max_duration)
+
+    def _watch(
+        self, work: Callable[[], Result], idle_timeout: float | None = None, max_duration: float | None = None
+    ) -> Result:
+        if self._record is None or self._orders is None:
+            raise VmferryError("internal", "In check mode nothing is moved.")
+        asked = self._orders.reason_to_stop
         with cancel_on_signals(self.flow):
             return supervise(
                 self.flow,
                 self.progress,
                 self._record,
                 work,
-                idle_timeout=options.idle_timeout,
-                max_duration=options.max_duration,
+                idle_timeout=idle_timeout,
+                max_duration=max_duration,
+                reason_to_stop=asked,
             )
+
+    def _note(self, note: str) -> None:
+        """A sentence for whoever watches, where the phase alone does not say what the job does."""
+        if self._record is not None:
+            self._record.update({"note": note}, now=True)
 
     def phase(self, name: str, disks: Sequence[tuple[str, int]] = ()) -> None:
         """`disks`: name and size of what the phase goes through."""
@@ -131,8 +178,8 @@ class RunningJob:
     def as_result(self) -> dict[str, str]:
         if self._record is None:
             return {}
-        folder = self._record.folder
-        return {"id": self.id, "record": str(folder / "record.json"), "state_dir": str(folder.parent.parent)}
+        record = self._record.folder / "record.json"
+        return {"id": self.id, "record": str(record), "state_dir": str(state_dir_of(self.options))}
 
     def _retried(self, error: VmferryError, pause: float) -> None:
         self.progress.retried()

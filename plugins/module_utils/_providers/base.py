@@ -90,6 +90,12 @@ class Provider(ABC):
     """Raises `VmferryError`. VMs are named as users name them: by name, UUID or inventory path."""
 
     name: str
+    max_jobs: int  # transfers at once that do a hypervisor or an account no harm, unless the user knows better
+
+    @property
+    @abstractmethod
+    def account(self) -> str:
+        """What `max_jobs` counts on: one hypervisor, or one account at a cloud."""
 
     @abstractmethod
     def vms(self) -> Sequence[VmSpec]:
@@ -123,6 +129,10 @@ class Provider(ABC):
     @abstractmethod
     def clean_up(self, vm: VmSpec) -> Sequence[str]:
         """Undo what dead runs of ours left on this VM; returns a sentence each. Raises `busy` for a living one's."""
+
+    @abstractmethod
+    def undo(self, job_id: str) -> Sequence[str]:
+        """Undo what this job, which is dead, left on this host; a sentence each. Raises `busy` if it lives."""
 
     def close(self) -> None:
         """Release the connection."""

@@ -96,7 +96,7 @@ class JobRecord:
         try:
             record._write()
         except OSError as error:
-            raise _unwritable(state_dir, error) from error
+            raise unwritable(state_dir, error) from error
         return record
 
     @property
@@ -165,6 +165,14 @@ def read_job(state_dir: Path, job_id: str) -> Dict[str, Any]:
     return found
 
 
+def close_record(folder: Path, phase: str) -> None:
+    """Of a job that died: from now on its record says how it ended."""
+    found = _read_record(folder)
+    if found is not None:
+        del found["alive"]
+        JobRecord(folder, found).finish(phase)
+
+
 def list_jobs(state_dir: Path) -> List[Dict[str, Any]]:
     """As `read_job`, the newest first. Folders without a readable record are left out: a job may be starting."""
     try:
@@ -212,17 +220,17 @@ def _read_record(folder: Path) -> Optional[Dict[str, Any]]:
 
 def _make_job_dir(state_dir: Path, folder: Path) -> None:
     try:
-        _make_private(state_dir)
-        _make_private(folder.parent)
+        make_private(state_dir)
+        make_private(folder.parent)
         try:
             folder.mkdir(mode=0o700)
         except FileExistsError as error:
             raise VmferryError("conflict", f"A job {folder.name} exists already.", "Leave the job's id out.") from error
     except OSError as error:
-        raise _unwritable(state_dir, error) from error
+        raise unwritable(state_dir, error) from error
 
 
-def _unwritable(state_dir: Path, error: OSError) -> VmferryError:
+def unwritable(state_dir: Path, error: OSError) -> VmferryError:
     return VmferryError(
         "no_space" if error.errno == errno.ENOSPC else "permission_denied",
         f"The state directory {state_dir} cannot be written: {error.strerror}.",
@@ -230,7 +238,7 @@ def _unwritable(state_dir: Path, error: OSError) -> VmferryError:
     )
 
 
-def _make_private(folder: Path) -> None:
+def make_private(folder: Path) -> None:
     """Folders that exist are left as they are: they may belong to somebody."""
     if not folder.is_dir():
         folder.parent.mkdir(parents=True, exist_ok=True)

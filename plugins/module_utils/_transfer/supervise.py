@@ -31,8 +31,9 @@ def supervise(
     record: Record,
     work: Callable[[], Result],
     *,
-    idle_timeout: float | None,
+    idle_timeout: float | None = None,
     max_duration: float | None = None,
+    reason_to_stop: Callable[[], str] = lambda: "",
     tick: float = 0.2,
     grace: float = GRACE,
     clock: Callable[[], float] = time.monotonic,
@@ -41,7 +42,7 @@ def supervise(
 
     `work` runs in a thread of its own; the caller's thread, which gets the signals, only watches. `timeout` where no
     byte moved for `idle_timeout` in a phase that moves bytes, or where the whole takes longer than `max_duration`;
-    `cancelled` where the flow was asked to.
+    `cancelled` where the flow was asked to, or where `reason_to_stop`, which is asked every tick, names a reason.
     """
     job = _Job(flow, work)
     started = clock()
@@ -49,6 +50,8 @@ def supervise(
     job.thread.start()
     while not job.ended.wait(tick):
         if flow.error is None:
+            if reason := reason_to_stop():
+                flow.request_cancel(reason)
             flow.honour_cancel()
             _check_time(flow, progress, clock() - started, idle_timeout, max_duration)
         if flow.error is not None:

@@ -11,7 +11,7 @@ from ..._errors import VmferryError
 from ..base import Consistency, ExportSession, Finding, ImportSession, Job, Placement, Provider
 from ..spec import DiskSpec, VmSpec
 from .checks import export_findings
-from .clean_up import clean_up, clean_up_imports
+from .clean_up import clean_up, clean_up_imports, undo_job
 from .connection import Connection
 from .describe import describe, describe_all
 from .import_checks import import_findings
@@ -29,16 +29,22 @@ class LibvirtProvider(Provider):
     """Settings: `uri` (of this host), `scratch_dir` (a folder on disk, below which every attempt has its own)."""
 
     name = "libvirt"
+    max_jobs = 4
 
     def __init__(self, settings: Mapping[str, Any]) -> None:
         unknown = sorted(set(settings) - set(SETTINGS))
         if unknown:
             hint = f"Known are {', '.join(SETTINGS)}."
             raise VmferryError("invalid_config", f"libvirt has no setting {', '.join(unknown)}.", hint)
-        self._connection = Connection(settings.get("uri") or DEFAULT_URI)
+        self._uri = str(settings.get("uri") or DEFAULT_URI)
+        self._connection = Connection(self._uri)
         self._scratch_dir = str(settings.get("scratch_dir") or DEFAULT_SCRATCH)
         if not self._scratch_dir.startswith("/"):
             raise VmferryError("invalid_config", "scratch_dir must be an absolute path.")
+
+    @property
+    def account(self) -> str:
+        return f"libvirt {self._uri}"
 
     def vms(self) -> Sequence[VmSpec]:
         return describe_all(self._connection)
@@ -80,6 +86,9 @@ class LibvirtProvider(Provider):
             *clean_up(self._connection, vm, self._scratch_dir),
             *clean_up_imports(self._connection, self._scratch_dir),
         ]
+
+    def undo(self, job_id: str) -> Sequence[str]:
+        return undo_job(self._connection, job_id, self._scratch_dir)
 
     def close(self) -> None:
         self._connection.close()
