@@ -12,6 +12,7 @@ import pytest
 from jinja2 import StrictUndefined
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
+from ansible_collections.vmferry.migrate.plugins.plugin_utils.credentials import hand_over
 from ansible_collections.vmferry.migrate.tests.unit.plugins.modules.module_run import ModuleRun
 
 from .awx import credential_types, injected
@@ -51,6 +52,14 @@ def test_what_a_credential_injects_comes_out_as_connection_settings(
     request = modules.request(module, {"url": "s3://exports/vms"})
     settings = (request if module == "export_info" else request.store).settings
     assert {field: settings.get(field) for field in filled} == filled
+
+
+@pytest.mark.parametrize("name", TYPES)
+def test_what_a_credential_injects_is_handed_to_the_host_that_moves_the_data(name: str) -> None:
+    filled = answers(TYPES[name], all_fields=True)
+    task = {"url": "s3://exports/vms", "storage": {"addressing_style": "path"}}
+    handed = hand_over(task, {}, injected(TYPES[name], filled))
+    assert handed["storage"] == {**filled, "addressing_style": "path"}
 
 
 @pytest.mark.parametrize("name", TYPES)
