@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
-from ._text_table import NOTHING, size, text_table
-from .progress_lines import clock_time, printable
+from ._text_table import NOTHING, text_table
+from .progress_lines import amount, clock_time, printable
 from .transfer_report import Outcome, Transfer
 
 TITLES = ("HOST", "VM", "KIND", "OUTCOME", "MODE", ">READ", ">STORED", ">TIME", ">RATE", "WHERE, OR WHAT WENT WRONG")
@@ -36,10 +36,10 @@ def _cells(transfer: Transfer) -> list[str]:
     names = (transfer.host, transfer.vm, transfer.kind, transfer.outcome, transfer.mode)
     return [
         *(_one_line(name) or NOTHING for name in names),
-        size(transfer.bytes_read),
-        size(transfer.bytes_stored),
+        NOTHING if transfer.bytes_read is None else amount(transfer.bytes_read),
+        NOTHING if transfer.bytes_stored is None else amount(transfer.bytes_stored),
         NOTHING if transfer.duration is None else clock_time(transfer.duration),
-        NOTHING if transfer.rate is None else f"{size(transfer.rate)}/s",
+        NOTHING if transfer.rate is None else f"{amount(transfer.rate)}/s",
         _one_line(_where(transfer)) or NOTHING,
     ]
 

@@ -92,6 +92,15 @@ def test_keys_of_the_environment_win_over_its_profile(modules: ModuleRun, monkey
 
 
 @pytest.mark.usefixtures("temporary_keys")
+def test_a_session_token_whose_key_is_gone_is_not_sent_with_a_profile(
+    modules: ModuleRun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("AWS_ACCESS_KEY_ID")
+    monkeypatch.setenv("AWS_PROFILE", "offsite")
+    assert credentials(modules, {}) == {"profile": "offsite"}
+
+
+@pytest.mark.usefixtures("temporary_keys")
 def test_half_a_pair_of_a_task_is_not_completed_from_the_environment(modules: ModuleRun) -> None:
     assert credentials(modules, {"access_key": "AKIDTASK"}) == {"access_key": "AKIDTASK"}
 
