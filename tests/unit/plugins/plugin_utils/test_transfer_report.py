@@ -115,7 +115,7 @@ def test_columns_of_the_table_stand_below_each_other() -> None:
     lines = [line for line, _outcome in table_lines([ready, told(FAILURE, failed=True)])]
     assert lines == [
         "HOST  VM           KIND    OUTCOME  MODE     READ  STORED  TIME       RATE  WHERE, OR WHAT WENT WRONG",
-        "kvm1  a-long-name  export  ready    -     3.0 MiB       -  0:02  2.0 MiB/s  file:///srv",
+        "kvm1  a-long-name  export  ready    -     3.15 MB       -  0:02  2.10 MB/s  file:///srv",
         "kvm1  web01        export  failed   -        30 B       -  0:02     15 B/s  no_space: There is no room.",
         " " * 76 + "Make some.",
     ]
@@ -129,7 +129,7 @@ def test_a_name_cannot_break_out_of_its_row() -> None:
 
 @given(st.text(), st.text(), st.sampled_from(["export", "import"]))
 def test_every_label_comes_back_from_a_parser_of_prometheus(host: str, vm: str, kind: str) -> None:
-    text = metrics.exposition(metrics.after({}, [Transfer(host, kind, "ready", 1.5, vm=vm)]))  # type: ignore[arg-type]
+    text = metrics.exposition(metrics.after({}, [Transfer(host, kind, "ready", 1.5, vm=vm)]))
     (family,) = [one for one in text_string_to_metric_families(text) if one.name == metrics.LAST_RUN]
     assert family.type == "gauge"
     assert family.documentation == metrics.HELP[metrics.LAST_RUN]
