@@ -43,6 +43,14 @@ def test_environment_fills_in_what_the_task_leaves_out(
     assert look_up(modules.request(module, task(option, own)), path) == own
 
 
+@pytest.mark.parametrize(("variable", "path"), [(row[0], row[2]) for row in FALLBACKS if ".settings." in row[2]])
+def test_an_empty_variable_fills_in_nothing(
+    modules: ModuleRun, monkeypatch: pytest.MonkeyPatch, variable: str, path: str
+) -> None:
+    monkeypatch.setenv(variable, "")
+    assert look_up(modules.request("vm_export", {}), path) is None
+
+
 @pytest.mark.parametrize("module", ["export_info", "job_info", "vm_info"])
 def test_info_modules_ask_the_same_environment(
     modules: ModuleRun, monkeypatch: pytest.MonkeyPatch, module: str
