@@ -14,13 +14,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from ._text_table import text_table
+from ._text_table import NOTHING, text_table
 from .progress_lines import amount
 
 Row = dict[str, Any]
 MASKS = ("********", "VALUE_SPECIFIED_IN_NO_LOG_PARAMETER")
 MB = 1_000_000
-NOTHING = "-"
 ENDED = {"planned": "not begun", "done": "done", "failed": "failed", "none": NOTHING}
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 GAP = "  "
+NOTHING = "-"  # in a cell
 
 
 def text_table(titles: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
