@@ -12,13 +12,21 @@ author:
   - the vmferry.migrate authors (@vmferry)
 description:
   - Returns the records that transfers keep of themselves on the host that runs them.
+  - With O(url), also the exports in that store, of which other hosts have the records. They tell how far they are every
+    15 seconds. Of those that are done, their manifests tell; of those that failed, nothing is left there.
   - Together with C(async), C(poll) and C(until) this is how a play waits for a transfer and shows how far it is.
 extends_documentation_fragment:
   - vmferry.migrate._attributes
   - vmferry.migrate._attributes.info_module
-  - vmferry.migrate._attributes.actiongroup_all
+  - vmferry.migrate._attributes.actiongroup_storage
+  - vmferry.migrate._storage
   - vmferry.migrate._transfer.state_dir
 options:
+  url:
+    description:
+      - A store, in which the job is looked for when this host has no record of it, because another one runs it.
+      - As O(vmferry.migrate.vm_export#module:url).
+    type: str
   job:
     description:
       - One job, by its id. There is none in the result before the job has begun.
@@ -43,6 +51,7 @@ options:
     type: int
     default: 20
 seealso:
+  - module: vmferry.migrate.job
   - module: vmferry.migrate.vm_export
   - module: vmferry.migrate.vm_import
 """
@@ -64,6 +73,11 @@ EXAMPLES = r"""
   until: found.jobs | length > 0 and found.jobs[0].finished
   retries: 8640
   delay: 10
+
+- name: See the exports that any host makes into a store
+  vmferry.migrate.job_info:
+    url: s3://backups/vms
+    state: running
 
 - name: See what failed
   vmferry.migrate.job_info:
@@ -103,6 +117,16 @@ jobs:
       returned: success
       type: str
       sample: exporting
+    note:
+      description: What it waits for, where the phase does not say.
+      returned: success
+      type: str
+      sample: waiting for one of 4 slots of libvirt qemu:///system
+    state:
+      description: V(running), V(ready), V(failed) or V(cancelled). A job that died counts as failed.
+      returned: success
+      type: str
+      sample: running
     finished:
       description: Whether it ended, in whatever way.
       returned: success
@@ -257,6 +281,11 @@ from ansible_collections.vmferry.migrate.plugins.module_utils._ansible.argspec i
     invalid,
 )
 from ansible_collections.vmferry.migrate.plugins.module_utils._ansible.run import run
+from ansible_collections.vmferry.migrate.plugins.module_utils._ansible.sdk import require_store_sdk
+from ansible_collections.vmferry.migrate.plugins.module_utils._ansible.storage_options import (
+    optional_store,
+    storage_arguments,
+)
 from ansible_collections.vmferry.migrate.plugins.module_utils._ansible.transfer_options import state_dir_arguments
 
 
@@ -269,13 +298,16 @@ def argument_spec() -> ArgumentSpec:
             "log_lines": {"type": "int", "default": 20},
         }
     )
-    return own.merge(state_dir_arguments())
+    return own.merge(storage_arguments(required=False), state_dir_arguments())
 
 
 def list_(arguments: TaskArguments, check_mode: bool) -> dict[str, Any]:
     lines = arguments["log_lines"]
     if lines < 0:
         raise invalid(f"log_lines is {lines}; it counts from 0.", "Use 0 for no lines at all.")
+    store = optional_store(arguments)
+    if store is not None:
+        require_store_sdk(store)
     # Here, so that wrong arguments are told without loading the engine.
     from ansible_collections.vmferry.migrate.plugins.module_utils._operations.list_jobs import list_jobs
 
@@ -285,6 +317,7 @@ def list_(arguments: TaskArguments, check_mode: bool) -> dict[str, Any]:
         vm=arguments.text("vm"),
         state=arguments.text("state"),
         log_lines=lines,
+        store=store,
     )
 
 

@@ -500,7 +500,7 @@ from ansible_collections.vmferry.migrate.plugins.module_utils._ansible.transfer_
     transfer_arguments,
     transfer_options,
 )
-from ansible_collections.vmferry.migrate.plugins.module_utils._ansible.values import optional_duration
+from ansible_collections.vmferry.migrate.plugins.module_utils._ansible.values import label, optional_duration
 from ansible_collections.vmferry.migrate.plugins.module_utils._operations.requests import ExportRequest
 
 
@@ -532,13 +532,13 @@ def export_request(arguments: TaskArguments) -> ExportRequest:
         store=store_spec(arguments),
         vm=arguments["vm"],
         disks=None if disks is None else tuple(disks),
-        name=arguments.text("name"),
+        name=label("name", arguments["name"]),
         max_age=optional_duration("max_age", arguments["max_age"]),
         consistency=arguments["consistency"],
         format=arguments["format"],
         verify=arguments["verify"],
-        tags=tuple(arguments["tags"]),
-        purpose=arguments.text("purpose"),
+        tags=tuple(label("tags", tag) for tag in arguments["tags"]),
+        purpose=label("purpose", arguments["purpose"]),
         transfer=transfer_options(arguments),
     )
 

@@ -190,6 +190,9 @@ class ModuleProcess:
         """Until the record says that some of the disk went out."""
         return self._wait(lambda record: record["phase"] == "exporting" and record.get("bytes_read", 0) > 0, "bytes")
 
+    def wait_for_note(self) -> str:
+        return str(self._wait(lambda record: bool(record.get("note")), "note")["note"])
+
     def _wait(self, fits: Callable[[dict[str, Any]], bool], what: str) -> dict[str, Any]:
         deadline = time.monotonic() + PATIENCE
         while time.monotonic() < deadline:

@@ -41,6 +41,10 @@ def provider_spec(arguments: TaskArguments) -> ProviderSpec:
     return ProviderSpec(name, without_unset(arguments[name]))
 
 
+def optional_provider(arguments: TaskArguments) -> ProviderSpec | None:
+    return provider_spec(arguments) if arguments["provider"] or any(map(arguments.given, PROVIDERS)) else None
+
+
 def chosen_provider(named: str | None, described: Collection[str]) -> str:
     """`described` are the providers that the task has settings for. Exactly one of them needs no naming."""
     if named:

@@ -16,10 +16,10 @@ from .values import duration, file_mode
 CREDENTIALS = frozenset({"profile", "access_key", "secret_key", "session_token"})
 
 
-def storage_arguments() -> ArgumentSpec:
+def storage_arguments(*, required: bool = True) -> ArgumentSpec:
     return ArgumentSpec(
         {
-            "url": {"type": "str", "required": True},
+            "url": {"type": "str", **({"required": True} if required else {})},
             "storage": {
                 "type": "dict",
                 "apply_defaults": True,  # or the environment is not asked when the whole dict is left out
@@ -54,6 +54,10 @@ def _file_options() -> dict[str, dict[str, Any]]:
         "file_owner": {"type": "str"},
         "file_group": {"type": "str"},
     }
+
+
+def optional_store(arguments: TaskArguments) -> StoreSpec | None:
+    return store_spec(arguments) if arguments["url"] else None
 
 
 def store_spec(arguments: TaskArguments) -> StoreSpec:

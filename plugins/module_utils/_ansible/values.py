@@ -33,6 +33,17 @@ def duration_or_zero(option: str, text: str) -> float:
     return 0.0 if _read(option, text, parse_duration) == 0 else duration(option, text)
 
 
+LONGEST_LABEL = 256  # characters of a name or a tag
+
+
+def label(option: str, text: str | None) -> str:
+    """What is kept in a manifest to find an export by; '' where it was left out."""
+    text = text or ""
+    if len(text) > LONGEST_LABEL or not text.isprintable():
+        raise invalid(f"{option} is longer than {LONGEST_LABEL} characters, or not all of it is text.", "Shorten it.")
+    return text
+
+
 def size(option: str, text: str) -> int:
     """Bytes, more than 0."""
     count = _read(option, text, parse_size)

@@ -92,15 +92,15 @@ class Catalog:
             )
         return best
 
-    def unfinished(self, uuid: str) -> Iterator[tuple[str, Intent]]:
-        """Exports of this VM that have an intent and no manifest: under way, or dead."""
-        for folder in self._exports_of(uuid):
+    def unfinished(self, uuid: str = "") -> Iterator[tuple[str, Intent]]:
+        """Exports, of one VM or of all, that have an intent and no manifest: under way, or dead."""
+        for folder in self._exports_of(uuid) if uuid else self._all_exports():
             if self._get(f"{folder}/{MANIFEST}") is not None:
                 continue
             text = self._get(f"{folder}/{INTENT}")
             if text is not None:
                 intent = read_intent(text, self._shelf.object_url(f"{folder}/{INTENT}"))
-                if intent.vm_id == uuid:
+                if uuid in ("", intent.vm_id):
                     yield folder, intent
 
     def _all_exports(self) -> Iterator[str]:

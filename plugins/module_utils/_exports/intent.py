@@ -10,14 +10,16 @@ process that wrote it can be seen to live.
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Mapping
 
 from .fields import Fields
 from .naming import is_export_id
 
 INTENT = "intent.json"
-LEASE = 300.0  # seconds; renewed every LEASE / 5, so a slow store or a short pause does not lose it
+CANCEL = "cancel"  # beside it, from whoever wants the job to stop; holds the reason
+LEASE = 300.0  # seconds; renewed every BEAT, so a slow store or a short pause does not lose it
+BEAT = 15.0
 
 
 @dataclass(frozen=True)
@@ -30,9 +32,10 @@ class Intent:
     lease_until: float
     owner: Mapping[str, Any]  # host, boot id, pid namespace, pid, start time of the process
     parent: str = ""
+    progress: Mapping[str, Any] = field(default_factory=dict)  # as in the job's record, at the last beat
 
-    def renewed(self, now: float) -> Intent:
-        return replace(self, lease_until=now + LEASE)
+    def renewed(self, now: float, progress: Mapping[str, Any]) -> Intent:
+        return replace(self, lease_until=now + LEASE, progress=progress)
 
     def to_json(self) -> bytes:
         return json.dumps({"schema": 1, **asdict(self)}, indent=1).encode() + b"\n"
@@ -53,4 +56,5 @@ def read_intent(text: bytes, where: str) -> Intent:
         lease_until=own.decimal("lease_until"),
         owner=owner,
         parent=own.text("parent", ""),
+        progress=own.mapping("progress"),
     )

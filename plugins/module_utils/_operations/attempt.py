@@ -1,33 +1,50 @@
 # Copyright (c) 2026 the vmferry.migrate authors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""An attempt's folder in the store: claimed by an intent before anything else, kept by a lease, undone if it fails."""
+"""An attempt's folder in the store: claimed by an intent before anything else, kept by a lease, undone if it fails.
+
+Whoever removes a dead attempt first makes its intent their own, and only then looks whether a manifest appeared. Its
+owner, should it live after all (a host that was paused, a clock that is wrong), looks at the intent after it wrote the
+manifest. So one of the two always sees the other: an export never commits while its data is being removed.
+"""
 
 from __future__ import annotations
 
+import secrets
 import threading
 import time
+from contextlib import suppress
 from typing import Any, Callable, Mapping
 
 from .._errors import VmferryError
-from .._exports.intent import INTENT, LEASE, Intent
+from .._exports.intent import BEAT, CANCEL, INTENT, LEASE, Intent, read_intent
 from .._exports.manifest import MANIFEST
-from .._stores.base import Store
-from .._transfer.owner import current_owner
+from .._stores.base import Store, StoreCapabilities
+from .._transfer.failpoints import failpoint
+from .._transfer.owner import current_owner, is_owner_alive
 from .running_job import RunningJob
 
 
 class AttemptFolder:
     """Entering writes the intent, leaving by an error removes everything below the folder; the intent goes last."""
 
+    beat = BEAT
+
     def __init__(self, store: Store, folder: str, intent: Intent, job: RunningJob) -> None:
         self._store, self._folder, self._intent, self._job = store, folder, intent, job
+        self._capabilities = job.capabilities
+        self._etag = ""
         self._done = threading.Event()
         self._keeper = threading.Thread(target=self._keep, name="lease", daemon=True)
         self._committed = False
 
     def __enter__(self) -> AttemptFolder:
-        self._store.put(self.key(INTENT), self._intent.to_json(), if_absent=True)
+        try:
+            text, conditional = self._intent.to_json(), self._capabilities.conditional_put
+            self._etag = self._store.put(self.key(INTENT), text, if_absent=conditional).etag
+        except BaseException:  # it may have been written although its answer was lost
+            self._undo()
+            raise
         self._keeper.start()
         return self
 
@@ -35,34 +52,120 @@ class AttemptFolder:
         return f"{self._folder}/{file}"
 
     def commit(self, manifest: bytes) -> None:
-        self._store.put(self.key(MANIFEST), manifest, if_absent=True)
+        """Raises `conflict` where another run has taken this one for dead: then nothing is committed."""
+        self._done.set()
+        self._keeper.join()
+        self._renew()
+        failpoint("manifest")
+        self._store.put(self.key(MANIFEST), manifest, if_absent=self._capabilities.conditional_put)
+        failpoint("committed")
+        self._insist_on_ownership()
         self._committed = True
+        with suppress(VmferryError):  # beside a manifest it means nothing; the next run removes it
+            remove_intent(self._store, self._folder)
 
     def __exit__(self, *_unused: object) -> None:
         self._done.set()
         self._keeper.join()
         if not self._committed:
-            with self._job.flow.shielded():  # undoing waits for the store, although the job was stopped
-                remove_attempt(self._store, self._folder)
+            self._undo()
+
+    def _undo(self) -> None:
+        with self._job.flow.shielded():  # undoing waits for the store, although the job was stopped
+            remove_attempt(self._store, self._folder)
 
     def _keep(self) -> None:
-        while not self._done.wait(LEASE / 5):
-            self._intent = self._intent.renewed(time.time())
+        while not self._done.wait(self.beat):
             try:
-                self._store.put(self.key(INTENT), self._intent.to_json())
-            except VmferryError as error:  # the data's own requests decide whether the store is lost
+                self._renew()
+                if self._store.stat(self.key(CANCEL)) is not None:
+                    self._job.flow.request_cancel(f"{self._store.object_url(self.key(CANCEL))} asks for it")
+            except VmferryError as error:
+                if error.kind == "conflict":
+                    self._job.flow.stop(error)
+                    return
+                # The data's own requests decide whether the store is lost.
                 self._job.log("warning", f"The lease could not be renewed: {error}")
+
+    def _renew(self) -> None:
+        self._intent = self._intent.renewed(time.time(), self._job.progress.snapshot())
+        if not self._capabilities.conditional_replace:
+            self._insist_on_ownership()
+        condition = self._etag if self._capabilities.conditional_replace else None
+        try:
+            self._etag = self._store.put(self.key(INTENT), self._intent.to_json(), if_match=condition).etag
+        except VmferryError as error:
+            if error.kind in ("conflict", "not_found"):
+                raise self._taken_over() from error
+            raise
+
+    def _insist_on_ownership(self) -> None:
+        key = self.key(INTENT)
+        try:
+            seen = read_intent(self._store.get(key), self._store.object_url(key))
+        except VmferryError as error:
+            if error.kind == "not_found":
+                raise self._taken_over() from error
+            raise
+        if seen.job_id != self._intent.job_id:
+            raise self._taken_over()
+
+    def _taken_over(self) -> VmferryError:
+        return VmferryError(
+            "conflict",
+            f"Another run took this export of {self._intent.vm_name} for dead, and removes it.",
+            "This host was paused for minutes, or a clock is wrong. Export again.",
+            retryable=True,
+        )
 
 
 def remove_attempt(store: Store, folder: str) -> None:
     """The manifest first, since that un-commits; the intent last, since it says that there is something to remove."""
-    prefix = f"{folder}/"
-    store.delete(prefix + MANIFEST)
-    store.abort_uploads(prefix)
-    for info in list(store.list(prefix)):
-        if info.key != prefix + INTENT:
-            store.delete(info.key)
-    store.delete(prefix + INTENT)
+    store.delete(f"{folder}/{MANIFEST}")
+    _remove_data(store, folder)
+
+
+def remove_dead_attempt(store: Store, folder: str, capabilities: StoreCapabilities) -> bool:
+    """False where it was committed after all, and stays. Raises `busy` where its owner lives."""
+    key = f"{folder}/{INTENT}"
+    info = store.stat(key)
+    if info is None:
+        return False
+    found = read_intent(store.get(key), store.object_url(key))
+    if not is_dead(found, is_owner_alive):
+        raise in_use(store, found)
+    now = time.time()
+    ours = Intent(found.export_id, secrets.token_hex(16), found.vm_id, found.vm_name, now, now + LEASE, current_owner())
+    try:
+        store.put(key, ours.to_json(), if_match=info.etag if capabilities.conditional_replace else None)
+    except VmferryError as error:
+        if error.kind == "conflict":
+            raise in_use(store, found) from error
+        raise
+    if store.stat(f"{folder}/{MANIFEST}") is not None:
+        remove_intent(store, folder)
+        return False
+    _remove_data(store, folder)
+    return True
+
+
+def remove_intent(store: Store, folder: str) -> None:
+    store.delete(f"{folder}/{CANCEL}")
+    store.delete(f"{folder}/{INTENT}")
+
+
+def in_use(store: Store, intent: Intent) -> VmferryError:
+    host, pid = intent.owner.get("hostname", "another host"), intent.owner.get("pid", "unknown")
+    return VmferryError(
+        "busy",
+        f"{intent.vm_name} is being exported to {store.url} by job {intent.job_id} "
+        f"(process {pid} on {host}, for {int(time.time() - intent.started_at)} s).",
+        "Wait until it is done. A job that died is cleaned up by the next run once its lease is over.",
+    )
+
+
+def probe_key() -> str:
+    return f".vmferry-probe-{secrets.token_hex(4)}"
 
 
 def is_dead(intent: Intent, alive: Callable[[Mapping[str, Any]], bool | None]) -> bool:
@@ -74,3 +177,12 @@ def is_dead(intent: Intent, alive: Callable[[Mapping[str, Any]], bool | None]) -
     if seen is None or intent.owner.get("boot_id") != current_owner()["boot_id"]:
         return intent.lease_until < time.time()
     return not seen
+
+
+def _remove_data(store: Store, folder: str) -> None:
+    prefix = f"{folder}/"
+    store.abort_uploads(prefix)
+    for info in list(store.list(prefix)):
+        if info.key not in (prefix + INTENT, prefix + MANIFEST):
+            store.delete(info.key)
+    store.delete(prefix + INTENT)

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from hashlib import sha256
 from typing import Any, Callable
 
-from .._errors import VmferryError
 from .._exports.manifest import DiskRecord, ProvenPart, StoredFile
 from .._providers.base import ExportDisk
 from .._stores.base import Store
@@ -42,8 +41,6 @@ def export_disk(
     progress: DiskProgress,
 ) -> WrittenDisk:
     """The objects are complete, and nothing commits to them yet. Raising leaves neither."""
-    if job.capabilities is None:
-        raise VmferryError("internal", "The store has not been probed.")
     started, rules, size = time.monotonic(), job.capabilities, disk.source.size
     image_file, digest_file = f"{disk.spec.id}.{format}", f"{disk.spec.id}.digests"
     metadata = {"vmferry-export": export_id}

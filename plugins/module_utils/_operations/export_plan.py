@@ -10,9 +10,12 @@ from typing import Any, Sequence
 
 from .._errors import VmferryError
 from .._exports.catalog import CatalogEntry
+from .._exports.manifest import LARGEST_DISK
 from .._providers.base import Finding
 from .._providers.spec import DiskSpec, VmSpec
 from .requests import ExportRequest
+
+CLOCK_SKEW = 300.0  # seconds between two hosts' clocks that are not worth a word
 
 
 def chosen_disks(vm: VmSpec, wanted: Sequence[str] | None) -> tuple[DiskSpec, ...]:
@@ -43,12 +46,23 @@ def satisfying_export(
             _insist_on_sameness(request, vm, disks, entry)
             return entry
     if request.max_age is not None:
-        wanted = {disk.name for disk in disks}
-        covering = [entry for entry in existing if wanted <= {disk.name for disk in entry.manifest.disks}]
-        newest = max(covering, key=lambda entry: entry.manifest.taken_at, default=None)
+        # One from the future was taken while the clock was wrong. It would satisfy every age until then.
+        latest = time.time() + CLOCK_SKEW
+        fitting = [entry for entry in existing if entry.manifest.taken_at <= latest and _covers(request, disks, entry)]
+        newest = max(fitting, key=lambda entry: entry.manifest.taken_at, default=None)
         if newest is not None and time.time() - newest.manifest.taken_at <= request.max_age:
             return newest
     return None
+
+
+def _covers(request: ExportRequest, disks: Sequence[DiskSpec], entry: CatalogEntry) -> bool:
+    made = entry.manifest
+    has = {disk.name for disk in made.disks}
+    return (
+        {disk.name for disk in disks} <= has
+        and made.format == request.format
+        and request.consistency in ("auto", made.consistency)
+    )
 
 
 def _insist_on_sameness(request: ExportRequest, vm: VmSpec, disks: Sequence[DiskSpec], entry: CatalogEntry) -> None:
@@ -87,6 +101,15 @@ def plan(disks: Sequence[DiskSpec], reason: str) -> dict[str, Any]:
         "bytes_to_send": to_read,
         "bytes_saved": sum(disk["size"] for disk in each) - to_read,
     }
+
+
+def too_large(disks: Sequence[DiskSpec]) -> list[Finding]:
+    limit = f"No format can describe a disk of more than {LARGEST_DISK >> 40} TiB."
+    return [
+        Finding("error", f"{disk.id} has {disk.size} bytes.", limit, "unsupported")
+        for disk in disks
+        if disk.size > LARGEST_DISK
+    ]
 
 
 def raise_first_error(findings: Sequence[Finding]) -> None:

@@ -9,7 +9,6 @@ time is removed. Whatever goes wrong before the manifest leaves nothing behind, 
 
 from __future__ import annotations
 
-import secrets
 import time
 from contextlib import ExitStack, closing
 from hashlib import sha256
@@ -18,17 +17,15 @@ from typing import Any, Sequence
 from .._errors import VmferryError
 from .._exports.catalog import Catalog, CatalogEntry
 from .._exports.intent import LEASE, Intent
-from .._exports.manifest import Machine, Manifest, StoredFile
+from .._exports.manifest import MANIFEST, Machine, Manifest, StoredFile, read_manifest
 from .._exports.naming import export_id, new_attempt
 from .._providers.base import ExportSession, Finding, Job, Provider
 from .._providers.open import open_provider
 from .._providers.spec import VmSpec
 from .._stores.base import Store
-from .._transfer.failpoints import failpoint
-from .._transfer.owner import is_owner_alive
-from .attempt import AttemptFolder, is_dead, remove_attempt
+from .attempt import AttemptFolder, probe_key, remove_dead_attempt
 from .export_disk import export_disk
-from .export_plan import chosen_disks, finding_of, plan, raise_first_error, satisfying_export
+from .export_plan import chosen_disks, finding_of, plan, raise_first_error, satisfying_export, too_large
 from .requests import ExportRequest
 from .results import export_result
 from .running_job import RunningJob
@@ -93,9 +90,10 @@ class _Export:
         """All findings at once, so that nobody mends one only to meet the next."""
         findings = list(self._provider.check_export(self._vm, self._disks, self._request.consistency))
         try:
-            self._job.capabilities = self._store.probe(f".vmferry-probe-{secrets.token_hex(4)}")
+            self._job.capabilities = self._store.probe(probe_key())
         except VmferryError as error:
             return [*findings, finding_of(error)]
+        findings += too_large(self._disks)
         free, needed = self._store.free_space(), plan(self._disks, "")["bytes_to_send"]
         if free is not None and free < needed:
             message = f"{self._store.url} has {free} bytes free, and up to {needed} are needed for {self._vm.name}."
@@ -107,16 +105,8 @@ class _Export:
         for sentence in self._provider.clean_up(self._vm):
             self._job.log("warning", sentence)
         for folder, intent in list(self._catalog.unfinished(self._vm.id)):
-            if not is_dead(intent, is_owner_alive):
-                host, pid = intent.owner.get("hostname", "another host"), intent.owner.get("pid", "unknown")
-                raise VmferryError(
-                    "busy",
-                    f"{self._vm.name} is being exported to {self._store.url} by job {intent.job_id} "
-                    f"(process {pid} on {host}, for {int(time.time() - intent.started_at)} s).",
-                    "Wait until it is done. A job that died is cleaned up by the next run once its lease is over.",
-                )
-            remove_attempt(self._store, folder)
-            self._job.log("warning", f"Removed the unfinished export {intent.export_id} of a job that died.")
+            if remove_dead_attempt(self._store, folder, self._job.capabilities):
+                self._job.log("warning", f"Removed the unfinished export {intent.export_id} of a job that died.")
 
     def _export(self) -> CatalogEntry:
         started, attempt, chain = time.time(), new_attempt(), new_attempt()
@@ -137,8 +127,9 @@ class _Export:
             with self._provider.open_export(self._vm, self._disks, self._request.consistency, owner) as session:
                 manifest = self._write(session, claimed, identity, chain, started)
                 session.confirm()
-                failpoint("manifest")
-                claimed.commit(manifest.to_json(lambda file: self._locate(claimed.key(file))))
+                text = manifest.to_json(lambda file: self._locate(claimed.key(file)))
+                read_manifest(text, self._store.object_url(claimed.key(MANIFEST)))  # what nobody can read is no export
+                claimed.commit(text)
         return CatalogEntry(folder, manifest)
 
     def _write(

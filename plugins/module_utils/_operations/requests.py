@@ -12,6 +12,7 @@ from .._providers.base import Consistency, Placement
 
 Verify = Literal["none", "stored", "content"]
 ImageFormat = Literal["qcow2", "raw"]
+JobState = Literal["cancelled", "finished", "absent"]  # that a job is brought into
 
 
 @dataclass(frozen=True)
@@ -66,3 +67,13 @@ class ImportRequest:
     export: str = ""  # an export's id or name; empty: the newest
     vm: str = ""  # name or id of the VM that was exported; empty: the only one there
     transfer: TransferOptions = TransferOptions()
+
+
+@dataclass(frozen=True)
+class JobRequest:
+    job: str
+    state: JobState
+    timeout: float = 600.0  # seconds to wait
+    state_dir: str = ""  # empty: the default for this user
+    store: StoreSpec | None = None  # where jobs of other hosts are looked for
+    provider: ProviderSpec | None = None  # to undo what a job left that died

@@ -49,7 +49,7 @@ class RunningJob:
         self.owner: Mapping[str, Any] = current_owner()
         self.warnings: list[str] = []
         self._moved: dict[str, Any] = {}  # the disks, as a finished job's record tells of them
-        self.capabilities: StoreCapabilities | None = None  # of the store, once it was probed
+        self._capabilities: StoreCapabilities | None = None
         self.limits = Limits.within(PATH_BUDGET, any_offset=True, workers=options.parallel)
         policy = RetryPolicy(max_retries=options.max_retries, give_up_after=options.idle_timeout)
         self._retry = Retry(policy, self.flow.sleep, self._retried)
@@ -81,6 +81,17 @@ class RunningJob:
             job.progress.enter("ready")
             record.update({**job.progress.snapshot(), **job._moved})
             record.finish("ready")
+
+    @property
+    def capabilities(self) -> StoreCapabilities:
+        """Of the store, which must have been probed."""
+        if self._capabilities is None:
+            raise VmferryError("internal", "The store was not probed.")
+        return self._capabilities
+
+    @capabilities.setter
+    def capabilities(self, found: StoreCapabilities) -> None:
+        self._capabilities = found
 
     def open_store(self, spec: StoreSpec) -> Store:
         path = spec.url.startswith(("/", "file:"))

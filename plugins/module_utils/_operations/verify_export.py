@@ -40,7 +40,7 @@ def verify_disk(job: RunningJob, store: Store, key: Key, disk: DiskRecord, how: 
     if how == "content":
         copy_checked(job, store, key, disk, None, progress)
         return
-    trusted = job.capabilities is not None and job.capabilities.verifies_checksums
+    trusted = job.capabilities.verifies_checksums
     _verify_parts(job, store, key, disk, SAMPLED_PARTS if trusted else len(disk.parts), progress)
 
 

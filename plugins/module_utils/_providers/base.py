@@ -130,5 +130,9 @@ class Provider(ABC):
     def clean_up(self, vm: VmSpec) -> Sequence[str]:
         """Undo what dead runs of ours left on this VM; returns a sentence each. Raises `busy` for a living one's."""
 
+    @abstractmethod
+    def undo(self, job_id: str) -> Sequence[str]:
+        """Undo what this job, which is dead, left on this host; a sentence each. Raises `busy` if it lives."""
+
     def close(self) -> None:
         """Release the connection."""

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any, Dict, Iterator, Mapping, Optional
 from urllib.parse import unquote, urlsplit
 
@@ -151,7 +152,7 @@ class S3Store(Store):
         condition = {"IfNoneMatch": "*"} if if_absent else {"IfMatch": if_match} if if_match is not None else {}
         view = memoryview(data)
         with self._bucket.doing("Writing", check_key(key)):
-            self._client.put_object(
+            answer = self._client.put_object(
                 **self._bucket.at(key),
                 Body=MemoryBody(view),
                 ContentLength=len(data),
@@ -163,7 +164,8 @@ class S3Store(Store):
         info = self.stat(key)
         if info is None:
             raise VmferryError("conflict", f"{self.object_url(key)} was removed while it was written.")
-        return info
+        # Of what was written here: what is there by now may be another's.
+        return replace(info, etag=answer.get("ETag", info.etag))
 
     def open_parts(self, key: str, *, metadata: Mapping[str, str] | None = None) -> PartWriter:
         return S3Parts(self._bucket, check_key(key), self._checksum, metadata)

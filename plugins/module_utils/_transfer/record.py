@@ -165,6 +165,14 @@ def read_job(state_dir: Path, job_id: str) -> Dict[str, Any]:
     return found
 
 
+def close_record(folder: Path, phase: str) -> None:
+    """Of a job that died: from now on its record says how it ended."""
+    found = _read_record(folder)
+    if found is not None:
+        del found["alive"]
+        JobRecord(folder, found).finish(phase)
+
+
 def list_jobs(state_dir: Path) -> List[Dict[str, Any]]:
     """As `read_job`, the newest first. Folders without a readable record are left out: a job may be starting."""
     try:

@@ -24,6 +24,7 @@ from ansible_collections.vmferry.migrate.plugins.module_utils._operations.attemp
 from ansible_collections.vmferry.migrate.plugins.module_utils._operations.export_plan import (
     chosen_disks,
     satisfying_export,
+    too_large,
 )
 from ansible_collections.vmferry.migrate.plugins.module_utils._operations.requests import (
     ExportRequest,
@@ -85,3 +86,24 @@ def test_a_job_of_this_host_is_dead_when_its_process_is_whatever_its_lease_says(
     gone = {**current_owner(), "pid": 2**22 + 1}
     assert is_dead(intent(gone, lease=60), is_owner_alive)
     assert not is_dead(intent(current_owner(), lease=-1), is_owner_alive)
+
+
+def test_an_export_from_the_future_is_not_young() -> None:
+    entry = made(-7200, "vda", "vdb")
+    assert satisfying_export(replace(REQUEST, max_age=3600), VM, DISKS, [entry]) is None
+    older = made(60, "vda", "vdb")
+    assert satisfying_export(replace(REQUEST, max_age=3600), VM, DISKS, [older, entry]) is older
+
+
+@pytest.mark.parametrize("asked", [{"consistency": "quiesced"}, {"format": "raw"}])
+def test_an_export_that_is_less_than_what_is_asked_for_is_not_enough(asked: Mapping[str, Any]) -> None:
+    entry = made(60, "vda", "vdb")
+    assert satisfying_export(replace(REQUEST, max_age=3600, **asked), VM, DISKS, [entry]) is None
+
+
+def test_a_disk_that_no_format_can_describe_is_refused_before_the_first_byte() -> None:
+    largest = replace(DISKS[0], size=64 << 40)
+    assert too_large([largest]) == []
+    (finding,) = too_large([largest, replace(DISKS[1], size=(64 << 40) + 512)])
+    assert (finding.severity, finding.kind) == ("error", "unsupported")
+    assert "disk-1" in finding.message

@@ -117,7 +117,7 @@ def _of_backup(job: backup_job.BackupJob, vm: VmSpec) -> Finding:
         return Finding("error", f"{vm.name} has a backup job of another program, {job.description}.", hint, "busy")
     if folder.record.alive is False:
         return Finding("warning", f"A dead {folder.record.describe()} left a backup job, which will be aborted.")
-    return Finding("error", f"{vm.name} is being exported by {folder.record.describe()}.", "Wait for it.", "busy")
+    return Finding("error", f"{vm.name} is in use by {folder.record.describe()}.", "Wait for it.", "busy")
 
 
 def _of_scratch(disks: Sequence[DiskSpec], scratch_dir: str) -> Iterator[Finding]:

@@ -12,6 +12,7 @@ from ..._errors import VmferryError
 from ..spec import VmSpec
 from . import backup_job
 from .connection import Connection
+from .describe import describe
 from .import_leftovers import undo_import
 from .work_folder import WorkFolder, read_folder, work_folders
 
@@ -26,7 +27,7 @@ def clean_up(connection: Connection, vm: VmSpec, scratch_dir: str) -> list[str]:
     if job is not None:
         folder = _folder_of(job, vm)
         folders.pop(folder.path, None)
-        _insist_on_death(folder, vm)
+        _insist_on_death(folder, vm.name)
         backup_job.end(connection, vm.id, job.socket, END_PATIENCE)
         with suppress(FileNotFoundError):
             Path(job.socket).unlink()
@@ -35,7 +36,7 @@ def clean_up(connection: Connection, vm: VmSpec, scratch_dir: str) -> list[str]:
     for folder in folders.values():
         if folder.record.purpose == "import":
             continue
-        _insist_on_death(folder, vm)
+        _insist_on_death(folder, vm.name)
         folder.remove()
         said.append(f"Removed {folder.path}, left by a dead {folder.record.describe()}.")
     return said
@@ -46,9 +47,26 @@ def clean_up_imports(connection: Connection, scratch_dir: str) -> list[str]:
     said = []
     for folder in work_folders(scratch_dir):
         if folder.record.purpose == "import" and folder.record.alive is False:
-            undo_import(connection, folder)
-            said.append(f"Removed what a dead {folder.record.describe()} had made of {folder.record.vm_name}.")
+            said += _undone_import(connection, folder)
     return said
+
+
+def undo_job(connection: Connection, job_id: str, scratch_dir: str) -> list[str]:
+    """As `clean_up`, of one job on whatever VM it worked."""
+    mine = [folder for folder in work_folders(scratch_dir) if folder.record.job_id == job_id]
+    said = []
+    for folder in mine:
+        if folder.record.purpose == "import":
+            _insist_on_death(folder, folder.record.vm_name)
+            said += _undone_import(connection, folder)
+        else:
+            said += clean_up(connection, describe(connection, folder.record.vm_id), scratch_dir)
+    return said
+
+
+def _undone_import(connection: Connection, folder: WorkFolder) -> list[str]:
+    undo_import(connection, folder)
+    return [f"Removed what a dead {folder.record.describe()} had made of {folder.record.vm_name}."]
 
 
 def _folder_of(job: backup_job.BackupJob, vm: VmSpec) -> WorkFolder:
@@ -62,10 +80,10 @@ def _folder_of(job: backup_job.BackupJob, vm: VmSpec) -> WorkFolder:
     return folder
 
 
-def _insist_on_death(folder: WorkFolder, vm: VmSpec) -> None:
+def _insist_on_death(folder: WorkFolder, vm_name: str) -> None:
     if folder.record.alive is False:
         return
     hint = "Wait until it is done, or cancel it."
     if folder.record.alive is None:
         hint = f"It runs, or ran, in another container or on another host. If it is dead, remove {folder.path}."
-    raise VmferryError("busy", f"{vm.name} is being exported by {folder.record.describe()}.", hint)
+    raise VmferryError("busy", f"{vm_name} is in use by {folder.record.describe()}.", hint)

@@ -11,7 +11,7 @@ from ..._errors import VmferryError
 from ..base import Consistency, ExportSession, Finding, ImportSession, Job, Placement, Provider
 from ..spec import DiskSpec, VmSpec
 from .checks import export_findings
-from .clean_up import clean_up, clean_up_imports
+from .clean_up import clean_up, clean_up_imports, undo_job
 from .connection import Connection
 from .describe import describe, describe_all
 from .import_checks import import_findings
@@ -86,6 +86,9 @@ class LibvirtProvider(Provider):
             *clean_up(self._connection, vm, self._scratch_dir),
             *clean_up_imports(self._connection, self._scratch_dir),
         ]
+
+    def undo(self, job_id: str) -> Sequence[str]:
+        return undo_job(self._connection, job_id, self._scratch_dir)
 
     def close(self) -> None:
         self._connection.close()

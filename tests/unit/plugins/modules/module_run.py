@@ -13,10 +13,18 @@ from typing import Any, Callable, Mapping
 import pytest
 from ansible.module_utils.testing import patch_module_args
 
-from ansible_collections.vmferry.migrate.plugins.modules import export_info, job_info, vm_export, vm_import, vm_info
+from ansible_collections.vmferry.migrate.plugins.modules import (
+    export_info,
+    job,
+    job_info,
+    vm_export,
+    vm_import,
+    vm_info,
+)
 
 MODULES = {
     "export_info": export_info,
+    "job": job,
     "job_info": job_info,
     "vm_export": vm_export,
     "vm_import": vm_import,
@@ -24,6 +32,7 @@ MODULES = {
 }
 OPERATIONS = {
     "export_info": "list_exports",
+    "job": "end_job",
     "job_info": "list_jobs",
     "vm_export": "export_vm",
     "vm_import": "import_vm",
@@ -32,7 +41,8 @@ OPERATIONS = {
 # What a task of each module cannot do without.
 LEAST: dict[str, dict[str, Any]] = {
     "export_info": {"url": "file:///srv/exports"},
-    "job_info": {},
+    "job": {"job": "6f1d2c0e43a5", "state": "finished", "url": "file:///srv/exports"},
+    "job_info": {"url": "file:///srv/exports"},
     "vm_export": {"provider": "libvirt", "url": "file:///srv/exports", "vm": "web01"},
     "vm_import": {"provider": "libvirt", "url": "file:///srv/exports", "name": "web02"},
     "vm_info": {"provider": "libvirt"},

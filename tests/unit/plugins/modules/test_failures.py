@@ -190,3 +190,10 @@ def test_task_without_any_provider_is_refused(modules: ModuleRun, monkeypatch: p
     outcome = modules.fail(module, {"provider": None})
     assert outcome["error"]["kind"] == "invalid_config"
     assert "libvirt" in outcome["error"]["hint"]
+
+
+@pytest.mark.parametrize("asked", [{"name": "n" * 257}, {"purpose": "two\nlines"}, {"tags": ["fine", "\x1b[31m"]}])
+def test_a_label_that_no_manifest_should_hold_is_refused(modules: ModuleRun, asked: dict[str, Any]) -> None:
+    outcome = modules.fail("vm_export", asked)
+    assert outcome["error"]["kind"] == "invalid_config"
+    assert next(iter(asked)) in outcome["msg"]

@@ -81,7 +81,19 @@ IMPORT = [
     ("network_map", {"production": "isolated"}, "placement.network_map", {"production": "isolated"}),
     ("storage_map", {"disk-1": "slow"}, "placement.storage_map", {"disk-1": "slow"}),
 ]
-REQUESTS = [("vm_export", *row) for row in EXPORT] + [("vm_import", *row) for row in IMPORT]
+END_JOB = [
+    *PROVIDER,
+    *STORE,
+    ("job", "20261121-1a2b", "job", "20261121-1a2b"),
+    ("state", "cancelled", "state", "cancelled"),
+    ("timeout", "90s", "timeout", 90.0),
+    ("state_dir", "/srv/state", "state_dir", "/srv/state"),
+]
+REQUESTS = [
+    *(("vm_export", *row) for row in EXPORT),
+    *(("vm_import", *row) for row in IMPORT),
+    *(("job", *row) for row in END_JOB),
+]
 # The others take no request; what they are called with is looked up in (positional, named).
 CALLS: list[tuple[str, str, Any, str, Any]] = [
     *(("vm_info", option, value, f"0.{path.partition('.')[2]}", wanted) for option, value, path, wanted in PROVIDER),
@@ -100,6 +112,7 @@ CALLS: list[tuple[str, str, Any, str, Any]] = [
     ("job_info", "state", "failed", "state", "failed"),
     ("job_info", "state_dir", "/srv/state", "0", "/srv/state"),
     ("job_info", "log_lines", 3, "log_lines", 3),
+    *(("job_info", option, value, path, wanted) for option, value, path, wanted in STORE),
 ]
 # `state` has a single choice, which is what the module does; the others are what the action plugin goes by.
 WITHOUT_EFFECT = {("vm_import", "state")} | {
@@ -116,7 +129,8 @@ def task(option: str, value: Any) -> dict[str, Any]:
 
 def look_up(holder: Any, path: str) -> Any:
     for step in path.split("."):
-        holder = holder.get(step) if isinstance(holder, dict) else getattr(holder, step)
+        if holder is not None:  # a provider or a store that may be left out
+            holder = holder.get(step) if isinstance(holder, dict) else getattr(holder, step)
     return holder
 
 
@@ -179,6 +193,13 @@ def test_power_state_filter_speaks_the_words_of_the_description(modules: ModuleR
 def test_all_vms_are_asked_for_when_none_is_named(modules: ModuleRun) -> None:
     modules.succeed("vm_info", {})
     assert modules.calls[-1][0][1:] == (None, {})
+
+
+@pytest.mark.parametrize("module", ["job", "job_info"])
+def test_a_job_is_looked_for_in_a_store_only_where_one_is_named(modules: ModuleRun, module: str) -> None:
+    modules.succeed(module, {"url": None})
+    positional, named = modules.calls[-1]
+    assert (named["store"] if module == "job_info" else positional[0].store) is None
 
 
 def test_what_is_left_out_stays_the_choice_of_the_engine(modules: ModuleRun) -> None:

@@ -1,0 +1,192 @@
+# Copyright (c) 2026 the vmferry.migrate authors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Two runs and one attempt: what is committed is never removed, and nothing commits that was removed."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ansible_collections.vmferry.migrate.plugins.module_utils._errors import VmferryError
+from ansible_collections.vmferry.migrate.plugins.module_utils._exports.catalog import Catalog
+from ansible_collections.vmferry.migrate.plugins.module_utils._exports.intent import INTENT, LEASE, Intent
+from ansible_collections.vmferry.migrate.plugins.module_utils._exports.manifest import MANIFEST
+from ansible_collections.vmferry.migrate.plugins.module_utils._operations.attempt import (
+    AttemptFolder,
+    remove_dead_attempt,
+)
+from ansible_collections.vmferry.migrate.plugins.module_utils._operations.requests import TransferOptions
+from ansible_collections.vmferry.migrate.plugins.module_utils._operations.running_job import RunningJob
+from ansible_collections.vmferry.migrate.plugins.module_utils._stores.base import Store, StoreCapabilities
+from ansible_collections.vmferry.migrate.plugins.module_utils._stores.filesystem import open_filesystem
+from ansible_collections.vmferry.migrate.plugins.module_utils._transfer.owner import current_owner
+
+EXPORT = "20261121T063000Z-1a2b3c4d"
+FOLDER = f"web01-1f0c9a2b/{EXPORT}"
+VM = "1f0c9a2b-7d1e-4c58-9a51-0c3a0d5b6e77"
+ELSEWHERE = {"hostname": "another host", "boot_id": "another boot", "pid": 7}
+DATA = f"{FOLDER}/disk-0.qcow2"
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    (tmp_path / "store").mkdir()
+    return open_filesystem(str(tmp_path / "store"), {})
+
+
+def without_conditions(found: StoreCapabilities) -> StoreCapabilities:
+    return replace(found, conditional_put=False, conditional_replace=False)
+
+
+def as_found(found: StoreCapabilities) -> StoreCapabilities:
+    return found
+
+
+def attempt(
+    store: Store, owner: Mapping[str, Any] = ELSEWHERE, lease: float = -100.0, know: Callable[..., Any] = as_found
+) -> AttemptFolder:
+    """One whose lease is over, as that of a host that was paused."""
+    job = RunningJob("a" * 32, TransferOptions(), None, {})
+    job.capabilities = know(store.probe("probe"))
+    now = time.time()
+    return AttemptFolder(store, FOLDER, Intent(EXPORT, job.id, VM, "web01", now - 400, now + lease, owner), job)
+
+
+def keys(store: Store) -> list[str]:
+    return [info.key for info in store.list("")]
+
+
+def remove(store: Store) -> bool:
+    return remove_dead_attempt(store, FOLDER, store.probe("probe"))
+
+
+def test_a_committed_export_has_no_intent_that_a_wrong_answer_about_its_manifest_could_bring_to_bear(
+    store: Store,
+) -> None:
+    with attempt(store) as claimed:
+        store.put(DATA, b"data")
+        claimed.commit(b"{}")
+    assert keys(store) == [DATA, f"{FOLDER}/{MANIFEST}"]
+    store.delete(f"{FOLDER}/{MANIFEST}")  # as a replica that lags behind would tell it
+    assert list(Catalog(store).unfinished(VM)) == []
+    assert not remove(store)
+    assert keys(store) == [DATA]
+
+
+def test_an_export_that_commits_while_another_run_looks_at_it_stays(store: Store) -> None:
+    with attempt(store) as claimed:
+        store.put(DATA, b"data")
+        listed = list(Catalog(store).unfinished(VM))
+        claimed.commit(b"{}")
+    assert [folder for folder, _intent in listed] == [FOLDER]
+    assert not remove(store)
+    assert keys(store) == [DATA, f"{FOLDER}/{MANIFEST}"]
+
+
+def test_an_export_killed_right_after_its_manifest_stays_and_loses_its_intent(store: Store) -> None:
+    with attempt(store) as claimed:
+        intent = store.get(claimed.key(INTENT))
+        store.put(DATA, b"data")
+        claimed.commit(b"{}")
+    store.put(claimed.key(INTENT), intent)
+    assert not remove(store)
+    assert keys(store) == [DATA, f"{FOLDER}/{MANIFEST}"]
+
+
+@pytest.mark.parametrize("know", [as_found, without_conditions])
+def test_an_export_that_another_run_removed_does_not_commit(store: Store, know: Callable[..., Any]) -> None:
+    def export() -> None:
+        with attempt(store, know=know) as claimed:
+            store.put(DATA, b"data")
+            assert remove(store)
+            claimed.commit(b"{}")
+
+    with pytest.raises(VmferryError) as caught:
+        export()
+    assert (caught.value.kind, caught.value.retryable) == ("conflict", True)
+    assert keys(store) == []
+
+
+def test_an_export_that_another_run_claims_between_its_last_look_and_its_manifest_does_not_commit(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put, folder = store.put, attempt(store)
+
+    def late(key: str, *words: Any, **options: Any) -> Any:
+        if key.endswith(MANIFEST):
+            expired = replace(folder._intent, lease_until=0.0)
+            put(folder.key(INTENT), expired.to_json())
+            assert remove(store)
+        return put(key, *words, **options)
+
+    def export() -> None:
+        with folder as claimed:
+            store.put(DATA, b"data")
+            monkeypatch.setattr(store, "put", late)
+            claimed.commit(b"{}")
+
+    with pytest.raises(VmferryError) as caught:
+        export()
+    assert caught.value.kind == "conflict"
+    assert keys(store) == []
+
+
+def test_the_lease_is_lost_at_the_next_beat_and_stops_the_job(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(AttemptFolder, "beat", 0.05)
+    folder = attempt(store, lease=LEASE)
+    with folder as claimed:
+        time.sleep(0.2)
+        store.put(claimed.key(INTENT), replace(claimed._intent, job_id="b" * 32).to_json())
+        deadline = time.monotonic() + 5
+        while folder._job.flow.error is None and time.monotonic() < deadline:
+            time.sleep(0.02)
+        error = folder._job.flow.error
+        assert isinstance(error, VmferryError)
+        assert error.kind == "conflict"
+
+
+def test_what_a_living_job_does_is_left_alone(store: Store) -> None:
+    with attempt(store, owner=current_owner()):
+        with pytest.raises(VmferryError) as caught:
+            remove(store)
+        assert caught.value.kind == "busy"
+        assert keys(store) == [f"{FOLDER}/{INTENT}"]
+
+
+def test_an_intent_whose_answer_was_lost_is_undone(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    put, told = store.put, []
+
+    def lost(key: str, *words: Any, **options: Any) -> Any:
+        put(key, *words, **options)
+        told.append(key)
+        raise VmferryError("network", "The answer was lost.")
+
+    folder = attempt(store)
+    monkeypatch.setattr(store, "put", lost)
+    with pytest.raises(VmferryError), folder:
+        raise AssertionError("it was entered")
+    assert told == [f"{FOLDER}/{INTENT}"]
+    assert keys(store) == []
+
+
+def test_conditions_are_not_sent_to_a_store_that_does_not_know_them(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put = store.put
+
+    def refusing(key: str, data: bytes, *, if_absent: bool = False, if_match: str | None = None, **rest: Any) -> Any:
+        if if_absent or if_match is not None:
+            raise VmferryError("unsupported", "501 Not Implemented")
+        return put(key, data, **rest)
+
+    folder = attempt(store, know=without_conditions)
+    monkeypatch.setattr(store, "put", refusing)
+    with folder as claimed:
+        claimed.commit(b"{}")
+    assert keys(store) == [f"{FOLDER}/{MANIFEST}"]
