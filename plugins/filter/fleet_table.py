@@ -41,7 +41,7 @@ _value:
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from ansible_collections.vmferry.migrate.plugins.plugin_utils._fleet import summary_table, plan_table
+from ansible_collections.vmferry.migrate.plugins.plugin_utils._fleet import plan_table, summary_table
 
 
 def fleet_table(rows: Sequence[Mapping[str, Any]], kind: str) -> list[str]:

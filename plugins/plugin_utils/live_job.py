@@ -83,6 +83,8 @@ class LiveJob:
             action._make_tmp_path()
         folder = shell.tmpdir
         may_remove = action._should_remove_tmp_path(folder)
+        # Where one ordinary user becomes another, the first one made it, and the other may only read it.
+        self._tmp_is_of_become_user = not action._is_become_unprivileged()
         self._started_at = time.monotonic()
         action._task.async_val = DETACHED
         try:
@@ -110,16 +112,14 @@ class LiveJob:
                     return lost(self._place.job_id, self._options, self._answer)
                 continue
             if (ended := self._ended()) is not None:
-                self._low_level(poll_command.remove(self._results_file, self._payload_dir), SHORTEST_CALL)
+                self._clean_up()
                 return ended
         raise AssertionError("pauses() has no end")
 
     def _poll(self) -> bool:
         """Whether the host answered."""
         seconds = min(LONGEST_CALL, max(SHORTEST_CALL, self._options.silence / 2))
-        seen = self._answer is not None and self._answer.record is not None
-        command = poll_command.poll(self._place, self._results_file, self._payload if seen else "")
-        answered, why = self._low_level(command, seconds)
+        answered, why = self._low_level(poll_command.poll(self._place, self._results_file), seconds)
         if answered is None:
             self._fell_silent(why)
             return False
@@ -129,8 +129,6 @@ class LiveJob:
             self._fell_silent("its answer was cut off")
             return False
         self._note(answer)
-        if seen:
-            self._payload = ""
         return True
 
     def _note(self, answer: Answer) -> None:
@@ -144,7 +142,23 @@ class LiveJob:
             self._changed_at = now
         self._answer = Answer(answer.now, answer.folder, answer.result, record)
         if record is not None:
+            self._remove_payload()
             self._lines.update(record)
+
+    def _remove_payload(self) -> None:
+        """Its secrets must not outlast a host that goes down, or a process that is killed."""
+        if self._payload:
+            removed, _why = self._low_level(
+                poll_command.remove_payload(self._payload), SHORTEST_CALL, sudoable=self._tmp_is_of_become_user
+            )
+            if removed is not None:
+                self._payload = ""
+
+    def _clean_up(self) -> None:
+        paths = [path for path in (self._results_file, self._payload_dir) if path]
+        if not self._tmp_is_of_become_user and self._payload_dir:
+            self._low_level(poll_command.remove(paths.pop()), SHORTEST_CALL, sudoable=False)
+        self._low_level(poll_command.remove(*paths), SHORTEST_CALL)
 
     def _is_own(self, answer: Answer) -> bool:
         """A task may name the id of a job that ended long ago; the module will refuse it."""
@@ -176,11 +190,11 @@ class LiveJob:
         with contextlib.suppress(AnsibleError, AttributeError, OSError, NoAnswer), at_most(SHORTEST_CALL):
             self._action._connection.reset()
 
-    def _low_level(self, command: str, seconds: float) -> tuple[str | None, str]:
+    def _low_level(self, command: str, seconds: float, *, sudoable: bool = True) -> tuple[str | None, str]:
         """Standard output, or None and why there is none."""
         try:
             with at_most(seconds):
-                done = self._action._low_level_execute_command(command)
+                done = self._action._low_level_execute_command(command, sudoable=sudoable)
         except NoAnswer:
             return None, f"nothing came for {seconds:.0f} s"
         except (AnsibleError, OSError) as error:

@@ -1,7 +1,7 @@
 # Copyright (c) 2026 the vmferry.migrate authors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A real sshd on loopback with keys and a configuration of its own, for the user who runs it.
+"""A real sshd on loopback with keys, a configuration and a home of its own, for the user who runs it.
 
 with sshd() as server:
     server.variables          # of an inventory's host that is reached through it
@@ -54,7 +54,9 @@ class SshServer:
             _make_key(folder / name)
         authorized = folder / "authorized"
         shutil.copy(folder / "user.pub", authorized)
+        (folder / "home").mkdir()
         paths = f"Port {self.port}\nHostKey {folder}/host\nAuthorizedKeysFile {authorized}\n"
+        paths += f"SetEnv HOME={folder}/home\n"  # the user's own shell start-up is no part of the test
         (folder / "sshd_config").write_text(paths + CONFIGURATION)
         kind, key = (folder / "host.pub").read_text().split()[:2]
         (folder / "known").write_text(f"[127.0.0.1]:{self.port} {kind} {key}\n")
