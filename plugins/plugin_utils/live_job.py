@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Any
 from ansible.errors import AnsibleError
 from ansible.utils.display import Display
 
+from ansible_collections.vmferry.migrate.plugins.module_utils._ansible.values import job_id as job_id_value
+
 from . import poll_command
 from .alarm import NoAnswer, at_most
 from .job_result import died, enriched, lost, never_started, of_module
@@ -49,8 +51,8 @@ class LiveJob:
         task_vars: dict[str, Any],
         options: WatchOptions,
     ) -> None:
-        given = arguments.get("job_id")
-        job_id = str(given or secrets.token_hex(16))
+        given = job_id_of(arguments)
+        job_id = given or secrets.token_hex(16)
         self._action, self._task_vars, self._options = action, task_vars, options
         self._arguments = {**arguments, "job_id": job_id, "controller_timeout": options.controller_timeout}
         variables = {name: str(value) for name, value in environment.items()}
@@ -211,6 +213,12 @@ class LiveJob:
     def _show(self, line: str) -> None:
         if self._options.prints and not self._action._task.no_log:
             Display().display(line)
+
+
+def job_id_of(arguments: Mapping[str, Any]) -> str:
+    """'' if the task names none. Raises `invalid_config` as the module would, before it becomes part of a path."""
+    given = arguments.get("job_id")
+    return job_id_value("job_id", None if given is None else str(given))
 
 
 def _kept(started: Mapping[str, Any]) -> dict[str, Any]:
