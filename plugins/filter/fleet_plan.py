@@ -6,7 +6,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 name: fleet_plan
 short_description: What check mode said of each VM of a host, one row for each
-version_added: 0.2.0
+version_added: 0.1.0
 author:
   - the vmferry.migrate authors (@vmferry)
 description:
@@ -41,7 +41,9 @@ EXAMPLES = r"""
 
 - name: Show it
   ansible.builtin.debug:
-    msg: "{{ looked | vmferry.migrate.fleet_plan(inventory_hostname, ['web01', 'web02']) | vmferry.migrate.fleet_table('plan') }}"
+    msg: "{{ rows | vmferry.migrate.fleet_table('plan') }}"
+  vars:
+    rows: "{{ looked | vmferry.migrate.fleet_plan(inventory_hostname, ['web01', 'web02']) }}"
 """
 
 RETURN = r"""

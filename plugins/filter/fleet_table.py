@@ -6,7 +6,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 name: fleet_table
 short_description: A batch as a table
-version_added: 0.2.0
+version_added: 0.1.0
 author:
   - the vmferry.migrate authors (@vmferry)
 description:
@@ -38,13 +38,13 @@ _value:
   elements: str
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
-from ansible_collections.vmferry.migrate.plugins.plugin_utils._fleet import plan_table, summary_table
+from ansible_collections.vmferry.migrate.plugins.plugin_utils._fleet import Row, plan_table, summary_table
 
 
-def fleet_table(rows: Sequence[Mapping[str, Any]], kind: str) -> list[str]:
+def fleet_table(rows: Sequence[Row], kind: str) -> list[str]:
     return {"plan": plan_table, "summary": summary_table}[kind](rows)
 
 

@@ -35,7 +35,7 @@ def test_a_line_reads_well() -> None:
     assert described({**RECORD, "retries": 1}).endswith(" · 0:12 left · 1 retry")
     assert described({**RECORD, "retries": 2}).endswith(" · 2 retries")
     assert described({"phase": "snapshotting"}) == "snapshotting"
-    assert described({"phase": "pending", "state_note": "waiting for a slot"}) == "pending · waiting for a slot"
+    assert described({"phase": "pending", "note": "waiting for a slot"}) == "pending · waiting for a slot"
     over = {"started": 100.0, "finished": 172.0, "average_rate": 5_000_000}
     assert described({**RECORD, **over, "phase": "ready"}) == "ready in 1:12 · 5.00 MB/s"
     assert described({**RECORD, **over, "phase": "failed"}) == "failed"
@@ -89,7 +89,7 @@ def test_a_phase_is_told_at_once_and_then_now_and_then() -> None:
 def test_a_job_that_waits_says_for_what_and_one_that_does_not_wait_says_nothing() -> None:
     watched = Watched()
     assert watched.see(0.0, phase="pending", disk_count=0) == 0
-    assert watched.see(1.0, phase="pending", disk_count=0, state_note="waiting for one of 4 slots") == 1
+    assert watched.see(1.0, phase="pending", disk_count=0, note="waiting for one of 4 slots") == 1
     assert watched.shown == ["[kvm1: web01] pending · waiting for one of 4 slots"]
 
 
@@ -107,6 +107,6 @@ def test_a_vm_of_its_hosts_name_is_named_once() -> None:
 
 def test_names_cannot_write_on_the_terminal() -> None:
     watched = Watched("h\x1b[31most")
-    watched.see(0.0, vm="web\r\n01\u2028\x07", state_note="a\x9bb")
+    watched.see(0.0, vm="web\r\n01\u2028\x07", note="a\x9bb")
     assert watched.shown[0].startswith("[h[31most: web01] exporting")
     assert watched.shown[0].isprintable()
