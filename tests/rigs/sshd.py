@@ -97,6 +97,7 @@ class SshServer:
         if self._daemon is None:
             return
         self._daemon.send_signal(signal.SIGSTOP)  # no new session while the old ones are ended
+        os.waitid(os.P_PID, self._daemon.pid, os.WSTOPPED | os.WEXITED | os.WNOWAIT)
         self.drop()
         self._daemon.kill()
         self._daemon.wait()
