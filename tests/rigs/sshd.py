@@ -1,7 +1,7 @@
 # Copyright (c) 2026 the vmferry.migrate authors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A real sshd with keys and a configuration of its own, for the user who runs it; on loopback, if not elsewhere.
+"""A real sshd with keys, configuration and home of its own, for the user who runs it; on loopback, if not elsewhere.
 
 with sshd() as server:
     server.variables          # of an inventory's host that is reached through it
@@ -53,7 +53,9 @@ class SshServer:
             _make_key(folder / name)
         authorized = folder / "authorized"
         shutil.copy(folder / "user.pub", authorized)
+        (folder / "home").mkdir()
         paths = f"ListenAddress {address}\nPort {self.port}\nHostKey {folder}/host\nAuthorizedKeysFile {authorized}\n"
+        paths += f"SetEnv HOME={folder}/home\n"  # the user's own shell start-up is no part of the test
         (folder / "sshd_config").write_text(paths + CONFIGURATION)
         kind, key = (folder / "host.pub").read_text().split()[:2]
         (folder / "known").write_text(f"[{address}]:{self.port} {kind} {key}\n")
@@ -98,6 +100,7 @@ class SshServer:
         if self._daemon is None:
             return
         self._daemon.send_signal(signal.SIGSTOP)  # no new session while the old ones are ended
+        os.waitid(os.P_PID, self._daemon.pid, os.WSTOPPED | os.WEXITED | os.WNOWAIT)
         self.drop()
         self._daemon.kill()
         self._daemon.wait()
