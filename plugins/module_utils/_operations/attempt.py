@@ -71,8 +71,12 @@ class AttemptFolder:
             self._undo()
 
     def _undo(self) -> None:
-        with self._job.flow.shielded():  # undoing waits for the store, although the job was stopped
-            remove_attempt(self._store, self._folder)
+        with self._job.undoing(self._store.object_url(self._folder)):
+            # The manifest first, since that un-commits; the intent last, since it says that there is more to remove.
+            self._store.delete(self.key(MANIFEST))
+            clean = _remove_data(self._store, self._folder, self._job.warn)
+            if clean and self._job.undone:
+                self._store.delete(self.key(INTENT))
 
     def _keep(self) -> None:
         while not self._done.wait(self.beat):
@@ -119,13 +123,9 @@ class AttemptFolder:
         )
 
 
-def remove_attempt(store: Store, folder: str) -> None:
-    """The manifest first, since that un-commits; the intent last, since it says that there is something to remove."""
-    store.delete(f"{folder}/{MANIFEST}")
-    _remove_data(store, folder)
-
-
-def remove_dead_attempt(store: Store, folder: str, capabilities: StoreCapabilities) -> bool:
+def remove_dead_attempt(
+    store: Store, folder: str, capabilities: StoreCapabilities, warn: Callable[[str], object]
+) -> bool:
     """False where it was committed after all, and stays. Raises `busy` where its owner lives."""
     key = f"{folder}/{INTENT}"
     info = store.stat(key)
@@ -145,7 +145,8 @@ def remove_dead_attempt(store: Store, folder: str, capabilities: StoreCapabiliti
     if store.stat(f"{folder}/{MANIFEST}") is not None:
         remove_intent(store, folder)
         return False
-    _remove_data(store, folder)
+    if _remove_data(store, folder, warn):
+        store.delete(key)
     return True
 
 
@@ -179,10 +180,15 @@ def is_dead(intent: Intent, alive: Callable[[Mapping[str, Any]], bool | None]) -
     return not seen
 
 
-def _remove_data(store: Store, folder: str) -> None:
-    prefix = f"{folder}/"
-    store.abort_uploads(prefix)
+def _remove_data(store: Store, folder: str, warn: Callable[[str], object]) -> bool:
+    """False where uploads may be left that can be removed later, so that the intent has to stay."""
+    prefix, clean = f"{folder}/", True
+    try:
+        store.abort_uploads(prefix)
+    except VmferryError as error:
+        clean = not error.retryable  # to be refused is for ever: no later run could do more
+        warn(f"Unfinished uploads below {store.object_url(prefix)} may be left: {error} {error.hint}".rstrip())
     for info in list(store.list(prefix)):
         if info.key not in (prefix + INTENT, prefix + MANIFEST):
             store.delete(info.key)
-    store.delete(prefix + INTENT)
+    return clean

@@ -72,7 +72,7 @@ def _cancel(ending: _Ending, found: dict[str, Any], check_mode: bool) -> dict[st
     if found["ended"] is None and not check_mode:
         ending.undo(found)
         found = ending.look() or {**found, "state": "cancelled"}
-    return {"changed": True, "job": found}
+    return {"changed": True, "job": found, "warnings": ending.warnings}
 
 
 class _Ending:
@@ -80,6 +80,7 @@ class _Ending:
 
     def __init__(self, request: JobRequest) -> None:
         self._request = request
+        self.warnings: list[str] = []
         self.state_dir = Path(request.state_dir) if request.state_dir else record.default_state_dir()
         self.folder = record.job_dir(self.state_dir, request.job)
 
@@ -139,7 +140,7 @@ class _Ending:
             with closing(self._open_store()) as store:
                 stored = self._find(store)
                 if stored is not None and stored.record["finished"] is None:
-                    remove_dead_attempt(store, stored.folder, store.probe(probe_key()))
+                    remove_dead_attempt(store, stored.folder, store.probe(probe_key()), self.warnings.append)
         if self.folder.is_dir():
             record.close_record(self.folder, "cancelled")
 

@@ -105,7 +105,7 @@ class _Export:
         for sentence in self._provider.clean_up(self._vm):
             self._job.log("warning", sentence)
         for folder, intent in list(self._catalog.unfinished(self._vm.id)):
-            if remove_dead_attempt(self._store, folder, self._job.capabilities):
+            if remove_dead_attempt(self._store, folder, self._job.capabilities, self._job.warn):
                 self._job.log("warning", f"Removed the unfinished export {intent.export_id} of a job that died.")
 
     def _export(self) -> CatalogEntry:

@@ -48,6 +48,7 @@ class RunningJob:
         self.flow, self.progress = Flow(), Progress(phases)
         self.owner: Mapping[str, Any] = current_owner()
         self.warnings: list[str] = []
+        self.undone = True  # False once something that had to be removed may still be there
         self._moved: dict[str, Any] = {}  # the disks, as a finished job's record tells of them
         self._capabilities: StoreCapabilities | None = None
         self.limits = Limits.within(PATH_BUDGET, any_offset=True, workers=options.parallel)
@@ -165,6 +166,17 @@ class RunningJob:
             }
         if self._record is not None:
             self._record.update(self.progress.snapshot())
+
+    @contextmanager
+    def undoing(self, what: str) -> Iterator[None]:
+        """Inside, this thread waits for the store although the job was stopped. What fails is a warning: the error
+        that is being undone is the one to be told."""
+        with self.flow.shielded():
+            try:
+                yield
+            except VmferryError as error:
+                self.undone = False
+                self.warn(f"{what} could not be removed: {error}")
 
     def warn(self, message: str) -> None:
         if message not in self.warnings:

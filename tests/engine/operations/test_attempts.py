@@ -63,7 +63,7 @@ def keys(store: Store) -> list[str]:
 
 
 def remove(store: Store) -> bool:
-    return remove_dead_attempt(store, FOLDER, store.probe("probe"))
+    return remove_dead_attempt(store, FOLDER, store.probe("probe"), print)
 
 
 def test_a_committed_export_has_no_intent_that_a_wrong_answer_about_its_manifest_could_bring_to_bear(
