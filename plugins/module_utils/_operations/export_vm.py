@@ -29,7 +29,7 @@ from .export_plan import chosen_disks, finding_of, plan, raise_first_error, sati
 from .requests import ExportRequest
 from .results import export_result
 from .running_job import RunningJob
-from .verify_export import verify_disk
+from .verify_export import verify_disk, verify_file
 
 PHASES = {"exporting": 1.0, "verifying": 0.5}
 VERSION = "0.1.0"  # of the collection; a test compares it with galaxy.yml
@@ -157,6 +157,9 @@ class _Export:
                 verify_disk(self._job, self._store, claimed.key, disk.record, self._request.verify, progress)
         files = [self._put(claimed, "vm.json", session.vm.to_json())]
         files += [self._put(claimed, f"native/{name}", data) for name, data in sorted(session.native.items())]
+        if self._request.verify != "none":
+            for file in files:
+                verify_file(self._job, self._store, claimed.key, file)
         now = time.time()
         return Manifest(
             export_id=identity,

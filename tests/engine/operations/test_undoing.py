@@ -57,13 +57,17 @@ def failing(kind: Kind) -> Any:
     return call
 
 
-def fail_in(folder: AttemptFolder, store: Store) -> VmferryError:
+def fail_in(folder: AttemptFolder, store: Store) -> None:
     error = VmferryError("checksum_mismatch", "The real reason.")
-    with pytest.raises(VmferryError) as raised, folder:
-        store.put(DATA, b"data")
-        raise error
+
+    def export() -> None:
+        with folder:
+            store.put(DATA, b"data")
+            raise error
+
+    with pytest.raises(VmferryError) as raised:
+        export()
     assert raised.value is error
-    return error
 
 
 @pytest.mark.parametrize("kind", ["permission_denied", "unsupported"])
