@@ -61,7 +61,8 @@ class AttemptFolder:
         failpoint("committed")
         self._insist_on_ownership()
         self._committed = True
-        with suppress(VmferryError):  # beside a manifest it means nothing; the next run removes it
+        # Beside a manifest it means nothing, and the next run removes it.
+        with suppress(VmferryError), self._job.flow.shielded():
             remove_intent(self._store, self._folder)
 
     def __exit__(self, *_unused: object) -> None:

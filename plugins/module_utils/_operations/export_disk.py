@@ -70,8 +70,9 @@ def export_disk(
             progress=progress,
         )
         failpoint("data-sent")
-        image.complete(written.receipts, written.size)
-        stream.finish()
+        with progress.rest():
+            image.complete(written.receipts, written.size)
+            stream.finish()
         on_error.pop_all()
     failpoint("objects-complete")
     record = DiskRecord(

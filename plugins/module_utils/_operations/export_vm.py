@@ -52,6 +52,7 @@ class _Export:
         self._catalog = Catalog(store)
         self._vm = provider.describe(request.vm)
         self._disks = chosen_disks(self._vm, request.disks)
+        self._committed: CatalogEntry | None = None
 
     def run(self, check_mode: bool) -> dict[str, Any]:
         self._job.phase("validating")
@@ -68,7 +69,7 @@ class _Export:
                 "diff": _diff(existing, "a new export"),
             }
         self._job.wait_for_slot(self._provider)
-        entry = self._job.supervise(self._checked_export)
+        entry = self._job.supervise(self._checked_export, lambda: self._committed)
         return self._result(entry, existing, changed=True)
 
     def _checked_export(self) -> CatalogEntry:
@@ -83,7 +84,7 @@ class _Export:
             "export": export_result(self._store, entry),
             "job": self._job.as_result(),
             "diff": _diff(existing, made) if changed else _diff(existing),
-            "warnings": list(entry.manifest.warnings) if changed else [],
+            "warnings": list(self._job.warnings) if changed else [],
         }
 
     def _preflight(self) -> list[Finding]:
@@ -121,16 +122,28 @@ class _Export:
             lease_until=started + LEASE,
             owner=self._job.owner,
         )
-        with AttemptFolder(self._store, folder, intent, self._job) as claimed:
-            self._job.phase("snapshotting")
-            owner = Job(self._job.id, attempt, chain)
-            with self._provider.open_export(self._vm, self._disks, self._request.consistency, owner) as session:
-                manifest = self._write(session, claimed, identity, chain, started)
-                session.confirm()
-                text = manifest.to_json(lambda file: self._locate(claimed.key(file)))
-                read_manifest(text, self._store.object_url(claimed.key(MANIFEST)))  # what nobody can read is no export
-                claimed.commit(text)
-        return CatalogEntry(folder, manifest)
+        owner = Job(self._job.id, attempt, chain)
+        try:
+            with AttemptFolder(self._store, folder, intent, self._job) as claimed:
+                self._job.phase("snapshotting")
+                with self._provider.open_export(self._vm, self._disks, self._request.consistency, owner) as session:
+                    manifest = self._write(session, claimed, identity, chain, started)
+                    session.confirm()
+                    self._commit(claimed, manifest)
+                    self._committed = CatalogEntry(folder, manifest)
+                    self._job.progress.enter("finishing")
+        except Exception as error:  # whatever it is: what is committed is done
+            if self._committed is None:
+                raise
+            self._job.warn(
+                f"The export is made, but its point in time may not be removed: {str(error) or type(error).__name__}"
+            )
+        return self._committed
+
+    def _commit(self, claimed: AttemptFolder, manifest: Manifest) -> None:
+        text = manifest.to_json(lambda file: self._locate(claimed.key(file)))
+        read_manifest(text, self._store.object_url(claimed.key(MANIFEST)))  # what nobody can read is no export
+        claimed.commit(text)
 
     def _write(
         self, session: ExportSession, claimed: AttemptFolder, identity: str, chain: str, started: float
@@ -155,6 +168,7 @@ class _Export:
             for number, disk in enumerate(written):
                 progress = self._job.progress.disk(number)
                 verify_disk(self._job, self._store, claimed.key, disk.record, self._request.verify, progress)
+        self._job.phase("committing")
         files = [self._put(claimed, "vm.json", session.vm.to_json())]
         files += [self._put(claimed, f"native/{name}", data) for name, data in sorted(session.native.items())]
         if self._request.verify != "none":

@@ -126,10 +126,20 @@ class RunningJob:
             self._note("")
             self.phase(before)
 
-    def supervise(self, work: Callable[[], Result]) -> Result:
-        """`work` in a thread, this thread watching; TERM, INT and HUP cancel it, and so does whoever may."""
+    def supervise(self, work: Callable[[], Result], made: Callable[[], Result | None] = lambda: None) -> Result:
+        """`work` in a thread, this thread watching; TERM, INT and HUP cancel it, and so does whoever may.
+
+        `made` gives the result once nothing can take it back, although `work` has not returned yet.
+        """
         options = self.options
-        return self._watch(work, idle_timeout=options.idle_timeout, max_duration=options.max_duration)
+        try:
+            return self._watch(work, idle_timeout=options.idle_timeout, max_duration=options.max_duration)
+        except VmferryError as error:
+            result = made()
+            if result is None:
+                raise
+            self.warn(f"What was made is whole, but it could not all be left in order: {error}")
+            return result
 
     def _watch(
         self, work: Callable[[], Result], idle_timeout: float | None = None, max_duration: float | None = None

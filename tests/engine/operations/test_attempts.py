@@ -190,3 +190,21 @@ def test_conditions_are_not_sent_to_a_store_that_does_not_know_them(
     with folder as claimed:
         claimed.commit(b"{}")
     assert keys(store) == [f"{FOLDER}/{MANIFEST}"]
+
+
+def test_a_stop_after_the_manifest_leaves_a_committed_export_committed(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, delete = attempt(store), store.delete
+
+    def stopped(key: str, **options: Any) -> None:
+        if not key.endswith(INTENT):
+            folder._job.flow.stop(VmferryError("cancelled", "Late."))
+            folder._job.flow.sleep(0.01)  # as a repetition would
+        delete(key, **options)
+
+    monkeypatch.setattr(store, "delete", stopped)
+    with folder as claimed:
+        store.put(DATA, b"data")
+        claimed.commit(b"{}")
+    assert keys(store) == [DATA, f"{FOLDER}/{MANIFEST}"]
