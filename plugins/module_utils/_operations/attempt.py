@@ -34,6 +34,7 @@ class AttemptFolder:
         self._store, self._folder, self._intent, self._job = store, folder, intent, job
         self._capabilities = job.capabilities
         self._etag = ""
+        self.claimed_at = 0.0  # by the store's clock
         self._done = threading.Event()
         self._keeper = threading.Thread(target=self._keep, name="lease", daemon=True)
         self._committed = False
@@ -41,7 +42,8 @@ class AttemptFolder:
     def __enter__(self) -> AttemptFolder:
         try:
             text, conditional = self._intent.to_json(), self._capabilities.conditional_put
-            self._etag = self._store.put(self.key(INTENT), text, if_absent=conditional).etag
+            written = self._store.put(self.key(INTENT), text, if_absent=conditional)
+            self._etag, self.claimed_at = written.etag, written.modified
         except BaseException:  # it may have been written although its answer was lost
             self._undo()
             raise
@@ -164,10 +166,6 @@ def in_use(store: Store, intent: Intent) -> VmferryError:
         f"(process {pid} on {host}, for {int(time.time() - intent.started_at)} s).",
         "Wait until it is done. A job that died is cleaned up by the next run once its lease is over.",
     )
-
-
-def probe_key() -> str:
-    return f".vmferry-probe-{secrets.token_hex(4)}"
 
 
 def is_dead(intent: Intent, alive: Callable[[Mapping[str, Any]], bool | None]) -> bool:

@@ -18,9 +18,10 @@ from .._stores.base import Store
 from .._stores.open import open_store
 from .._transfer import record
 from .._transfer.orders import ask_to_stop
-from .attempt import probe_key, remove_dead_attempt
+from .attempt import remove_dead_attempt
 from .jobs_in_store import StoredJob, jobs_in_store
 from .list_jobs import described
+from .litter import probe_key
 from .requests import JobRequest
 
 POLL = 0.5  # seconds between two looks at a record

@@ -23,9 +23,10 @@ from .._providers.base import ExportSession, Finding, Job, Provider
 from .._providers.open import open_provider
 from .._providers.spec import VmSpec
 from .._stores.base import Store
-from .attempt import AttemptFolder, probe_key, remove_dead_attempt
+from .attempt import AttemptFolder, remove_dead_attempt
 from .export_disk import export_disk
 from .export_plan import chosen_disks, finding_of, plan, raise_first_error, satisfying_export, too_large
+from .litter import probe_key, remove_litter
 from .requests import ExportRequest
 from .results import export_result
 from .running_job import RunningJob
@@ -52,6 +53,7 @@ class _Export:
         self._catalog = Catalog(store)
         self._vm = provider.describe(request.vm)
         self._disks = chosen_disks(self._vm, request.disks)
+        self._existing: Sequence[CatalogEntry] = ()
         self._committed: CatalogEntry | None = None
 
     def run(self, check_mode: bool) -> dict[str, Any]:
@@ -61,7 +63,7 @@ class _Export:
         if enough is not None:
             return self._result(enough, existing, changed=False)
         if check_mode:
-            findings = self._preflight()
+            findings = self._job.supervise(self._preflight)  # a signal, too, finds the probe removed
             return {
                 "changed": True,
                 "findings": [vars(finding) for finding in findings],
@@ -69,6 +71,7 @@ class _Export:
                 "diff": _diff(existing, "a new export"),
             }
         self._job.wait_for_slot(self._provider)
+        self._existing = existing
         entry = self._job.supervise(self._checked_export, lambda: self._committed)
         return self._result(entry, existing, changed=True)
 
@@ -94,6 +97,7 @@ class _Export:
             self._job.capabilities = self._store.probe(probe_key())
         except VmferryError as error:
             return [*findings, finding_of(error)]
+        self._job.flow.raise_if_stopped()
         findings += too_large(self._disks)
         free, needed = self._store.free_space(), plan(self._disks, "")["bytes_to_send"]
         if free is not None and free < needed:
@@ -125,6 +129,8 @@ class _Export:
         owner = Job(self._job.id, attempt, chain)
         try:
             with AttemptFolder(self._store, folder, intent, self._job) as claimed:
+                whole = [entry.folder for entry in self._existing]
+                remove_litter(self._store, whole, claimed.claimed_at, self._job.log)
                 self._job.phase("snapshotting")
                 with self._provider.open_export(self._vm, self._disks, self._request.consistency, owner) as session:
                     manifest = self._write(session, claimed, identity, chain, started)

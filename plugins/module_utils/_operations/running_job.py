@@ -38,6 +38,11 @@ def state_dir_of(options: TransferOptions) -> Path:
     return Path(options.state_dir) if options.state_dir else default_state_dir()
 
 
+class _NoRecord:
+    def update(self, snapshot: Mapping[str, Any]) -> None:
+        """Check mode leaves nothing behind."""
+
+
 class RunningJob:
     """In check mode it has no record: nothing is written anywhere."""
 
@@ -144,14 +149,12 @@ class RunningJob:
     def _watch(
         self, work: Callable[[], Result], idle_timeout: float | None = None, max_duration: float | None = None
     ) -> Result:
-        if self._record is None or self._orders is None:
-            raise VmferryError("internal", "In check mode nothing is moved.")
-        asked = self._orders.reason_to_stop
+        asked = self._orders.reason_to_stop if self._orders is not None else lambda: ""
         with cancel_on_signals(self.flow):
             return supervise(
                 self.flow,
                 self.progress,
-                self._record,
+                self._record or _NoRecord(),
                 work,
                 idle_timeout=idle_timeout,
                 max_duration=max_duration,

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any, Dict, Iterator, Mapping, Optional
+from typing import Any, Callable, Dict, Iterator, Mapping, Optional
 from urllib.parse import unquote, urlsplit
 
 from .._blocks import ObjectInfo, PartWriter
@@ -183,13 +183,16 @@ class S3Store(Store):
         with self._bucket.doing("Deleting", check_key(key)):
             self._client.delete_object(**self._bucket.at(key), **condition)
 
-    def abort_uploads(self, prefix: str) -> int:
+    def abort_uploads(self, prefix: str, chosen: Callable[[ObjectInfo], bool] | None = None) -> int:
         aborted = 0
         full = self._bucket.prefix + check_prefix(prefix)
         for page in self._pages("list_multipart_uploads", Prefix=full):
             for entry in page.get("Uploads", []):
-                if entry["Key"].startswith(full):  # some servers do not filter
-                    abort_upload(self._bucket, entry["Key"][len(self._bucket.prefix) :], entry["UploadId"])
+                if not entry["Key"].startswith(full):  # some servers do not filter
+                    continue
+                info = ObjectInfo(entry["Key"][len(self._bucket.prefix) :], 0, "", entry["Initiated"].timestamp())
+                if chosen is None or chosen(info):
+                    abort_upload(self._bucket, info.key, entry["UploadId"])
                     aborted += 1
         return aborted
 
