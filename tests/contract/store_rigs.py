@@ -40,6 +40,7 @@ class Declared:
     verifies_checksums: bool = True
     keeps_metadata: bool = True
     any_offset: bool = False
+    dates_uploads: bool = True  # tells when one began
 
 
 class StoreRig(ABC):
@@ -202,7 +203,7 @@ class SloppyS3Rig(S3Rig):
     """Takes any signature and any checksum."""
 
     name = "sloppy_s3"
-    declared = Declared(verifies_checksums=False)
+    declared = Declared(verifies_checksums=False, dates_uploads=False)
     troubles: ClassVar[Mapping[str, Kind]] = {
         **{name: kind for name, kind in S3Rig.troubles.items() if not name.startswith("wrong_")},
         "missing_bucket": "not_found",

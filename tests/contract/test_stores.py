@@ -306,7 +306,7 @@ def test_only_the_unfinished_that_were_chosen_are_removed_by_key_and_by_the_stor
 
     assert store.abort_uploads("vm/", chosen) == 1
     assert sorted(info.key for info in seen) == ["vm/1/a", "vm/1/b"]
-    assert all(abs(info.modified - now) < 10 for info in seen)
+    assert not rig.declared.dates_uploads or all(abs(info.modified - now) < 10 for info in seen)
     assert store.abort_uploads("vm/") == 1
 
 
