@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import subprocess
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -168,8 +168,8 @@ class S3Rig(StoreRig):
     def fresh(self) -> Store:
         return S3Store(replace(self._root, prefix=f"{token_hex(4)}/"))
 
-    def open(self, **settings: Any) -> Store:
-        return open_store(f"s3://{self.bucket}/{token_hex(4)}", {**self.server.settings, **settings})
+    def open(self, alive: Callable[[], object] = lambda: None, **settings: Any) -> Store:
+        return open_store(f"s3://{self.bucket}/{token_hex(4)}", {**self.server.settings, **settings}, alive)
 
     def leftovers(self, store: Store) -> list[str]:
         prefix = store.url.removeprefix(f"s3://{self.bucket}/") + "/"

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import random
+import time
 
 import pytest
 
@@ -152,6 +153,21 @@ def test_a_slow_server_is_only_slow(store: Store, proxy: FaultProxy, patience: P
     proxy.bytes_per_second = 8 * MIB
     write(store)
     assert kinds(patience) == []
+
+
+def test_bytes_that_move_slowly_within_a_part_and_within_a_read_are_signs_of_life(s3: S3Rig, proxy: FaultProxy) -> None:
+    signs: list[float] = []
+    store = s3.open(
+        endpoint_url=proxy.endpoint_url, payload_signing=False, alive=lambda: signs.append(time.monotonic())
+    )
+    writer = store.open_parts("vm/a")
+    signs.clear()
+    receipt = PartReceipt(Part(1, 0, len(DATA)), b"", writer.write_part(Part(1, 0, len(DATA)), memoryview(DATA)))
+    assert len(signs) >= len(DATA) // MIB
+    writer.complete([receipt], len(DATA))
+    signs.clear()
+    assert store.get("vm/a") == DATA
+    assert len(signs) >= len(DATA) // MIB
 
 
 def test_what_is_sent_again_is_limited_again(bare: Store, proxy: FaultProxy) -> None:

@@ -103,7 +103,7 @@ class RunningJob:
         path = spec.url.startswith(("/", "file:"))
         budget = PATH_BUDGET if path else STORE_BUDGET
         self.limits = Limits.within(budget, any_offset=path, workers=self.options.parallel)
-        store = open_store(spec.url, {**self._patience(), **spec.settings})
+        store = open_store(spec.url, {**self._patience(), **spec.settings}, self.progress.alive)
         timetable = parse_timetable(self.options.bandwidth_limit)
         if not timetable.unlimited:
             burst, alive = self.options.bandwidth_burst, self.progress.alive

@@ -27,7 +27,7 @@ MAX_PARTS = 10_000
 READ_CHUNK = 1024 * 1024  # bytes; urllib3 makes a copy of this size on the way into the buffer
 
 
-def open_s3(url: str, settings: Mapping[str, Any]) -> S3Store:
+def open_s3(url: str, settings: Mapping[str, Any], alive: Callable[[], object] = lambda: None) -> S3Store:
     """`s3://bucket` or `s3://bucket/prefix`."""
     parts = urlsplit(url)
     prefix = unquote(parts.path).strip("/")
@@ -42,7 +42,7 @@ def open_s3(url: str, settings: Mapping[str, Any]) -> S3Store:
     options = S3Settings.from_options(settings)
     encryption = options.encryption()
     folder = f"{prefix}/" if prefix else ""
-    return S3Store(Bucket(connect(options), parts.netloc, folder, encryption, options.secrets))
+    return S3Store(Bucket(connect(options), parts.netloc, folder, encryption, options.secrets, alive))
 
 
 class S3Store(Store):
@@ -99,7 +99,7 @@ class S3Store(Store):
                 **self._bucket.at(key), Range=f"bytes={offset}-{end - 1}", **self._bucket.encryption.using()
             )["Body"]
             try:
-                filled = _fill(body, buffer)
+                filled = _fill(body, buffer, self._bucket.alive)
                 complete = filled == len(buffer)
             finally:
                 # A connection that still has bytes of an answer in it cannot be used again.
@@ -154,7 +154,7 @@ class S3Store(Store):
         with self._bucket.doing("Writing", check_key(key)):
             answer = self._client.put_object(
                 **self._bucket.at(key),
-                Body=MemoryBody(view),
+                Body=MemoryBody(view, self._bucket.alive),
                 ContentLength=len(data),
                 Metadata=encode_metadata(metadata),
                 **(self._checksum.of(view) if self._checksum else {}),
@@ -203,7 +203,7 @@ class S3Store(Store):
         self._client.close()
 
 
-def _fill(body: Any, buffer: memoryview) -> int:
+def _fill(body: Any, buffer: memoryview, alive: Callable[[], object]) -> int:
     filled = 0
     while filled < len(buffer):
         chunk = body.read(min(READ_CHUNK, len(buffer) - filled))
@@ -211,4 +211,5 @@ def _fill(body: Any, buffer: memoryview) -> int:
             break
         buffer[filled : filled + len(chunk)] = chunk
         filled += len(chunk)
+        alive()
     return filled

@@ -46,7 +46,7 @@ class S3Parts:
             answer = self._bucket.client.upload_part(
                 **self._upload,
                 PartNumber=part.number,
-                Body=MemoryBody(data),
+                Body=MemoryBody(data, self._bucket.alive),
                 ContentLength=len(data),
                 **checksum,
                 **self._bucket.encryption.using(),
