@@ -170,6 +170,33 @@ def test_bytes_that_move_slowly_within_a_part_and_within_a_read_are_signs_of_lif
     assert len(signs) >= len(DATA) // MIB
 
 
+@pytest.mark.parametrize(
+    "answer",
+    [
+        Fault(method="GET", answer=200, body=b"0123456789"),
+        Fault(method="GET", answer=206, body=b"01234", headers={"Content-Range": "bytes 0-4/10"}),
+        Fault(method="GET", answer=206, body=b"456789", headers={"Content-Range": "bytes 4-9/10"}),
+        Fault(method="GET", answer=206, body=b"45678"),
+    ],
+)
+def test_an_answer_that_is_not_of_the_range_that_was_asked_for_is_refused(
+    bare: Store, proxy: FaultProxy, answer: Fault
+) -> None:
+    bare.put("vm/a", b"0123456789")
+    proxy.fail_next(answer)
+    with pytest.raises(VmferryError) as raised:
+        bare.read_into("vm/a", 4, memoryview(bytearray(5)))
+    assert (raised.value.kind, raised.value.retryable) == ("unsupported", False)
+    assert "for bytes 4 to 9 of" in raised.value.message
+    assert raised.value.hint
+
+
+def test_a_whole_object_may_be_answered_as_a_whole_one(bare: Store, proxy: FaultProxy) -> None:
+    bare.put("vm/a", b"0123456789")
+    proxy.fail_next(Fault(method="GET", answer=200, body=b"0123456789"))
+    assert bare.get("vm/a") == b"0123456789"
+
+
 def test_what_is_sent_again_is_limited_again(bare: Store, proxy: FaultProxy) -> None:
     meter = Meter()
     store = RetryingStore(LimitedStore(bare, meter), Patience())

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from typing import Any, Callable, Dict, Iterator, Mapping, Optional
 from urllib.parse import unquote, urlsplit
@@ -24,6 +25,7 @@ MIN_PART = 5 * 1024**2  # bytes, all four: https://docs.aws.amazon.com/AmazonS3/
 MAX_PART = 5 * 1024**3
 MAX_OBJECT = 5 * 1024**4  # what every server takes; AWS itself takes more since 2025
 MAX_PARTS = 10_000
+_RANGE = re.compile(r"bytes (\d+)-(\d+)/")
 READ_CHUNK = 1024 * 1024  # bytes; urllib3 makes a copy of this size on the way into the buffer
 
 
@@ -95,10 +97,17 @@ class S3Store(Store):
             return
         end = offset + len(buffer)
         with self._bucket.doing("Reading", check_key(key)):
-            body = self._client.get_object(
+            answer = self._client.get_object(
                 **self._bucket.at(key), Range=f"bytes={offset}-{end - 1}", **self._bucket.encryption.using()
-            )["Body"]
+            )
+            body = answer["Body"]
             try:
+                if not _is_of_range(answer, offset, end):
+                    raise VmferryError(
+                        "unsupported",
+                        f"Asked for bytes {offset} to {end} of {self.object_url(key)}, the server answered with others.",
+                        "The server, or a proxy before it, does not serve ranges of an object.",
+                    )
                 filled = _fill(body, buffer, self._bucket.alive)
                 complete = filled == len(buffer)
             finally:
@@ -201,6 +210,14 @@ class S3Store(Store):
 
     def close(self) -> None:
         self._client.close()
+
+
+def _is_of_range(answer: Mapping[str, Any], offset: int, end: int) -> bool:
+    """An answer that ends early is of the range, too: the object is shorter than was thought."""
+    if answer["ResponseMetadata"]["HTTPStatusCode"] != 206:
+        return offset == 0 and int(answer["ContentLength"]) == end
+    found = _RANGE.match(answer.get("ContentRange", ""))
+    return found is not None and int(found[1]) == offset and int(found[2]) < end
 
 
 def _fill(body: Any, buffer: memoryview, alive: Callable[[], object]) -> int:
