@@ -10,8 +10,9 @@ import time
 
 import pytest
 
-from ansible_collections.vmferry.migrate.plugins.module_utils._blocks import Part, PartReceipt
+from ansible_collections.vmferry.migrate.plugins.module_utils._blocks import Part, PartReceipt, PartWriter
 from ansible_collections.vmferry.migrate.plugins.module_utils._errors import VmferryError
+from ansible_collections.vmferry.migrate.plugins.module_utils._stores import s3_parts
 from ansible_collections.vmferry.migrate.plugins.module_utils._stores.base import Store
 from ansible_collections.vmferry.migrate.plugins.module_utils._stores.limited import LimitedStore
 from ansible_collections.vmferry.migrate.plugins.module_utils._stores.retrying import RetryingStore
@@ -112,6 +113,56 @@ def test_an_abort_after_an_unsettled_completion_removes_the_object(s3: S3Rig, ba
         writer.complete([receipt], len(DATA))
     writer.abort()
     assert s3.leftovers(bare) == []
+
+
+LATE = Fault(method="POST", path="uploadId=", delay=3)  # carried out long after the client has given up
+UNKNOWN = b"<Error><Code>NoSuchUpload</Code></Error>"
+
+
+@pytest.fixture
+def hasty(s3: S3Rig, proxy: FaultProxy) -> Store:
+    return s3.open(endpoint_url=proxy.endpoint_url, read_timeout=1)
+
+
+def sent(store: Store) -> tuple[PartWriter, PartReceipt]:
+    writer = store.open_parts("vm/a")
+    return writer, PartReceipt(Part(1, 0, len(DATA)), b"", writer.write_part(Part(1, 0, len(DATA)), memoryview(DATA)))
+
+
+def test_an_object_that_appears_after_its_upload_was_given_up_is_removed(
+    s3: S3Rig, hasty: Store, proxy: FaultProxy
+) -> None:
+    writer, receipt = sent(hasty)
+    proxy.fail_next(LATE, Fault(method="DELETE", path="uploadId=", answer=404, body=UNKNOWN))
+    with pytest.raises(VmferryError):
+        writer.complete([receipt], len(DATA))
+    writer.abort()
+    assert [request.method for request in proxy.requests[-2:]] == ["HEAD", "DELETE"]
+    time.sleep(1)
+    assert s3.leftovers(hasty) == []
+
+
+def test_an_object_that_appears_while_its_upload_is_completed_again_is_taken(
+    s3: S3Rig, hasty: Store, proxy: FaultProxy, patience: Patience
+) -> None:
+    writer, receipt = sent(RetryingStore(hasty, patience))
+    proxy.fail_next(LATE, Fault(method="POST", path="uploadId=", answer=404, body=UNKNOWN))
+    assert writer.complete([receipt], len(DATA)).size == len(DATA)
+    assert kinds(patience) == ["timeout"]
+
+
+def test_an_upload_that_may_still_become_an_object_is_not_called_removed(
+    hasty: Store, proxy: FaultProxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(s3_parts, "SETTLE", 0.5)
+    writer, receipt = sent(hasty)
+    proxy.fail_next(Fault(method="POST", path="uploadId=", delay=1.5, answer=404, body=UNKNOWN))
+    with pytest.raises(VmferryError):
+        writer.complete([receipt], len(DATA))
+    with pytest.raises(VmferryError) as raised:
+        writer.abort()
+    assert (raised.value.kind, raised.value.retryable) == ("timeout", False)
+    assert "may still appear" in raised.value.message
 
 
 def test_a_conditional_put_whose_answer_was_lost_is_ours(store: Store, proxy: FaultProxy, patience: Patience) -> None:

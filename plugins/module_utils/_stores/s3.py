@@ -105,7 +105,7 @@ class S3Store(Store):
                 if not _is_of_range(answer, offset, end):
                     raise VmferryError(
                         "unsupported",
-                        f"Asked for bytes {offset} to {end} of {self.object_url(key)}, the server answered with others.",
+                        f"Asked for bytes {offset} to {end} of {self.object_url(key)}, the server gave others.",
                         "The server, or a proxy before it, does not serve ranges of an object.",
                     )
                 filled = _fill(body, buffer, self._bucket.alive)

@@ -100,6 +100,14 @@ def test_a_store_that_is_lost_while_an_export_is_undone_does_not_hide_why_it_is(
     assert "refused" in job.warnings[0]
 
 
+def test_an_attempt_that_may_not_be_wholly_undone_keeps_its_intent_for_the_next_run(
+    store: Store, job: RunningJob
+) -> None:
+    with attempt(store, job), job.undoing("s3://exports/disk-0.qcow2"):
+        raise VmferryError("timeout", "It may still appear.")
+    assert keys(store) == [f"{FOLDER}/{INTENT}"]
+
+
 def test_a_dead_attempt_whose_uploads_may_not_be_listed_is_removed_and_told_of(
     store: Store, job: RunningJob, monkeypatch: pytest.MonkeyPatch
 ) -> None:
