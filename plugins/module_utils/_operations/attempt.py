@@ -21,6 +21,7 @@ from .._exports.intent import BEAT, CANCEL, INTENT, LEASE, Intent, read_intent
 from .._exports.manifest import MANIFEST
 from .._stores.base import Store, StoreCapabilities
 from .._transfer.failpoints import failpoint
+from .._transfer.flow import Stopped
 from .._transfer.owner import current_owner, is_owner_alive
 from .running_job import RunningJob
 
@@ -55,8 +56,7 @@ class AttemptFolder:
 
     def commit(self, manifest: bytes) -> None:
         """Raises `conflict` where another run has taken this one for dead: then nothing is committed."""
-        self._done.set()
-        self._keeper.join()
+        self._let_go()
         self._renew()
         failpoint("manifest")
         self._store.put(self.key(MANIFEST), manifest, if_absent=self._capabilities.conditional_put)
@@ -68,8 +68,7 @@ class AttemptFolder:
             remove_intent(self._store, self._folder)
 
     def __exit__(self, *_unused: object) -> None:
-        self._done.set()
-        self._keeper.join()
+        self._let_go()
         if not self._committed:
             self._undo()
 
@@ -81,30 +80,49 @@ class AttemptFolder:
             if clean and self._job.undone:
                 self._store.delete(self.key(INTENT))
 
+    def _let_go(self) -> None:
+        with self._job.flow.changing():  # the keeper may be waiting for its next try
+            self._done.set()
+        self._keeper.join()
+
     def _keep(self) -> None:
-        while not self._done.wait(self.beat):
-            try:
-                self._renew()
-                if self._store.stat(self.key(CANCEL)) is not None:
-                    self._job.flow.request_cancel(f"{self._store.object_url(self.key(CANCEL))} asks for it")
-            except VmferryError as error:
-                if error.kind == "conflict":
-                    self._job.flow.stop(error)
-                    return
-                # The data's own requests decide whether the store is lost.
-                self._job.log("warning", f"The lease could not be renewed: {error}")
+        with suppress(Stopped), self._job.flow.until(self._done.is_set):
+            while not self._done.wait(self.beat):
+                self._beat()
+
+    def _beat(self) -> None:
+        try:
+            self._renew()
+            if self._store.stat(self.key(CANCEL)) is not None:
+                self._job.flow.request_cancel(f"{self._store.object_url(self.key(CANCEL))} asks for it")
+        except VmferryError as error:
+            if error.kind == "conflict":
+                self._job.flow.stop(error)
+                raise Stopped from error
+            # The data's own requests decide whether the store is lost.
+            self._job.log("warning", f"The lease could not be renewed: {error}")
 
     def _renew(self) -> None:
         self._intent = self._intent.renewed(time.time(), self._job.progress.snapshot())
         if not self._capabilities.conditional_replace:
             self._insist_on_ownership()
-        condition = self._etag if self._capabilities.conditional_replace else None
         try:
-            self._etag = self._store.put(self.key(INTENT), self._intent.to_json(), if_match=condition).etag
+            self._put_intent()
         except VmferryError as error:
-            if error.kind in ("conflict", "not_found"):
-                raise self._taken_over() from error
-            raise
+            if error.kind not in ("conflict", "not_found"):
+                raise
+            self._adopt()
+            self._put_intent()
+
+    def _put_intent(self) -> None:
+        condition = self._etag if self._capabilities.conditional_replace else None
+        self._etag = self._store.put(self.key(INTENT), self._intent.to_json(), if_match=condition).etag
+
+    def _adopt(self) -> None:
+        """What is there is no longer what was seen to be written. It is ours where an answer was lost."""
+        info = self._store.stat(self.key(INTENT))
+        self._insist_on_ownership()
+        self._etag = info.etag if info is not None else ""
 
     def _insist_on_ownership(self) -> None:
         key = self.key(INTENT)
