@@ -15,9 +15,10 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import distribution
 from pathlib import Path
+from typing import Any
 
 from benchmarks.measure import Cost, Figure, in_turn, ratio, run
 from rigs.nbd import nbdkit, qemu_nbd
@@ -35,10 +36,25 @@ class Bench:
     folder: Path
     runs: int
 
-    def ours(self, source: str, url: str, environment: dict[str, str] | None = None) -> Cost:
-        state = self.folder / "state"
+    def ours(self, source: str, url: str, settings: dict[str, Any] | None = None, *options: str) -> Cost:
+        return self.of(run(self.command(source, url, settings, *options)))
+
+    def command(self, source: str, url: str, settings: dict[str, Any] | None = None, *options: str) -> list[str]:
+        """Of the module, with its defaults."""
+        state, arguments = self.folder / "state", self.folder / "arguments.json"
         shutil.rmtree(state, ignore_errors=True)
-        return run([sys.executable, str(ONCE), source, url, str(state)], environment)
+        asked = {"provider": "libvirt", "vm": "bench", "url": url, "storage": settings or {}, "state_dir": str(state)}
+        arguments.touch(mode=0o600)
+        arguments.write_text(json.dumps({"ANSIBLE_MODULE_ARGS": asked}))
+        return [sys.executable, str(ONCE), source, str(arguments), *options]
+
+    def of(self, cost: Cost) -> Cost:
+        """What the process says of its own memory; what the system says would count the bench's as well."""
+        return replace(cost, peak_rss=self.said(cost)["peak_rss"])
+
+    def said(self, cost: Cost) -> dict[str, Any]:
+        found: dict[str, Any] = json.loads(cost.output.splitlines()[-1])
+        return found
 
 
 def measure(folder: Path, runs: int) -> Iterator[Figure]:
@@ -49,7 +65,7 @@ def measure(folder: Path, runs: int) -> Iterator[Figure]:
         with s3_bucket() as server:
             yield from to_s3(bench, socket, server)
             yield from memory(bench, socket, server)
-        yield nothing_elsewhere(bench, socket)
+            yield from nothing_elsewhere(bench, socket, server)
         yield overhead(bench, socket)
     yield from of_a_vm_that_is_off(bench, image)
 
@@ -95,7 +111,7 @@ def to_s3(bench: Bench, socket: Path, server: S3Server) -> Iterator[Figure]:
 
     def ours() -> Cost:
         empty(server)
-        return bench.ours(f"nbd:{socket}", f"s3://{BUCKET}/ours", environment)
+        return bench.ours(f"nbd:{socket}", f"s3://{BUCKET}/ours", s3_settings(server))
 
     def peer(upload: str) -> Callable[[], Cost]:
         def once() -> Cost:
@@ -108,64 +124,83 @@ def to_s3(bench: Bench, socket: Path, server: S3Server) -> Iterator[Figure]:
     name = "qemu-img convert, openssl dgst -sha256, "
     yield ratio("S3: wall", mine, s5cmd, lambda cost: cost.wall, 0.9, name + "s5cmd cp")
     yield ratio("S3: CPU", mine, s5cmd, lambda cost: cost.cpu, 0.8, name + "s5cmd cp")
-    yield ratio("S3: wall", mine, rcloned, lambda cost: cost.wall, None, name + "rclone copyto")
-    yield ratio("S3: CPU", mine, rcloned, lambda cost: cost.cpu, None, name + "rclone copyto")
+    yield ratio("S3: wall", mine, rcloned, lambda cost: cost.wall, 0.9, name + "rclone copyto")
+    yield ratio("S3: CPU", mine, rcloned, lambda cost: cost.cpu, 0.8, name + "rclone copyto")
 
 
 def memory(bench: Bench, socket: Path, server: S3Server) -> Iterator[Figure]:
-    """Of the process, from 1 GiB to 16 GiB of data. The large disk is a pattern that a server makes up."""
+    """Of the module's process, from 1 GiB to 16 GiB of data. The large disk is a pattern that a server makes up."""
     store = bench.folder / "store"
-    small = [fresh(store, lambda: bench.ours(f"nbd:{socket}", str(store))).peak_rss / MB for _turn in range(3)]
-    empty(server)
-    s3 = [
-        bench.ours(f"nbd:{socket}", f"s3://{BUCKET}/ours", s3_environment(server)).peak_rss / MB for _turn in range(2)
-    ]
-    with nbdkit("pattern", "size=16G") as pattern:
-        large = [fresh(store, lambda: bench.ours(f"nbd:{pattern}", str(store))).peak_rss / MB]
-        shutil.rmtree(store, ignore_errors=True)
+
+    def to_path(source: Path) -> float:
+        return fresh(store, lambda: bench.ours(f"nbd:{source}", str(store))).peak_rss / MB
+
+    def to_bucket(source: Path) -> float:
         empty(server)
-        s3_large = [bench.ours(f"nbd:{pattern}", f"s3://{BUCKET}/ours", s3_environment(server)).peak_rss / MB]
-    yield Figure("path: peak RSS, 1 GiB of data, MB", max(small), 100, "lower", "", small)
-    yield Figure("path: peak RSS, 16 GiB of data, MB", max(large), 100, "lower", "", large)
-    yield Figure("path: peak RSS, 16 GiB against 1 GiB", max(large) / max(small), 1.2, "lower", "ourselves", large)
-    yield Figure("S3: peak RSS, 1 GiB of data, MB", max(s3), 150, "lower", "", s3)
-    yield Figure("S3: peak RSS, 16 GiB of data, MB", max(s3_large), 150, "lower", "", s3_large)
-    yield Figure("S3: peak RSS, 16 GiB against 1 GiB", max(s3_large) / max(s3), 1.2, "lower", "ourselves", s3_large)
+        return bench.ours(f"nbd:{source}", f"s3://{BUCKET}/ours", s3_settings(server)).peak_rss / MB
+
+    with nbdkit("pattern", "size=16G") as pattern:
+        for name, limit, peak in (("path", 100, to_path), ("S3", 150, to_bucket)):
+            small, large = [peak(socket) for _turn in range(3)], [peak(pattern)]
+            shutil.rmtree(store, ignore_errors=True)
+            growth = [large[0] / max(small)]
+            yield Figure(f"{name}: peak RSS, 1 GiB of data, MB", max(small), limit, "lower", "", small)
+            yield Figure(f"{name}: peak RSS, 16 GiB of data, MB", large[0], limit, "lower", "", large)
+            yield Figure(f"{name}: peak RSS, 16 GiB against 1 GiB", growth[0], 1.2, "lower", "ourselves", growth)
 
 
-def nothing_elsewhere(bench: Bench, socket: Path) -> Figure:
-    """Every file that the process opens for writing, as the kernel sees it, but for its job's record."""
-    store, state, log = bench.folder / "store", bench.folder / "state", bench.folder / "trace"
-    command = [sys.executable, str(ONCE), f"nbd:{socket}", str(store), str(state)]
-    shutil.rmtree(state, ignore_errors=True)
-    trace = ["strace", "-f", "-y", "-qq", "-e", "trace=write,pwrite64,writev,pwritev", "-o", str(log), *command]
-    fresh(store, lambda: run(trace))
-    elsewhere = 0
-    for line in log.read_text().splitlines():
-        found = re.search(r"p?writev?(?:64)?\(\d+<([^>]*)>.* = (\d+)$", line)
-        if (
-            found
-            and found.group(1).startswith("/")
-            and not found.group(1).startswith((str(store), str(state), "/dev/"))
-        ):
-            elsewhere += int(found.group(2))
-    log.unlink()
+def nothing_elsewhere(bench: Bench, socket: Path, server: S3Server) -> Iterator[Figure]:
+    """Every write of the process to a file, as the kernel sees it, but those to its job's record."""
+    store, traces = bench.folder / "store", bench.folder / "traces"
+    calls = "trace=write,pwrite64,writev,pwritev,pwritev2,sendfile,copy_file_range,ftruncate,fallocate"
+    # A file for each thread: in a common one, calls that overlap are torn apart.
+    trace = ["strace", "-ff", "-y", "-qq", "-e", calls, "-o", str(traces / "trace")]
+    for name, url, settings in (
+        ("path", str(store), None),
+        ("S3", f"s3://{BUCKET}/ours", s3_settings(server)),
+    ):
+        traces.mkdir()
+        command = [*trace, *bench.command(f"nbd:{socket}", url, settings)]
+        fresh(store, lambda command=command: run(command))  # type: ignore[misc]
+        written = Written.read(traces, (str(store), str(bench.folder / "state")))
+        if written.to_store < GIB and name == "path":
+            sys.exit(f"The trace shows {written.to_store} bytes of 1 GiB: it is worth nothing.")
+        shutil.rmtree(traces)
+        yield Figure(f"{name}: bytes written elsewhere", written.elsewhere, 0, "lower", "", [written.elsewhere])
     shutil.rmtree(store)
-    return Figure("bytes written outside the store", elsewhere, 0, "lower", "", [elsewhere])
+    empty(server)
+
+
+@dataclass(frozen=True)
+class Written:
+    to_store: int
+    elsewhere: int
+
+    @classmethod
+    def read(cls, traces: Path, own: tuple[str, str]) -> Written:
+        """`own` are the store's folder and the folder of job records."""
+        to_store = elsewhere = 0
+        for trace in traces.iterdir():
+            for line in trace.read_text(errors="replace").splitlines():
+                found = re.match(r"(\w+)\(\d+<(/[^>]*)>.*\) = (\d+)$", line)
+                if found is None or found.group(2) == "/dev/null":
+                    continue
+                call, file, count = found.group(1), found.group(2), int(found.group(3))
+                size = 0 if call in ("ftruncate", "fallocate") else count
+                if file.startswith(own):
+                    to_store += size if file.startswith(own[0]) else 0
+                else:
+                    elsewhere += max(size, 1)
+        return cls(to_store, elsewhere)
 
 
 def overhead(bench: Bench, socket: Path) -> Figure:
-    store, said = bench.folder / "store", bench.folder / "overhead.json"
-    shares = []
-    state = bench.folder / "state"
-    command = [sys.executable, str(ONCE), f"nbd:{socket}", str(store), str(state), str(said)]
+    store, shares = bench.folder / "store", []
     for _turn in range(bench.runs):
-        shutil.rmtree(state, ignore_errors=True)
-        fresh(store, lambda: run(command))
-        spent = json.loads(said.read_text())
-        shares.append(100 * spent["counting"] / spent["whole"])
+        said = bench.said(fresh(store, lambda: run(bench.command(f"nbd:{socket}", str(store), None, "--count"))))
+        shares.append(100 * said["counting"] / said["cpu"])
     shutil.rmtree(store)
-    return Figure("progress and record, % of the run", statistics.median(shares), 2, "lower", "the whole run", shares)
+    return Figure("progress and record, % of the CPU", statistics.median(shares), 2, "lower", "the whole run", shares)
 
 
 def of_a_vm_that_is_off(bench: Bench, image: Path) -> Iterator[Figure]:
@@ -209,6 +244,10 @@ def empty(server: S3Server) -> None:
     client = server.client()
     for found in client.list_objects_v2(Bucket=BUCKET).get("Contents", []):
         client.delete_object(Bucket=BUCKET, Key=found["Key"])
+
+
+def s3_settings(server: S3Server) -> dict[str, Any]:
+    return {**server.settings, "addressing_style": "path"}
 
 
 def s3_environment(server: S3Server) -> dict[str, str]:

@@ -1,30 +1,38 @@
 # Copyright (c) 2026 the vmferry.migrate authors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""One disk into a store, as `vm_export` moves it, in a process of its own, so that the system accounts for it.
+"""The module `vm_export`, whole, with a provider that has one disk and freezes nothing; a process of its own.
 
-`export_once.py nbd:SOCKET|file:IMAGE:FORMAT STORE_URL STATE_DIR [--count-overhead FILE]`; S3 settings come from the
-environment, as boto3 reads them.
+`export_once.py nbd:SOCKET|file:IMAGE:FORMAT ARGUMENTS [--count]`: the module's arguments lie in a file, as Ansible
+hands them over. After the module's result comes a line of JSON: the peak of the process's resident memory in bytes, its
+CPU-seconds, and with `--count` those of them that went into progress and record.
 """
 
 from __future__ import annotations
 
 import json
+import re
 import sys
 import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Callable
+from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / ".build"))
 
 from ansible_collections.vmferry.migrate.plugins.module_utils._blocks import BlockSource
-from ansible_collections.vmferry.migrate.plugins.module_utils._operations.export_disk import export_disk
-from ansible_collections.vmferry.migrate.plugins.module_utils._operations.requests import StoreSpec, TransferOptions
-from ansible_collections.vmferry.migrate.plugins.module_utils._operations.running_job import RunningJob
-from ansible_collections.vmferry.migrate.plugins.module_utils._providers.base import ExportDisk
-from ansible_collections.vmferry.migrate.plugins.module_utils._providers.spec import DiskSpec
+from ansible_collections.vmferry.migrate.plugins.module_utils._operations import export_vm as export_operation
+from ansible_collections.vmferry.migrate.plugins.module_utils._providers.base import (
+    ExportDisk,
+    ExportSession,
+    Finding,
+    Provider,
+)
+from ansible_collections.vmferry.migrate.plugins.module_utils._providers.spec import DiskSpec, VmSpec
 from ansible_collections.vmferry.migrate.plugins.module_utils._transfer.progress import DiskProgress, Progress
 from ansible_collections.vmferry.migrate.plugins.module_utils._transfer.record import JobRecord
+from ansible_collections.vmferry.migrate.plugins.modules import vm_export
 
 
 def source_of(text: str) -> BlockSource:
@@ -43,6 +51,53 @@ def source_of(text: str) -> BlockSource:
     image, _colon, format = rest.rpartition(":")
     chain = read_chain(image, format)
     return LocalClusters(chain.size, chain.layers, cluster_map(image, format))
+
+
+class OneDisk(Provider):
+    name, max_jobs, account = "bench", 1, "bench"
+
+    def __init__(self, source: BlockSource) -> None:
+        self._source = source
+        self._disk = DiskSpec("disk-0", "vda", source.size, "raw", "virtio", "bench")
+
+    def vms(self) -> Sequence[VmSpec]:
+        return [self.describe("bench")]
+
+    def describe(self, vm: str) -> VmSpec:
+        return VmSpec("libvirt", "1f0c9a2b-7d1e-4c58-9a51-0c3a0d5b6e77", vm, vm, "off", 1, 512, "bios", (self._disk,))
+
+    def check_export(self, *_unused: object) -> Sequence[Finding]:
+        return []
+
+    @contextmanager
+    def open_export(self, vm: VmSpec, *_unused: object) -> Iterator[ExportSession]:
+        yield Unfrozen(vm, ExportDisk(self._disk, self._source))
+        self._source.close()
+
+    def clean_up(self, vm: VmSpec) -> Sequence[str]:
+        return []
+
+    def undo(self, job_id: str) -> Sequence[str]:
+        return []
+
+    def imported(self, name: str) -> None:
+        raise NotImplementedError
+
+    def check_import(self, *_unused: object) -> Sequence[Finding]:
+        raise NotImplementedError
+
+    def open_import(self, *_unused: object) -> Any:
+        raise NotImplementedError
+
+
+class Unfrozen(ExportSession):
+    def __init__(self, vm: VmSpec, disk: ExportDisk) -> None:
+        self.vm, self.disks, self.taken_at, self.consistency = vm, [disk], time.time(), "powered_off"
+        self.native: Mapping[str, bytes] = {}
+        self.warnings: Sequence[str] = ()
+
+    def confirm(self) -> None:
+        """Nobody writes."""
 
 
 class Stopwatch:
@@ -76,24 +131,22 @@ class Stopwatch:
         return run
 
 
-def main(source_text: str, url: str, state_dir: str, overhead: str = "") -> None:
-    stopwatch = Stopwatch() if overhead else None
-    options = TransferOptions(state_dir=state_dir)
-    started = time.perf_counter()
-    with RunningJob.start("export", options, "bench", url, {"exporting": 1.0}, check_mode=False) as job:
-        source, store = source_of(source_text), job.open_store(StoreSpec(url, {"addressing_style": "path"}))
-        job.capabilities = store.probe("probe")
-        spec = DiskSpec("disk-0", "vda", source.size, "raw", "virtio", "bench")
-        job.phase("exporting", [("disk-0", source.size)])
-        job.supervise(
-            lambda: export_disk(
-                job, store, lambda file: file, ExportDisk(spec, source), "qcow2", "bench", job.progress.disk(0)
-            )
-        )
-        source.close()
-        store.close()
-    if stopwatch is not None:
-        Path(overhead).write_text(json.dumps({"counting": stopwatch.seconds, "whole": time.perf_counter() - started}))
+def peak_memory() -> int:
+    """Of this program alone; `ru_maxrss` would also count what its parent held when it forked."""
+    found = re.search(r"VmHWM:\s*(\d+) kB", Path("/proc/self/status").read_text())
+    assert found is not None
+    return int(found.group(1)) * 1024
+
+
+def main(source: str, arguments: str, count: str = "") -> None:
+    stopwatch = Stopwatch() if count else None
+    vars(export_operation)["open_provider"] = lambda name, settings: OneDisk(source_of(source))
+    sys.argv = ["vm_export", arguments]
+    try:
+        vm_export.main()
+    finally:
+        counting = stopwatch.seconds if stopwatch else None
+        print(json.dumps({"peak_rss": peak_memory(), "cpu": time.process_time(), "counting": counting}))
 
 
 if __name__ == "__main__":

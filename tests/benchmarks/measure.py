@@ -23,6 +23,7 @@ class Cost:
     wall: float
     cpu: float
     peak_rss: int
+    output: str = ""
 
 
 @dataclass(frozen=True)
@@ -65,7 +66,7 @@ def run(command: Command, environment: dict[str, str] | None = None) -> Cost:
     wall = time.monotonic() - started
     if process.returncode:
         sys.exit(f"{' '.join(command)} failed with {process.returncode}:\n{said.decode(errors='replace')}")
-    return Cost(wall, used.ru_utime + used.ru_stime, used.ru_maxrss * 1024)
+    return Cost(wall, used.ru_utime + used.ru_stime, used.ru_maxrss * 1024, said.decode(errors="replace"))
 
 
 def in_turn(

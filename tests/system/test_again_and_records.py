@@ -99,7 +99,7 @@ def test_record_tells_how_far_a_job_is(bench: Bench, small: Guest) -> None:
     assert (job["phase"], job["percent"], job["finished"], job["error"]) == ("ready", 100, True, None)
     assert (job["kind"], job["vm"], job["retries"]) == ("export", "small", 0)
     under_way = [one for one in running if one["phase"] == "exporting" and one["percent"] > 0]
-    assert {(one["disk_number"], one["disk_count"]) for one in under_way} == {(1, 1)}
+    assert {(one["disk"], one["disks"]) for one in under_way} == {(1, 1)}
     assert {20 * MIB <= one["bytes_total"] <= 24 * MIB for one in under_way} == {True}
     assert job["bytes_read"] >= 20 * MIB
     assert result["job"]["record"] == str(bench.state / "jobs" / exporter.job / "record.json")

@@ -4,14 +4,13 @@
 """`./dev demo`: a real libvirt, a tiny real VM, exported while it runs, proved, imported, and booted again.
 
 Everything lies in one temporary folder and is removed in the end. What moves the VM is Ansible, as a user would run it;
-this script starts the servers, shows the job's record while the play runs, and looks at the consoles.
+this script starts the servers and looks at the consoles.
 """
 
 from __future__ import annotations
 
 import json
 import os
-import secrets
 import subprocess
 import sys
 import tempfile
@@ -50,8 +49,8 @@ def demonstrate(rig: LibvirtRig, folder: Path) -> None:
         "state_dir": str(folder / "state"),
         "libvirt": {"uri": rig.uri, "scratch_dir": str(rig.directory)},
     }
-    export = {**settings, "vm": "demo", "job_id": secrets.token_hex(16), "bandwidth_limit": RATE, "verify": "content"}
-    play("vm_export", export, rig, watch=folder / "state")
+    export = {**settings, "vm": "demo", "bandwidth_limit": RATE, "verify": "content", "progress_interval": "1s"}
+    play("vm_export", export, rig)
     guest.console.run("true")
     say("The guest went on running meanwhile. Making a second VM of the export …")
     play("vm_import", {**settings, "name": "demo-restored", "placement": {"storage": str(images)}}, rig)
@@ -60,36 +59,31 @@ def demonstrate(rig: LibvirtRig, folder: Path) -> None:
     say("The second VM came up: its console says " + guests.READY)
 
 
-def play(module: str, arguments: dict[str, Any], rig: LibvirtRig, watch: Path | None = None) -> None:
-    """One task, as `ansible` runs it; while it runs, the record of its job in `watch` is shown."""
+def play(module: str, arguments: dict[str, Any], rig: LibvirtRig) -> None:
+    """One task, as `ansible` runs it, with the lines it prints about its job."""
     environment = {**os.environ, **rig.environment, "ANSIBLE_NOCOLOR": "1", "ANSIBLE_LOCALHOST_WARNING": "0"}
     command = ["ansible", "localhost", "-m", f"vmferry.migrate.{module}", "-a", json.dumps(arguments)]
     print("  $ " + " ".join(command[:4]) + f" -a '{json.dumps(arguments)}'", flush=True)
-    with tempfile.TemporaryFile("w+") as said:
-        running = subprocess.Popen(command, env=environment, stdout=said, stderr=subprocess.STDOUT, text=True)
-        while running.poll() is None:
-            time.sleep(1.0)
-            if watch is not None:
-                show_progress(watch / "jobs" / arguments["job_id"] / "record.json")
-        said.seek(0)
-        output = said.read()
-    if running.returncode:
+    said, progress = [], 0
+    with subprocess.Popen(
+        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    ) as task:
+        assert task.stdout is not None
+        for line in task.stdout:
+            if line.startswith("[localhost: "):
+                progress += 1
+                print("  " + line.rstrip(), flush=True)
+            else:
+                said.append(line)
+    output = "".join(said)
+    if task.returncode:
         sys.exit(f"{module} failed:\n{output}")
+    if not progress:
+        sys.exit(f"{module} did not show how far it was:\n{output}")
     result = json.loads(output[output.index("{") :])
     for disk in result["export"]["disks"]:
         print(f"  {disk['id']}: {disk['bytes_read']} of {disk['size']} bytes held data; digest {disk['digest_root']}")
     print(f"  {result['export']['url']}, verified: {result['export']['verified']}", flush=True)
-
-
-def show_progress(record: Path) -> None:
-    try:
-        job = json.loads(record.read_text())
-    except FileNotFoundError:
-        return
-    if job["phase"] == "exporting" and job.get("disks"):
-        rate, eta = job["rate"] / (1 << 20), job["eta"]
-        left = "" if eta is None else f", {eta:.0f} s left"
-        print(f"  disk {job['disk']} of {job['disks']}: {job['percent']:5.1f} %, {rate:.1f} MiB/s{left}", flush=True)
 
 
 def say(line: str) -> None:

@@ -72,13 +72,22 @@ class _Export:
             }
         self._job.wait_for_slot(self._provider)
         self._existing = existing
-        entry = self._job.supervise(self._checked_export, lambda: self._committed)
-        return self._result(entry, existing, changed=True)
+        result = self._job.supervise(self._checked_export, self._made)
+        return {**result, "warnings": list(self._job.warnings)}
 
-    def _checked_export(self) -> CatalogEntry:
+    def _made(self) -> dict[str, Any] | None:
+        return None if self._committed is None else self._result(self._committed, self._existing, changed=True)
+
+    def _checked_export(self) -> dict[str, Any]:
         raise_first_error(self._preflight())
         self._undo_the_dead()
-        return self._export()
+        if self._request.name or self._request.max_age is not None:
+            # A job that had the slot before may have made the export.
+            self._existing = self._catalog.of_vm(self._vm.id)
+            enough = satisfying_export(self._request, self._vm, self._disks, self._existing)
+            if enough is not None:
+                return self._result(enough, self._existing, changed=False)
+        return self._result(self._export(), self._existing, changed=True)
 
     def _result(self, entry: CatalogEntry, existing: Sequence[CatalogEntry], *, changed: bool) -> dict[str, Any]:
         made = entry.manifest.export_id
@@ -87,7 +96,7 @@ class _Export:
             "export": export_result(self._store, entry),
             "job": self._job.as_result(),
             "diff": _diff(existing, made) if changed else _diff(existing),
-            "warnings": list(self._job.warnings) if changed else [],
+            "warnings": list(self._job.warnings),
         }
 
     def _preflight(self) -> list[Finding]:

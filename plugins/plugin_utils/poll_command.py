@@ -1,0 +1,148 @@
+# Copyright (c) 2026 the vmferry.migrate authors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The shell commands of a watched job, and what they answer.
+
+A poll is one command: it renews the lease, and prints the module's result, once there is one, and the job's record.
+It runs as the user and with the environment of the module, so both come to the same state directory.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+# What the state directory depends on; nothing else of a task's environment goes onto a command line.
+ENVIRONMENT = ("VMFERRY_STATE_DIR", "XDG_STATE_HOME", "HOME")
+START_SECONDS = 60  # that a module may need until it has made its job's folder
+_MARK = "--vmferry--"
+_VARIABLE = re.compile(r"\$(\w+|\{[^}]*\})", re.ASCII)  # as os.path.expandvars finds them
+_USER = re.compile(r"~[A-Za-z_][\w.-]*", re.ASCII)
+# As default_state_dir() of module_utils/_transfer/record.py.
+_DEFAULT_STATE_DIR = (
+    "state=${VMFERRY_STATE_DIR:-}",
+    'if [ -z "$state" ] && [ "$(id -u)" = 0 ]; then state=/var/lib/vmferry; fi',
+    "case ${XDG_STATE_HOME:-} in /*) ;; *) XDG_STATE_HOME=${HOME:-$(cd ~ && pwd)}/.local/state;; esac",
+    "state=${state:-$XDG_STATE_HOME/vmferry}",
+)
+
+
+@dataclass(frozen=True)
+class JobPlace:
+    """Where a job's folder is on the host that runs it. `state_dir` as the task has it, '' for the default."""
+
+    job_id: str
+    state_dir: str
+    environment: Mapping[str, str]
+
+    def statements(self) -> list[str]:
+        """Shell statements that set `job`."""
+        chosen = self.state_dir or self.environment.get("VMFERRY_STATE_DIR", "")
+        given = [f"{name}={shlex.quote(self.environment[name])}" for name in ENVIRONMENT if name in self.environment]
+        state = [f"state={expanded(chosen)}"] if chosen else _DEFAULT_STATE_DIR
+        return ["umask 077", *given, *state, f'job="$state"/jobs/{shlex.quote(self.job_id)}']
+
+
+@dataclass(frozen=True)
+class Answer:
+    """`now`: the host's clock, seconds; `folder`: the job's; `result`: the module's, unparsed, None until it ends."""
+
+    now: int
+    folder: str
+    result: str | None
+    record: dict[str, Any] | None
+
+
+def poll(place: JobPlace, results_file: str) -> str:
+    return _joined(
+        *place.statements(),
+        f"echo; echo {_MARK}now; date +%s",
+        f'echo {_MARK}folder; printf "%s\\n" "$job"',
+        # The result first: once it is there, the record that follows is the last one.
+        f"echo {_MARK}result; cat {shlex.quote(results_file)} 2>/dev/null; echo",
+        'if [ -d "$job" ]; then touch "$job"/lease; fi',
+        f'echo {_MARK}record; cat "$job"/record.json 2>/dev/null; echo',
+        f"echo {_MARK}end",
+    )
+
+
+def cancel(place: JobPlace, reason: str) -> str:
+    """Returns at once; a job that is just starting is waited for behind its back. Who asked before stays the one."""
+    write = f'(set -C; printf "%s\\n" {shlex.quote(reason)} >"$job"/cancel) 2>/dev/null || :'
+    wait = f'n=0; until [ -d "$job" ] || [ $n -ge {START_SECONDS} ]; do sleep 1; n=$((n+1)); done'
+    return _joined(
+        *place.statements(),
+        f'if [ -d "$job" ]; then {write}; else (trap "" HUP; {wait}; {write}) </dev/null >/dev/null 2>&1 & fi',
+    )
+
+
+def remove_payload(folder: str) -> str:
+    """The module with its arguments, which Python has read whole by the time the job has a record."""
+    return f"rm -f {shlex.quote(folder)}/AnsiballZ_*"
+
+
+def remove(*paths: str) -> str:
+    """Once the module ended. Core's wrapper would remove its folder itself, up to five seconds later."""
+    return f"rm -rf {' '.join(map(shlex.quote, paths))}"
+
+
+def parse(output: str) -> Answer:
+    """Raises ValueError for output that is not a whole answer."""
+    sections: dict[str, list[str]] = {}
+    current: list[str] = []  # what a login prints before
+    for line in output.splitlines():
+        if line.startswith(_MARK):
+            current = sections.setdefault(line.removeprefix(_MARK).strip(), [])
+        else:
+            current.append(line)
+    if "end" not in sections:
+        raise ValueError("the answer has no end")
+    text = {name: "\n".join(lines).strip() for name, lines in sections.items()}
+    record = json.loads(text["record"]) if text["record"] else None
+    return Answer(int(text["now"]), text["folder"], _finished(text["result"]), record)
+
+
+def _finished(text: str) -> str | None:
+    """As core's async_status tells: what async_wrapper writes first has `started`, a module's result has not."""
+    if not text:
+        return None
+    found = json.loads(text)
+    return None if isinstance(found, dict) and "started" in found else text
+
+
+def expanded(path: str) -> str:
+    """A shell word for a path, with its variables and home expanded by the host, as an option of type `path` is."""
+    home, rest = "", path
+    if path == "~" or path.startswith("~/"):
+        home, rest = '"$HOME"', path[1:]
+    elif (user := _USER.match(path)) and path[user.end() : user.end() + 1] in ("", "/"):
+        home, rest = user[0], path[user.end() :]
+    parts, at = [home], 0
+    for found in _VARIABLE.finditer(rest):
+        name = found[1].strip("{}")
+        parts.append(shlex.quote(rest[at : found.start()]) if found.start() > at else "")
+        known = re.fullmatch(r"[A-Za-z_]\w*", name, re.ASCII)
+        as_it_stands = found[0].replace("$", "\\$").replace("}", "\\}")
+        parts.append(f'"${{{name}-{as_it_stands}}}"' if known else shlex.quote(found[0]))
+        at = found.end()
+    parts.append(shlex.quote(rest[at:]) if rest[at:] else "")
+    return "".join(parts)
+
+
+def _joined(*statements: str) -> str:
+    return "; ".join(statements)
+
+
+def reason(error: BaseException) -> str:
+    """Who wants the job stopped, for the record."""
+    if isinstance(error, KeyboardInterrupt):
+        return "an interrupt of ansible-playbook"
+    if type(error).__name__ == "PlaybookGone":
+        return "the end of ansible-playbook"
+    if "Timeout" in type(error).__name__:
+        return "ansible-playbook's task timeout"
+    return f"a failure of ansible-playbook ({type(error).__name__})"

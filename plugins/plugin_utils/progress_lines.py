@@ -1,0 +1,88 @@
+# Copyright (c) 2026 the vmferry.migrate authors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What a play prints of a job under way: one line on each new phase, and one now and then while it lasts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+SIGNIFICANT = 3  # digits of an amount
+UNITS = ("B", "kB", "MB", "GB", "TB", "PB")
+
+
+class ProgressLines:
+    """`show` prints a line. At most one each `interval` seconds in a phase; a new phase is told at once."""
+
+    def __init__(self, host: str, interval: float, show: Callable[[str], None], clock: Callable[[], float]) -> None:
+        self._host, self._interval, self._show, self._clock = host, interval, show, clock
+        self._vm = ""
+        self._told: tuple[str, str] | None = None  # phase and note
+        self._told_at = 0.0
+
+    def update(self, record: Mapping[str, Any]) -> None:
+        """As often as the record is read."""
+        self._vm = str(record.get("vm") or "")
+        now, state = self._clock(), (str(record.get("phase")), str(record.get("note") or ""))
+        if state == ("pending", ""):  # every job is, for a moment
+            return
+        if state == self._told and now - self._told_at < self._interval:
+            return
+        if state == self._told and record.get("finished"):
+            return
+        self._told, self._told_at = state, now
+        self.say(described(record))
+
+    def say(self, text: str) -> None:
+        who = self._host if self._vm in ("", self._host) else f"{self._host}: {self._vm}"
+        self._show(printable(f"[{who}] {text}"))
+
+
+def described(record: Mapping[str, Any]) -> str:
+    """`exporting disk 1/2 · 41.7 % · 114 MB/s · 0:12 left`, as far as the record knows."""
+    phase = str(record.get("phase"))
+    if record.get("finished"):
+        return f"{phase}{_summary(record) if phase == 'ready' else ''}"
+    parts = [phase]
+    if count := record.get("disk_count"):
+        parts = [f"{phase} disk {record.get('disk_number')}/{count}", f"{record.get('phase_percent', 0.0):.1f} %"]
+        if rate := record.get("rate"):
+            parts.append(f"{amount(rate)}/s")
+        if (eta := record.get("eta")) is not None:
+            parts.append(f"{clock_time(eta)} left")
+    if note := record.get("note"):
+        parts.append(str(note))
+    if retries := record.get("retries"):
+        parts.append("1 retry" if retries == 1 else f"{retries} retries")
+    return " · ".join(parts)
+
+
+def _summary(record: Mapping[str, Any]) -> str:
+    lasted = clock_time(float(record["finished"]) - float(record["started"]))
+    rate = record.get("average_rate")
+    return f" in {lasted} · {amount(rate)}/s" if rate else f" in {lasted}"
+
+
+def amount(count: float) -> str:
+    """Bytes with three digits: 114 MB, 1.29 GB. Decimal, as disks and networks are sold."""
+    power = 0
+    while count >= 999.5 and power < len(UNITS) - 1:
+        count, power = count / 1000, power + 1
+    whole_digits = len(str(int(count)))
+    return f"{count:.{max(0, SIGNIFICANT - whole_digits) if power else 0}f} {UNITS[power]}"
+
+
+def clock_time(seconds: float) -> str:
+    """0:12, 12:34, 1:02:03, 2 d 3 h."""
+    minutes, second = divmod(max(0, round(seconds)), 60)
+    hours, minute = divmod(minutes, 60)
+    days, hour = divmod(hours, 24)
+    if days:
+        return f"{days} d {hour} h"
+    return f"{hours}:{minute:02}:{second:02}" if hours else f"{minute}:{second:02}"
+
+
+def printable(text: str) -> str:
+    """One line without control characters: names are the guests' and administrators' to choose."""
+    return "".join(letter for letter in text if letter.isprintable())
