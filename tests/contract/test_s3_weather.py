@@ -242,6 +242,15 @@ def test_an_answer_that_is_not_of_the_range_that_was_asked_for_is_refused(
     assert raised.value.hint
 
 
+def test_who_may_not_list_uploads_is_told_which_permission_that_takes(bare: Store, proxy: FaultProxy) -> None:
+    denied = Fault(method="GET", path="uploads", answer=403, body=b"<Error><Code>AccessDenied</Code></Error>")
+    proxy.fail_next(denied)
+    with pytest.raises(VmferryError) as raised:
+        bare.abort_uploads("vm/")
+    assert (raised.value.kind, raised.value.retryable) == ("permission_denied", False)
+    assert "s3:ListBucketMultipartUploads" in raised.value.hint
+
+
 def test_a_whole_object_may_be_answered_as_a_whole_one(bare: Store, proxy: FaultProxy) -> None:
     bare.put("vm/a", b"0123456789")
     proxy.fail_next(Fault(method="GET", answer=200, body=b"0123456789"))
