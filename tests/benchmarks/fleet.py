@@ -51,10 +51,12 @@ def machines(rig: LibvirtRig, names: Sequence[str], size: int, data: int) -> Ite
     guests.place(raw, disk, "qcow2")
     raw.unlink()
     domains = [rig.connect().defineXML(domain_xml(Machine(name, disks=(Disk(disk),)), rig.directory)) for name in names]
-    yield tuple(names)
-    for domain in domains:
-        remove_domain(domain)
-    disk.unlink(missing_ok=True)
+    try:
+        yield tuple(names)
+    finally:
+        for domain in domains:
+            remove_domain(domain)
+        disk.unlink(missing_ok=True)
 
 
 def staged(rig: LibvirtRig, folder: Path, names: tuple[str, ...]) -> Stage:

@@ -51,13 +51,15 @@ def as_found(found: StoreCapabilities) -> StoreCapabilities:
 
 
 def attempt(
-    store: Store, owner: Mapping[str, Any] = ELSEWHERE, lease: float = -100.0, know: Callable[..., Any] = as_found
+    store: Store, owner: Mapping[str, Any] | None = None, lease: float = -100.0, know: Callable[..., Any] = as_found
 ) -> AttemptFolder:
     """One whose lease is over, as that of a host that was paused."""
     job = RunningJob("a" * 32, TransferOptions(), None, {})
     job.capabilities = know(store.probe("probe"))
     now = time.time()
-    return AttemptFolder(store, FOLDER, Intent(EXPORT, job.id, VM, "web01", now - 400, now + lease, owner), job)
+    return AttemptFolder(
+        store, FOLDER, Intent(EXPORT, job.id, VM, "web01", now - 400, now + lease, owner or ELSEWHERE), job
+    )
 
 
 def keys(store: Store) -> list[str]:
