@@ -25,7 +25,16 @@ from .._providers.spec import VmSpec
 from .._stores.base import Store
 from .attempt import AttemptFolder, probe_key, remove_dead_attempt
 from .export_disk import export_disk
-from .export_plan import chosen_disks, finding_of, plan, raise_first_error, satisfying_export, too_large
+from .export_plan import (
+    chosen_disks,
+    finding_of,
+    insist_on_disks,
+    plan,
+    raise_first_error,
+    satisfying_export,
+    told_in,
+    too_large,
+)
 from .requests import ExportRequest
 from .results import export_result
 from .running_job import RunningJob
@@ -55,24 +64,40 @@ class _Export:
 
     def run(self, check_mode: bool) -> dict[str, Any]:
         self._job.phase("validating")
+        if check_mode:
+            return self._check()
+        insist_on_disks(self._vm, self._request.disks)
         existing = self._catalog.of_vm(self._vm.id)
         enough = satisfying_export(self._request, self._vm, self._disks, existing)
         if enough is not None:
             return self._result(enough, existing, changed=False)
-        if check_mode:
-            findings = self._preflight()
-            return {
-                "changed": True,
-                "findings": [vars(finding) for finding in findings],
-                "plan": plan(self._disks, "every export is a full one"),
-                "diff": _diff(existing, "a new export"),
-            }
         self._job.wait_for_slot(self._provider)
         entry = self._job.supervise(self._checked_export)
         return self._result(entry, existing, changed=True)
 
+    def _check(self) -> dict[str, Any]:
+        """All findings at once, so that nobody mends one only to meet the next."""
+        findings: list[Finding] = []
+        existing: Sequence[CatalogEntry] | None = None
+        with told_in(findings):
+            insist_on_disks(self._vm, self._request.disks)
+        with told_in(findings):
+            existing = self._catalog.of_vm(self._vm.id)
+            enough = satisfying_export(self._request, self._vm, self._disks, existing)
+            if enough is not None and not findings:
+                return self._result(enough, existing, changed=False)
+        findings += self._preflight_of_machine()
+        if existing is not None:  # or it is known already why the store cannot be used
+            findings += self._preflight_of_store()
+        return {
+            "changed": True,
+            "findings": [vars(finding) for finding in findings],
+            "plan": plan(self._disks, "every export is a full one"),
+            "diff": _diff(existing or (), "a new export"),
+        }
+
     def _checked_export(self) -> CatalogEntry:
-        raise_first_error(self._preflight())
+        raise_first_error([*self._preflight_of_machine(), *self._preflight_of_store()])
         self._undo_the_dead()
         return self._export()
 
@@ -86,19 +111,20 @@ class _Export:
             "warnings": list(entry.manifest.warnings) if changed else [],
         }
 
-    def _preflight(self) -> list[Finding]:
-        """All findings at once, so that nobody mends one only to meet the next."""
-        findings = list(self._provider.check_export(self._vm, self._disks, self._request.consistency))
+    def _preflight_of_machine(self) -> list[Finding]:
+        found = self._provider.check_export(self._vm, self._disks, self._request.consistency)
+        return [*found, *too_large(self._disks)]
+
+    def _preflight_of_store(self) -> list[Finding]:
         try:
             self._job.capabilities = self._store.probe(probe_key())
         except VmferryError as error:
-            return [*findings, finding_of(error)]
-        findings += too_large(self._disks)
+            return [finding_of(error)]
         free, needed = self._store.free_space(), plan(self._disks, "")["bytes_to_send"]
-        if free is not None and free < needed:
-            message = f"{self._store.url} has {free} bytes free, and up to {needed} are needed for {self._vm.name}."
-            findings.append(Finding("warning", message, "Free some space, or choose another store.", "no_space"))
-        return findings
+        if free is None or free >= needed:
+            return []
+        message = f"{self._store.url} has {free} bytes free, and up to {needed} are needed for {self._vm.name}."
+        return [Finding("warning", message, "Free some space, or choose another store.", "no_space")]
 
     def _undo_the_dead(self) -> None:
         """What earlier runs on this VM and store left behind; `busy` where one of them still lives."""
