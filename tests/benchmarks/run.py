@@ -13,10 +13,10 @@ from pathlib import Path
 
 sys.path[:0] = [str(Path(__file__).resolve().parents[1])]
 
-from benchmarks import export
+from benchmarks import export, fleet
 from benchmarks.measure import Figure
 
-GROUPS = {"export": export.measure}
+GROUPS = {"export": export.measure, "fleet": fleet.measure}
 
 
 def main() -> int:
