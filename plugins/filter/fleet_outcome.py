@@ -27,7 +27,9 @@ options:
 EXAMPLES = r"""
 - name: Name the VMs that were exported now
   ansible.builtin.debug:
-    msg: "{{ rows | vmferry.migrate.fleet_outcome(exported) | selectattr('state', 'equalto', 'exported') | map(attribute='vm') }}"
+    msg: "{{ ended | selectattr('state', 'equalto', 'exported') | map(attribute='vm') }}"
+  vars:
+    ended: "{{ rows | vmferry.migrate.fleet_outcome(exported) }}"
 """
 
 RETURN = r"""

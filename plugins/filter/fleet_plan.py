@@ -41,7 +41,9 @@ EXAMPLES = r"""
 
 - name: Show it
   ansible.builtin.debug:
-    msg: "{{ looked | vmferry.migrate.fleet_plan(inventory_hostname, ['web01', 'web02']) | vmferry.migrate.fleet_table('plan') }}"
+    msg: "{{ rows | vmferry.migrate.fleet_table('plan') }}"
+  vars:
+    rows: "{{ looked | vmferry.migrate.fleet_plan(inventory_hostname, ['web01', 'web02']) }}"
 """
 
 RETURN = r"""

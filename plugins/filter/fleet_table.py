@@ -38,13 +38,13 @@ _value:
   elements: str
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
-from ansible_collections.vmferry.migrate.plugins.plugin_utils._fleet import summary_table, plan_table
+from ansible_collections.vmferry.migrate.plugins.plugin_utils._fleet import Row, plan_table, summary_table
 
 
-def fleet_table(rows: Sequence[Mapping[str, Any]], kind: str) -> list[str]:
+def fleet_table(rows: Sequence[Row], kind: str) -> list[str]:
     return {"plan": plan_table, "summary": summary_table}[kind](rows)
 
 

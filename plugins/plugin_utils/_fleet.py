@@ -5,7 +5,8 @@
 
 A row is a dict, since it travels as a fact of the VM's host: vm, label, host, state and what belongs to the state.
 States: `planned`, `done` (an export that is wanted exists), `failed`, and `none` for a host that got no VM. In the end
-`planned` became `exported`, `done` or `failed`, unless nothing was to be begun. A row that failed has `error`: message, hint, kind, sentence (of message and hint) and when (preflight or export).
+`planned` became `exported`, `done` or `failed`, unless nothing was to be begun. A row that failed has `error`: message,
+hint, kind, sentence (message and hint), and when (preflight or export).
 """
 
 from __future__ import annotations
@@ -13,11 +14,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from ._text_table import NOTHING, size, text_table
+from ._text_table import NOTHING, text_table
+from .progress_lines import amount
 
 Row = dict[str, Any]
 MASKS = ("********", "VALUE_SPECIFIED_IN_NO_LOG_PARAMETER")
-MIB = 1 << 20
+MB = 1_000_000
 ENDED = {"planned": "not begun", "done": "done", "failed": "failed", "none": NOTHING}
 
 
@@ -50,13 +52,13 @@ def plan_table(rows: Sequence[Row]) -> list[str]:
         known = row["state"] == "planned"
         said = row["findings"] or [""]
         mode = row["mode"] if known else ENDED[row["state"]]
-        figures = [size(row[name] if known else None) for name in ("bytes_to_read", "bytes_to_send")]
+        figures = [amount(row[name]) if known else NOTHING for name in ("bytes_to_read", "bytes_to_send")]
         lines.append([row["label"], mode, *figures, said[0]])
         lines += [["", "", "", "", more] for more in said[1:]]
     planned = [row for row in rows if row["state"] == "planned"]
     total = [
-        f"{_count(rows, 'planned')} to export, {size(_sum(planned, 'bytes_to_read'))} to read and "
-        f"{size(_sum(planned, 'bytes_to_send'))} to send at most; "
+        f"{_count(rows, 'planned')} to export, {amount(_sum(planned, 'bytes_to_read'))} to read and "
+        f"{amount(_sum(planned, 'bytes_to_send'))} to send at most; "
         f"{_count(rows, 'done')} done already; {_count(rows, 'failed')} cannot be exported"
     ]
     return [*text_table(["VM", "MODE", ">TO READ", ">TO SEND", "FINDINGS"], lines), *total]
@@ -66,25 +68,24 @@ def summary_table(rows: Sequence[Row]) -> list[str]:
     lines = []
     for row in _sorted(rows):
         moved = row["state"] == "exported"
-        seconds, rate = row.get("seconds"), row.get("rate")
         lines.append(
             [
                 row["label"],
                 row["mode"] if moved else ENDED[row["state"]],
-                size(row.get("bytes_read")),
-                size(row.get("bytes_stored")),
-                NOTHING if seconds is None else f"{seconds:.1f}",
-                NOTHING if rate is None else f"{rate / MIB:.1f}",
+                amount(row["bytes_read"]) if moved else NOTHING,
+                amount(row["bytes_stored"]) if moved else NOTHING,
+                f"{row['seconds']:.1f}" if moved else NOTHING,
+                f"{row['rate'] / MB:.1f}" if moved else NOTHING,
                 row.get("url") or row.get("error", {}).get("sentence", NOTHING),
             ]
         )
     exported = [row for row in rows if row["state"] == "exported"]
     total = (
-        f"{len(exported)} exported, {size(_sum(exported, 'bytes_read'))} read and "
-        f"{size(_sum(exported, 'bytes_stored'))} stored; "
+        f"{len(exported)} exported, {amount(_sum(exported, 'bytes_read'))} read and "
+        f"{amount(_sum(exported, 'bytes_stored'))} stored; "
         f"{_count(rows, 'done')} done already; {_count(rows, 'failed')} failed"
     )
-    titles = ["VM", "MODE", ">READ", ">STORED", ">SECONDS", ">MiB/S", "WHERE, OR WHAT WENT WRONG"]
+    titles = ["VM", "MODE", ">READ", ">STORED", ">SECONDS", ">MB/S", "WHERE, OR WHAT WENT WRONG"]
     return [*text_table(titles, lines), total]
 
 
@@ -107,16 +108,16 @@ def _named(host: str, vm: str) -> Row:
 
 def _plan_row(result: Mapping[str, Any], row: Row) -> Row:
     if _failed(result):
-        error = _error(result, "preflight")
-        return {**row, "state": "failed", "error": error, "findings": [f"error: {error['sentence']}"]}
+        failed = _failure(row, _error(result), "preflight")
+        return {**failed, "findings": [f"error: {failed['error']['sentence']}"]}
     if "plan" not in result:
         url = _where(result)
         return {**row, "state": "done", "export": result["export"]["id"], "url": url, "findings": [f"info: {url}"]}
     findings = result["findings"]
     errors = [finding for finding in findings if finding["severity"] == "error"]
-    said = [f"{finding['severity']}: {_told(finding, 'preflight')['sentence']}" for finding in findings]
+    said = [f"{finding['severity']}: {_sentence(finding)}" for finding in findings]
     if errors:
-        return {**row, "state": "failed", "error": _told(errors[0], "preflight"), "findings": said}
+        return {**_failure(row, errors[0], "preflight"), "findings": said}
     plan = result["plan"]
     figures = {name: plan[name] for name in ("mode", "bytes_to_read", "bytes_to_send")}
     return {**row, "state": "planned", "findings": said, **figures}
@@ -126,21 +127,19 @@ def _outcome_row(result: Mapping[str, Any], row: Row) -> Row:
     job = result.get("job") or {}
     row = {**row, "job": job.get("id", "")}
     if _failed(result):
-        return {**row, "state": "failed", "error": _error(result, "export")}
+        return _failure(row, _error(result), "export")
     export = result["export"]
     row = {**row, "export": export["id"], "url": _where(result)}
     if not result["changed"]:
         return {**row, "state": "done"}
-    read = job.get("bytes_read", _sum(export["disks"], "bytes_read"))
-    seconds = job.get("duration", export["duration"])
     return {
         **row,
         "state": "exported",
         "mode": export["mode"],
-        "bytes_read": read,
+        "bytes_read": _sum(export["disks"], "bytes_read"),
         "bytes_stored": _sum(export["disks"], "bytes_stored"),
-        "seconds": seconds,
-        "rate": read / seconds if seconds else None,
+        "seconds": export["duration"],  # without what it waited for a slot, unlike the job's
+        "rate": export["rate"],
     }
 
 
@@ -148,17 +147,21 @@ def _failed(result: Mapping[str, Any]) -> bool:
     return bool(result.get("failed") or result.get("unreachable"))
 
 
-def _error(result: Mapping[str, Any], when: str) -> dict[str, str]:
-    message = str(result.get("msg") or "The task failed without a message.").strip()
+def _error(result: Mapping[str, Any]) -> dict[str, Any]:
+    message = " ".join(str(result.get("msg") or "The task failed without a message.").split())  # ssh's has lines
     if result.get("unreachable"):
         hint = "Run the play again once the host that exports it is back."
-        return _told({"message": message, "hint": hint, "kind": "network"}, when)
-    return _told({"kind": "internal", **(result.get("error") or {}), "message": message}, when)
+        return {"hint": hint, "kind": "network", **(result.get("error") or {}), "message": message}
+    return {"kind": "internal", **(result.get("error") or {}), "message": message}
 
 
-def _told(error: Mapping[str, str | None], when: str) -> dict[str, str]:
+def _failure(row: Row, error: Mapping[str, Any], when: str) -> Row:
     told = {name: error.get(name) or "" for name in ("message", "hint", "kind")}
-    return {**told, "sentence": " ".join(part for part in (told["message"], told["hint"]) if part), "when": when}
+    return {**row, "state": "failed", "error": {**told, "sentence": _sentence(error), "when": when}}
+
+
+def _sentence(told: Mapping[str, Any]) -> str:
+    return " ".join(part for part in (told.get("message"), told.get("hint")) if part)
 
 
 def _where(result: Mapping[str, Any]) -> str:

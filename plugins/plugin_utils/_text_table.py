@@ -1,14 +1,14 @@
 # Copyright (c) 2026 the vmferry.migrate authors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Tables of fixed width for terminals and logs, and the figures in them."""
+"""Tables of fixed width for terminals and logs."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
 GAP = "  "
-NOTHING = "-"
+NOTHING = "-"  # in a cell
 
 
 def text_table(titles: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
@@ -27,14 +27,3 @@ def _line(cells: Sequence[str], titles: Sequence[str], widths: Sequence[int]) ->
         for cell, title, width in zip(cells, titles, widths, strict=False)
     ]
     return GAP.join([*padded, cells[-1]]).rstrip()
-
-
-def size(count: float | None) -> str:
-    """Bytes with the largest unit that leaves at least 1."""
-    if count is None:
-        return NOTHING
-    for unit in ("B", "KiB", "MiB", "GiB"):
-        if count < 1024:
-            return f"{count:.0f} B" if unit == "B" else f"{count:.1f} {unit}"
-        count /= 1024
-    return f"{count:.1f} TiB"

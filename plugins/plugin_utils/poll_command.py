@@ -18,6 +18,7 @@ from typing import Any
 
 # What the state directory depends on; nothing else of a task's environment goes onto a command line.
 ENVIRONMENT = ("VMFERRY_STATE_DIR", "XDG_STATE_HOME", "HOME")
+START_SECONDS = 60  # that a module may need until it has made its job's folder
 _MARK = "--vmferry--"
 _VARIABLE = re.compile(r"\$(\w+|\{[^}]*\})", re.ASCII)  # as os.path.expandvars finds them
 _USER = re.compile(r"~[A-Za-z_][\w.-]*", re.ASCII)
@@ -73,11 +74,12 @@ def poll(place: JobPlace, results_file: str, payload_dir: str = "") -> str:
 
 
 def cancel(place: JobPlace, reason: str) -> str:
-    """For a job that may just be starting; whoever asked before stays the one who did."""
-    write = f'(set -C; printf "%s\\n" {shlex.quote(reason)} >"$job"/cancel) 2>/dev/null'
+    """Returns at once; a job that is just starting is waited for behind its back. Who asked before stays the one."""
+    write = f'(set -C; printf "%s\\n" {shlex.quote(reason)} >"$job"/cancel) 2>/dev/null || :'
+    wait = f'n=0; until [ -d "$job" ] || [ $n -ge {START_SECONDS} ]; do sleep 1; n=$((n+1)); done'
     return _joined(
         *place.statements(),
-        f'for attempt in 1 2 3 4 5 6 7 8; do if [ -d "$job" ]; then {write}; break; fi; sleep 0.25; done',
+        f'if [ -d "$job" ]; then {write}; else (trap "" HUP; {wait}; {write}) </dev/null >/dev/null 2>&1 & fi',
     )
 
 
@@ -122,7 +124,8 @@ def expanded(path: str) -> str:
         name = found[1].strip("{}")
         parts.append(shlex.quote(rest[at : found.start()]) if found.start() > at else "")
         known = re.fullmatch(r"[A-Za-z_]\w*", name, re.ASCII)
-        parts.append(f'"${{{name}-\\${found[1]}}}"' if known else shlex.quote(found[0]))
+        as_it_stands = found[0].replace("$", "\\$").replace("}", "\\}")
+        parts.append(f'"${{{name}-{as_it_stands}}}"' if known else shlex.quote(found[0]))
         at = found.end()
     parts.append(shlex.quote(rest[at:]) if rest[at:] else "")
     return "".join(parts)

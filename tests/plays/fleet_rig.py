@@ -5,19 +5,25 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import random
 import re
+import signal
 import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import pytest
+
+from ansible_collections.vmferry.migrate.plugins.module_utils._transfer.record import is_alive
 from rigs.domain import Disk, Machine, domain_xml, remove_domain
 from rigs.libvirt import LibvirtRig
 
@@ -25,7 +31,7 @@ ROOT = Path(__file__).resolve().parents[2]
 PLAYBOOK = "vmferry.migrate.export_fleet"
 MIB = 1 << 20
 RECAP = re.compile(r"^(\S+)\s+: (ok=.*)$", re.MULTILINE)
-PATIENCE = 60.0  # seconds
+PATIENCE = 180.0  # seconds
 
 
 @dataclass(frozen=True)
@@ -61,20 +67,14 @@ class Fleet:
     """One test's VMs, store and inventory."""
 
     folder: Path
-    rigs: Mapping[str, LibvirtRig]  # by the name of the worker
     variables: dict[str, Any] = field(default_factory=dict)  # of all hosts
     hosts: dict[str, dict[str, Any]] = field(default_factory=dict)
     workers: dict[str, dict[str, Any]] = field(default_factory=dict)
+    runs: list[Run] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         for name in ("store", "state", "scratch", "async"):
             (self.folder / name).mkdir()
-        for worker, rig in self.rigs.items():
-            self.workers[worker] = {
-                "ansible_connection": "local",
-                "ansible_python_interpreter": sys.executable,
-                "export_fleet_libvirt": {"uri": rig.uri, "scratch_dir": str(self.folder / "scratch")},
-            }
         self.variables = {"export_fleet_url": self.url, "vm_export_state_dir": str(self.state), **self.variables}
 
     @property
@@ -84,6 +84,14 @@ class Fleet:
     @property
     def state(self) -> Path:
         return self.folder / "state"
+
+    def add_worker(self, name: str, rig: LibvirtRig, **variables: Any) -> None:
+        self.workers[name] = {
+            "ansible_connection": "local",
+            "ansible_python_interpreter": sys.executable,
+            "export_fleet_libvirt": {"uri": rig.uri, "scratch_dir": str(self.folder / "scratch")},
+            **variables,
+        }
 
     def add_hosts(self, names: Sequence[str], worker: str, **variables: Any) -> None:
         """Inventory hosts that are VMs of a worker's libvirt, whether they exist there or not."""
@@ -100,7 +108,9 @@ class Fleet:
         return path
 
     def start(self, *arguments: str, inventory: Path | None = None, forks: int = 5, **variables: Any) -> Run:
-        return Run(self, arguments, inventory or self.inventory(), forks, {"export_fleet_hosts": "vms", **variables})
+        variables = {"export_fleet_hosts": "vms", **variables}
+        self.runs.append(Run(self, arguments, inventory or self.inventory(), forks, variables))
+        return self.runs[-1]
 
     def run(self, *arguments: str, **options: Any) -> Ended:
         return self.start(*arguments, **options).wait()
@@ -112,6 +122,26 @@ class Fleet:
 
     def records(self) -> list[dict[str, Any]]:
         return [json.loads(path.read_text()) for path in self.state.glob("jobs/*/record.json")]
+
+    def exported_when(self) -> list[tuple[float, float]]:
+        """Of each export, from its intent to its manifest: all the while it had a slot."""
+        folders = [path.parent for path in (self.folder / "store").glob("*/*/manifest.json")]
+        begun = [json.loads((folder / "intent.json").read_text())["started_at"] for folder in folders]
+        return list(zip(begun, [(folder / "manifest.json").stat().st_mtime for folder in folders], strict=True))
+
+    def end(self) -> None:
+        """A test that fails leaves no play and no job running."""
+        for run in self.runs:
+            run.end()
+        for folder in self.state.glob("jobs/*"):
+            (folder / "cancel").touch()
+        self.wait_for(lambda: all(one["finished"] or not is_alive(one) for one in self.records()))
+
+    def wait_for(self, condition: Callable[[], object]) -> None:
+        deadline = time.monotonic() + PATIENCE
+        while not condition():
+            assert time.monotonic() < deadline, "it did not happen in time"
+            time.sleep(0.05)
 
 
 class Run:
@@ -138,11 +168,8 @@ class Run:
     def wait(self) -> Ended:
         try:
             rc = self.process.wait(PATIENCE)
-        except subprocess.TimeoutExpired:
-            self.process.kill()
-            self.process.wait()
-            raise AssertionError(self.output()) from None
-        output = self.output()
+        finally:
+            output = self.output()
         recap = {
             host: {name: int(count) for name, count in (pair.split("=") for pair in counts.split())}
             for host, counts in RECAP.findall(output)
@@ -151,8 +178,21 @@ class Run:
         return Ended(rc, output, recap, report)
 
     def output(self) -> str:
-        self._output.seek(0)
-        return self._output.read()
+        self._output.flush()
+        return Path(self._output.name).read_text()
+
+    def kill(self) -> None:
+        """With its workers, which are sessions of their own, as the end of its container does."""
+        workers = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split()
+        for pid in (self.process.pid, *map(int, workers)):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        self.process.wait()
+
+    def end(self) -> None:
+        if self.process.poll() is None:
+            self.kill()
+        self._output.close()
 
 
 def _environment(fleet: Fleet) -> dict[str, str]:
@@ -171,23 +211,35 @@ def _environment(fleet: Fleet) -> dict[str, str]:
 def off_vms(rig: LibvirtRig, names: Sequence[str], mib: int = 1) -> Iterator[None]:
     """VMs that are defined and off, each with a raw disk full of data."""
     data = random.Random(mib).randbytes(mib * MIB)
-    domains = []
-    for name in names:
-        disk = rig.directory / f"{name}.raw"
-        disk.write_bytes(data)
-        machine = Machine(name, disks=(Disk(disk, "raw"),), memory_mib=32)
-        domains.append(rig.connect().defineXML(domain_xml(machine, rig.directory)))
-    yield
-    for name, domain in zip(names, domains, strict=True):
-        remove_domain(domain)
-        (rig.directory / f"{name}.raw").unlink()
+    try:
+        for name in names:
+            disk = rig.directory / f"{name}.raw"
+            disk.write_bytes(data)
+            machine = Machine(name, disks=(Disk(disk, "raw"),), memory_mib=32)
+            rig.connect().defineXML(domain_xml(machine, rig.directory))
+        yield
+    finally:
+        for domain in rig.connect().listAllDomains():
+            if domain.name() in names:
+                remove_domain(domain)
+        for name in names:
+            (rig.directory / f"{name}.raw").unlink(missing_ok=True)
 
 
-def most_at_once(records: Sequence[Mapping[str, Any]]) -> int:
-    """Of intervals from `started` to `finished`."""
-    changes = sorted([(one["started"], 1) for one in records] + [(one["finished"], -1) for one in records])
+def most_at_once(spans: Sequence[tuple[float, float]]) -> int:
+    """Of spans from a beginning to an end."""
+    changes = sorted([(begun, 1) for begun, _end in spans] + [(end, -1) for _begun, end in spans])
     running = most = 0
     for _when, change in changes:
         running += change
         most = max(most, running)
     return most
+
+
+@pytest.fixture
+def fleet(rig: LibvirtRig) -> Iterator[Fleet]:
+    with tempfile.TemporaryDirectory(prefix="vmferry-fleet-", dir="/tmp") as folder:
+        made = Fleet(Path(folder))
+        made.add_worker("kvm01", rig)
+        yield made
+        made.end()
