@@ -24,7 +24,7 @@ WITHOUT_VARIABLE = {
         "state": "it has one choice",
     },
 }
-OWN = {"vm_export": {"vms", "worker", "busy_retries", "busy_delay"}, "vm_import": set[str]()}
+OWN = {"vm_export": {"vms", "worker", "busy_retries", "busy_delay"}, "vm_import": {"worker"}}
 each_role = pytest.mark.parametrize("role", WITHOUT_VARIABLE)
 
 
