@@ -6,7 +6,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 name: fleet_plan
 short_description: What check mode said of each VM of a host, one row for each
-version_added: 0.2.0
+version_added: 0.1.0
 author:
   - the vmferry.migrate authors (@vmferry)
 description:

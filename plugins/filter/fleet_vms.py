@@ -6,7 +6,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 name: fleet_vms
 short_description: The VMs that looped vm_info found, once each
-version_added: 0.2.0
+version_added: 0.1.0
 author:
   - the vmferry.migrate authors (@vmferry)
 description:

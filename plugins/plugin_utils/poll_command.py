@@ -57,12 +57,9 @@ class Answer:
     record: dict[str, Any] | None
 
 
-def poll(place: JobPlace, results_file: str, payload_dir: str = "") -> str:
-    """Without `payload_dir` what is in it stays."""
-    remove = [f"rm -f {shlex.quote(payload_dir)}/AnsiballZ_*"] if payload_dir else []
+def poll(place: JobPlace, results_file: str) -> str:
     return _joined(
         *place.statements(),
-        *remove,
         f"echo; echo {_MARK}now; date +%s",
         f'echo {_MARK}folder; printf "%s\\n" "$job"',
         # The result first: once it is there, the record that follows is the last one.
@@ -83,9 +80,14 @@ def cancel(place: JobPlace, reason: str) -> str:
     )
 
 
-def remove(results_file: str, payload_dir: str = "") -> str:
+def remove_payload(folder: str) -> str:
+    """The module with its arguments, which Python has read whole by the time the job has a record."""
+    return f"rm -f {shlex.quote(folder)}/AnsiballZ_*"
+
+
+def remove(*paths: str) -> str:
     """Once the module ended. Core's wrapper would remove its folder itself, up to five seconds later."""
-    return f"rm -rf {shlex.quote(results_file)} {shlex.quote(payload_dir) if payload_dir else ''}"
+    return f"rm -rf {' '.join(map(shlex.quote, paths))}"
 
 
 def parse(output: str) -> Answer:

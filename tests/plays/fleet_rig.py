@@ -71,6 +71,7 @@ class Fleet:
     hosts: dict[str, dict[str, Any]] = field(default_factory=dict)
     workers: dict[str, dict[str, Any]] = field(default_factory=dict)
     runs: list[Run] = field(default_factory=list)
+    enter: Sequence[str] = ()  # the command that runs another on the control node
 
     def __post_init__(self) -> None:
         for name in ("store", "state", "scratch", "async"):
@@ -121,19 +122,20 @@ class Fleet:
         return sorted(json.loads(path.read_text())["source"]["vm_name"] for path in manifests)
 
     def records(self) -> list[dict[str, Any]]:
-        return [json.loads(path.read_text()) for path in self.state.glob("jobs/*/record.json")]
+        return [json.loads(path.read_text()) for path in self.state.rglob("record.json")]
 
     def exported_when(self) -> list[tuple[float, float]]:
-        """Of each export, from its intent to its manifest: all the while it had a slot."""
-        folders = [path.parent for path in (self.folder / "store").glob("*/*/manifest.json")]
-        begun = [json.loads((folder / "intent.json").read_text())["started_at"] for folder in folders]
-        return list(zip(begun, [(folder / "manifest.json").stat().st_mtime for folder in folders], strict=True))
+        """Of each export, from its claim of a folder to its manifest: all the while it had a slot."""
+        manifests = list((self.folder / "store").glob("*/*/manifest.json"))
+        ends = [path.stat().st_mtime for path in manifests]
+        lasted = [json.loads(path.read_text())["x_vmferry"]["statistics"]["duration"] for path in manifests]
+        return [(end - duration, end) for end, duration in zip(ends, lasted, strict=True)]
 
     def end(self) -> None:
         """A test that fails leaves no play and no job running."""
         for run in self.runs:
             run.end()
-        for folder in self.state.glob("jobs/*"):
+        for folder in [path.parent for path in self.state.rglob("record.json")]:
             (folder / "cancel").touch()
         self.wait_for(lambda: all(one["finished"] or not is_alive(one) for one in self.records()))
 
@@ -156,7 +158,7 @@ class Run:
         extra = json.dumps({"export_fleet_report": str(self._report), **variables})
         command = [str(Path(sys.executable).with_name("ansible-playbook")), PLAYBOOK, "-i", str(inventory)]
         self.process = subprocess.Popen(
-            [*command, "--forks", str(forks), "-e", extra, *arguments],
+            [*fleet.enter, *command, "--forks", str(forks), "-e", extra, *arguments],
             env=_environment(fleet),
             stdin=subprocess.DEVNULL,
             stdout=self._output,

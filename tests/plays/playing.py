@@ -22,7 +22,7 @@ from ansible_collections.vmferry.migrate.plugins.module_utils._transfer.record i
 from rigs.libvirt import LibvirtRig
 
 ROOT = Path(__file__).resolve().parents[2]
-ANSIBLE_PLAYBOOK = Path(os.environ.get("X_PLAYBOOK", str(Path(sys.executable).parent / "ansible-playbook")))
+ANSIBLE_PLAYBOOK = Path(sys.executable).parent / "ansible-playbook"
 EXPORT = "vmferry.migrate.vm_export"
 SLOW = "4MiB/s"  # with 20 MiB of data, some five seconds
 PATIENCE = 60.0  # seconds

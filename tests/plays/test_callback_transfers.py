@@ -107,7 +107,7 @@ def test_the_table_tells_of_all_transfers(night: Reports) -> None:
     told = [(row[0], *row[2:5], row[1]) for row in rows if row[0] == "kvm1" and row[3] != "failed"]
     expected = [(*ready, "web01"), (*ready, "web02"), (*unchanged, "web01"), (*ready, "web03"), (*ready, "web04")]
     assert told == expected
-    assert rows[0][5:7] == ["20.0", "MiB"]
+    assert rows[0][5:7] == ["21.0", "MB"]
     assert rows[0][-1].startswith(f"file://{night.stage.store}/web01-")
 
 

@@ -87,7 +87,7 @@ def test_a_hypervisor_that_dies_midway_fails_its_vms_and_a_later_run_does_the_re
         fleet.add_worker("kvm02", mortal)
         fleet.add_hosts(["app01"], "kvm01")
         fleet.add_hosts(["db01", "db02"], "kvm02", **SLOWLY, export_fleet_max_jobs=1)
-        with off_vms(rig, ["app01"]), off_vms(mortal, ["db01", "db02"], mib=2):
+        with off_vms(rig, ["app01"]), off_vms(mortal, ["db01", "db02"], mib=4):
             run = fleet.start(export_fleet_name="nightly")
             fleet.wait_for(lambda: [one for one in fleet.records() if one.get("bytes_sent") and one["vm"][:2] == "db"])
             mortal.kill()

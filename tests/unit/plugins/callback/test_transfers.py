@@ -104,7 +104,7 @@ def play(
     environment = {name: value for name, value in os.environ.items() if not name.startswith("ANSIBLE_")}
     how = ["-i", "h1,h2", "-c", "local", "-e", f"secret={SECRET}"]  # not in the playbook: core quotes its lines
     ended = subprocess.run(
-        [sys.executable, "-m", "ansible", "playbook", *how, str(folder / "play.yml")],
+        [sys.executable, "-m", "ansible.cli.playbook", *how, str(folder / "play.yml")],
         env={**environment, "ANSIBLE_CONFIG": str(folder / "ansible.cfg")},
         cwd=folder,
         stdin=subprocess.DEVNULL,

@@ -109,11 +109,12 @@ def test_a_poll_reads_the_record_and_renews_the_lease(tmp_path: Path) -> None:
     assert list(payload.iterdir())
 
     results.write_text('{"changed": true}')
-    answer = poll_command.parse(shell(poll_command.poll(place, str(results), str(payload)), dict(os.environ)))
+    answer = poll_command.parse(shell(command, dict(os.environ)))
     assert answer.result == '{"changed": true}'
     assert (job / "lease").stat().st_mtime_ns > before
-    assert not list(payload.iterdir())
 
+    shell(poll_command.remove_payload(str(payload)), dict(os.environ))
+    assert not list(payload.iterdir())
     shell(poll_command.remove(str(results), str(payload)), dict(os.environ))
     assert not results.exists()
     assert not payload.exists()

@@ -103,7 +103,7 @@ def test_what_was_masked_is_shown_as_it_is_and_never_counted() -> None:
     assert (transfer.vm, transfer.url, transfer.bytes_read) == (MASKED, "file:///********/x", None)
 
 
-@given(st.recursive(st.none() | st.booleans() | st.floats() | st.text(), lambda inner: st.lists(inner)))
+@given(st.recursive(st.none() | st.booleans() | st.floats() | st.text(), st.lists))
 def test_a_result_of_any_shape_is_told(value: Any) -> None:
     transfer = told({"job": value, "export": {"disks": value, "vm": value, "taken_at": value}, "error": value})
     assert len(table_lines([transfer])) >= 2
@@ -115,7 +115,7 @@ def test_columns_of_the_table_stand_below_each_other() -> None:
     lines = [line for line, _outcome in table_lines([ready, told(FAILURE, failed=True)])]
     assert lines == [
         "HOST  VM           KIND    OUTCOME  MODE     READ  STORED  TIME       RATE  WHERE, OR WHAT WENT WRONG",
-        "kvm1  a-long-name  export  ready    -     3.0 MiB       -  0:02  2.0 MiB/s  file:///srv",
+        "kvm1  a-long-name  export  ready    -     3.15 MB       -  0:02  2.10 MB/s  file:///srv",
         "kvm1  web01        export  failed   -        30 B       -  0:02     15 B/s  no_space: There is no room.",
         " " * 76 + "Make some.",
     ]
@@ -129,7 +129,7 @@ def test_a_name_cannot_break_out_of_its_row() -> None:
 
 @given(st.text(), st.text(), st.sampled_from(["export", "import"]))
 def test_every_label_comes_back_from_a_parser_of_prometheus(host: str, vm: str, kind: str) -> None:
-    text = metrics.exposition(metrics.after({}, [Transfer(host, kind, "ready", 1.5, vm=vm)]))  # type: ignore[arg-type]
+    text = metrics.exposition(metrics.after({}, [Transfer(host, kind, "ready", 1.5, vm=vm)]))
     (family,) = [one for one in text_string_to_metric_families(text) if one.name == metrics.LAST_RUN]
     assert family.type == "gauge"
     assert family.documentation == metrics.HELP[metrics.LAST_RUN]
@@ -164,8 +164,12 @@ def test_a_failure_before_the_vm_is_known_is_forgotten_once_the_vm_is() -> None:
 def test_of_two_transfers_of_a_vm_the_last_counts_and_a_success_is_remembered(tmp_path: Path) -> None:
     transfers = [made(outcome="ready", bytes_read=5), made(outcome="failed", time=1001.0)]
     metrics.write_metrics(tmp_path / "x.prom", transfers)
-    (found,) = metrics.parse((tmp_path / "x.prom").read_text()).values()
-    assert found == {metrics.LAST_RUN: 1001.0, metrics.LAST_SUCCESS: 1000.0, metrics.SUCCESS: 0.0}
+    found = metrics.parse((tmp_path / "x.prom").read_text())
+    assert found[Series("kvm1", "web01", "export")] == {
+        metrics.LAST_RUN: 1001.0,
+        metrics.LAST_SUCCESS: 1000.0,
+        metrics.SUCCESS: 0.0,
+    }
 
 
 def test_a_file_of_something_else_is_not_overwritten(tmp_path: Path) -> None:
