@@ -25,7 +25,7 @@ options:
   bandwidth_burst:
     description:
       - How much may go at once before O(bandwidth_limit) slows it down, for example V(4MiB). If not given, what the
-        limit allows in a tenth of a second.
+        limit allows in a quarter of a second.
     type: str
   max_retries:
     description:

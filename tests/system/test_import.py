@@ -147,6 +147,17 @@ def test_check_mode_of_an_import_tells_all_and_writes_nothing(bench: Bench, netw
     assert {path: path.stat().st_mtime_ns for path in bench.folder.rglob("*")} == before
 
 
+def test_check_mode_of_an_import_tells_of_a_taken_name_beside_all_else(bench: Bench, networked: str) -> None:
+    bench.export(networked)
+    (bench.images / f"{networked}-disk-0.qcow2").write_bytes(b"somebody's")
+    result = bench.import_(networked, check_mode=True)
+    errors = [finding for finding in result["findings"] if finding["severity"] == "error"]
+    assert sorted(finding["kind"] for finding in errors) == ["conflict", "conflict", "not_found"]
+    assert sum("VM named networked" in finding["message"] for finding in errors) == 1
+    assert sum("networked-disk-0.qcow2" in finding["message"] for finding in errors) == 1
+    assert result["plan"]["bytes_to_read"] > 0
+
+
 def test_changed_byte_in_the_image_is_found(bench: Bench, small: Guest) -> None:
     image = bench.stored(bench.export("small"))
     flip(image, image.stat().st_size // 2)

@@ -110,6 +110,19 @@ def test_check_mode_tells_all_findings_at_once_and_writes_nothing(bench: Bench, 
     assert sorted(path for path in bench.folder.rglob("*")) == before
 
 
+def test_check_mode_tells_of_a_taken_name_and_of_unknown_disks_beside_all_else(bench: Bench, small: Guest) -> None:
+    bench.export("small", name="nightly", verify="none")
+    keys = bench.keys()
+    asked = {"name": "nightly", "format": "raw", "disks": ("vda", "vdz"), "consistency": "quiesced"}
+    result = bench.export("small", check_mode=True, **asked)
+    errors = {finding["kind"]: finding for finding in result["findings"] if finding["severity"] == "error"}
+    assert set(errors) == {"conflict", "not_found", "unsupported"}
+    assert "nightly" in errors["conflict"]["message"]
+    assert "vdz" in errors["not_found"]["message"]
+    assert [disk["name"] for disk in result["plan"]["disks"]] == ["vda"]
+    assert bench.keys() == keys
+
+
 def test_one_machine_is_exported_once_at_a_time(bench: Bench, small: Guest) -> None:
     arguments = bench.module_arguments(vm="small", bandwidth_limit="1MiB/s")
     with bench.running_module("vm_export", arguments) as first:

@@ -122,11 +122,6 @@ class Connection:
         self._demand(TransmissionFlag.SEND_WRITE_ZEROES)
         self._send_in_steps(Command.WRITE_ZEROES, offset, length, FLAG_NO_HOLE if no_hole else NO_FLAGS)
 
-    def trim(self, offset: int, length: int) -> None:
-        """The content is no longer needed; what it reads as afterwards is up to the server."""
-        self._demand(TransmissionFlag.SEND_TRIM)
-        self._send_in_steps(Command.TRIM, offset, length, NO_FLAGS)
-
     def flush(self) -> None:
         self._demand(TransmissionFlag.SEND_FLUSH)
         with self._exchange():

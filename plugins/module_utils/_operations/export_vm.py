@@ -25,7 +25,16 @@ from .._providers.spec import VmSpec
 from .._stores.base import Store
 from .attempt import AttemptFolder, remove_dead_attempt
 from .export_disk import export_disk
-from .export_plan import chosen_disks, finding_of, plan, raise_first_error, satisfying_export, too_large
+from .export_plan import (
+    chosen_disks,
+    finding_of,
+    insist_on_disks,
+    plan,
+    raise_first_error,
+    satisfying_export,
+    told_in,
+    too_large,
+)
 from .litter import probe_key, remove_litter
 from .requests import ExportRequest
 from .results import export_result
@@ -58,28 +67,44 @@ class _Export:
 
     def run(self, check_mode: bool) -> dict[str, Any]:
         self._job.phase("validating")
+        if check_mode:
+            return self._job.supervise(self._check)  # a signal, too, finds the probe removed
+        insist_on_disks(self._vm, self._request.disks)
         existing = self._catalog.of_vm(self._vm.id)
         enough = satisfying_export(self._request, self._vm, self._disks, existing)
         if enough is not None:
             return self._result(enough, existing, changed=False)
-        if check_mode:
-            findings = self._job.supervise(self._preflight)  # a signal, too, finds the probe removed
-            return {
-                "changed": True,
-                "findings": [vars(finding) for finding in findings],
-                "plan": plan(self._disks, "every export is a full one"),
-                "diff": _diff(existing, "a new export"),
-            }
         self._job.wait_for_slot(self._provider)
         self._existing = existing
         result = self._job.supervise(self._checked_export, self._made)
         return {**result, "warnings": list(self._job.warnings)}
 
+    def _check(self) -> dict[str, Any]:
+        """All findings at once, so that nobody mends one only to meet the next."""
+        findings: list[Finding] = []
+        existing: Sequence[CatalogEntry] | None = None
+        with told_in(findings):
+            insist_on_disks(self._vm, self._request.disks)
+        with told_in(findings):
+            existing = self._catalog.of_vm(self._vm.id)
+            enough = satisfying_export(self._request, self._vm, self._disks, existing)
+            if enough is not None and not findings:
+                return self._result(enough, existing, changed=False)
+        findings += self._preflight_of_machine()
+        if existing is not None:  # or it is known already why the store cannot be used
+            findings += self._preflight_of_store()
+        return {
+            "changed": True,
+            "findings": [vars(finding) for finding in findings],
+            "plan": plan(self._disks, "every export is a full one"),
+            "diff": _diff(existing or (), "a new export"),
+        }
+
     def _made(self) -> dict[str, Any] | None:
         return None if self._committed is None else self._result(self._committed, self._existing, changed=True)
 
     def _checked_export(self) -> dict[str, Any]:
-        raise_first_error(self._preflight())
+        raise_first_error([*self._preflight_of_machine(), *self._preflight_of_store()])
         self._undo_the_dead()
         if self._request.name or self._request.max_age is not None:
             # A job that had the slot before may have made the export.
@@ -99,20 +124,21 @@ class _Export:
             "warnings": list(self._job.warnings),
         }
 
-    def _preflight(self) -> list[Finding]:
-        """All findings at once, so that nobody mends one only to meet the next."""
-        findings = list(self._provider.check_export(self._vm, self._disks, self._request.consistency))
+    def _preflight_of_machine(self) -> list[Finding]:
+        found = self._provider.check_export(self._vm, self._disks, self._request.consistency)
+        return [*found, *too_large(self._disks)]
+
+    def _preflight_of_store(self) -> list[Finding]:
         try:
             self._job.capabilities = self._store.probe(probe_key())
         except VmferryError as error:
-            return [*findings, finding_of(error)]
+            return [finding_of(error)]
         self._job.flow.raise_if_stopped()
-        findings += too_large(self._disks)
         free, needed = self._store.free_space(), plan(self._disks, "")["bytes_to_send"]
-        if free is not None and free < needed:
-            message = f"{self._store.url} has {free} bytes free, and up to {needed} are needed for {self._vm.name}."
-            findings.append(Finding("warning", message, "Free some space, or choose another store.", "no_space"))
-        return findings
+        if free is None or free >= needed:
+            return []
+        message = f"{self._store.url} has {free} bytes free, and up to {needed} are needed for {self._vm.name}."
+        return [Finding("warning", message, "Free some space, or choose another store.", "no_space")]
 
     def _undo_the_dead(self) -> None:
         """What earlier runs on this VM and store left behind; `busy` where one of them still lives."""

@@ -13,7 +13,7 @@ from .._errors import VmferryError
 from .._exports.catalog import Catalog, CatalogEntry
 from .._exports.fields import Fields, lie
 from .._exports.naming import new_attempt
-from .._providers.base import Job, Provider
+from .._providers.base import Finding, Job, Provider
 from .._providers.open import open_provider
 from .._providers.spec import VmSpec
 from .._stores.base import Store
@@ -43,23 +43,17 @@ class _Import:
     def run(self, check_mode: bool) -> dict[str, Any]:
         self._job.phase("validating")
         entry = Catalog(self._store).find(self._request.export, self._request.vm)
-        if entry.manifest.mode != "full":
-            raise VmferryError(
-                "unsupported", f"{entry.manifest.export_id} is an increment; only full exports can be imported."
-            )
         placement, made = self._request.placement, entry.manifest.export_id
         present = self._provider.imported(placement.name)
-        if present is not None:
-            vm, imported_from = present
-            if imported_from != made:
-                raise VmferryError(
-                    "conflict",
-                    f"A VM named {placement.name} exists and was not made from {made}.",
-                    "Import under another name, or remove that VM first.",
-                )
-            return self._result(entry, vm, changed=False)
+        if present is not None and present[1] == made:
+            return self._result(entry, present[0], changed=False)
+        findings: list[Finding] = []
+        if entry.manifest.mode != "full":
+            findings.append(
+                Finding("error", f"{made} is an increment; only full exports can be imported.", "", "unsupported")
+            )
         exported, native = self._machine(entry)
-        findings = self._provider.check_import(exported, placement, made)
+        findings += self._provider.check_import(exported, placement, made)
         if check_mode:
             return {
                 "changed": True,

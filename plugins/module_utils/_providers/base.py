@@ -90,6 +90,7 @@ class Provider(ABC):
     """Raises `VmferryError`. VMs are named as users name them: by name, UUID or inventory path."""
 
     name: str
+    has_tags = False  # whether VMs can carry words to find them by
     max_jobs: int  # transfers at once that do a hypervisor or an account no harm, unless the user knows better
 
     @property

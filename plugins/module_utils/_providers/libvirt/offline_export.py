@@ -26,8 +26,6 @@ from .image_chain import ImageChain, cluster_map, paths, read_chain
 from .image_lock import ImageLock
 from .work_folder import DEFAULT_SCRATCH
 
-STATE_PATIENCE = 30.0  # seconds for a libvirtd that is down
-
 
 class OfflineExport(ExportSession):
     def __init__(self, connection: Connection, vm: VmSpec, disks: Sequence[DiskSpec], job: Job) -> None:

@@ -180,6 +180,7 @@ def main() -> None:
         signal.signal(number, signal.SIG_IGN)
     settings = json.loads(first_line())
     sys.path[:0] = settings["path"]
+    os.umask(0o077)
     import libvirt
 
     libvirt.registerErrorHandler(lambda _context, _error: None, None)
