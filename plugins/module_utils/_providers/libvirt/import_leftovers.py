@@ -5,12 +5,12 @@
 
 from __future__ import annotations
 
-import os
 import xml.etree.ElementTree as ET
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Mapping
+from typing import TYPE_CHECKING, Iterable, Mapping, Sequence
 
+from ..._errors import VmferryError
 from . import domain_xml
 from .connection import Connection
 from .work_folder import WorkFolder
@@ -21,13 +21,62 @@ if TYPE_CHECKING:
 NAMESPACE = "https://vmferry.github.io/migrate/1"
 
 
-def undo_import(connection: Connection, folder: WorkFolder) -> None:
-    """A VM that was defined is whole, and stays; otherwise every file of this attempt goes."""
+def undo_import(connection: Connection, folder: WorkFolder, patience: float = 0.0) -> str:
+    """What became of the files of a dead attempt, as a sentence.
+
+    They go unless a VM has them; where the libvirt that the attempt worked on cannot tell, they stay for the next try.
+    """
     record = folder.record
-    if import_mark(connection, record.vm_name).get("attempt") != record.attempt:
-        for made in record.made:
-            _remove(made)
+    for made in record.made:
+        if "part" in made:
+            _remove(Path(made["part"]))
+    finals = {Path(made["final"]): made["identity"] for made in record.made if "final" in made}
+    dead = f"a dead {record.describe()}"
+    try:
+        vm = _vm_with(connection, record.made, finals, patience) if finals else ""
+    except VmferryError as error:
+        return f"Left {_named(finals)}, made by {dead}: it cannot be asked whether a VM has them. {error.message}"
+    if vm:
+        folder.remove()
+        return f"Left {_named(finals)}, made by {dead}, to {vm}, which has them."
+    for path, its_identity in finals.items():
+        _remove(path, its_identity)
     folder.remove()
+    return f"Removed what {dead} had made of {record.vm_name}."
+
+
+def _vm_with(connection: Connection, made: Sequence[Mapping[str, str]], finals: Iterable[Path], patience: float) -> str:
+    """The VM that was made, under whatever name it goes by now, or another that has a file of these names; or ''."""
+    vm = next((entry for entry in made if "uuid" in entry), None)
+    if vm is None:
+        raise VmferryError("internal", "It was not written down which VM they were for.")
+    names = {path.name for path in finals}
+
+    def work(opened: libvirt.virConnect) -> str:
+        for domain in opened.listAllDomains():
+            if domain.UUIDString() == vm["uuid"] or names & _file_names(domain.XMLDesc()):
+                name: str = domain.name()
+                return name
+        return ""
+
+    asked = connection if connection.uri == vm["uri"] else Connection(vm["uri"])
+    try:
+        return asked.call(f"Looking for {vm['uuid']} at {vm['uri']}", work, patience=patience)
+    finally:
+        if asked is not connection:
+            asked.close()
+
+
+def _file_names(xml: str) -> set[str]:
+    """The last part of everything in it that may be a path, or the name of a volume."""
+    said = [
+        value for element in domain_xml.parse(xml).iter() for value in (*element.attrib.values(), element.text or "")
+    ]
+    return {value.rpartition("/")[2] for value in said}
+
+
+def _named(paths: Iterable[Path]) -> str:
+    return ", ".join(str(path) for path in paths)
 
 
 def import_mark(connection: Connection, name: str) -> Mapping[str, str]:
@@ -59,10 +108,8 @@ def identity(path: Path) -> str:
     return f"{seen.st_dev}:{seen.st_ino}"
 
 
-def _remove(made: Mapping[str, str]) -> None:
-    """A `part` has a name that is ours alone; a `final` one may be somebody else's by now: its inode decides."""
+def _remove(path: Path, its_identity: str = "") -> None:
+    """A part has a name that is ours alone; a final one may be somebody else's by now: its inode decides."""
     with suppress(FileNotFoundError):
-        if "part" in made:
-            os.unlink(made["part"])  # noqa: PTH108
-        elif identity(Path(made["final"])) == made["identity"]:
-            os.unlink(made["final"])  # noqa: PTH108
+        if not its_identity or identity(path) == its_identity:
+            path.unlink()
