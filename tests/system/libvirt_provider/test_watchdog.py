@@ -16,6 +16,8 @@ from pathlib import Path
 import pytest
 
 from ansible_collections.vmferry.migrate.plugins.module_utils._errors import VmferryError
+from ansible_collections.vmferry.migrate.plugins.module_utils._providers.libvirt import backup_job
+from ansible_collections.vmferry.migrate.plugins.module_utils._providers.libvirt.connection import Connection
 from ansible_collections.vmferry.migrate.plugins.module_utils._providers.libvirt.provider import LibvirtProvider
 from rigs.domain import Guest
 from rigs.libvirt import LibvirtRig
@@ -179,3 +181,31 @@ def test_an_exporter_out_of_a_zip_has_a_watchdog_too(
     process.wait()
     eventually(lambda: no_job(busy_guest), 5)
     eventually(lambda: not list(scratch.iterdir()), 5)
+
+
+def test_a_backup_job_that_begins_after_its_exporter_gave_up_is_aborted(
+    provider: LibvirtProvider, busy_guest: Guest, scratch: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The connection broke before libvirt's answer came; libvirt itself lives, and carries the request out."""
+    late = []
+
+    def lost(connection: Connection, uuid: str, vm_name: str, xml: str) -> None:
+        late.append(xml)
+        raise VmferryError("network", "Beginning the backup job failed: client socket is closed.")
+
+    monkeypatch.setattr(backup_job, "begin", lost)
+    with pytest.raises(VmferryError, match="client socket"), open_session(provider, "busy", "crash_consistent"):
+        pass
+    busy_guest.domain.backupBegin(late[0], None)
+    assert not no_job(busy_guest)
+    eventually(lambda: no_job(busy_guest), 10)
+    eventually(lambda: not list(scratch.iterdir()), 10)
+
+
+def test_a_backup_job_that_libvirt_refuses_leaves_nothing_to_wait_for(
+    provider: LibvirtProvider, busy_guest: Guest, scratch: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(backup_job, "backup_xml", lambda *_unused: "<domainbackup mode='pull'><nonsense")
+    with pytest.raises(VmferryError, match="Beginning"), open_session(provider, "busy", "crash_consistent"):
+        pass
+    assert not list(scratch.iterdir())

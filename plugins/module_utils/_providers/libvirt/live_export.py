@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 NBD_TIMEOUT = 60.0  # seconds without a byte; QEMU answers late while the guest's own disk is slow
 NBD_RETRIES = 2
 POWER_OFF_SEEN = 3.0  # seconds until libvirt has noticed that a QEMU is gone; measured: half a second
+UNANSWERED = ("network", "timeout")  # kinds of failure after which libvirt may still do what it was asked
 END_PATIENCE = 60.0  # seconds for a libvirtd that is down when the job has to be ended
 
 
@@ -100,7 +101,12 @@ class LiveExport(ExportSession):
 
         def begin() -> None:
             leaving.tell("begin")
-            backup_job.begin(self._connection, self.vm.id, self.vm.name, xml)
+            try:
+                backup_job.begin(self._connection, self.vm.id, self.vm.name, xml)
+            except VmferryError as error:
+                if error.kind not in UNANSWERED:
+                    leaving.tell("begun")  # libvirt refused: no job will follow
+                raise
             self.taken_at = time.time()
             leaving.tell("begun")
 
@@ -152,12 +158,13 @@ class _Leaving:
         self._connection, self._uuid, self._folder = connection, uuid, folder
         self.socket = ""
         self.watchdog: WatchdogProcess | None = None
-        self._frozen = False
+        self._frozen = self._beginning = False
 
     def tell(self, event: str) -> None:
         if self.watchdog is not None:
             self.watchdog.tell(event)
         self._frozen = {"freeze": True, "thawed": False}.get(event, self._frozen)
+        self._beginning = {"begin": True, "begun": False}.get(event, self._beginning)
 
     def leave(self) -> None:
         try:
@@ -165,13 +172,15 @@ class _Leaving:
                 backup_job.end(self._connection, self._uuid, self.socket, END_PATIENCE)
             if self._frozen:
                 raise VmferryError("internal", "The guest could not be thawed.")
+            if self._beginning:
+                raise VmferryError("internal", "A backup job may still begin.")
             failpoint("job_ended")
             self._folder.remove()
             if self.socket:
                 with suppress(FileNotFoundError):
                     Path(self.socket).unlink()
         except VmferryError:
-            # What was read is right; libvirt is only away. The watchdog goes on until it is back.
+            # What was read is right; libvirt is only away, or late. The watchdog goes on until nothing can follow.
             if self.watchdog is None:
                 raise
             self.watchdog.abandon()
