@@ -11,12 +11,13 @@ import subprocess
 import sys
 import zipfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from ansible_collections.vmferry.migrate.plugins.module_utils._errors import VmferryError
-from ansible_collections.vmferry.migrate.plugins.module_utils._providers.libvirt import backup_job
+from ansible_collections.vmferry.migrate.plugins.module_utils._providers.libvirt import backup_job, guest_freeze
 from ansible_collections.vmferry.migrate.plugins.module_utils._providers.libvirt.connection import Connection
 from ansible_collections.vmferry.migrate.plugins.module_utils._providers.libvirt.provider import LibvirtProvider
 from rigs.domain import Guest
@@ -143,6 +144,34 @@ def test_an_agent_that_hangs_costs_consistency_and_leaves_nothing_frozen(
     busy_guest.wait_for_agent()
     busy_guest.console.run("echo thawed > /mnt/hung; sync", 15)
     eventually(lambda: not list(scratch.iterdir()), 15)
+
+
+def test_a_guest_that_freezes_after_nobody_waits_for_it_is_thawed_while_the_export_goes_on(
+    provider: LibvirtProvider, busy_guest: Guest, scratch: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(guest_freeze, "AGENT_TIMEOUT", 1)
+    with slow_freeze(busy_guest, seconds=5), open_session(provider, "busy") as session:
+        assert session.consistency == "crash_consistent"
+        hooked = "while [ ! -e /run/froze ]; do sleep 0.1; done"
+        busy_guest.console.run(f"{hooked}; echo thawed > /mnt/late; sync", 20)
+        assert list(scratch.iterdir()), "the export is over: the test proves nothing"
+    busy_guest.wait_for_agent()
+
+
+@contextmanager
+def slow_freeze(guest: Guest, seconds: int) -> Iterator[None]:
+    """The agent's hook takes as long as, say, a database that flushes."""
+    console = guest.console
+    agent = console.run("tr '\\0' ' ' < /proc/$(pidof qemu-ga)/cmdline").strip()
+    stop = "kill $(pidof qemu-ga); while pidof qemu-ga; do sleep 0.1; done"
+    console.run(f"printf '#!/bin/sh\n[ \"$1\" = freeze ] && sleep {seconds} && touch /run/froze\ntrue\n' > /run/hook")
+    console.run(f"chmod +x /run/hook; {stop}; {agent} -F/run/hook")
+    guest.wait_for_agent()
+    try:
+        yield
+    finally:
+        console.run(f"rm -f /run/froze /run/hook; {stop}; {agent}")
+        guest.wait_for_agent()
 
 
 def test_an_exporter_out_of_a_zip_has_a_watchdog_too(

@@ -24,7 +24,7 @@ from ..spec import DiskSpec, VmSpec
 from . import backup_job, domain_xml, native_files
 from .connection import Connection
 from .describe import describe
-from .guest_freeze import frozen
+from .guest_freeze import PersistentThaw, frozen
 from .scratch import reserve_of, socket_path
 from .watchdog_launcher import WatchdogProcess
 from .work_folder import WorkFolder
@@ -121,6 +121,7 @@ class LiveExport(ExportSession):
                 if self._wanted == "quiesced" or not error.message.startswith("Freezing"):
                     raise
                 self.warnings.append(f"{error.message} The export is crash consistent.")
+                leaving.thaw_if_frozen(self.vm.name)
         begin()
         self.consistency = "crash_consistent"
 
@@ -159,14 +160,22 @@ class _Leaving:
         self.socket = ""
         self.watchdog: WatchdogProcess | None = None
         self._frozen = self._beginning = False
+        self._thaw: PersistentThaw | None = None
 
     def tell(self, event: str) -> None:
-        if self.watchdog is not None:
-            self.watchdog.tell(event)
         self._frozen = {"freeze": True, "thawed": False}.get(event, self._frozen)
         self._beginning = {"begin": True, "begun": False}.get(event, self._beginning)
+        if self.watchdog is not None:
+            self.watchdog.tell(event)
+
+    def thaw_if_frozen(self, vm_name: str) -> None:
+        """The export goes on; a guest whose freeze came true after all must not wait until it is over."""
+        if self._frozen:
+            self._thaw = PersistentThaw(self._connection, self._uuid, vm_name, self.tell)
 
     def leave(self) -> None:
+        if self._thaw is not None:
+            self._thaw.stop()
         try:
             if self.socket:
                 backup_job.end(self._connection, self._uuid, self.socket, END_PATIENCE)
