@@ -9,6 +9,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -118,6 +119,26 @@ def test_a_scratch_that_runs_low_ends_the_export_and_not_the_guest(
         "ok"
     )
     assert not list(tiny_scratch.iterdir())
+    provider.close()
+
+
+def test_a_scratch_on_which_not_even_a_name_fits_ends_the_export_and_not_the_guest(
+    rig: LibvirtRig, busy_guest: Guest, tiny_scratch: Path, tmp_path: Path
+) -> None:
+    """Out of inodes: the watchdog cannot leave its word why the job ended, and ends it all the same."""
+    provider = LibvirtProvider({"uri": rig.uri, "scratch_dir": str(tiny_scratch)})
+    with pytest.raises(VmferryError) as caught:  # noqa: PT012, SIM117
+        with open_session(provider, "busy", "crash_consistent") as session:
+            (tiny_scratch / "filler").touch()
+            room = os.statvfs(tiny_scratch)
+            full = f"remount,nr_inodes={room.f_files - room.f_ffree}"
+            subprocess.run(["mount", "-o", full, str(tiny_scratch)], check=True)
+            (tiny_scratch / "filler").write_bytes(bytes(40 << 20))
+            eventually(lambda: no_job(busy_guest))
+            read_all(source_of(session, "vdb"), tmp_path / "lost")
+    assert caught.value.kind in ("no_space", "conflict")
+    assert busy_guest.domain.state()[0] == 1
+    assert [path.name for path in tiny_scratch.iterdir()] == ["filler"]
     provider.close()
 
 

@@ -239,30 +239,34 @@ class PointInTime:
 
     def _why(self, error: VmferryError) -> VmferryError:
         name, target = self._vm.name, self._target
-        if (self._folder / "stopped").exists():
-            return VmferryError(
-                "no_space",
-                f"The export of {target} of {name} was stopped: the guest wrote so much meanwhile that the scratch "
-                f"folder {self._folder.parent} ran low.",
-                "Set scratch_dir to a larger file system, or export while the guest writes less.",
-            )
         try:
             active = self._is_active()
             if active and backup_job.current_job(self._connection, self._vm.id) is not None:
                 return error
             deadline = time.monotonic() + POWER_OFF_SEEN
-            while active and time.monotonic() < deadline:
+            while active and not self._was_stopped() and time.monotonic() < deadline:
                 time.sleep(0.2)
                 active = self._is_active()
         except VmferryError as second:
             if second.kind != "not_found":
                 return error
             active = False
+        if self._was_stopped():
+            return VmferryError(
+                "no_space",
+                f"The export of {target} of {name} was stopped: the guest wrote so much meanwhile that the scratch "
+                f"folder {self._folder.parent} ran low.",
+                "Set scratch_dir to a larger file system, or export while the guest writes less.",
+            )
         if active:
             happened = f"The backup job of {name} was aborted by somebody else while {target} was being read."
         else:
             happened = f"{name} was powered off while {target} was being exported."
         return VmferryError("conflict", happened, "Export it again.", retryable=True)
+
+    def _was_stopped(self) -> bool:
+        """By the watchdog, which says so a moment after it ended the job."""
+        return (self._folder / "stopped").exists()
 
 
 def _domain_is_active(domain: libvirt.virDomain) -> bool:

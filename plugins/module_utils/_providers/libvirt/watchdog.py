@@ -51,7 +51,9 @@ class Watchdog:
                     self.rescue()
                     return
                 self.hear(data)
-            elif not self.aborted and self.scratch_runs_low():
+            elif self.aborted:
+                self.say_why()
+            elif self.scratch_runs_low():
                 self.stop_in_time()
 
     def hear(self, data: bytes) -> None:
@@ -73,12 +75,16 @@ class Watchdog:
         """The export is lost, the guest is not: with a full scratch its own writes would fail."""
         import libvirt
 
-        (self.folder / "stopped").touch()
         try:
             self.undo()
-            self.aborted = True
         except libvirt.libvirtError:
-            pass  # the next tick tries again
+            return  # the next tick tries again
+        self.aborted = True
+        self.say_why()
+
+    def say_why(self) -> None:
+        with suppress(OSError):  # there may be no room for it before libvirt has removed the scratch files
+            (self.folder / "stopped").touch()
 
     def rescue(self) -> None:
         import libvirt
