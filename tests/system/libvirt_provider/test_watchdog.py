@@ -142,6 +142,48 @@ def test_a_scratch_on_which_not_even_a_name_fits_ends_the_export_and_not_the_gue
     provider.close()
 
 
+def test_the_watchdog_outlives_what_ends_its_exporter_politely(
+    rig: LibvirtRig, busy_guest: Guest, scratch: Path
+) -> None:
+    """As systemd stops a service: TERM to every process, and later KILL to those that are left."""
+    process = exporter(rig.uri, scratch, "busy", "crash_consistent")
+    assert process.stdout is not None
+    assert process.stdout.readline() == "OPEN\n"
+    watchdog = watchdog_of(scratch)
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        os.kill(watchdog, number)
+    process.kill()
+    process.wait()
+    eventually(lambda: no_job(busy_guest), 5)
+    eventually(lambda: not list(scratch.iterdir()), 5)
+    eventually(lambda: not is_running(watchdog), 5)
+
+
+def test_a_dead_watchdog_has_a_successor_that_knows_as_much(rig: LibvirtRig, busy_guest: Guest, scratch: Path) -> None:
+    process = exporter(rig.uri, scratch, "busy", "crash_consistent")
+    assert process.stdout is not None
+    assert process.stdout.readline() == "OPEN\n"
+    first = watchdog_of(scratch)
+    os.kill(first, signal.SIGKILL)
+    eventually(lambda: watchdog_of(scratch) != first)
+    process.kill()
+    process.wait()
+    eventually(lambda: no_job(busy_guest), 5)
+    eventually(lambda: not list(scratch.iterdir()), 5)
+
+
+def test_an_export_that_nobody_can_watch_over_ends(
+    provider: LibvirtProvider, busy_guest: Guest, scratch: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(VmferryError, match="watchdog"):  # noqa: PT012, SIM117
+        with open_session(provider, "busy", "crash_consistent") as session:
+            monkeypatch.setattr(sys, "executable", "/bin/false")
+            os.kill(watchdog_of(scratch), signal.SIGKILL)
+            time.sleep(3)
+            read_all(source_of(session, "vdb"), tmp_path / "unwatched")
+    assert no_job(busy_guest)
+
+
 def test_a_scratch_with_no_room_is_found_before(rig: LibvirtRig, busy_guest: Guest, tiny_scratch: Path) -> None:
     with (tiny_scratch / "filler").open("wb") as file:
         file.write(bytes(30 << 20))

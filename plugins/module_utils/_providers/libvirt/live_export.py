@@ -12,7 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 from threading import Lock
 from types import TracebackType
-from typing import TYPE_CHECKING, Iterator, Sequence
+from typing import TYPE_CHECKING, Callable, Iterator, Sequence
 
 from ..._blocks import Extent, Piece
 from ..._errors import VmferryError
@@ -88,7 +88,7 @@ class LiveExport(ExportSession):
         failpoint("watchdog")
         self._begin(root, room, leaving)
         failpoint("backup_begun")
-        self._open_disks(stack, folder, leaving.socket)
+        self._open_disks(stack, folder, leaving.socket, leaving.watchdog.check)
 
     def _begin(self, root: ET.Element, room: Path, leaving: _Leaving) -> None:
         chosen = {disk.name for disk in self._chosen}
@@ -137,10 +137,10 @@ class LiveExport(ExportSession):
             return False
         return True
 
-    def _open_disks(self, stack: ExitStack, folder: WorkFolder, socket: str) -> None:
+    def _open_disks(self, stack: ExitStack, folder: WorkFolder, socket: str, check: Callable[[], None]) -> None:
         disks = []
         for disk in self._chosen:
-            source = PointInTime(self._connection, self.vm, folder.path, socket, disk.name)
+            source = PointInTime(self._connection, self.vm, folder.path, socket, disk.name, check)
             stack.callback(source.close)
             disks.append(ExportDisk(replace(disk, size=source.size), source))
         sizes = {disk.spec.id: disk.spec for disk in disks}
@@ -201,8 +201,18 @@ class _Leaving:
 class PointInTime:
     """Plays BlockSource: one disk of a backup job, and the reason where that job came to an early end."""
 
-    def __init__(self, connection: Connection, vm: VmSpec, folder: Path, socket: str, target: str) -> None:
+    def __init__(
+        self,
+        connection: Connection,
+        vm: VmSpec,
+        folder: Path,
+        socket: str,
+        target: str,
+        check: Callable[[], None],
+    ) -> None:
+        """`check` raises what makes reading on unwise."""
         self._connection, self._vm, self._folder, self._target = connection, vm, folder, target
+        self._check = check
         self._reason: VmferryError | None = None
         self._asking = Lock()
         self._source = NbdSource(Address.unix(Path(socket)), target, idle_timeout=NBD_TIMEOUT, retries=NBD_RETRIES)
@@ -212,12 +222,14 @@ class PointInTime:
         return self._source.size
 
     def extents(self) -> Iterator[Extent]:
+        self._check()
         try:
             yield from self._source.extents()
         except VmferryError as error:
             raise self._explained(error) from error
 
     def read_into(self, pieces: Sequence[Piece]) -> None:
+        self._check()
         try:
             self._source.read_into(pieces)
         except VmferryError as error:

@@ -182,14 +182,16 @@ def first_line() -> bytes:
 
 
 def main() -> None:
-    for number in (signal.SIGINT, signal.SIGHUP):
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):  # the end of the pipe decides, and nothing else
         signal.signal(number, signal.SIG_IGN)
     settings = json.loads(first_line())
     sys.path[:0] = settings["path"]
     import libvirt
 
     libvirt.registerErrorHandler(lambda _context, _error: None, None)
-    Path(settings["folder"], "watchdog").write_text(str(os.getpid()), encoding="utf-8")
+    sign = Path(settings["folder"], "watchdog")
+    sign.with_suffix(".new").write_text(str(os.getpid()), encoding="utf-8")
+    sign.with_suffix(".new").replace(sign)
     Watchdog(settings).watch()
 
 
