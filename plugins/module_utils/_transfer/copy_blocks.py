@@ -66,7 +66,8 @@ def copy_blocks(
     root = check.finish() if check is not None else ""
     if sink is not None:
         copy.zero(source.size, sink.size - source.size)
-        sink.flush()
+        with progress.kept_alive():
+            sink.flush()
     zeros = extents.bytes_of("zero") + copy.zeros_found
     return CopyResult(extents.bytes_of("data"), copy.bytes_written, zeros, root)
 

@@ -10,10 +10,12 @@ from __future__ import annotations
 
 import math
 import time
-from threading import Lock
-from typing import Any, Callable, Dict, Mapping, Sequence
+from contextlib import contextmanager
+from threading import Event, Lock, Thread
+from typing import Any, Callable, Dict, Iterator, Mapping, Sequence
 
 RATE_MEMORY = 10.0  # seconds in which the rate forgets two thirds of what was
+ALIVE_PAUSE = 0.2  # seconds between two signs of life
 _MIN_INTERVAL = 0.5  # seconds between two measurements of the rate
 
 
@@ -58,6 +60,24 @@ class DiskProgress:
     def done(self) -> float:
         """Bytes of `total`, reading and writing counting half each; never more than all."""
         return min(self.total, (min(self.bytes_read, self.total) + min(self.bytes_settled, self.total)) / 2)
+
+    @contextmanager
+    def kept_alive(self) -> Iterator[None]:
+        """While something is waited for that moves nothing, and has a limit of its own."""
+        over = Event()
+
+        def say_so() -> None:
+            while not over.wait(ALIVE_PAUSE):
+                self.alive()
+
+        thread = Thread(target=say_so, name="vmferry-alive", daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            over.set()
+            thread.join()
+            self.alive()
 
 
 class Progress:
