@@ -17,7 +17,7 @@ from .._blocks import Piece
 from .._errors import VmferryError
 from .coverage import Coverage
 from .failures import garbage, refused_command
-from .handshake import Export, Handshake, Security
+from .handshake import Export, Handshake, Opening, Security, unwatched
 from .protocol import (
     BLOCK_DESCRIPTOR,
     CHUNK,
@@ -65,10 +65,11 @@ class Connection:
         *,
         security: Security = PLAIN,
         idle_timeout: float = DEFAULT_IDLE_TIMEOUT,
+        opening: Opening = unwatched,
     ) -> None:
         self.usable = False
         self._where = f"Export {export!r} of {address}" if export else f"The default export of {address}"
-        handshake = Handshake(address, security, idle_timeout)
+        handshake = Handshake(address, security, idle_timeout, opening)
         self._transport, self._idle_timeout = handshake.transport, idle_timeout
         try:
             self.export: Export = handshake.go(export, contexts)

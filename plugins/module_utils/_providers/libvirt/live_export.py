@@ -36,7 +36,7 @@ NBD_TIMEOUT = 60.0  # seconds without a byte; QEMU answers late while the guest'
 NBD_RETRIES = 2
 POWER_OFF_SEEN = 3.0  # seconds until libvirt has noticed that a QEMU is gone; measured: half a second
 UNANSWERED = ("network", "timeout")  # kinds of failure after which libvirt may still do what it was asked
-END_PATIENCE = 60.0  # seconds for a libvirtd that is down when the job has to be ended
+END_PATIENCE = 20.0  # seconds for a libvirtd that is down when the job has to be ended; then the watchdog waits
 
 
 class LiveExport(ExportSession):
