@@ -21,7 +21,7 @@ from ..base import ImportSession, Job, Placement
 from ..spec import VmSpec
 from . import domain_xml, native_files
 from .clean_up import clean_up_imports
-from .connection import Connection
+from .connection import LONG_CALL_LIMIT, Connection
 from .describe import describe
 from .host import Host
 from .import_leftovers import identity, undo_import
@@ -140,12 +140,14 @@ class LibvirtImport(ImportSession):
             for name in sorted({disk.storage.pool for disk in self._disks if disk.storage.pool}):
                 opened.storagePoolLookupByName(name).refresh()
 
-        self._connection.call("Refreshing the storage pools", refresh)
+        self._connection.call("Refreshing the storage pools", refresh, limit=LONG_CALL_LIMIT)
 
     def _start(self, uuid: str) -> None:
         try:
             self._connection.once(
-                f"Starting {self._placement.name}", lambda opened: opened.lookupByUUIDString(uuid).create()
+                f"Starting {self._placement.name}",
+                lambda opened: opened.lookupByUUIDString(uuid).create(),
+                LONG_CALL_LIMIT,
             )
         except VmferryError as error:
             error.hint = f"The import itself is complete: the VM is there, and off. {error.hint}".strip()
