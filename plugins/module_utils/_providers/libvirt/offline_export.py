@@ -22,8 +22,9 @@ from ..spec import DiskSpec, VmSpec
 from . import native_files
 from .connection import Connection
 from .describe import describe
-from .image_chain import ImageChain, cluster_map, paths, read_chain
+from .image_chain import ImageChain, cluster_map, paths
 from .image_lock import ImageLock
+from .offline_disks import read_chains
 from .work_folder import DEFAULT_SCRATCH
 
 STATE_PATIENCE = 30.0  # seconds for a libvirtd that is down
@@ -64,7 +65,7 @@ class OfflineExport(ExportSession):
         chosen = [now[disk.name] for disk in self._chosen if disk.name in now]
         if len(chosen) != len(self._chosen):
             raise VmferryError("conflict", f"{self.vm.name} lost a disk meanwhile.", "Export it again.", retryable=True)
-        chains = [read_chain(disk.source, disk.format) for disk in chosen]
+        chains = read_chains(self._connection, self.vm.id, chosen)
         stack.callback(ImageLock(paths(chains)).close)
         self.confirm()
         self.taken_at = time.time()
