@@ -78,7 +78,7 @@ class LibvirtImport(ImportSession):
             self._folder.has_made(uuid=self._uuid, uri=self._connection.uri)
         failpoint("recorded")
         if self._placement.power_on:
-            self._start(self._uuid)
+            self._start()
         return describe(self._connection, self._uuid)
 
     def _begin(self, stack: ExitStack) -> None:
@@ -142,16 +142,18 @@ class LibvirtImport(ImportSession):
 
         self._connection.call("Refreshing the storage pools", refresh, limit=LONG_CALL_LIMIT)
 
-    def _start(self, uuid: str) -> None:
+    def _start(self) -> None:
         try:
-            self._connection.once(
-                f"Starting {self._placement.name}",
-                lambda opened: opened.lookupByUUIDString(uuid).create(),
-                LONG_CALL_LIMIT,
-            )
+            start(self._connection, self._uuid, self._placement.name)
         except VmferryError as error:
             error.hint = f"The import itself is complete: the VM is there, and off. {error.hint}".strip()
             raise
+
+
+def start(connection: Connection, uuid: str, vm_name: str) -> None:
+    connection.once(
+        f"Starting {vm_name}", lambda opened: opened.lookupByUUIDString(uuid).create(), limit=LONG_CALL_LIMIT
+    )
 
 
 def insist_on_absence(path: Path) -> None:
