@@ -83,7 +83,7 @@ class _Export:
             "export": export_result(self._store, entry),
             "job": self._job.as_result(),
             "diff": _diff(existing, made) if changed else _diff(existing),
-            "warnings": list(entry.manifest.warnings) if changed else [],
+            "warnings": list(self._job.warnings) if changed else [],
         }
 
     def _preflight(self) -> list[Finding]:
@@ -130,6 +130,8 @@ class _Export:
                 text = manifest.to_json(lambda file: self._locate(claimed.key(file)))
                 read_manifest(text, self._store.object_url(claimed.key(MANIFEST)))  # what nobody can read is no export
                 claimed.commit(text)
+        for warning in session.warnings:  # of leaving it
+            self._job.warn(warning)
         return CatalogEntry(folder, manifest)
 
     def _write(

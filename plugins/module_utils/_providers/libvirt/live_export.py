@@ -73,7 +73,7 @@ class LiveExport(ExportSession):
         self.vm = describe(self._connection, self.vm.id)
         root = self._domain_xml()
         folder = WorkFolder.create(self._scratch_dir, "export", self.vm.id, self.vm.name, self._job)
-        leaving = _Leaving(self._connection, self.vm.id, folder)
+        leaving = _Leaving(self._connection, self.vm.id, folder, self.warnings)
         stack.callback(leaving.leave)
         room = folder.make_room_for_qemu(domain_xml.qemu_user(root))
         leaving.socket = socket_path(folder.path, root, self._job.attempt)
@@ -155,8 +155,8 @@ class LiveExport(ExportSession):
 class _Leaving:
     """Undoes in the one safe order: the job, its files, then the watchdog, which stays where that did not succeed."""
 
-    def __init__(self, connection: Connection, uuid: str, folder: WorkFolder) -> None:
-        self._connection, self._uuid, self._folder = connection, uuid, folder
+    def __init__(self, connection: Connection, uuid: str, folder: WorkFolder, warnings: list[str]) -> None:
+        self._connection, self._uuid, self._folder, self._warnings = connection, uuid, folder, warnings
         self.socket = ""
         self.watchdog: WatchdogProcess | None = None
         self._frozen = self._beginning = False
@@ -188,10 +188,11 @@ class _Leaving:
             if self.socket:
                 with suppress(FileNotFoundError):
                     Path(self.socket).unlink()
-        except VmferryError:
+        except (VmferryError, OSError) as error:
             # What was read is right; libvirt is only away, or late. The watchdog goes on until nothing can follow.
             if self.watchdog is None:
                 raise
+            self._warnings.append(f"What the export made on this host is left to its watchdog to undo. {error}")
             self.watchdog.abandon()
             return
         if self.watchdog is not None:
