@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import xml.etree.ElementTree as ET
 from collections.abc import Iterator
@@ -123,6 +124,41 @@ def test_a_backing_file_of_an_unnamed_format_is_refused(
         assert caught.value.kind == "invalid_config"
         vm = provider.describe("unnamed")
         assert [finding.kind for finding in provider.check_export(vm, vm.disks, "auto")] == ["invalid_config"]
+    finally:
+        domain.undefine()
+
+
+@pytest.mark.parametrize("off", ["qcow2", "raw"], indirect=True)
+@pytest.mark.parametrize("trace", ["content", "owner"])
+def test_a_vm_that_ran_meanwhile_is_noticed_also_when_it_is_off_again(
+    provider: LibvirtProvider, off: tuple[libvirt.virDomain, Path], trace: str
+) -> None:
+    """As on a file system without locks. Every start leaves its trace: libvirt gives the images to QEMU's user."""
+    with open_session(provider, "off") as session:
+        read_all(session.disks[0].source, off[1].with_name("copied"))
+        session.confirm()
+        image = Path(session.vm.disks[0].source)
+        if trace == "content":
+            with image.open("r+b") as file:
+                file.write(image.read_bytes()[:512])
+        else:
+            os.chown(image, 12345, 12345)
+            os.chown(image, 0, 0)
+        with pytest.raises(VmferryError, match="was changed") as caught:
+            session.confirm()
+        assert (caught.value.kind, caught.value.retryable) == ("conflict", True)
+
+
+def test_another_vm_may_start_on_the_same_backing_file(
+    provider: LibvirtProvider, rig: LibvirtRig, tmp_path: Path
+) -> None:
+    base, overlay = guests.mbr_disk(tmp_path / "base.raw", "base"), tmp_path / "overlay.qcow2"
+    subprocess.run(["qemu-img", "create", "-q", "-f", "qcow2", "-b", base, "-F", "raw", overlay], check=True)
+    domain = rig.connect().defineXML(domain_xml(Machine("shared", (Disk(overlay),)), rig.directory))
+    try:
+        with open_session(provider, "shared") as session:
+            os.chown(base, 12345, 12345)
+            session.confirm()
     finally:
         domain.undefine()
 
