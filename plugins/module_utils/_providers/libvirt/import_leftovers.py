@@ -5,10 +5,11 @@
 
 from __future__ import annotations
 
+import os
 import xml.etree.ElementTree as ET
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Iterable, Mapping
 
 from ..._errors import VmferryError
 from . import domain_xml
@@ -26,35 +27,36 @@ def undo_import(connection: Connection, folder: WorkFolder, patience: float = 0.
 
     They go unless a VM has them; where the libvirt that the attempt worked on cannot tell, they stay for the next try.
     """
-    record = folder.record
+    record, dead = folder.record, f"a dead {folder.record.describe()}"
     for made in record.made:
         if "part" in made:
             _remove(Path(made["part"]))
     finals = {Path(made["final"]): made["identity"] for made in record.made if "final" in made}
-    dead = f"a dead {record.describe()}"
+    vm = next((made for made in record.made if "uuid" in made), None)
+    if vm is not None and not finals:
+        folder.remove()
+        return f"Removed {folder.path}, left by {dead}, whose VM {record.vm_name} is whole."
     try:
-        vm = _vm_with(connection, record.made, finals, patience) if finals else ""
+        owner = _owner(connection, vm, finals, patience) if finals else ""
     except VmferryError as error:
         return f"Left {_named(finals)}, made by {dead}: it cannot be asked whether a VM has them. {error.message}"
-    if vm:
+    if owner:
         folder.remove()
-        return f"Left {_named(finals)}, made by {dead}, to {vm}, which has them."
+        return f"Left {_named(finals)}, made by {dead}, to {owner}, which has them."
     for path, its_identity in finals.items():
         _remove(path, its_identity)
     folder.remove()
     return f"Removed what {dead} had made of {record.vm_name}."
 
 
-def _vm_with(connection: Connection, made: Sequence[Mapping[str, str]], finals: Iterable[Path], patience: float) -> str:
-    """The VM that was made, under whatever name it goes by now, or another that has a file of these names; or ''."""
-    vm = next((entry for entry in made if "uuid" in entry), None)
+def _owner(connection: Connection, vm: Mapping[str, str] | None, finals: Iterable[Path], patience: float) -> str:
+    """The VM that was made, under whatever name it goes by now, or another that has one of these files; or ''."""
     if vm is None:
         raise VmferryError("internal", "It was not written down which VM they were for.")
-    names = {path.name for path in finals}
 
     def work(opened: libvirt.virConnect) -> str:
         for domain in opened.listAllDomains():
-            if domain.UUIDString() == vm["uuid"] or names & _file_names(domain.XMLDesc()):
+            if domain.UUIDString() == vm["uuid"] or _has(opened, domain_xml.parse(domain.XMLDesc()), finals):
                 name: str = domain.name()
                 return name
         return ""
@@ -67,12 +69,16 @@ def _vm_with(connection: Connection, made: Sequence[Mapping[str, str]], finals: 
             asked.close()
 
 
-def _file_names(xml: str) -> set[str]:
-    """The last part of everything in it that may be a path, or the name of a volume."""
-    said = [
-        value for element in domain_xml.parse(xml).iter() for value in (*element.attrib.values(), element.text or "")
-    ]
-    return {value.rpartition("/")[2] for value in said}
+def _has(opened: libvirt.virConnect, domain: ET.Element, finals: Iterable[Path]) -> bool:
+    """Wherever it names them: as a disk, as a backing file, as the firmware's variables, as a volume of a pool."""
+    said = {value for element in domain.iter() for value in (*element.attrib.values(), element.text or "")}
+    named = {os.path.realpath(value) for value in said if "/" in value}
+    volumes = {path.name for path in finals}
+    for source in domain.iter("source"):
+        pool, volume = source.get("pool"), source.get("volume", "")
+        if pool and volume in volumes:
+            named.add(os.path.realpath(opened.storagePoolLookupByName(pool).storageVolLookupByName(volume).path()))
+    return any(os.path.realpath(path) in named for path in finals)
 
 
 def _named(paths: Iterable[Path]) -> str:
