@@ -63,7 +63,8 @@ options:
       addressing_style:
         description:
           - Whether the bucket is named in the path or in the host name of requests.
-          - V(auto) leaves the choice to the AWS SDK.
+          - V(auto) leaves the choice to the AWS SDK, which takes the path where O(storage.endpoint_url) is given, and
+            the host name at AWS.
         type: str
         choices:
           - auto
@@ -78,7 +79,7 @@ options:
       ca_path:
         description:
           - A file with the certificates of the authorities to trust instead of the default ones.
-          - If not given, the environment variable E(AWS_CA_BUNDLE) is used.
+          - If not given, the environment variable E(AWS_CA_BUNDLE) is used, or else what the profile says.
         type: path
       connect_timeout:
         description:

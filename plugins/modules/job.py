@@ -56,6 +56,7 @@ options:
       - A store, in which the job is looked for when this host has no record of it, because another one runs it.
       - As O(vmferry.migrate.vm_export#module:url).
     type: str
+    required: false
 seealso:
   - module: vmferry.migrate.job_info
   - module: vmferry.migrate.vm_export

@@ -27,6 +27,7 @@ options:
       - A store, in which the job is looked for when this host has no record of it, because another one runs it.
       - As O(vmferry.migrate.vm_export#module:url).
     type: str
+    required: false
   job:
     description:
       - One job, by its id. There is none in the result before the job has begun.

@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Any
 from ansible.errors import AnsibleError
 from ansible.utils.display import Display
 
+from ansible_collections.vmferry.migrate.plugins.module_utils._ansible.values import job_id as job_id_value
+
 from . import poll_command
 from .alarm import NoAnswer, at_most
 from .job_result import died, enriched, lost, never_started, of_module
@@ -49,8 +51,8 @@ class LiveJob:
         task_vars: dict[str, Any],
         options: WatchOptions,
     ) -> None:
-        given = arguments.get("job_id")
-        job_id = str(given or secrets.token_hex(16))
+        given = job_id_of(arguments)
+        job_id = given or secrets.token_hex(16)
         self._action, self._task_vars, self._options = action, task_vars, options
         self._arguments = {**arguments, "job_id": job_id, "controller_timeout": options.controller_timeout}
         variables = {name: str(value) for name, value in environment.items()}
@@ -83,6 +85,8 @@ class LiveJob:
             action._make_tmp_path()
         folder = shell.tmpdir
         may_remove = action._should_remove_tmp_path(folder)
+        # Where one ordinary user becomes another, the first one made it, and the other may only read it.
+        self._tmp_is_of_become_user = not action._is_become_unprivileged()
         self._started_at = time.monotonic()
         action._task.async_val = DETACHED
         try:
@@ -110,16 +114,14 @@ class LiveJob:
                     return lost(self._place.job_id, self._options, self._answer)
                 continue
             if (ended := self._ended()) is not None:
-                self._low_level(poll_command.remove(self._results_file, self._payload_dir), SHORTEST_CALL)
+                self._clean_up()
                 return ended
         raise AssertionError("pauses() has no end")
 
     def _poll(self) -> bool:
         """Whether the host answered."""
         seconds = min(LONGEST_CALL, max(SHORTEST_CALL, self._options.silence / 2))
-        seen = self._answer is not None and self._answer.record is not None
-        command = poll_command.poll(self._place, self._results_file, self._payload if seen else "")
-        answered, why = self._low_level(command, seconds)
+        answered, why = self._low_level(poll_command.poll(self._place, self._results_file), seconds)
         if answered is None:
             self._fell_silent(why)
             return False
@@ -129,8 +131,6 @@ class LiveJob:
             self._fell_silent("its answer was cut off")
             return False
         self._note(answer)
-        if seen:
-            self._payload = ""
         return True
 
     def _note(self, answer: Answer) -> None:
@@ -144,7 +144,23 @@ class LiveJob:
             self._changed_at = now
         self._answer = Answer(answer.now, answer.folder, answer.result, record)
         if record is not None:
+            self._remove_payload()
             self._lines.update(record)
+
+    def _remove_payload(self) -> None:
+        """Its secrets must not outlast a host that goes down, or a process that is killed."""
+        if self._payload:
+            removed, _why = self._low_level(
+                poll_command.remove_payload(self._payload), SHORTEST_CALL, sudoable=self._tmp_is_of_become_user
+            )
+            if removed is not None:
+                self._payload = ""
+
+    def _clean_up(self) -> None:
+        paths = [path for path in (self._results_file, self._payload_dir) if path]
+        if not self._tmp_is_of_become_user and self._payload_dir:
+            self._low_level(poll_command.remove(paths.pop()), SHORTEST_CALL, sudoable=False)
+        self._low_level(poll_command.remove(*paths), SHORTEST_CALL)
 
     def _is_own(self, answer: Answer) -> bool:
         """A task may name the id of a job that ended long ago; the module will refuse it."""
@@ -176,11 +192,11 @@ class LiveJob:
         with contextlib.suppress(AnsibleError, AttributeError, OSError, NoAnswer), at_most(SHORTEST_CALL):
             self._action._connection.reset()
 
-    def _low_level(self, command: str, seconds: float) -> tuple[str | None, str]:
+    def _low_level(self, command: str, seconds: float, *, sudoable: bool = True) -> tuple[str | None, str]:
         """Standard output, or None and why there is none."""
         try:
             with at_most(seconds):
-                done = self._action._low_level_execute_command(command)
+                done = self._action._low_level_execute_command(command, sudoable=sudoable)
         except NoAnswer:
             return None, f"nothing came for {seconds:.0f} s"
         except (AnsibleError, OSError) as error:
@@ -197,6 +213,12 @@ class LiveJob:
     def _show(self, line: str) -> None:
         if self._options.prints and not self._action._task.no_log:
             Display().display(line)
+
+
+def job_id_of(arguments: Mapping[str, Any]) -> str:
+    """'' if the task names none. Raises `invalid_config` as the module would, before it becomes part of a path."""
+    given = arguments.get("job_id")
+    return job_id_value("job_id", None if given is None else str(given))
 
 
 def _kept(started: Mapping[str, Any]) -> dict[str, Any]:

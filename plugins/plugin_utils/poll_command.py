@@ -18,6 +18,7 @@ from typing import Any
 
 # What the state directory depends on; nothing else of a task's environment goes onto a command line.
 ENVIRONMENT = ("VMFERRY_STATE_DIR", "XDG_STATE_HOME", "HOME")
+START_SECONDS = 60  # that a module may need until it has made its job's folder
 _MARK = "--vmferry--"
 _VARIABLE = re.compile(r"\$(\w+|\{[^}]*\})", re.ASCII)  # as os.path.expandvars finds them
 _USER = re.compile(r"~[A-Za-z_][\w.-]*", re.ASCII)
@@ -56,12 +57,9 @@ class Answer:
     record: dict[str, Any] | None
 
 
-def poll(place: JobPlace, results_file: str, payload_dir: str = "") -> str:
-    """Without `payload_dir` what is in it stays."""
-    remove = [f"rm -f {shlex.quote(payload_dir)}/AnsiballZ_*"] if payload_dir else []
+def poll(place: JobPlace, results_file: str) -> str:
     return _joined(
         *place.statements(),
-        *remove,
         f"echo; echo {_MARK}now; date +%s",
         f'echo {_MARK}folder; printf "%s\\n" "$job"',
         # The result first: once it is there, the record that follows is the last one.
@@ -73,17 +71,23 @@ def poll(place: JobPlace, results_file: str, payload_dir: str = "") -> str:
 
 
 def cancel(place: JobPlace, reason: str) -> str:
-    """For a job that may just be starting; whoever asked before stays the one who did."""
-    write = f'(set -C; printf "%s\\n" {shlex.quote(reason)} >"$job"/cancel) 2>/dev/null'
+    """Returns at once; a job that is just starting is waited for behind its back. Who asked before stays the one."""
+    write = f'(set -C; printf "%s\\n" {shlex.quote(reason)} >"$job"/cancel) 2>/dev/null || :'
+    wait = f'n=0; until [ -d "$job" ] || [ $n -ge {START_SECONDS} ]; do sleep 1; n=$((n+1)); done'
     return _joined(
         *place.statements(),
-        f'for attempt in 1 2 3 4 5 6 7 8; do if [ -d "$job" ]; then {write}; break; fi; sleep 0.25; done',
+        f'if [ -d "$job" ]; then {write}; else (trap "" HUP; {wait}; {write}) </dev/null >/dev/null 2>&1 & fi',
     )
 
 
-def remove(results_file: str, payload_dir: str = "") -> str:
+def remove_payload(folder: str) -> str:
+    """The module with its arguments, which Python has read whole by the time the job has a record."""
+    return f"rm -f {shlex.quote(folder)}/AnsiballZ_*"
+
+
+def remove(*paths: str) -> str:
     """Once the module ended. Core's wrapper would remove its folder itself, up to five seconds later."""
-    return f"rm -rf {shlex.quote(results_file)} {shlex.quote(payload_dir) if payload_dir else ''}"
+    return f"rm -rf {' '.join(map(shlex.quote, paths))}"
 
 
 def parse(output: str) -> Answer:
@@ -122,7 +126,8 @@ def expanded(path: str) -> str:
         name = found[1].strip("{}")
         parts.append(shlex.quote(rest[at : found.start()]) if found.start() > at else "")
         known = re.fullmatch(r"[A-Za-z_]\w*", name, re.ASCII)
-        parts.append(f'"${{{name}-\\${found[1]}}}"' if known else shlex.quote(found[0]))
+        as_it_stands = found[0].replace("$", "\\$").replace("}", "\\}")
+        parts.append(f'"${{{name}-{as_it_stands}}}"' if known else shlex.quote(found[0]))
         at = found.end()
     parts.append(shlex.quote(rest[at:]) if rest[at:] else "")
     return "".join(parts)

@@ -24,7 +24,7 @@ class ProgressLines:
     def update(self, record: Mapping[str, Any]) -> None:
         """As often as the record is read."""
         self._vm = str(record.get("vm") or "")
-        now, state = self._clock(), (str(record.get("phase")), str(record.get("state_note") or ""))
+        now, state = self._clock(), (str(record.get("phase")), str(record.get("note") or ""))
         if state == ("pending", ""):  # every job is, for a moment
             return
         if state == self._told and now - self._told_at < self._interval:
@@ -51,7 +51,7 @@ def described(record: Mapping[str, Any]) -> str:
             parts.append(f"{amount(rate)}/s")
         if (eta := record.get("eta")) is not None:
             parts.append(f"{clock_time(eta)} left")
-    if note := record.get("state_note"):
+    if note := record.get("note"):
         parts.append(str(note))
     if retries := record.get("retries"):
         parts.append("1 retry" if retries == 1 else f"{retries} retries")

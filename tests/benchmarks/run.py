@@ -11,12 +11,13 @@ import sys
 import tempfile
 from pathlib import Path
 
-sys.path[:0] = [str(Path(__file__).resolve().parents[1])]
+ROOT = Path(__file__).resolve().parents[2]
+sys.path[:0] = [str(ROOT / "tests"), str(ROOT / ".build")]
 
-from benchmarks import export
+from benchmarks import export, fleet
 from benchmarks.measure import Figure
 
-GROUPS = {"export": export.measure}
+GROUPS = {"export": export.measure, "fleet": fleet.measure}
 
 
 def main() -> int:

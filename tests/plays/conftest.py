@@ -18,6 +18,7 @@ from rigs.domain import Disk, Machine, domain_xml, remove_domain
 from rigs.libvirt import LibvirtRig
 from rigs.sshd import SshServer, sshd
 
+from .fleet_rig import fleet as fleet
 from .playing import Stage
 
 MIB = 1 << 20

@@ -91,10 +91,13 @@ class Stage:
         hosts: Mapping[str, Mapping[str, Any]] | None = None,
         arguments: Sequence[str] = (),
         environment: Mapping[str, str] | None = None,
+        playbook: Path | None = None,
         **play: Any,
     ) -> Play:
         """Started, and not waited for. `hosts`: names and their variables; one local host if left out."""
         whole = [{"hosts": "all", "gather_facts": False, **play, "tasks": list(tasks)}]
+        if playbook is not None:
+            whole = [{"import_playbook": str(playbook)}]
         self.plays.append(Play(self, whole, hosts or {"kvm1": {}}, arguments, environment or {}))
         return self.plays[-1]
 
@@ -177,10 +180,10 @@ class Play:
     def so_far(self) -> str:
         return self._output.read_text()
 
-    def wait(self, code: int = 0) -> Play:
+    def wait(self, code: int = 0, patience: float = PATIENCE) -> Play:
         """Until it ends, with this exit code."""
         try:
-            ended = self.process.wait(PATIENCE)
+            ended = self.process.wait(patience)
         finally:
             self.output = self.so_far()
         assert ended == code, f"ended with {ended}:\n{self.output}"

@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+import shutil
+from pathlib import Path
 from typing import Any
 
 from rigs.sshd import SshServer
@@ -89,3 +91,20 @@ def test_become_and_the_task_environment(stage: Stage, ssh_server: SshServer) ->
     assert len(stage.records()) == 2
     assert {line.split("]")[0] for line in play.lines()} == {"[web01", "[web02"}
     assert stage.left_for_ansible() == []
+
+
+def test_becoming_an_ordinary_user_leaves_no_payload(stage: Stage) -> None:
+    """It lies in a place for both users then, and the one who runs the module may not remove it."""
+    shared = stage.folder / "async"
+    shared.mkdir(mode=0o777)
+    for folder in (stage.folder, shared):
+        folder.chmod(0o777)
+    python = {"ansible_python_interpreter": shutil.which("python3", path="/usr/bin")}
+    before = set(payload_folders())
+    play = stage.play(stage.export({"become": True, "become_user": "nobody"}), hosts={"kvm1": python}).wait(2)
+    assert play.result()["error"]["kind"]  # for nobody gets nowhere
+    assert set(payload_folders()) == before
+
+
+def payload_folders() -> list[Path]:
+    return [path for folder in ("/var/tmp", "/tmp") for path in Path(folder).glob("ansible-tmp-*")]

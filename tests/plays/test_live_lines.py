@@ -69,14 +69,17 @@ def test_what_fails_is_told_as_by_the_module(stage: Stage) -> None:
         stage.export({"ignore_errors": True}, vm="nobody"),
         stage.export({"ignore_errors": True}, progress_interval="often"),
         stage.export({"ignore_errors": True}, progress="dots"),
+        stage.export({"ignore_errors": True}, job_id=".."),
     ).wait()
-    nobody, often, dots = play.results()
+    nobody, often, dots, outside = play.results()
     assert nobody["error"]["kind"] == "not_found"
     assert "nobody" in nobody["msg"]
     assert nobody["job"]["phase"] == nobody["job"]["state"] == "failed"
     assert often["error"]["kind"] == "invalid_config"
     assert often["msg"].startswith("progress_interval: 'often'")
     assert dots["msg"].startswith("value of progress must be one of: lines, none")
+    assert outside["msg"].startswith("job_id is '..', not the id of a job")
+    assert not (stage.state / "lease").exists()
     assert stage.left_for_ansible() == []
 
 

@@ -21,9 +21,9 @@ SILENCE = 4.0  # seconds
 
 
 def test_a_task_timeout_cancels_the_job(stage: Stage) -> None:
-    play = stage.play(stage.export({"timeout": 4}, **LASTING)).wait(2)
+    play = stage.play(stage.export({"timeout": 6}, **LASTING)).wait(2)
     assert "imed out" in play.result()["msg"]
-    record = stage.wait_for_end(patience=5.0)
+    record = stage.wait_for_end(patience=20.0)
     assert record["phase"] == "cancelled"
     assert "ansible-playbook's task timeout asked for it" in record["error"]["message"]
     assert stage.stored() == []
@@ -48,11 +48,14 @@ def test_a_job_stops_when_its_play_is_killed_terminated_or_interrupted(stage: St
     for vm, end in ways.items():
         end(started[vm])
         assert started[vm].process.wait(20) != 0
-    stage.wait_for(lambda: all(one["finished"] for one in stage.records()), "the end of all", SILENCE + 4.0)
+    stage.wait_for(lambda: all(one["finished"] for one in stage.records()), "the end of all")
     reasons = {record["vm"]: record["error"]["message"] for record in stage.records()}
     assert {record["phase"] for record in stage.records()} == {"cancelled"}
     for vm in ("web01", "web02"):  # the worker of a play that was killed lives on, and sees that
         assert "the end of ansible-playbook asked for it" in reasons[vm]
+    for record in stage.records():
+        lease = stage.state / "jobs" / record["id"] / "lease"
+        assert record["finished"] - lease.stat().st_mtime < SILENCE + 3.0
     for vm in ("web03", "web04"):
         assert "its controller has not been heard of for 4 s" in reasons[vm]
     assert stage.stored() == []
@@ -67,7 +70,7 @@ def test_a_lost_connection_of_a_few_seconds_is_survived(stage: Stage, ssh_server
     play = stage.play(task, hosts={"kvm1": ssh_server.variables})
     stage.wait_for_bytes()
     with ssh_server.away():
-        stage.wait_for(lambda: "no answer from the host" in play.so_far(), "a line about it", 8.0)
+        stage.wait_for(lambda: "no answer from the host" in play.so_far(), "a line about it")
         time.sleep(1.5)
     play.wait()
     lines = play.lines("[kvm1")
@@ -84,7 +87,7 @@ def test_a_host_that_stays_away_is_unreachable_and_stops_the_job_itself(stage: S
     record = stage.wait_for_bytes()
     with ssh_server.away():
         play.wait(2)
-        assert stage.wait_for_end(patience=5.0)["phase"] == "cancelled"
+        assert stage.wait_for_end(patience=20.0)["phase"] == "cancelled"
     result = play.result()
     assert f"The job {record['id']} stops by itself." in result["msg"]
     assert "job_info" in result["error"]["hint"]
@@ -108,7 +111,7 @@ def test_a_job_whose_wrapper_is_killed_too_leaves_no_payload(stage: Stage) -> No
     """As with a power failure: nothing is left of the job but its files."""
     play = stage.play(stage.export(**LASTING))
     record = stage.wait_for_bytes()
-    stage.wait_for(lambda: not payloads(stage), "the payload's end", 3.0)
+    stage.wait_for(lambda: not payloads(stage), "the payload's end")
     for pid in [record["owner"]["pid"], *ancestors(record["owner"]["pid"])]:
         os.kill(pid, signal.SIGKILL)
     play.process.kill()

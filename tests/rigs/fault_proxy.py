@@ -36,6 +36,7 @@ class Request:
     method: str
     target: str
     length: int
+    headers: Mapping[str, str] = field(default_factory=dict)  # names in lower case
 
 
 class FaultProxy:
@@ -129,7 +130,7 @@ class FaultProxy:
             client.sendall(interim)
         if not self._pipe(client, server, request.length, fault.reset_after, self.bytes_per_second):
             return False
-        answer = _read_head(server)
+        answer = _final_head(server)
         if fault.lose_answer:
             return False
         client.sendall(answer)
@@ -192,17 +193,24 @@ def _read_head(source: socket.socket) -> bytes:
     return _read_until(source, b"\r\n\r\n")
 
 
+def _final_head(source: socket.socket) -> bytes:
+    while (head := _read_head(source)).startswith(b"HTTP/1.1 100"):
+        pass  # werkzeug, below moto, says it twice
+    return head
+
+
 def _parse(head: bytes) -> Request:
     method, target, _unused = head.split(b"\r\n", 1)[0].decode().split(" ", 2)
-    return Request(method, target, _length(head))
+    return Request(method, target, _length(head), _headers(head))
 
 
 def _length(head: bytes) -> int:
-    for line in head.split(b"\r\n"):
-        name, _unused, value = line.partition(b":")
-        if name.strip().lower() == b"content-length":
-            return int(value)
-    return 0
+    return int(_headers(head).get("content-length", "0"))
+
+
+def _headers(head: bytes) -> dict[str, str]:
+    lines = (line.partition(":") for line in head.decode("latin-1").split("\r\n")[1:] if line)
+    return {name.strip().lower(): value.strip() for name, _unused, value in lines}
 
 
 def _answer(client: socket.socket, fault: Fault) -> None:

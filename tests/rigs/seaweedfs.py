@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import secrets
+import signal
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,6 +18,7 @@ from .ports import free_ports
 from .s3_server import ACCESS_KEY, ADMIN_ACCESS_KEY, ADMIN_SECRET_KEY, SECRET_KEY, S3Server
 from .server_process import program, running
 
+DOMAIN = "s3.test"  # a name for 127.0.0.1; buckets are below it
 VOLUME_SIZE = 1024  # MiB
 VOLUMES = 100  # made as needed, several for each bucket; what is deleted keeps its room for a while
 
@@ -27,7 +29,7 @@ def seaweedfs() -> Iterator[S3Server]:
         root = Path(folder)
         data, config = root / "data", root / "s3.json"
         data.mkdir()
-        config.write_text(json.dumps(_identities()))
+        config.write_text(json.dumps({**_identities(), "kms": _kms()}))
         config.chmod(0o600)
         names = ("master", "volume", "filer", "s3")
         ports = free_ports(2 * len(names))
@@ -46,6 +48,7 @@ def seaweedfs() -> Iterator[S3Server]:
             "-filer",
             "-s3",
             f"-s3.config={config}",
+            f"-s3.domainName={DOMAIN}",
             # Two more services with fixed ports, on which a second server would fail.
             "-s3.port.iceberg=0",
             "-s3.port.lance=0",
@@ -54,7 +57,8 @@ def seaweedfs() -> Iterator[S3Server]:
         ]
         environment = {**os.environ, "WEED_S3_SSE_KEK": secrets.token_hex(32), "TMPDIR": folder}
         endpoint = f"http://127.0.0.1:{port['s3']}"
-        with running(command, f"{endpoint}/healthz", root / "log", environment) as process:
+        # Asked politely, it takes 25 seconds to leave, and nothing here is to be kept.
+        with running(command, f"{endpoint}/healthz", root / "log", environment, signal.SIGKILL) as process:
             yield S3Server(endpoint, port["s3"], pid=process.pid)
 
 
@@ -69,3 +73,9 @@ def _identities() -> dict[str, object]:
             {"name": "admin", "credentials": admin, "actions": ["Admin", *actions]},
         ]
     }
+
+
+def _kms() -> dict[str, object]:
+    """Makes a key of any name when it is first asked for."""
+    local = {"type": "local", "enableOnDemandCreate": True}
+    return {"default_provider": "local", "providers": {"local": local}}

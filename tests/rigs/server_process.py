@@ -33,7 +33,11 @@ def program(name: str) -> str:
 
 @contextmanager
 def running(
-    command: Sequence[str], health_url: str, log: Path, environment: Mapping[str, str] | None = None
+    command: Sequence[str],
+    health_url: str,
+    log: Path,
+    environment: Mapping[str, str] | None = None,
+    stop: signal.Signals = signal.SIGTERM,
 ) -> Iterator[subprocess.Popen[bytes]]:
     with log.open("wb") as output:
         process = subprocess.Popen(
@@ -49,7 +53,7 @@ def running(
         _wait_until_healthy(process, health_url, log)
         yield process
     finally:
-        process.terminate()
+        process.send_signal(stop)
         try:
             process.wait(STOP_TIMEOUT)
         except subprocess.TimeoutExpired:

@@ -1,7 +1,7 @@
 # Copyright (c) 2026 the vmferry.migrate authors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A real sshd on loopback with keys and a configuration of its own, for the user who runs it.
+"""A real sshd with keys, configuration and home of its own, for the user who runs it; on loopback, if not elsewhere.
 
 with sshd() as server:
     server.variables          # of an inventory's host that is reached through it
@@ -17,11 +17,10 @@ import getpass
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -31,7 +30,6 @@ from .ports import free_port
 SSHD = "/usr/sbin/sshd"  # it starts itself again for every session, and so must be named by its whole path
 START_SECONDS = 10.0
 CONFIGURATION = """
-ListenAddress 127.0.0.1
 PidFile none
 StrictModes no
 UsePAM no
@@ -47,24 +45,27 @@ Subsystem sftp internal-sftp
 class SshServer:
     """`variables` reach it from a play, without anybody's own ssh configuration."""
 
-    def __init__(self, folder: Path) -> None:
-        self._folder, self.port = folder, free_port()
+    def __init__(self, folder: Path, address: str = "127.0.0.1", enter: Sequence[str] = ()) -> None:
+        """`enter`: a command that runs another where the address is, such as in a network namespace."""
+        self._folder, self.port, self._address, self._enter = folder, free_port(), address, tuple(enter)
         self._daemon: subprocess.Popen[bytes] | None = None
         for name in ("host", "user"):
             _make_key(folder / name)
         authorized = folder / "authorized"
         shutil.copy(folder / "user.pub", authorized)
-        paths = f"Port {self.port}\nHostKey {folder}/host\nAuthorizedKeysFile {authorized}\n"
+        (folder / "home").mkdir()
+        paths = f"ListenAddress {address}\nPort {self.port}\nHostKey {folder}/host\nAuthorizedKeysFile {authorized}\n"
+        paths += f"SetEnv HOME={folder}/home\n"  # the user's own shell start-up is no part of the test
         (folder / "sshd_config").write_text(paths + CONFIGURATION)
         kind, key = (folder / "host.pub").read_text().split()[:2]
-        (folder / "known").write_text(f"[127.0.0.1]:{self.port} {kind} {key}\n")
+        (folder / "known").write_text(f"[{address}]:{self.port} {kind} {key}\n")
 
     @property
     def variables(self) -> dict[str, Any]:
         known = f"-o UserKnownHostsFile={self._folder}/known -o GlobalKnownHostsFile=/dev/null"
         return {
             "ansible_connection": "ssh",
-            "ansible_host": "127.0.0.1",
+            "ansible_host": self._address,
             "ansible_port": self.port,
             "ansible_user": getpass.getuser(),
             "ansible_ssh_private_key_file": str(self._folder / "user"),
@@ -77,24 +78,29 @@ class SshServer:
             Path("/run/sshd").mkdir(mode=0o755, exist_ok=True)  # sshd's empty root directory, which systemd makes
         with (self._folder / "log").open("ab") as log:
             self._daemon = subprocess.Popen(
-                [SSHD, "-D", "-e", "-f", str(self._folder / "sshd_config")],
+                [*self._enter, SSHD, "-D", "-e", "-f", str(self._folder / "sshd_config")],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
             )
         deadline = time.monotonic() + START_SECONDS
         while True:
-            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self.port), 1):
+            if self._answers():
                 return
             if self._daemon.poll() is not None or time.monotonic() > deadline:
                 raise RuntimeError(f"sshd does not answer:\n{(self._folder / 'log').read_text()[-2000:]}")
             time.sleep(0.05)
+
+    def _answers(self) -> bool:
+        scan = ["ssh-keyscan", "-T", "1", "-p", str(self.port), self._address]
+        return bool(subprocess.run([*self._enter, *scan], capture_output=True, check=False).stdout)
 
     def stop(self) -> None:
         """With its sessions."""
         if self._daemon is None:
             return
         self._daemon.send_signal(signal.SIGSTOP)  # no new session while the old ones are ended
+        os.waitid(os.P_PID, self._daemon.pid, os.WSTOPPED | os.WEXITED | os.WNOWAIT)
         self.drop()
         self._daemon.kill()
         self._daemon.wait()

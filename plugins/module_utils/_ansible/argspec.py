@@ -74,7 +74,8 @@ class TaskArguments:
 
 
 def without_unset(settings: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in settings.items() if value is not None}
+    """Also without what is empty, as an environment variable is that a template had nothing for."""
+    return {name: value for name, value in settings.items() if value not in (None, "")}
 
 
 def invalid(message: str, hint: str) -> VmferryError:

@@ -79,4 +79,6 @@ def one_set_of_credentials(settings: Mapping[str, Any], given: Collection[str]) 
         kept.update(dict.fromkeys(CREDENTIALS - said))
     elif kept["access_key"]:
         kept["profile"] = None
+    elif kept["profile"]:
+        kept["secret_key"] = kept["session_token"] = None  # of a key that is not there
     return kept

@@ -68,13 +68,17 @@ class _Export:
                 "diff": _diff(existing, "a new export"),
             }
         self._job.wait_for_slot(self._provider)
-        entry = self._job.supervise(self._checked_export)
-        return self._result(entry, existing, changed=True)
+        return self._job.supervise(lambda: self._checked_export(existing))
 
-    def _checked_export(self) -> CatalogEntry:
+    def _checked_export(self, existing: Sequence[CatalogEntry]) -> dict[str, Any]:
         raise_first_error(self._preflight())
         self._undo_the_dead()
-        return self._export()
+        if self._request.name or self._request.max_age is not None:
+            existing = self._catalog.of_vm(self._vm.id)  # a job that had the slot before may have made the export
+            enough = satisfying_export(self._request, self._vm, self._disks, existing)
+            if enough is not None:
+                return self._result(enough, existing, changed=False)
+        return self._result(self._export(), existing, changed=True)
 
     def _result(self, entry: CatalogEntry, existing: Sequence[CatalogEntry], *, changed: bool) -> dict[str, Any]:
         made = entry.manifest.export_id

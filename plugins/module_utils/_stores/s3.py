@@ -94,7 +94,7 @@ class S3Store(Store):
         if not buffer:
             return
         end = offset + len(buffer)
-        with self._bucket.doing("Reading", check_key(key)):
+        with self._bucket.reading("Reading", check_key(key)):
             body = self._client.get_object(
                 **self._bucket.at(key), Range=f"bytes={offset}-{end - 1}", **self._bucket.encryption.using()
             )["Body"]

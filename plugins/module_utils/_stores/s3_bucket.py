@@ -37,14 +37,23 @@ class Bucket:
 
     @contextmanager
     def doing(self, verb: str, key: str) -> Iterator[None]:
-        where = f"{self.url}/{key}".rstrip("/")
-        with translated(f"{verb} {where} at {self.client.meta.endpoint_url}", self.secrets):
+        with translated(self._sentence(verb, key), self.secrets):
             yield
+
+    @contextmanager
+    def reading(self, verb: str, key: str) -> Iterator[None]:
+        """As `doing`, for what answers with an object, or about it."""
+        with translated(self._sentence(verb, key), self.secrets, bool(self.encryption.customer_key)):
+            yield
+
+    def _sentence(self, verb: str, key: str) -> str:
+        where = f"{self.url}/{key}".rstrip("/")
+        return f"{verb} {where} at {self.client.meta.endpoint_url}"
 
     def head(self, key: str) -> ObjectInfo | None:
         """With the upload's token still among the metadata."""
         try:
-            with self.doing("Looking at", key):
+            with self.reading("Looking at", key):
                 answer = self.client.head_object(**self.at(key), **self.encryption.using())
         except VmferryError as error:
             if error.kind == "not_found":

@@ -12,6 +12,7 @@ from typing import Any, Dict, Literal, Mapping, Optional, Sequence
 
 from .._errors import VmferryError
 from .s3_body import send_in_large_slices
+from .s3_certificates import check_authorities
 from .s3_conditions import send_unknown_conditions
 from .s3_errors import translated
 
@@ -82,6 +83,8 @@ class S3Settings:
             raise _refused("sse_customer_key", "goes without sse")
         if bool(self.access_key) != bool(self.secret_key):
             raise _refused("access_key", "and secret_key go together")
+        if self.session_token and not self.access_key:
+            raise _refused("session_token", "goes with access_key and secret_key only")
         if self.endpoint_url and not self.endpoint_url.startswith(("http://", "https://")):
             raise _refused("endpoint_url", "starts with http:// or https://")
         if self.endpoint_url and "@" in self.endpoint_url:
@@ -128,21 +131,29 @@ def connect(settings: S3Settings) -> Any:
             "s3",
             region_name=session.region_name or DEFAULT_REGION,
             endpoint_url=settings.endpoint_url,
-            verify=settings.ca_path if settings.validate_certs and settings.ca_path else settings.validate_certs,
+            # None, and not True: a profile may name its authorities.
+            verify=(settings.ca_path or None) if settings.validate_certs else False,
             config=Config(**known_to(Config, _config(settings))),
         )
+    _protect(client, settings)
     send_in_large_slices(client)
     send_unknown_conditions(client)
     return client
 
 
-def _config(settings: S3Settings) -> Dict[str, Any]:
-    plain_http = (settings.endpoint_url or "").startswith("http://")
+def _protect(client: Any, settings: S3Settings) -> None:
+    over_tls = client.meta.endpoint_url.startswith("https://")  # known only now: a profile may name its endpoint
+    if over_tls and settings.validate_certs and settings.ca_path:
+        check_authorities(settings.ca_path)
     # Over TLS the bytes are protected already. Over plain HTTP a signed payload is what keeps them from being
     # changed on the way; it costs one SHA-256 of every byte sent.
-    sign = plain_http if settings.payload_signing is None else settings.payload_signing
+    sign = not over_tls if settings.payload_signing is None else settings.payload_signing
+    client.meta.config.s3["payload_signing_enabled"] = sign
+
+
+def _config(settings: S3Settings) -> Dict[str, Any]:
     return {
-        "s3": {"addressing_style": settings.addressing_style, "payload_signing_enabled": sign},
+        "s3": {"addressing_style": settings.addressing_style},
         # botocore's default wraps each body in aws-chunked framing and a CRC of its own; ours travels in a header.
         "request_checksum_calculation": "when_required",
         # Some servers answer a range with the whole object's checksum, which botocore would then refuse.

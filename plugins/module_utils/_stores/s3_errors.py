@@ -8,13 +8,13 @@ Codes: https://docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html, and 
 
 from __future__ import annotations
 
-import ssl
 from contextlib import contextmanager
 from email.utils import parsedate_to_datetime
 from time import time
 from typing import TYPE_CHECKING, Dict, Iterator, Mapping, Optional, Sequence, Tuple
 
 from .._errors import Kind, VmferryError
+from .s3_certificates import refused_certificate
 
 if TYPE_CHECKING:
     from botocore.exceptions import ClientError
@@ -36,6 +36,13 @@ _CONDITION: _Meaning = ("conflict", "the object exists already or has changed si
 _REGION: _Meaning = ("invalid_config", "the bucket is in another region", "Set region to the bucket's own.")
 _SHORT: _Meaning = ("checksum_mismatch", "the object ends before the range that was expected", "")
 _CANNOT: _Meaning = ("unsupported", "the server does not implement this", "")
+_OTHER_KEY: _Meaning = (
+    "permission_denied",
+    "access was denied, or the object was written with another sse_customer_key",
+    "Give the sse_customer_key that it was written with, and grant s3:GetObject.",
+)
+_KEY_WANTED = "If it was written with sse_customer_key, give that key. Otherwise check region and the credentials."
+_KEY_NOT_WANTED = "If it was written without sse_customer_key, leave the key out."
 _LATE: _Meaning = ("timeout", "the server gave up waiting for the data", "Try again later.")
 
 
@@ -106,8 +113,11 @@ _PERMANENT = (_SHORT,)
 
 
 @contextmanager
-def translated(doing: str, secrets: Sequence[str] = ()) -> Iterator[None]:
-    """`doing` names the verb, the URL and the endpoint. `secrets` are blotted out of what the server says."""
+def translated(doing: str, secrets: Sequence[str] = (), customer_key: Optional[bool] = None) -> Iterator[None]:
+    """`doing` names the verb, the URL and the endpoint. `secrets` are blotted out of what the server says.
+
+    Where an object is read, `customer_key` says whether with a key: servers do not say that this is what they mind.
+    """
     from botocore.exceptions import BotoCoreError, ClientError
     from botocore.parsers import ResponseParserError
     from urllib3.exceptions import HTTPError
@@ -115,13 +125,13 @@ def translated(doing: str, secrets: Sequence[str] = ()) -> Iterator[None]:
     try:
         yield
     except ClientError as error:
-        raise _from_answer(error, doing, secrets) from error
+        raise _from_answer(error, doing, secrets, customer_key) from error
     except (BotoCoreError, ResponseParserError, HTTPError, OSError) as error:
         raise _from_failure(error, doing) from error
 
 
-def _from_answer(error: ClientError, doing: str, secrets: Sequence[str]) -> VmferryError:
-    meaning = _answer_meaning(error, secrets)
+def _from_answer(error: ClientError, doing: str, secrets: Sequence[str], customer_key: Optional[bool]) -> VmferryError:
+    meaning = _answer_meaning(error, secrets, customer_key)
     kind, reason, hint = meaning
     return VmferryError(
         kind,
@@ -132,10 +142,12 @@ def _from_answer(error: ClientError, doing: str, secrets: Sequence[str]) -> Vmfe
     )
 
 
-def _answer_meaning(error: ClientError, secrets: Sequence[str]) -> _Meaning:
+def _answer_meaning(error: ClientError, secrets: Sequence[str], customer_key: Optional[bool]) -> _Meaning:
     said = error.response.get("Error", {})
     code = str(said.get("Code", ""))
     status = int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
+    if customer_key and code in ("AccessDenied", "403"):
+        return _OTHER_KEY
     if code in _BY_CODE:
         return _BY_CODE[code]
     if status in _BY_STATUS:
@@ -143,7 +155,10 @@ def _answer_meaning(error: ClientError, secrets: Sequence[str]) -> _Meaning:
     if status >= 500:
         return _BROKEN
     message = _blotted(str(said.get("Message", "")), secrets)
-    return "internal", f"the server refused it with {code or status} ({message})", "Check the storage options."
+    reason = f"the server refused it with {code or status} ({message})"
+    if status == 400 and customer_key is not None:
+        return "invalid_config", reason, _KEY_NOT_WANTED if customer_key else _KEY_WANTED
+    return "internal", reason, "Check the storage options."
 
 
 def _blotted(text: str, secrets: Sequence[str]) -> str:
@@ -164,9 +179,9 @@ def _retry_after(headers: Mapping[str, str]) -> Optional[float]:
 
 
 def _from_failure(error: Exception, doing: str) -> VmferryError:
-    kind, reason, hint = _failure(error)
-    permanent = kind == "network" and "certificate" in reason
-    return VmferryError(kind, f"{doing} failed: {reason}.", hint, retryable=False if permanent else None)
+    certificate = refused_certificate(error)
+    kind, reason, hint = certificate or _failure(error)
+    return VmferryError(kind, f"{doing} failed: {reason}.", hint, retryable=False if certificate else None)
 
 
 def _failure(error: Exception) -> _Meaning:
@@ -174,14 +189,15 @@ def _failure(error: Exception) -> _Meaning:
     from botocore.parsers import ResponseParserError
     from urllib3 import exceptions as http
 
-    if _certificate_refused(error):
-        return "network", "the server's certificate was not accepted", "Set ca_path to the authority that signed it."
-    if isinstance(error, (sdk.NoCredentialsError, sdk.PartialCredentialsError)):
-        return _signature("no complete credentials were found")
+    if isinstance(error, sdk.NoCredentialsError):
+        return _signature("no credentials were found", "Give access_key and secret_key, or profile.")
+    if isinstance(error, sdk.PartialCredentialsError):
+        return _signature("the credentials that were found are not complete")
     if isinstance(error, (sdk.CredentialRetrievalError, sdk.TokenRetrievalError, sdk.SSOError)):
         return _signature("the credentials could not be obtained")
     if isinstance(error, sdk.ProfileNotFound):
-        return "invalid_config", "the AWS profile does not exist", "Check profile and the AWS configuration files."
+        reason = f"the AWS profile {error.kwargs['profile']} does not exist"
+        return "invalid_config", reason, "Check profile and the AWS configuration files."
     if isinstance(error, (sdk.ConnectTimeoutError, sdk.ReadTimeoutError, http.TimeoutError, TimeoutError)):
         return "timeout", "the server did not answer in time", "Check endpoint_url and the network."
     if isinstance(error, sdk.EndpointConnectionError):
@@ -193,13 +209,3 @@ def _failure(error: Exception) -> _Meaning:
     if isinstance(error, (sdk.ParamValidationError, sdk.InvalidEndpointConfigurationError, sdk.InvalidRegionError)):
         return "invalid_config", f"botocore refused the request ({type(error).__name__})", "Check the storage options."
     return "internal", f"botocore raised {type(error).__name__}", ""
-
-
-def _certificate_refused(error: BaseException) -> bool:
-    seen: Optional[object] = error
-    for _unused in range(8):  # botocore wraps urllib3, which wraps ssl
-        if isinstance(seen, ssl.SSLCertVerificationError):
-            return True
-        wrapped = getattr(seen, "kwargs", {}).get("error") or getattr(seen, "reason", None)
-        seen = wrapped or getattr(seen, "__cause__", None) or getattr(seen, "__context__", None)
-    return False

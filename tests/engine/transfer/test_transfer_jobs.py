@@ -29,6 +29,7 @@ from ansible_collections.vmferry.migrate.plugins.module_utils._transfer.record i
     read_log,
 )
 from ansible_collections.vmferry.migrate.plugins.module_utils._transfer.supervise import supervise
+from rigs.record_hammer import hammer
 
 JOB = "0123456789abcdef"
 PATH = os.pathsep.join([str(Path(__file__).parent), *sys.path])
@@ -444,3 +445,10 @@ def test_a_signal_cancels_the_job_in_order(number: signal.Signals) -> None:
     assert out.splitlines() == ["undone", f"cancelled The job was cancelled: it received {number.name}.", "True"]
     assert problems == ""
     assert child.returncode == 0
+
+
+def test_a_record_is_never_seen_torn_and_never_goes_back(tmp_path: Path) -> None:
+    seen = hammer(tmp_path, 1.5)
+    assert seen.writes > 100
+    assert seen.reads > 100
+    assert (seen.torn, seen.backward) == (0, 0)

@@ -43,6 +43,14 @@ def test_environment_fills_in_what_the_task_leaves_out(
     assert look_up(modules.request(module, task(option, own)), path) == own
 
 
+@pytest.mark.parametrize(("variable", "path"), [(row[0], row[2]) for row in FALLBACKS if ".settings." in row[2]])
+def test_an_empty_variable_fills_in_nothing(
+    modules: ModuleRun, monkeypatch: pytest.MonkeyPatch, variable: str, path: str
+) -> None:
+    monkeypatch.setenv(variable, "")
+    assert look_up(modules.request("vm_export", {}), path) is None
+
+
 @pytest.mark.parametrize("module", ["export_info", "job_info", "vm_info"])
 def test_info_modules_ask_the_same_environment(
     modules: ModuleRun, monkeypatch: pytest.MonkeyPatch, module: str
@@ -89,6 +97,15 @@ def test_keys_of_the_environment_win_over_its_profile(modules: ModuleRun, monkey
     monkeypatch.setenv("AWS_PROFILE", "offsite")
     found = credentials(modules, {"region": "eu-central-1"})
     assert found == {"access_key": "AKIDENV", "secret_key": "known to few", "session_token": "for an hour"}
+
+
+@pytest.mark.usefixtures("temporary_keys")
+def test_a_session_token_whose_key_is_gone_is_not_sent_with_a_profile(
+    modules: ModuleRun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("AWS_ACCESS_KEY_ID")
+    monkeypatch.setenv("AWS_PROFILE", "offsite")
+    assert credentials(modules, {}) == {"profile": "offsite"}
 
 
 @pytest.mark.usefixtures("temporary_keys")

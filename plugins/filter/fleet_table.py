@@ -1,0 +1,53 @@
+# Copyright (c) 2026 the vmferry.migrate authors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+name: fleet_table
+short_description: A batch as a table
+version_added: 0.1.0
+author:
+  - the vmferry.migrate authors (@vmferry)
+description:
+  - For the playbook C(vmferry.migrate.export_fleet).
+positional: kind
+options:
+  _input:
+    description: Rows as P(vmferry.migrate.fleet_plan#filter) or P(vmferry.migrate.fleet_outcome#filter) returns them.
+    type: list
+    elements: dict
+    required: true
+  kind:
+    description: V(plan) for what is to be done, V(summary) for what was done.
+    type: str
+    choices: [plan, summary]
+    required: true
+"""
+
+EXAMPLES = r"""
+- name: Show how it went
+  ansible.builtin.debug:
+    msg: "{{ rows | vmferry.migrate.fleet_outcome(exported) | vmferry.migrate.fleet_table('summary') }}"
+"""
+
+RETURN = r"""
+_value:
+  description: The lines of the table, sorted by VM, and one with the totals.
+  type: list
+  elements: str
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from ansible_collections.vmferry.migrate.plugins.plugin_utils._fleet import Row, plan_table, summary_table
+
+
+def fleet_table(rows: Sequence[Row], kind: str) -> list[str]:
+    return {"plan": plan_table, "summary": summary_table}[kind](rows)
+
+
+class FilterModule:
+    def filters(self) -> dict[str, Callable[..., Any]]:
+        return {"fleet_table": fleet_table}

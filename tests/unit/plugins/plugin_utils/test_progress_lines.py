@@ -1,0 +1,112 @@
+# Copyright (c) 2026 the vmferry.migrate authors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""How a line reads, and when there is one."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from ansible_collections.vmferry.migrate.plugins.plugin_utils.progress_lines import (
+    ProgressLines,
+    amount,
+    clock_time,
+    described,
+)
+
+RECORD: dict[str, Any] = {
+    "vm": "web01",
+    "phase": "exporting",
+    "disk_number": 1,
+    "disk_count": 2,
+    "phase_percent": 41.7,
+    "rate": 114_200_000,
+    "eta": 12.2,
+    "retries": 0,
+    "finished": None,
+}
+
+
+def test_a_line_reads_well() -> None:
+    assert described(RECORD) == "exporting disk 1/2 · 41.7 % · 114 MB/s · 0:12 left"
+    assert described({**RECORD, "rate": 0, "eta": None}) == "exporting disk 1/2 · 41.7 %"
+    assert described({**RECORD, "retries": 1}).endswith(" · 0:12 left · 1 retry")
+    assert described({**RECORD, "retries": 2}).endswith(" · 2 retries")
+    assert described({"phase": "snapshotting"}) == "snapshotting"
+    assert described({"phase": "pending", "note": "waiting for a slot"}) == "pending · waiting for a slot"
+    over = {"started": 100.0, "finished": 172.0, "average_rate": 5_000_000}
+    assert described({**RECORD, **over, "phase": "ready"}) == "ready in 1:12 · 5.00 MB/s"
+    assert described({**RECORD, **over, "phase": "failed"}) == "failed"
+
+
+@pytest.mark.parametrize(
+    ("count", "text"),
+    [
+        (0, "0 B"),
+        (999, "999 B"),
+        (1000, "1.00 kB"),
+        (12_345, "12.3 kB"),
+        (999_499, "999 kB"),
+        (999_500, "1.00 MB"),
+        (1_290_000_000, "1.29 GB"),
+        (5e18, "5000 PB"),
+    ],
+)
+def test_amounts_have_three_digits(count: float, text: str) -> None:
+    assert amount(count) == text
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(-1, "0:00"), (59.4, "0:59"), (59.6, "1:00"), (754, "12:34"), (3723, "1:02:03"), (183_600, "2 d 3 h")],
+)
+def test_times_are_as_on_a_clock(seconds: float, text: str) -> None:
+    assert clock_time(seconds) == text
+
+
+class Watched:
+    def __init__(self, host: str = "kvm1") -> None:
+        self.now, self.shown = 0.0, [""] * 0
+        self.lines = ProgressLines(host, 5.0, self.shown.append, lambda: self.now)
+
+    def see(self, at: float, **fields: Any) -> int:
+        """How many lines there are then."""
+        self.now = at
+        self.lines.update({**RECORD, **fields})
+        return len(self.shown)
+
+
+def test_a_phase_is_told_at_once_and_then_now_and_then() -> None:
+    watched = Watched()
+    assert [watched.see(0.0), watched.see(4.9), watched.see(5.0), watched.see(6.0)] == [1, 1, 2, 2]
+    assert watched.see(6.1, phase="verifying") == 3
+    assert watched.see(11.0, phase="verifying") == 3
+    assert watched.see(11.1, phase="verifying") == 4
+
+
+def test_a_job_that_waits_says_for_what_and_one_that_does_not_wait_says_nothing() -> None:
+    watched = Watched()
+    assert watched.see(0.0, phase="pending", disk_count=0) == 0
+    assert watched.see(1.0, phase="pending", disk_count=0, note="waiting for one of 4 slots") == 1
+    assert watched.shown == ["[kvm1: web01] pending · waiting for one of 4 slots"]
+
+
+def test_the_end_is_told_once() -> None:
+    watched = Watched()
+    over = {"phase": "ready", "started": 0.0, "finished": 9.0, "average_rate": 0}
+    assert [watched.see(10.0, **over), watched.see(99.0, **over)] == [1, 1]
+
+
+def test_a_vm_of_its_hosts_name_is_named_once() -> None:
+    watched = Watched("web01")
+    watched.see(0.0)
+    assert watched.shown[0].startswith("[web01] exporting")
+
+
+def test_names_cannot_write_on_the_terminal() -> None:
+    watched = Watched("h\x1b[31most")
+    watched.see(0.0, vm="web\r\n01\u2028\x07", note="a\x9bb")
+    assert watched.shown[0].startswith("[h[31most: web01] exporting")
+    assert watched.shown[0].isprintable()
