@@ -203,6 +203,7 @@ def test_a_whole_vm_keeps_its_disks_under_whatever_name_it_goes(
     assert provider.describe("new-name").disks[0].size == 4 << 20
 
 
+@pytest.mark.parametrize("kind", ["file", "volume"])
 def test_a_whole_vm_that_was_defined_anew_keeps_its_disks(
     provider: LibvirtProvider,
     rig: LibvirtRig,
@@ -210,6 +211,7 @@ def test_a_whole_vm_that_was_defined_anew_keeps_its_disks(
     images: Path,
     scratch: Path,
     monkeypatch: pytest.MonkeyPatch,
+    kind: str,
 ) -> None:
     """Another UUID, another name, none of our metadata: only the disks tell."""
     killed_import(rig, scratch, images, small, monkeypatch, "defined")
@@ -222,8 +224,20 @@ def test_a_whole_vm_that_was_defined_anew_keeps_its_disks(
     assert name is not None
     name.text = "new-again"
     domain.undefine()
-    rig.connect().defineXML(ET.tostring(root, "unicode"))
-    said = provider.clean_up(small[0])
+    pool = rig.connect().storagePoolCreateXML(
+        f"<pool type='dir'><name>anew</name><target><path>{images}</path></target></pool>"
+    )
+    try:
+        if kind == "volume":
+            for disk in root.iterfind("devices/disk"):
+                source = disk.find("source")
+                assert source is not None
+                disk.set("type", "volume")
+                source.attrib = {"pool": "anew", "volume": Path(source.attrib["file"]).name}
+        rig.connect().defineXML(ET.tostring(root, "unicode"))
+        said = provider.clean_up(small[0])
+    finally:
+        pool.destroy()
     assert "new-again" in said[0]
     assert sorted(path.name for path in images.iterdir()) == WHOLE
 
