@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Iterator, Mapping
+from typing import Callable, Iterator, Mapping
 
 from .._blocks import ObjectInfo, PartWriter
 from .._errors import VmferryError
@@ -87,8 +87,11 @@ class Store(ABC):
         """Gone when it returns; deleting what does not exist is no error. With `if_match`, a changed object stays."""
 
     @abstractmethod
-    def abort_uploads(self, prefix: str) -> int:
-        """Remove what unfinished uploads below `prefix` left behind; returns how many there were."""
+    def abort_uploads(self, prefix: str, chosen: Callable[[ObjectInfo], bool] | None = None) -> int:
+        """Remove what unfinished uploads below `prefix` left behind, all or the `chosen`; returns how many.
+
+        `chosen` is told the key that was to be, and in `modified` when the upload began or was last written to.
+        """
 
     @abstractmethod
     def free_space(self) -> int | None:

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from typing import Iterator, Mapping, Sequence
+from typing import Callable, Iterator, Mapping, Sequence
 
 from .._blocks import ObjectInfo, Part, PartReceipt, PartWriter
 from .base import Store, StoreCapabilities
@@ -52,8 +52,8 @@ class LimitedStore(Store):
     def delete(self, key: str, *, if_match: str | None = None) -> None:
         self._store.delete(key, if_match=if_match)
 
-    def abort_uploads(self, prefix: str) -> int:
-        return self._store.abort_uploads(prefix)
+    def abort_uploads(self, prefix: str, chosen: Callable[[ObjectInfo], bool] | None = None) -> int:
+        return self._store.abort_uploads(prefix, chosen)
 
     def free_space(self) -> int | None:
         return self._store.free_space()

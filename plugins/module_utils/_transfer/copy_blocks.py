@@ -81,7 +81,7 @@ def _copied(
     root = check.finish() if check is not None else ""
     if sink is not None:
         copy.zero(source.size, sink.size - source.size)
-        with progress.kept_alive():
+        with progress.rest():
             sink.flush()
     zeros = extents.bytes_of("zero") + copy.zeros_found
     return CopyResult(extents.bytes_of("data"), copy.bytes_written, zeros, root)

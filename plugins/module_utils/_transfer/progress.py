@@ -11,11 +11,10 @@ from __future__ import annotations
 import math
 import time
 from contextlib import contextmanager
-from threading import Event, Lock, Thread
+from threading import Lock
 from typing import Any, Callable, Dict, Iterator, Mapping, Sequence
 
 RATE_MEMORY = 10.0  # seconds in which the rate forgets two thirds of what was
-ALIVE_PAUSE = 0.2  # seconds between two signs of life
 _MIN_INTERVAL = 0.5  # seconds between two measurements of the rate
 
 
@@ -27,6 +26,7 @@ class DiskProgress:
         self.total = total  # bytes of data to be read; an upper bound until the extents are known
         self.bytes_read = self.bytes_settled = self.bytes_sent = 0
         self.moved_at = 0.0
+        self.resting = False
         self._clock, self._lock = clock, Lock()
 
     def expect(self, total: int) -> None:
@@ -56,28 +56,20 @@ class DiskProgress:
         with self._lock:
             self.moved_at = self._clock()
 
+    @contextmanager
+    def rest(self) -> Iterator[None]:
+        """Inside no byte can move: what was sent is being flushed or made an object. That takes as long as it takes."""
+        self.resting = True
+        try:
+            yield
+        finally:
+            self.alive()
+            self.resting = False
+
     @property
     def done(self) -> float:
         """Bytes of `total`, reading and writing counting half each; never more than all."""
         return min(self.total, (min(self.bytes_read, self.total) + min(self.bytes_settled, self.total)) / 2)
-
-    @contextmanager
-    def kept_alive(self) -> Iterator[None]:
-        """While something is waited for that moves nothing, and has a limit of its own."""
-        over = Event()
-
-        def say_so() -> None:
-            while not over.wait(ALIVE_PAUSE):
-                self.alive()
-
-        thread = Thread(target=say_so, name="vmferry-alive", daemon=True)
-        thread.start()
-        try:
-            yield
-        finally:
-            over.set()
-            thread.join()
-            self.alive()
 
 
 class Progress:
@@ -137,8 +129,11 @@ class Progress:
 
     @property
     def idle_for(self) -> float:
-        """Seconds since a byte moved."""
-        moved = max((disk.moved_at for disk in tuple(self._disks)), default=0.0)
+        """Seconds since a byte moved, none of them while none can."""
+        disks = tuple(self._disks)
+        if any(disk.resting for disk in disks):
+            return 0.0
+        moved = max((disk.moved_at for disk in disks), default=0.0)
         return self._clock() - max(self._waited_at, moved)
 
     @property
