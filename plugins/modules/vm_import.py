@@ -94,7 +94,7 @@ options:
         default: false
       power_on:
         description:
-          - Whether to start the VM.
+          - Whether to start the VM. One that an earlier run has imported is started too if it is off.
         type: bool
         default: false
   network_map:

@@ -106,6 +106,30 @@ def test_machine_is_started_if_that_was_asked(bench: Bench, small: Guest, import
     assert bench.rig.connect().lookupByName(imported).isActive()
 
 
+def test_machine_that_was_imported_before_is_started_if_that_was_asked(
+    bench: Bench, small: Guest, imported: str
+) -> None:
+    bench.export("small")
+    bench.import_(imported)
+    placement = {"power_on": True}
+    assert bench.import_(imported, placement=placement, check_mode=True)["changed"]
+    result = bench.import_(imported, placement=placement)
+    assert (result["changed"], result["vm"]["power_state"]) == (True, "on")
+    assert bench.rig.connect().lookupByName(imported).isActive()
+    assert not bench.import_(imported, placement=placement)["changed"]
+
+
+def test_machine_that_could_not_be_started_is_no_success_the_next_time_either(
+    bench: Bench, networked: str, networks: None, imported: str
+) -> None:
+    bench.export(networked)
+    placement = {"network_map": {"office": "lab"}, "power_on": True}  # no libvirt has started that network
+    error = bench.refused_import(imported, "conflict", "lab", placement=placement)
+    assert "complete" in error.hint
+    bench.refused_import(imported, "conflict", "lab", placement=placement)
+    assert not bench.rig.connect().lookupByName(imported).isActive()
+
+
 def test_second_import_changes_nothing(bench: Bench, small: Guest, imported: str) -> None:
     bench.export("small")
     assert bench.import_(imported)["changed"]

@@ -8,7 +8,7 @@ from __future__ import annotations
 import ssl
 from dataclasses import dataclass, field, replace
 from struct import Struct
-from typing import Mapping, Sequence
+from typing import Callable, Mapping, Sequence
 
 from .._errors import VmferryError
 from .failures import garbage, refused_option
@@ -77,13 +77,21 @@ class Export:
         return self.can(TransmissionFlag.CAN_MULTI_CONN)
 
 
+Opening = Callable[[Transport], object]  # is told of a stream as soon as there is one, and may abort it
+
+
+def unwatched(transport: Transport) -> None:
+    """For whoever has no use for it."""
+
+
 class Handshake:
     """The option phase of one connection. `transport` is the stream to go on with afterwards."""
 
-    def __init__(self, address: Address, security: Security, idle_timeout: float) -> None:
+    def __init__(self, address: Address, security: Security, idle_timeout: float, opening: Opening = unwatched) -> None:
         self._where = str(address)
         plain = connect(address, idle_timeout)
         self.transport: Transport = plain
+        opening(plain)
         try:
             self._greet()
             if security.context is not None:

@@ -173,6 +173,8 @@ class _Export:
                     self._commit(claimed, manifest)
                     self._committed = CatalogEntry(folder, manifest)
                     self._job.progress.enter("finishing")
+                for warning in session.warnings:  # also of leaving it
+                    self._job.warn(warning)
         except Exception as error:  # whatever it is: what is committed is done
             if self._committed is None:
                 raise

@@ -46,7 +46,10 @@ class _Import:
         placement, made = self._request.placement, entry.manifest.export_id
         present = self._provider.imported(placement.name)
         if present is not None and present[1] == made:
-            return self._result(entry, present[0], changed=False)
+            vm = present[0]
+            if placement.power_on and vm.power_state in ("off", "crashed"):
+                return self._started(entry, vm, check_mode)
+            return self._result(entry, vm, changed=False)
         findings: list[Finding] = []
         if entry.manifest.mode != "full":
             findings.append(
@@ -65,6 +68,14 @@ class _Import:
         self._job.wait_for_slot(self._provider)
         vm = self._job.supervise(lambda: self._import(entry, exported, native))
         return self._result(entry, vm, changed=True)
+
+    def _started(self, entry: CatalogEntry, vm: VmSpec, check_mode: bool) -> dict[str, Any]:
+        """Imported before, but never started, or not any more."""
+        diff = {"before": {"power_state": vm.power_state}, "after": {"power_state": "on"}}
+        if check_mode:
+            return {"changed": True, "findings": [], "plan": _plan(entry, disks=False), "diff": diff}
+        vm = self._job.supervise(lambda: self._provider.start(vm))
+        return {**self._result(entry, vm, changed=True), "diff": diff}
 
     def _result(self, entry: CatalogEntry, vm: VmSpec, *, changed: bool) -> dict[str, Any]:
         after = {"vm": vm.name, "export": entry.manifest.export_id}
@@ -116,10 +127,12 @@ class _Import:
         return vm.with_disks(tuple(by_id[disk.id] for disk in entry.manifest.disks)), native
 
 
-def _plan(entry: CatalogEntry) -> dict[str, Any]:
-    disks = [{"id": disk.id, "size": disk.size, "bytes_to_read": disk.bytes_stored} for disk in entry.manifest.disks]
+def _plan(entry: CatalogEntry, *, disks: bool = True) -> dict[str, Any]:
+    """`disks`: whether any has to be read."""
+    chosen = entry.manifest.disks if disks else ()
+    planned = [{"id": disk.id, "size": disk.size, "bytes_to_read": disk.bytes_stored} for disk in chosen]
     return {
         "export": entry.manifest.export_id,
-        "disks": disks,
-        "bytes_to_read": sum(disk.bytes_stored for disk in entry.manifest.disks),
+        "disks": planned,
+        "bytes_to_read": sum(disk.bytes_stored for disk in chosen),
     }

@@ -128,6 +128,10 @@ class Provider(ABC):
         """`vm` as it was exported; one sink per disk of it, in its order."""
 
     @abstractmethod
+    def start(self, vm: VmSpec) -> VmSpec:
+        """Power it on; what it is afterwards."""
+
+    @abstractmethod
     def clean_up(self, vm: VmSpec) -> Sequence[str]:
         """Undo what dead runs of ours left on this VM; returns a sentence each. Raises `busy` for a living one's."""
 
