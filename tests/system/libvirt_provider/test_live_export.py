@@ -10,6 +10,7 @@ import shutil
 import subprocess
 import threading
 import time
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -195,15 +196,14 @@ def test_libvirts_own_description_is_kept(provider: LibvirtProvider, busy_guest:
 def test_a_folder_that_cannot_be_removed_is_a_warning_and_not_the_end_of_an_export_that_is_done(
     provider: LibvirtProvider, busy_guest: Guest, scratch: Path, tmp_path: Path
 ) -> None:
-    with open_session(provider, "busy", "crash_consistent", ("vdb",)) as session:
-        read_all(session.disks[0].source, tmp_path / "copy")
-        (folder,) = scratch.iterdir()
-        held = folder / "held"
-        held.mkdir()
-        subprocess.run(["mount", "-t", "tmpfs", "none", str(held)], check=True)
-    try:
+    with ExitStack() as unmounting:
+        with open_session(provider, "busy", "crash_consistent", ("vdb",)) as session:
+            read_all(session.disks[0].source, tmp_path / "copy")
+            (folder,) = scratch.iterdir()
+            held = folder / "held"
+            held.mkdir()
+            subprocess.run(["mount", "-t", "tmpfs", "none", str(held)], check=True)
+            unmounting.callback(subprocess.run, ["umount", str(held)], check=True)
         assert str(held) in " ".join(session.warnings)
         assert busy_guest.domain.jobStats()["type"] == 0
-    finally:
-        subprocess.run(["umount", str(held)], check=True)
     shutil.rmtree(folder, ignore_errors=True)  # the watchdog may be at it still
