@@ -38,6 +38,7 @@ def measure(folder: Path, runs: int) -> Iterator[Figure]:
             yield starting(stage, runs)
         with machines(rig, [f"small{number:02}" for number in range(FLEET)], FLEET_DISK, FLEET_DISK) as names:
             yield from sharing(staged(rig, folder / "fleet", names))
+            yield from sharing(staged(rig, folder / "limited", names), "16MiB/s")
     yield from reading(folder / "record")
 
 
@@ -125,14 +126,17 @@ def until(stage: Stage, play: Play, happened: Callable[[], bool]) -> float:
     return took
 
 
-def sharing(stage: Stage) -> Iterator[Figure]:
-    """The playbook for fleets, VMs being its hosts."""
+def sharing(stage: Stage, limit: str = "") -> Iterator[Figure]:
+    """The playbook for fleets, VMs being its hosts. With a limit, work is mostly waiting, as for a slow store; without,
+    it needs the same cores as the control node."""
     variables = {
         "export_fleet_url": f"file://{stage.store}",
         "export_fleet_libvirt": stage.options()["libvirt"],
         "export_fleet_max_jobs": MAX_JOBS,
         "vm_export_state_dir": str(stage.state),
+        **({"export_fleet_bandwidth_limit": limit} if limit else {}),
     }
+    name = f"{FLEET} exports{f' at {limit} each' if limit else ''}"
     arguments = ["-e", json.dumps(variables), "--forks", str(2 * MAX_JOBS)]
     started = time.monotonic()
     play = stage.play(hosts={name: {} for name in stage.vms}, arguments=arguments, playbook=FLEET_PLAYBOOK)
@@ -143,8 +147,8 @@ def sharing(stage: Stage) -> Iterator[Figure]:
     wall = max(one["finished"] for one in records) - min(one["started"] for one in records)
     assert len(records) == FLEET, f"{len(records)} jobs"
     peer = f"the sum of their work / {MAX_JOBS}"
-    yield Figure(f"{FLEET} exports: wall", wall / (sum(work) / MAX_JOBS), 1.3, "lower", peer, work)
-    yield Figure(f"{FLEET} exports: seconds of the whole playbook", whole, None, "lower", "", [whole])
+    yield Figure(f"{name}: wall", wall / (sum(work) / MAX_JOBS), 1.3, "lower", peer, work)
+    yield Figure(f"{name}: seconds of the whole playbook", whole, None, "lower", "", [whole])
 
 
 FLEET_PLAYBOOK = ROOT / "playbooks/export_fleet.yml"
