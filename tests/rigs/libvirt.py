@@ -51,6 +51,7 @@ class LibvirtRig:
         self.directory = Path()
         self.uri = ""
         self.environment: dict[str, str] = {}
+        self._started_in = dict(os.environ)  # a daemon that a test starts again is no child of that test
         self._daemon: subprocess.Popen[bytes] | None = None
         self._connection: libvirt.virConnect | None = None
 
@@ -71,7 +72,7 @@ class LibvirtRig:
         with log:
             self._daemon = subprocess.Popen(
                 [*_as_ordinary_user(), "/usr/sbin/libvirtd"],
-                env={**os.environ, **self.environment},
+                env={**self._started_in, **self.environment},
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
