@@ -159,7 +159,7 @@ class Run:
         command = [str(Path(sys.executable).with_name("ansible-playbook")), PLAYBOOK, "-i", str(inventory)]
         self.process = subprocess.Popen(
             [*fleet.enter, *command, "--forks", str(forks), "-e", extra, *arguments],
-            env=_environment(fleet),
+            env=environment(fleet),
             stdin=subprocess.DEVNULL,
             stdout=self._output,
             stderr=subprocess.STDOUT,
@@ -197,7 +197,7 @@ class Run:
         self._output.close()
 
 
-def _environment(fleet: Fleet) -> dict[str, str]:
+def environment(fleet: Fleet) -> dict[str, str]:
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("ANSIBLE_", "VMFERRY_", "AWS_"))}
     return {
         **kept,
