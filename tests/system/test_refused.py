@@ -110,6 +110,20 @@ def test_check_mode_tells_all_findings_at_once_and_writes_nothing(bench: Bench, 
     assert sorted(path for path in bench.folder.rglob("*")) == before
 
 
+def test_check_mode_says_of_a_run_that_would_fail_that_it_changes_nothing_and_warns_why(
+    bench: Bench, small: Guest
+) -> None:
+    doomed = bench.export("small", check_mode=True, disks=("vda", "vdz"))
+    (error,) = (finding for finding in doomed["findings"] if finding["severity"] == "error")
+    assert not doomed["changed"]
+    assert doomed["diff"]["after"] == doomed["diff"]["before"]
+    assert doomed["warnings"] == [f"{error['message']} {error['hint']}"]
+    sound = bench.export("small", check_mode=True)
+    assert sound["changed"]
+    assert sound["diff"]["after"] != sound["diff"]["before"]
+    assert sound["warnings"] == []
+
+
 def test_check_mode_tells_of_a_taken_name_and_of_unknown_disks_beside_all_else(bench: Bench, small: Guest) -> None:
     bench.export("small", name="nightly", verify="none")
     keys = bench.keys()
