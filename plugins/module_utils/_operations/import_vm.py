@@ -42,6 +42,7 @@ class _Import:
 
     def run(self, check_mode: bool) -> dict[str, Any]:
         self._job.phase("validating")
+        self._store.require_root()
         entry = Catalog(self._store).find(self._request.export, self._request.vm)
         placement, made = self._request.placement, entry.manifest.export_id
         present = self._provider.imported(placement.name)

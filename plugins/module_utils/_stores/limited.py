@@ -21,6 +21,9 @@ class LimitedStore(Store):
     def probe(self, key: str) -> StoreCapabilities:
         return self._store.probe(key)
 
+    def require_root(self) -> None:
+        self._store.require_root()
+
     def stat(self, key: str) -> ObjectInfo | None:
         return self._store.stat(key)
 
