@@ -15,6 +15,7 @@ from threading import Lock
 from typing import Any, Callable, Dict, Iterator, Mapping, Sequence
 
 RATE_MEMORY = 10.0  # seconds in which the rate forgets two thirds of what was
+READS_BACK = frozenset({"verifying"})  # phases whose reads do not count: they were read once before
 _MIN_INTERVAL = 0.5  # seconds between two measurements of the rate
 
 
@@ -119,7 +120,7 @@ class Progress:
             if self.phase in self._weights:
                 self._passed += self._weights[self.phase]
             self._moved_before += sum(disk.bytes_settled for disk in self._disks)
-            self._read_before += sum(disk.bytes_read for disk in self._disks)
+            self._read_before += self._read_now()
             self._sent_before += sum(disk.bytes_sent for disk in self._disks)
             self.phase, self._disks, self._current = phase, list(disks), 0
             if disks:  # the time in which none could move says nothing of how fast they do
@@ -181,7 +182,7 @@ class Progress:
                 "disk_number": self._current + 1 if self._disks else 0,
                 "disk_count": len(self._disks),
                 "bytes_total": total,
-                "bytes_read": self._read_before + sum(disk.bytes_read for disk in self._disks),
+                "bytes_read": self._read_before + self._read_now(),
                 "bytes_sent": self._sent_before + sum(disk.bytes_sent for disk in self._disks),
                 "phase_percent": round(100.0 * done / total, 1) if total else 0.0,
                 "percent": round(self._percent, 1),
@@ -192,6 +193,9 @@ class Progress:
                 "retries": self.retries,
                 "heartbeat": self._wall(),
             }
+
+    def _read_now(self) -> int:
+        return 0 if self.phase in READS_BACK else sum(disk.bytes_read for disk in self._disks)
 
     def _percent_now(self, done: float, total: int) -> float:
         if self.phase == "ready":
