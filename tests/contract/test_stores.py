@@ -9,6 +9,7 @@ import random
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 
@@ -81,6 +82,13 @@ def test_put_replaces(store: Store) -> None:
     first = store.put("vm/a", b"first")
     assert store.put("vm/a", b"second!").etag != first.etag
     assert store.get("vm/a") == b"second!"
+
+
+def test_a_root_without_objects_is_a_root(rig: StoreRig, store: Store) -> None:
+    if rig.declared.any_offset:
+        Path(store.url.removeprefix("file://")).mkdir()
+    store.require_root()
+    assert list(store.list("")) == []
 
 
 def test_what_does_not_exist_is_none_or_not_found(store: Store) -> None:

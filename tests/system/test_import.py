@@ -180,6 +180,9 @@ def test_check_mode_of_an_import_tells_of_a_taken_name_beside_all_else(bench: Be
     assert sum("VM named networked" in finding["message"] for finding in errors) == 1
     assert sum("networked-disk-0.qcow2" in finding["message"] for finding in errors) == 1
     assert result["plan"]["bytes_to_read"] > 0
+    assert not result["changed"]
+    assert result["diff"]["after"] == result["diff"]["before"]
+    assert result["warnings"] == [f"{finding['message']} {finding['hint']}".rstrip() for finding in errors]
 
 
 def test_changed_byte_in_the_image_is_found(bench: Bench, small: Guest) -> None:

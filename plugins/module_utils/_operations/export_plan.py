@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from contextlib import contextmanager
-from typing import Any, Iterator, Sequence
+from typing import Any, Iterator, Mapping, Sequence
 
 from .._errors import VmferryError
 from .._exports.catalog import CatalogEntry
@@ -117,6 +117,20 @@ def raise_first_error(findings: Sequence[Finding]) -> None:
     for finding in findings:
         if finding.severity == "error":
             raise VmferryError(finding.kind or "invalid_config", finding.message, finding.hint)  # type: ignore[arg-type]
+
+
+def checked(
+    findings: Sequence[Finding], planned: Mapping[str, Any], before: Mapping[str, Any], after: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Check mode's result. A run that would fail changes nothing, and a play shows warnings, but no findings."""
+    errors = [finding for finding in findings if finding.severity == "error"]
+    return {
+        "changed": not errors,
+        "findings": [vars(finding) for finding in findings],
+        "plan": planned,
+        "diff": {"before": before, "after": before if errors else after},
+        "warnings": [f"{finding.message} {finding.hint}".rstrip() for finding in errors],
+    }
 
 
 @contextmanager

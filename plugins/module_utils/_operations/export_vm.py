@@ -26,6 +26,7 @@ from .._stores.base import Store
 from .attempt import AttemptFolder, remove_dead_attempt
 from .export_disk import export_disk
 from .export_plan import (
+    checked,
     chosen_disks,
     finding_of,
     insist_on_disks,
@@ -93,12 +94,8 @@ class _Export:
         findings += self._preflight_of_machine()
         if existing is not None:  # or it is known already why the store cannot be used
             findings += self._preflight_of_store()
-        return {
-            "changed": True,
-            "findings": [vars(finding) for finding in findings],
-            "plan": plan(self._disks, "every export is a full one"),
-            "diff": _diff(existing or (), "a new export"),
-        }
+        diff = _diff(existing or (), "a new export")
+        return checked(findings, plan(self._disks, "every export is a full one"), diff["before"], diff["after"])
 
     def _made(self) -> dict[str, Any] | None:
         return None if self._committed is None else self._result(self._committed, self._existing, changed=True)

@@ -17,7 +17,7 @@ from .._providers.base import Finding, Job, Provider
 from .._providers.open import open_provider
 from .._providers.spec import VmSpec
 from .._stores.base import Store
-from .export_plan import raise_first_error
+from .export_plan import checked, raise_first_error
 from .requests import ImportRequest
 from .results import export_result
 from .running_job import RunningJob
@@ -42,6 +42,7 @@ class _Import:
 
     def run(self, check_mode: bool) -> dict[str, Any]:
         self._job.phase("validating")
+        self._store.require_root()
         entry = Catalog(self._store).find(self._request.export, self._request.vm)
         placement, made = self._request.placement, entry.manifest.export_id
         present = self._provider.imported(placement.name)
@@ -58,12 +59,7 @@ class _Import:
         exported, native = self._machine(entry)
         findings += self._provider.check_import(exported, placement, made)
         if check_mode:
-            return {
-                "changed": True,
-                "findings": [vars(finding) for finding in findings],
-                "plan": _plan(entry),
-                "diff": {"before": {}, "after": {"vm": placement.name, "export": made}},
-            }
+            return checked(findings, _plan(entry), {}, {"vm": placement.name, "export": made})
         raise_first_error(findings)
         self._job.wait_for_slot(self._provider)
         vm = self._job.supervise(lambda: self._import(entry, exported, native))

@@ -107,7 +107,8 @@ class RunningJob:
         timetable = parse_timetable(self.options.bandwidth_limit)
         if not timetable.unlimited:
             burst, alive = self.options.bandwidth_burst, self.progress.alive
-            store = LimitedStore(store, Limiter(timetable, burst, self.flow.sleep, waiting=alive))
+            limiter = Limiter(timetable, burst, self.flow.sleep, waiting=alive)
+            store = LimitedStore(store, limiter, self.progress.passing)
         return RetryingStore(store, self._retry)
 
     def _patience(self) -> dict[str, Any]:

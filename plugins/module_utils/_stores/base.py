@@ -45,6 +45,13 @@ class Store(ABC):
         """
 
     @abstractmethod
+    def require_root(self) -> None:
+        """`not_found` where nothing could be read because the URL names no place: a typing error is no empty store.
+
+        A store that is written to makes the place where it can, so it is not asked for then.
+        """
+
+    @abstractmethod
     def stat(self, key: str) -> ObjectInfo | None:
         """None where there is no such object; `not_found` where there is no such root."""
 

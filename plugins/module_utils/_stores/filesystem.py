@@ -10,6 +10,7 @@ import os
 import pwd
 from contextlib import suppress
 from pathlib import Path
+from stat import S_ISDIR
 from typing import Any, Callable, Iterator, Mapping, Optional
 from urllib.parse import unquote, urlsplit
 
@@ -80,6 +81,20 @@ class FilesystemStore(Store):
                 return True
             raise
         return False
+
+    def require_root(self) -> None:
+        root = self._folders.root
+        with translated(f"Opening {self.url}"):
+            try:
+                is_folder = S_ISDIR(root.stat().st_mode)
+            except (FileNotFoundError, NotADirectoryError) as error:
+                raise VmferryError(
+                    "not_found",
+                    f"{self.url} does not exist.",
+                    "Correct the storage URL, or mount the file system that belongs there.",
+                ) from error
+        if not is_folder:
+            raise VmferryError("not_found", f"{self.url} is not a folder.", "Name the folder that holds the exports.")
 
     def stat(self, key: str) -> ObjectInfo | None:
         check_key(key)

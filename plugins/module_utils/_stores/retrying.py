@@ -23,6 +23,9 @@ class RetryingStore(Store):
     def probe(self, key: str) -> StoreCapabilities:
         return self._retry.call(self._store.probe, key)
 
+    def require_root(self) -> None:
+        self._retry.call(self._store.require_root)
+
     def stat(self, key: str) -> ObjectInfo | None:
         return self._retry.call(self._store.stat, key)
 

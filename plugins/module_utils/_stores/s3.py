@@ -67,6 +67,10 @@ class S3Store(Store):
             conditional_replace=found.conditional_replace,
         )
 
+    def require_root(self) -> None:
+        """A bucket has no folders that could be missing in it."""
+        self._require_bucket()
+
     def stat(self, key: str) -> ObjectInfo | None:
         info = self._bucket.head(check_key(key))
         if info is None:

@@ -65,7 +65,7 @@ def export_disk(
         raise VmferryError("internal", "A full export cannot leave out what has not changed.")
     progress = progress or DiskProgress()
     progress.expect(extents.bytes_of("data"))
-    assembler = PartAssembler(parts, progress.sent)
+    assembler = PartAssembler(parts, progress.sent, progress.held)
     image = make_image(assembler, extents.data_bound)
     sizes = PartSizes.for_object(image.size_bound, image.head_size, limits.part, rules)
     held_back = sizes.first if image.head_size else 0

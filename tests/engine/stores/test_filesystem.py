@@ -144,6 +144,23 @@ def test_reading_and_aborting_make_no_root(root: Path, store: Store) -> None:
     assert not root.exists()
 
 
+def test_a_root_that_can_be_made_is_not_there_yet(root: Path, store: Store) -> None:
+    with pytest.raises(VmferryError) as raised:
+        store.require_root()
+    assert (raised.value.kind, str(root) in raised.value.message) == ("not_found", True)
+    assert raised.value.hint
+    assert not root.exists()
+    store.put("vm/a", b"")
+    store.require_root()
+
+
+def test_a_file_is_no_root(root: Path, store: Store) -> None:
+    root.touch()
+    with pytest.raises(VmferryError) as raised:
+        store.require_root()
+    assert (raised.value.kind, "not a folder" in raised.value.message) == ("not_found", True)
+
+
 def test_the_probe_removes_the_root_it_made(root: Path, store: Store) -> None:
     store.probe("vm/.probe")
     assert not root.exists()
