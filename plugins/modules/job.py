@@ -182,6 +182,11 @@ job:
       returned: success
       type: float
       sample: 41.7
+    phase_percent:
+      description: How far its present phase is.
+      returned: success
+      type: float
+      sample: 83.4
     rate:
       description: Bytes per second, as of late; 0 once it ended.
       returned: success

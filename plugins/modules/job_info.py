@@ -174,6 +174,11 @@ jobs:
       returned: success
       type: float
       sample: 41.7
+    phase_percent:
+      description: How far its present phase is.
+      returned: success
+      type: float
+      sample: 83.4
     rate:
       description: Bytes per second, as of late; 0 once it ended.
       returned: success
@@ -241,6 +246,11 @@ jobs:
           description: What there is to say.
           returned: success
           type: str
+state_dir:
+  description: The folder with the records that were looked at.
+  returned: success
+  type: str
+  sample: /var/lib/vmferry
 error:
   description: What went wrong, for programs. The sentence for people is in RV(msg).
   returned: failure

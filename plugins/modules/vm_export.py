@@ -501,7 +501,7 @@ from ansible_collections.vmferry.migrate.plugins.module_utils._ansible.transfer_
     transfer_arguments,
     transfer_options,
 )
-from ansible_collections.vmferry.migrate.plugins.module_utils._ansible.values import label, optional_duration
+from ansible_collections.vmferry.migrate.plugins.module_utils._ansible.values import label, optional_duration, vm_name
 from ansible_collections.vmferry.migrate.plugins.module_utils._operations.requests import ExportRequest
 
 
@@ -531,7 +531,7 @@ def export_request(arguments: TaskArguments) -> ExportRequest:
     return ExportRequest(
         provider=provider_spec(arguments),
         store=store_spec(arguments),
-        vm=arguments["vm"],
+        vm=vm_name("vm", arguments["vm"]),
         disks=None if disks is None else tuple(disks),
         name=label("name", arguments["name"]),
         max_age=optional_duration("max_age", arguments["max_age"]),

@@ -482,7 +482,7 @@ from ansible_collections.vmferry.migrate.plugins.module_utils._ansible.transfer_
     transfer_arguments,
     transfer_options,
 )
-from ansible_collections.vmferry.migrate.plugins.module_utils._ansible.values import name_map
+from ansible_collections.vmferry.migrate.plugins.module_utils._ansible.values import name_map, vm_name
 from ansible_collections.vmferry.migrate.plugins.module_utils._operations.requests import ImportRequest
 from ansible_collections.vmferry.migrate.plugins.module_utils._providers.base import Placement
 
@@ -515,7 +515,7 @@ def argument_spec() -> ArgumentSpec:
 
 def placement(arguments: TaskArguments) -> Placement:
     return Placement(
-        name=arguments["name"],
+        name=vm_name("name", arguments["name"]),
         network_map=name_map("network_map", arguments["network_map"]),
         storage_map=name_map("storage_map", arguments["storage_map"]),
         **without_unset(arguments["placement"]),

@@ -344,6 +344,7 @@ from ansible_collections.vmferry.migrate.plugins.module_utils._ansible.provider_
 )
 from ansible_collections.vmferry.migrate.plugins.module_utils._ansible.run import run
 from ansible_collections.vmferry.migrate.plugins.module_utils._ansible.sdk import require_provider_sdk
+from ansible_collections.vmferry.migrate.plugins.module_utils._ansible.values import vm_name
 
 # YAML reads a bare `on` as a boolean, so no option may be called by it.
 POWER_STATES = {
@@ -382,11 +383,12 @@ def filters(arguments: TaskArguments) -> dict[str, str]:
 
 def describe(arguments: TaskArguments, check_mode: bool) -> dict[str, Any]:
     provider = provider_spec(arguments)
+    wanted = arguments["vm"] and [vm_name("vm", one) for one in arguments["vm"]]
     require_provider_sdk(provider)
     # Here, so that wrong arguments are told without loading the engine.
     from ansible_collections.vmferry.migrate.plugins.module_utils._operations.describe_vms import describe_vms
 
-    return describe_vms(provider, arguments["vm"], filters(arguments))
+    return describe_vms(provider, wanted, filters(arguments))
 
 
 def main() -> None:

@@ -1,7 +1,7 @@
 # Copyright (c) 2026 the vmferry.migrate authors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What the documentation of a module says is returned, is returned, in the type it says."""
+"""What the documentation of a module says is returned, is returned, in the type it says, and nothing else is."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ import yaml
 from ansible_collections.vmferry.migrate.plugins.module_utils._operations.describe_vms import describe_vms
 from ansible_collections.vmferry.migrate.plugins.module_utils._operations.end_job import end_job
 from ansible_collections.vmferry.migrate.plugins.module_utils._operations.list_exports import list_exports
+from ansible_collections.vmferry.migrate.plugins.module_utils._operations.list_jobs import list_jobs
 from ansible_collections.vmferry.migrate.plugins.module_utils._operations.requests import JobRequest
 from rigs import guests
 from rigs.domain import Disk, Guest, Machine, domain_xml, remove_domain
@@ -24,6 +25,7 @@ from .exports import Bench
 
 MODULES = Path(__file__).resolve().parents[2] / "plugins" / "modules"
 TYPES = {"str": str, "int": int, "bool": bool, "float": (int, float), "list": list, "dict": dict}
+OF_ANSIBLE = {"changed", "warnings"}  # which modules need not document
 NULL = {"eta", "error"}  # of a job that went well
 
 
@@ -36,6 +38,8 @@ def documented(module: str) -> dict[str, Any]:
 
 
 def assert_returned(described: dict[str, Any], result: dict[str, Any], where: str) -> None:
+    unknown = sorted(result.keys() - described.keys())
+    assert not unknown, f"{where} has {unknown}, documented nowhere"
     for name, what in described.items():
         path = f"{where}.{name}"
         assert name in result, f"{path} is documented and missing"
@@ -56,7 +60,10 @@ def assert_returned(described: dict[str, Any], result: dict[str, Any], where: st
 
 def assert_documented(module: str, result: dict[str, Any], *names: str) -> None:
     result = json.loads(json.dumps(result))  # as Ansible reads it
-    assert_returned({name: documented(module)[name] for name in names}, result, module)
+    described = documented(module)
+    assert result.keys() <= {*described, *OF_ANSIBLE}, f"{module} returns {sorted(result)}"
+    returned = {name: result[name] for name in result if name in names}
+    assert_returned({name: described[name] for name in names}, returned, module)
 
 
 def test_what_is_documented_of_an_export_is_returned(bench: Bench, small: Guest) -> None:
@@ -65,7 +72,7 @@ def test_what_is_documented_of_an_export_is_returned(bench: Bench, small: Guest)
     planned = bench.export("small", check_mode=True)
     assert_documented("vm_export", planned, "findings", "plan", "diff")
     job = exported["job"]["id"]
-    assert_documented("job_info", {"jobs": bench.jobs(job=job)}, "jobs")
+    assert_documented("job_info", list_jobs(str(bench.state), job, "", "", 50), "jobs")
     assert_documented("job", end_job(JobRequest(job, "finished", 5.0, str(bench.state)), check_mode=False), "job")
 
 

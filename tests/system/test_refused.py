@@ -23,7 +23,7 @@ from .exports import Bench, refused
 
 def test_machine_that_does_not_exist(bench: Bench) -> None:
     error = bench.refused_export("nobody", "not_found", "nobody")
-    assert error.hint
+    assert "vmferry.migrate.vm_info" in error.hint
     bench.assert_nothing_left()
 
 
@@ -83,6 +83,20 @@ def test_an_export_makes_the_last_folder_of_its_path(bench: Bench, off: str) -> 
     new = StoreSpec(f"file://{bench.folder}/new", {})
     assert bench.export(off, store=new, verify="none", max_age=60.0)["changed"]
     assert not bench.export(off, store=new, max_age=60.0)["changed"]
+
+
+def test_a_pool_or_a_disk_that_does_not_exist_is_told_with_those_that_do(bench: Bench, off: str) -> None:
+    bench.export(off, verify="none")
+    pool = bench.rig.connect().storagePoolCreateXML(
+        f"<pool type='dir'><name>ours</name><target><path>{bench.images}</path></target></pool>"
+    )
+    try:
+        error = bench.refused_import("restored", "not_found", "pool theirs", placement={"storage": "theirs"})
+        assert "ours" in error.hint
+    finally:
+        pool.destroy()
+    error = bench.refused_import("restored", "invalid_config", "sda", placement={"storage_map": {"sda": "ours"}})
+    assert "disk-0 (vda)" in error.hint
 
 
 def test_path_below_a_file(bench: Bench, small: Guest) -> None:

@@ -33,6 +33,13 @@ def duration_or_zero(option: str, text: str) -> float:
     return 0.0 if _read(option, text, parse_duration) == 0 else duration(option, text)
 
 
+def vm_name(option: str, text: str) -> str:
+    """Not empty, as a template's is where it found nothing."""
+    if not text:
+        raise invalid(f"{option} is empty; it names a VM.", "List the VMs that are there with vmferry.migrate.vm_info.")
+    return text
+
+
 LONGEST_LABEL = 256  # characters of a name or a tag
 
 

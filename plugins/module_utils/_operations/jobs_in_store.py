@@ -16,7 +16,7 @@ from .attempt import is_dead
 
 _TOLD = (
     *("phase", "disk", "disk_number", "disk_count", "bytes_total", "bytes_read", "bytes_sent"),
-    *("percent", "rate", "average_rate", "eta", "retries", "heartbeat"),
+    *("percent", "phase_percent", "rate", "average_rate", "eta", "retries", "heartbeat"),
 )
 
 

@@ -16,9 +16,10 @@ from .jobs_in_store import jobs_in_store
 from .requests import StoreSpec
 
 PENDING: dict[str, Any] = dict.fromkeys(
-    ("bytes_total", "bytes_read", "bytes_sent", "percent", "rate", "average_rate", "retries"), 0
+    ("bytes_total", "bytes_read", "bytes_sent", "percent", "phase_percent", "rate", "average_rate", "retries"), 0
 )
 PENDING.update(eta=None, note="")
+OWN = frozenset({"id", "disk_number", "disk_count", "elapsed", "result", "version"})  # the record's, not a result's
 
 
 def list_jobs(
@@ -46,7 +47,7 @@ def described(found: Mapping[str, Any], log: list[dict[str, Any]]) -> dict[str, 
     at_rest = {"rate": 0, "eta": None} if died else {}
     return {
         **PENDING,
-        **{name: value for name, value in found.items() if name not in ("id", "disk_number", "disk_count")},
+        **{name: value for name, value in found.items() if name not in OWN},
         **at_rest,
         "disk": found.get("disk_number", 0),
         "disks": found.get("disk_count", 0),

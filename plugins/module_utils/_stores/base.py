@@ -124,4 +124,4 @@ class Store(ABC):
         return bytes(data)
 
     def object_url(self, key: str) -> str:
-        return f"{self.url.rstrip('/')}/{key}"
+        return f"{self.url.rstrip('/')}/{key}" if key else self.url

@@ -39,7 +39,11 @@ def open_filesystem(url: str, settings: Mapping[str, Any]) -> FilesystemStore:
             )
         path = unquote(parts.path)
     if not path.startswith("/") or "\0" in path or ".." in path.split("/"):
-        raise VmferryError("invalid_config", f"The storage URL {url!r} is not an absolute path without '..'.")
+        raise VmferryError(
+            "invalid_config",
+            f"The storage URL {url!r} is not an absolute path without '..'.",
+            "Write file:///srv/exports.",
+        )
     return FilesystemStore(Path(path), _access(settings))
 
 
@@ -94,7 +98,7 @@ class FilesystemStore(Store):
                     "Correct the storage URL, or mount the file system that belongs there.",
                 ) from error
         if not is_folder:
-            raise VmferryError("not_found", f"{self.url} is not a folder.", "Name the folder that holds the exports.")
+            raise self._no_folder()
 
     def stat(self, key: str) -> ObjectInfo | None:
         check_key(key)
@@ -210,9 +214,16 @@ class FilesystemStore(Store):
             finally:
                 os.close(descriptor)
 
+    def _no_folder(self) -> VmferryError:
+        return VmferryError("not_found", f"{self.url} is not a folder.", "Name the folder for the exports.")
+
     def _exists(self) -> bool:
         try:
-            return self._folders.exists()
+            if self._folders.exists():
+                return True
+            if self._folders.root.exists():
+                raise self._no_folder()
+            return False
         except FileNotFoundError as error:
             raise VmferryError(
                 "not_found",
@@ -241,9 +252,10 @@ def _mode(value: object) -> int:
     except ValueError:
         mode = -1
     if not 0o600 <= mode <= 0o777 or mode & 0o600 != 0o600:
+        told = repr(value) if mode < 0 else f"'{mode:04o}'"
         raise VmferryError(
             "invalid_config",
-            f"The storage option mode is {value!r}; an octal mode that lets the owner read and write was expected.",
+            f"The storage option file_mode is {told}; an octal mode that lets the owner read and write was expected.",
             "Write it as a string, for example '0640'.",
         )
     return mode
@@ -259,5 +271,7 @@ def _account(value: object, option: str, by_name: Callable[[str], int]) -> int:
         return by_name(text)
     except KeyError as error:
         raise VmferryError(
-            "invalid_config", f"The storage option {option} names {text!r}, who does not exist."
+            "invalid_config",
+            f"The storage option file_{option} names {text!r}, who does not exist.",
+            "Create the account on the host that writes the files, or give its number.",
         ) from error

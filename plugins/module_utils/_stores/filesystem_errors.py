@@ -19,7 +19,7 @@ _LOST: _Meaning = ("network", "the file server lost the file handle", "Check the
 _LINK: _Meaning = (
     "permission_denied",
     "a symbolic link or a file stands where a folder was expected",
-    "Symbolic links below the storage URL are not followed; point the URL at the real folder.",
+    "Symbolic links below the storage URL are not followed, and a file holds no others: name the real folder.",
 )
 _MEANINGS: Mapping[int, _Meaning] = {
     errno.ENOSPC: _NO_SPACE,
@@ -32,7 +32,11 @@ _MEANINGS: Mapping[int, _Meaning] = {
     errno.ENOTDIR: _LINK,
     errno.EISDIR: ("conflict", "a folder stands where a file was expected", ""),
     errno.EEXIST: ("conflict", "it exists already", ""),
-    errno.ENOENT: ("not_found", "it does not exist", ""),
+    errno.ENOENT: (
+        "not_found",
+        "it does not exist",
+        "See whether this file system can hold it, or correct the storage URL.",
+    ),
     errno.ENAMETOOLONG: ("invalid_config", "the name is too long for the file system", ""),
     errno.ESTALE: _LOST,
     errno.ENOTCONN: _LOST,

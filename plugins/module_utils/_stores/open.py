@@ -30,6 +30,9 @@ def _s3(url: str, settings: Settings, alive: Alive) -> Store:
 _OPENERS: Mapping[str, Callable[[str, Settings, Alive], Store]] = {"file": _filesystem, "s3": _s3}
 
 
+WRITE = "Write file:///srv/exports or s3://bucket/prefix."
+
+
 def open_store(url: str, settings: Settings, alive: Alive = lambda: None) -> Store:
     """The store at `url`: `file:///path`, a bare absolute path, or `s3://bucket/prefix`.
 
@@ -42,7 +45,7 @@ def open_store(url: str, settings: Settings, alive: Alive = lambda: None) -> Sto
     try:
         parts = urlsplit(url)
     except ValueError as error:
-        raise VmferryError("invalid_config", "The storage URL cannot be parsed.") from error
+        raise VmferryError("invalid_config", "The storage URL cannot be parsed.", WRITE) from error
     if "@" in parts.netloc:
         raise VmferryError(
             "invalid_config",
@@ -50,7 +53,9 @@ def open_store(url: str, settings: Settings, alive: Alive = lambda: None) -> Sto
             "Leave them out of the URL and put them into the storage options, which are kept out of logs.",
         )
     if parts.query or parts.fragment:
-        raise VmferryError("invalid_config", "The storage URL carries a query or a fragment, which no store takes.")
+        raise VmferryError(
+            "invalid_config", "The storage URL carries a query or a fragment, which no store takes.", WRITE
+        )
     opener = _OPENERS.get(parts.scheme)
     if opener is None:
         known = ", ".join(f"{scheme}://" for scheme in sorted(_OPENERS))

@@ -74,23 +74,27 @@ class S3Settings:
 
     def _check(self) -> None:
         if self.addressing_style not in ("auto", "path", "virtual"):
-            raise _refused("addressing_style", "is auto, path or virtual")
+            raise _refused("addressing_style", "is auto, path or virtual", "Leave it out for auto.")
         if self.sse not in ("none", "AES256", "aws:kms"):
-            raise _refused("sse", "is none, AES256 or aws:kms")
+            raise _refused("sse", "is none, AES256 or aws:kms", "Leave it out for none.")
         if self.sse_kms_key_id and self.sse != "aws:kms":
-            raise _refused("sse_kms_key_id", "goes with sse aws:kms only")
+            raise _refused("sse_kms_key_id", "goes with sse aws:kms only", "Add sse, or leave the key out.")
         if self.sse_customer_key and self.sse != "none":
-            raise _refused("sse_customer_key", "goes without sse")
+            raise _refused("sse_customer_key", "goes without sse", "Leave one of the two out.")
         if bool(self.access_key) != bool(self.secret_key):
-            raise _refused("access_key", "and secret_key go together")
+            raise _refused("access_key", "and secret_key go together", "Give both, or none to have the environment's.")
         if self.session_token and not self.access_key:
-            raise _refused("session_token", "goes with access_key and secret_key only")
+            raise _refused(
+                "session_token", "goes with access_key and secret_key only", "Give all three, or leave it out."
+            )
         if self.endpoint_url and not self.endpoint_url.startswith(("http://", "https://")):
-            raise _refused("endpoint_url", "starts with http:// or https://")
+            raise _refused(
+                "endpoint_url", "starts with http:// or https://", "Write for example https://s3.example.org."
+            )
         if self.endpoint_url and "@" in self.endpoint_url:
-            raise _refused("endpoint_url", "carries no credentials")
+            raise _refused("endpoint_url", "carries no credentials", "Put them into access_key and secret_key.")
         if self.profile and self.access_key:
-            raise _refused("profile", "goes without access_key")
+            raise _refused("profile", "goes without access_key", "Leave one of the two out.")
 
     @property
     def secrets(self) -> Sequence[str]:
@@ -105,7 +109,9 @@ class S3Settings:
             except (binascii.Error, ValueError):
                 key = b""
             if len(key) != 32:
-                raise _refused("sse_customer_key", "is the base64 of 32 bytes")
+                raise _refused(
+                    "sse_customer_key", "is the base64 of 32 bytes", "Make one with: openssl rand -base64 32"
+                )
         return Encryption(self.sse, self.sse_kms_key_id or "", key)  # type: ignore[arg-type]
 
 
@@ -172,5 +178,5 @@ def known_to(config: Any, wanted: Dict[str, Any]) -> Dict[str, Any]:
     return {name: value for name, value in wanted.items() if name in config.OPTION_DEFAULTS}
 
 
-def _refused(option: str, rule: str) -> VmferryError:
-    return VmferryError("invalid_config", f"The storage option {option} {rule}.")
+def _refused(option: str, rule: str, hint: str) -> VmferryError:
+    return VmferryError("invalid_config", f"The storage option {option} {rule}.", hint)

@@ -161,6 +161,30 @@ def test_a_file_is_no_root(root: Path, store: Store) -> None:
     assert (raised.value.kind, "not a folder" in raised.value.message) == ("not_found", True)
 
 
+@pytest.mark.parametrize(
+    ("place", "said", "hint"),
+    [
+        ("/proc/no-such-folder", "does not exist", "storage URL"),
+        ("{file}", "is not a folder", "folder"),
+        ("{file}/below", "a file stands where a folder was expected", "file"),
+    ],
+)
+def test_a_place_where_no_folder_can_be_is_told_with_what_to_do(
+    tmp_path: Path, place: str, said: str, hint: str
+) -> None:
+    (tmp_path / "file").touch()
+    store = open_store(place.format(file=tmp_path / "file"), {})
+    with pytest.raises(VmferryError) as raised:
+        store.probe("vm/.probe")
+    assert said in raised.value.message
+    assert hint in raised.value.hint
+
+
+def test_the_root_is_shown_as_it_was_given(root: Path, store: Store) -> None:
+    assert store.object_url("") == store.url == root.as_uri()
+    assert store.object_url("vm/a") == f"{root.as_uri()}/vm/a"
+
+
 def test_the_probe_removes_the_root_it_made(root: Path, store: Store) -> None:
     store.probe("vm/.probe")
     assert not root.exists()

@@ -30,6 +30,7 @@ def test_a_url_that_cannot_be_meant_is_refused(url: str, kind: str) -> None:
     with pytest.raises(VmferryError) as raised:
         open_store(url, {})
     assert raised.value.kind == kind
+    assert raised.value.hint
 
 
 def test_credentials_in_a_url_are_refused_and_not_repeated() -> None:
@@ -61,6 +62,7 @@ def test_settings_that_cannot_be_meant_are_refused(settings: dict[str, str]) -> 
     with pytest.raises(VmferryError) as raised:
         open_store("s3://bucket", settings)
     assert raised.value.kind == "invalid_config"
+    assert raised.value.hint
 
 
 @pytest.mark.parametrize("mode", ["0400", "rw", "1777", 0])
@@ -68,3 +70,14 @@ def test_a_mode_that_locks_the_owner_out_is_refused(tmp_path: Path, mode: object
     with pytest.raises(VmferryError) as raised:
         open_store(str(tmp_path), {"mode": mode})
     assert raised.value.kind == "invalid_config"
+    assert "storage option file_mode is" in raised.value.message
+    assert raised.value.hint
+
+
+@pytest.mark.parametrize("setting", ["owner", "group"])
+def test_an_account_that_does_not_exist_is_told_by_the_name_of_its_option(tmp_path: Path, setting: str) -> None:
+    with pytest.raises(VmferryError) as raised:
+        open_store(str(tmp_path), {setting: "no-such-account"})
+    assert raised.value.kind == "invalid_config"
+    assert f"storage option file_{setting} names 'no-such-account'" in raised.value.message
+    assert raised.value.hint

@@ -70,7 +70,7 @@ def lookup(opened: libvirt.virConnect, vm: str) -> libvirt.virDomain:
     raise VmferryError(
         "not_found",
         f"There is no VM {vm} at {opened.getURI()}.",
-        "Leave out the name to list all there are.",
+        "List the VMs that are there with vmferry.migrate.vm_info.",
     )
 
 

@@ -62,9 +62,13 @@ def find_storage(connection: Connection, wanted: str) -> Storage:
         try:
             text: str = opened.storagePoolLookupByName(wanted or DEFAULT_POOL).XMLDesc()
         except libvirt.libvirtError as error:
-            if not wanted and error.get_error_code() == libvirt.VIR_ERR_NO_STORAGE_POOL:
+            if error.get_error_code() != libvirt.VIR_ERR_NO_STORAGE_POOL:
+                raise
+            if not wanted:
                 return ""
-            raise
+            there = ", ".join(sorted(pool.name() for pool in opened.listAllStoragePools())) or "none"
+            hint = f"Its pools: {there}. An absolute path is a folder."
+            raise VmferryError("not_found", f"There is no storage pool {wanted} on this host.", hint) from error
         return text
 
     text = connection.call(f"Looking for the storage pool {wanted or DEFAULT_POOL}", work)
@@ -89,7 +93,11 @@ def plan_disks(connection: Connection, vm: VmSpec, placement: Placement, export_
     known = {name for disk in vm.disks for name in (disk.id, disk.name)}
     unknown = [name for name in placement.storage_map if name not in known]
     if unknown:
-        raise VmferryError("invalid_config", f"storage_map names {', '.join(unknown)}, which {vm.name} does not have.")
+        raise VmferryError(
+            "invalid_config",
+            f"storage_map names {', '.join(unknown)}, which {vm.name} does not have.",
+            f"It has {', '.join(f'{disk.id} ({disk.name})' for disk in vm.disks) or 'no disks at all'}.",
+        )
     format = placement.disk_format or "qcow2"
     if format not in EXTENSIONS:
         raise VmferryError("invalid_config", f"{format} is no disk format here.", f"Use {' or '.join(EXTENSIONS)}.")
