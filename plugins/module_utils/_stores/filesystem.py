@@ -205,6 +205,9 @@ class FilesystemStore(Store):
             status = os.statvfs(root if self._exists() else root.parent)
             return status.f_bavail * status.f_frsize
 
+    def location(self, key: str) -> str:
+        return str(self._folders.root / key)
+
     def drop_cache(self, key: str) -> None:
         """Clean pages only: what `complete` has flushed is read from the medium again afterwards."""
         with translated(f"Reading {self.object_url(key)}"):
