@@ -182,7 +182,7 @@ class _Export:
         return self._committed
 
     def _commit(self, claimed: AttemptFolder, manifest: Manifest) -> None:
-        text = manifest.to_json(lambda file: self._locate(claimed.key(file)))
+        text = manifest.to_json(lambda file: self._store.location(claimed.key(file)))
         read_manifest(text, self._store.object_url(claimed.key(MANIFEST)))  # what nobody can read is no export
         claimed.commit(text)
 
@@ -245,11 +245,6 @@ class _Export:
     def _put(self, claimed: AttemptFolder, path: str, data: bytes) -> StoredFile:
         self._store.put(claimed.key(path), data)
         return StoredFile(path, len(data), sha256(data).hexdigest())
-
-    def _locate(self, key: str) -> str:
-        """A path where the store is one, since that is what other tools open; a URL where it is not."""
-        url = self._store.object_url(key)
-        return url[len("file://") :] if url.startswith("file://") else url
 
 
 def _machine(vm: VmSpec) -> Machine:

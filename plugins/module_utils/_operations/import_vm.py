@@ -51,7 +51,7 @@ class _Import:
         present = self._provider.imported(placement.name)
         if present is not None and present[1] == made:
             vm = present[0]
-            if placement.power_on and vm.power_state in ("off", "crashed"):
+            if placement.power_on and vm.power_state in ("powered_off", "crashed"):
                 return self._started(entry, vm, check_mode)
             return self._result(entry, vm, changed=False)
         chain = chain_of(entry, catalog.beside(entry))
@@ -66,7 +66,7 @@ class _Import:
 
     def _started(self, entry: CatalogEntry, vm: VmSpec, check_mode: bool) -> dict[str, Any]:
         """Imported before, but never started, or not any more."""
-        diff = {"before": {"power_state": vm.power_state}, "after": {"power_state": "on"}}
+        diff = {"before": {"power_state": vm.power_state}, "after": {"power_state": "powered_on"}}
         if check_mode:
             return {"changed": True, "findings": [], "plan": _plan([entry], disks=False), "diff": diff}
         vm = self._job.supervise(lambda: self._provider.start(vm))
