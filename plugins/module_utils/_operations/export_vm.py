@@ -40,6 +40,7 @@ from .litter import probe_key, remove_litter
 from .requests import ExportRequest
 from .results import export_result
 from .running_job import RunningJob
+from .stored_disk import StoredDisk
 from .verify_export import verify_disk, verify_file
 
 PHASES = {"exporting": 1.0, "verifying": 0.5}
@@ -207,7 +208,8 @@ class _Export:
             self._job.phase("verifying", [(disk.record.id, disk.record.size) for disk in written])
             for number, disk in enumerate(written):
                 progress = self._job.progress.disk(number)
-                verify_disk(self._job, self._store, claimed.key, disk.record, self._request.verify, progress)
+                layers = (StoredDisk(disk.record, claimed.key),)
+                verify_disk(self._job, self._store, layers, self._request.verify, progress)
         self._job.phase("committing")
         files = [self._put(claimed, "vm.json", session.vm.to_json())]
         files += [self._put(claimed, f"native/{name}", data) for name, data in sorted(session.native.items())]

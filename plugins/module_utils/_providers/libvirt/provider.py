@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Any, ContextManager, Mapping, Sequence
 
 from ..._errors import VmferryError
-from ..base import Consistency, ExportSession, Finding, ImportSession, Job, Placement, Provider
+from ..base import Consistency, ExportSession, Finding, ImportSession, Job, Placement, Provider, Tracking
 from ..spec import DiskSpec, VmSpec
 from .checks import export_findings
 from .clean_up import clean_up, clean_up_imports, undo_job
@@ -56,7 +56,12 @@ class LibvirtProvider(Provider):
         return export_findings(self._connection, vm, disks, consistency, self._scratch_dir)
 
     def open_export(
-        self, vm: VmSpec, disks: Sequence[DiskSpec], consistency: Consistency, job: Job
+        self,
+        vm: VmSpec,
+        disks: Sequence[DiskSpec],
+        consistency: Consistency,
+        job: Job,
+        tracking: Tracking = Tracking(),  # noqa: B008 - it never changes
     ) -> ContextManager[ExportSession]:
         if vm.power_state in ("powered_off", "crashed"):
             return OfflineExport(self._connection, vm, disks, job)
