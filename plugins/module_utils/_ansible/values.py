@@ -51,6 +51,12 @@ def label(option: str, text: str | None) -> str:
     return text
 
 
+def count(option: str, number: int, least: int) -> int:
+    if number < least:
+        raise invalid(f"{option} is {number}; it must be at least {least}.", "Leave it out for the default.")
+    return number
+
+
 def size(option: str, text: str) -> int:
     """Bytes, more than 0."""
     count = _read(option, text, parse_size)
