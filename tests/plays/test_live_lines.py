@@ -9,7 +9,9 @@ import re
 from typing import Any
 
 import pytest
+import yaml
 
+from ansible_collections.vmferry.migrate.plugins.modules.vm_export import RETURN
 from rigs.sshd import SshServer
 
 from .playing import SLOW, Stage
@@ -52,6 +54,7 @@ def assert_told(stage: Stage, result: dict[str, Any]) -> None:
         assert job[name] == record[name]
     assert job["duration"] == pytest.approx(record["finished"] - record["started"], abs=0.06)
     assert len(job["id"]) == 32
+    assert job.keys() == yaml.safe_load(RETURN)["job"]["contains"].keys()
 
 
 def test_nothing_is_printed_where_nothing_is_wanted(stage: Stage) -> None:

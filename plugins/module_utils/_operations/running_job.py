@@ -202,10 +202,18 @@ class RunningJob:
             self._record.log(level, message)
 
     def as_result(self) -> dict[str, str]:
+        """Also of a job that nobody watches, whose failure would not say which VM it was about."""
         if self._record is None:
             return {}
-        record = self._record.folder / "record.json"
-        return {"id": self.id, "record": str(record), "state_dir": str(state_dir_of(self.options))}
+        fields = self._record.fields
+        return {
+            "id": self.id,
+            "vm": fields["vm"],
+            "kind": fields["kind"],
+            "url": fields["url"],
+            "record": str(self._record.folder / "record.json"),
+            "state_dir": str(state_dir_of(self.options)),
+        }
 
     def _retried(self, error: VmferryError, pause: float) -> None:
         self.progress.retried()
