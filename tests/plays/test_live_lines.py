@@ -71,15 +71,18 @@ def test_what_fails_is_told_as_by_the_module(stage: Stage) -> None:
     play = stage.play(
         stage.export({"ignore_errors": True}, vm="nobody"),
         stage.export({"ignore_errors": True}, progress_interval="often"),
+        stage.export({"ignore_errors": True}, progress_interval=0),
         stage.export({"ignore_errors": True}, progress="dots"),
         stage.export({"ignore_errors": True}, job_id=".."),
     ).wait()
-    nobody, often, dots, outside = play.results()
+    nobody, often, always, dots, outside = play.results()
     assert nobody["error"]["kind"] == "not_found"
     assert "nobody" in nobody["msg"]
     assert nobody["job"]["phase"] == nobody["job"]["state"] == "failed"
     assert often["error"]["kind"] == "invalid_config"
     assert often["msg"].startswith("progress_interval: 'often'")
+    assert always["msg"] == "progress_interval is 0; it must be more than 0."
+    assert always["error"]["hint"] == "Write for example 5s, or progress: none to have no lines."
     assert dots["msg"].startswith("value of progress must be one of: lines, none")
     assert outside["msg"].startswith("job_id is '..', not the id of a job")
     assert not (stage.state / "lease").exists()

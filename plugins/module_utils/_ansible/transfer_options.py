@@ -11,7 +11,7 @@ from ansible.module_utils.common.parameters import env_fallback
 
 from .._operations.requests import TransferOptions
 from .argspec import ArgumentSpec, TaskArguments, invalid
-from .values import bandwidth, duration, duration_or_zero, job_id, optional_duration, size
+from .values import bandwidth, duration, duration_or_zero, job_id, optional_duration, progress_interval, size
 
 
 def state_dir_arguments() -> ArgumentSpec:
@@ -40,7 +40,7 @@ def transfer_arguments() -> ArgumentSpec:
 
 
 def _watching_arguments() -> dict[str, dict[str, Any]]:
-    """For the action plugin alone, which has acted on them before the module starts."""
+    """For the action plugin, which has acted on them before the module starts, unless it stepped aside."""
     return {
         "progress": {"type": "str", "choices": ["lines", "none"], "default": "lines"},
         "progress_interval": {"type": "str", "default": "5s"},
@@ -57,6 +57,7 @@ def transfer_options(arguments: TaskArguments) -> TransferOptions:
     max_jobs = arguments["max_jobs"]
     if max_jobs is not None and max_jobs < 1:
         raise invalid(f"max_jobs is {max_jobs}; at least 1 transfer must run.", "Leave it out for the provider's own.")
+    progress_interval(arguments["progress_interval"])
     burst = arguments["bandwidth_burst"]
     return TransferOptions(
         parallel=parallel,
