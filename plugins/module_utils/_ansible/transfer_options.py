@@ -5,11 +5,13 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 from ansible.module_utils.common.parameters import env_fallback
 
 from .._operations.requests import TransferOptions
+from .._transfer.record import WATCHER
 from .argspec import ArgumentSpec, TaskArguments, invalid
 from .values import bandwidth, duration, duration_or_zero, job_id, optional_duration, progress_interval, size
 
@@ -70,4 +72,5 @@ def transfer_options(arguments: TaskArguments) -> TransferOptions:
         job_id=job_id("job_id", arguments["job_id"]),
         max_jobs=max_jobs,
         controller_timeout=duration_or_zero("controller_timeout", arguments["controller_timeout"] or "0"),
+        watcher=os.environ.get(WATCHER, ""),
     )

@@ -71,7 +71,7 @@ class RunningJob:
         job_id = options.job_id or secrets.token_hex(16)
         record = None
         if not check_mode:
-            record = JobRecord.create(state_dir_of(options), job_id, kind, vm=vm, url=url)
+            record = JobRecord.create(state_dir_of(options), job_id, kind, vm=vm, url=url, watcher=options.watcher)
         job = cls(job_id, options, record, phases)
         try:
             yield job
@@ -85,8 +85,7 @@ class RunningJob:
             job._held.close()
         if record is not None:
             job.progress.enter("ready")
-            record.update({**job.progress.snapshot(), **job._moved})
-            record.finish("ready")
+            record.finish("ready", {**job.progress.snapshot(), **job._moved})
 
     @property
     def capabilities(self) -> StoreCapabilities:
@@ -225,5 +224,5 @@ class RunningJob:
             return
         error.job = self.as_result()
         self._record.log("error", str(error))
-        self._record.update(self.progress.snapshot())
-        self._record.finish("cancelled" if error.kind == "cancelled" else "failed", error=error)
+        ended = "cancelled" if error.kind == "cancelled" else "failed"
+        self._record.finish(ended, self.progress.snapshot(), error=error)
