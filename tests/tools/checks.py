@@ -108,11 +108,11 @@ def engine(steps: Steps, machine: Machine) -> None:
 
 
 def system(steps: Steps, machine: Machine) -> None:
-    steps.run(_pytest("system", "tests/system"))
+    steps.run(_pytest("system", "tests/system", "-n", "2"))
 
 
 def plays(steps: Steps, machine: Machine) -> None:
-    steps.run(_pytest("plays", "tests/plays"))
+    steps.run(_pytest("plays", "tests/plays", "-n", "2"))
 
 
 def sanity(steps: Steps, machine: Machine) -> None:
@@ -201,8 +201,8 @@ GROUPS = (
         engine,
         {SERVERS, HOST, PYTEST},
     ),
-    Group("system", 480, "exports and imports against real libvirt and S3 servers", system, {SERVERS, PYTEST}),
-    Group("plays", 360, "ansible-playbook, over SSH too: live jobs, fleets, AWX", plays, {SERVERS, PYTEST}),
+    Group("system", 420, "exports and imports against real libvirt and S3 servers", system, {SERVERS, PYTEST}),
+    Group("plays", 420, "ansible-playbook, over SSH too: live jobs, fleets, AWX", plays, {SERVERS, PYTEST}),
     Group("integration", 240, "the modules in plays", integration, {SERVERS, EVERY_CORE}),
     Group("molecule", 150, "the roles", molecule, {SERVERS}),
     Group("demo", 120, "./dev demo", demo, {SERVERS}),

@@ -40,13 +40,30 @@ class Job:
 
 
 @dataclass(frozen=True)
+class Tracking:
+    """What an export asks of a provider that can tell what changed. A token is a name that the provider knows."""
+
+    since: str = ""  # the token of the export to stand on; empty: everything is wanted
+    keep: bool = False  # whether a later export may ask what changed since this one
+
+
+_NO_TRACKING = Tracking()
+
+
+@dataclass(frozen=True)
 class ExportDisk:
+    """`changes`: the same disk, whose extents are `unchanged` where it did not change; None where nobody can tell."""
+
     spec: DiskSpec
     source: BlockSource
+    changes: BlockSource | None = None
 
 
 class ExportSession(ABC):
-    """A frozen point in time. Entering freezes, leaving removes every trace, whatever happened in between."""
+    """A frozen point in time. Entering freezes, leaving removes every trace but a token that is to be kept."""
+
+    token = ""  # under which the provider will know this point in time; empty: it will not
+    lost = ""  # why it cannot tell what changed since the token it was asked about; a sentence
 
     vm: VmSpec  # as it was when the point in time was taken
     taken_at: float  # seconds since the epoch
@@ -58,6 +75,9 @@ class ExportSession(ABC):
     @abstractmethod
     def confirm(self) -> None:
         """After the last read, before the export commits: raises if the point in time did not hold."""
+
+    def keep_token(self) -> None:
+        """Right before the export commits: from now on the token outlives the session."""
 
 
 class ImportSession(ABC):
@@ -111,8 +131,21 @@ class Provider(ABC):
 
     @abstractmethod
     def open_export(
-        self, vm: VmSpec, disks: Sequence[DiskSpec], consistency: Consistency, job: Job
+        self,
+        vm: VmSpec,
+        disks: Sequence[DiskSpec],
+        consistency: Consistency,
+        job: Job,
+        tracking: Tracking = _NO_TRACKING,
     ) -> ContextManager[ExportSession]: ...
+
+    def tokens(self, vm: VmSpec) -> Sequence[str]:
+        """Ours, of any chain, that this VM has now. None where a provider does not track changes."""
+        return ()
+
+    def forget(self, vm: VmSpec, tokens: Sequence[str]) -> Sequence[str]:
+        """Drop these; a sentence for each that was there. What is gone already is no error."""
+        return ()
 
     @abstractmethod
     def imported(self, name: str) -> tuple[VmSpec, str] | None:

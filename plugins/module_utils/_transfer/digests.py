@@ -13,7 +13,7 @@ from __future__ import annotations
 from hashlib import sha256
 from typing import Callable, Dict, Iterator, Optional, Sequence, Tuple
 
-from .._blocks import LEAF
+from .._blocks import LEAF, Kind
 from .digest_file import CHUNK_LEAVES, DigestHeader, Record, pack_header, pack_record
 
 ZERO_LEAF = bytes(LEAF)
@@ -95,61 +95,75 @@ class DigestTree:
 class DigestWriter:
     """Takes leaves in guest order, emits the digest file as it goes, and knows the root at the end.
 
-    With `parent` (what the exports below have, merged, in chunk order) it writes an increment: its file holds the
-    leaves it is told of, its root covers the parent's for all others.
+    With `parent` (what the exports below have, merged, in chunk order, of a disk of the same size) it writes an
+    increment: it tells what differs from the parent, its file holds that alone, and its root covers the whole disk.
     """
 
     def __init__(
         self, size: int, emit: Callable[[bytes], object], parent: Iterator[Tuple[int, Leaves]] | None = None
     ) -> None:
-        self._emit, self._layered = emit, parent is not None
+        self._emit, self.layered = emit, parent is not None
         self._parent = parent or iter(())
         self._tree = DigestTree(size)
-        self._inherited = next(self._parent, None)
-        self._chunk = 0
-        self._own: Leaves = {}  # of this chunk, told so far
-        emit(pack_header(DigestHeader(size, self._layered)))
+        self._inherited = next(self._parent, None)  # of the next chunk in which the parent has anything
+        self._chunk = -1
+        self._base: Leaves = {}  # what the parent has in this chunk
+        self._own: Leaves = {}  # what differs from it, so far
+        emit(pack_header(DigestHeader(size, self.layered)))
 
-    def leaves(self, first: int, digests: Digests) -> None:
-        """Of the leaves from number `first` on."""
+    def leaves(self, first: int, digests: Digests) -> list[Kind]:
+        """Of the leaves from number `first` on; what an image has to hold of each."""
+        kinds: list[Kind] = []
         for index, digest in enumerate(digests, first):
             chunk, position = divmod(index, CHUNK_LEAVES)
-            if chunk != self._chunk:
-                self._close()
-                self._chunk = chunk
-            self._own[position] = digest or b""
+            self._open(chunk)
+            kind: Kind = "zero" if digest is None else "data"
+            if self.layered and (self._base.get(position) or None) == digest:
+                kind = "unchanged"
+            elif self.layered or digest is not None:
+                self._own[position] = digest or b""
+            kinds.append(kind)
+        return kinds
 
-    def zero(self, first: int, count: int) -> None:
-        """In a full export, zero is what a leaf is unless said otherwise."""
-        if self._layered:
-            for index in range(first, first + count):
-                self.leaves(index, (None,))
+    def zero(self, first: int, count: int) -> list[Tuple[int, int]]:
+        """Leaves that read as zeros; the runs (first, count) of them that an image has to hold as such."""
+        if not self.layered:
+            return [(first, count)]
+        runs: list[Tuple[int, int]] = []
+        end, chunk = first + count, first // CHUNK_LEAVES
+        while chunk * CHUNK_LEAVES < end:
+            self._open(chunk)
+            for position in sorted(self._base):
+                index = chunk * CHUNK_LEAVES + position
+                if self._base[position] and first <= index < end:
+                    self._own[position] = b""
+                    joins = runs and sum(runs[-1]) == index
+                    runs[-1:] = [(runs[-1][0], runs[-1][1] + 1)] if joins else [*runs[-1:], (index, 1)]
+            following = self._inherited[0] if self._inherited else self._tree.chunk_count
+            chunk = max(chunk + 1, following)
+        return runs
 
     def finish(self) -> str:
         """The root, in hex."""
-        self._close()
-        self._inherit(self._tree.chunk_count)
+        self._open(self._tree.chunk_count)
         return self._tree.root()
 
-    def _close(self) -> None:
-        if not self._own:
+    def _open(self, chunk: int) -> None:
+        if chunk == self._chunk:
             return
+        self._close()
+        while self._inherited and self._inherited[0] < chunk:  # what this export does not change
+            self._tree.add(*self._inherited)
+            self._inherited = next(self._parent, None)
+        self._chunk, self._base = chunk, {}
+        if self._inherited and self._inherited[0] == chunk:
+            self._base = self._inherited[1]
+            self._inherited = next(self._parent, None)
+
+    def _close(self) -> None:
         own, self._own = self._own, {}
-        stored = {position: digest for position, digest in own.items() if digest}
-        zeros = own.keys() - stored.keys() if self._layered else ()
-        if stored or zeros:
-            self._emit(pack_record(Record(self._chunk, stored, frozenset(zeros))))
-        self._inherit(self._chunk)
-        base = self._take_inherited() if self._inherited and self._inherited[0] == self._chunk else {}
-        self._tree.add(self._chunk, {**base, **own})
-
-    def _inherit(self, end: int) -> None:
-        """Carry the root on through chunks before `end`, which this export does not change."""
-        while self._inherited and self._inherited[0] < end:
-            self._tree.add(self._inherited[0], self._inherited[1])
-            self._take_inherited()
-
-    def _take_inherited(self) -> Leaves:
-        leaves = self._inherited[1] if self._inherited else {}
-        self._inherited = next(self._parent, None)
-        return leaves
+        if own:
+            stored = {position: digest for position, digest in own.items() if digest}
+            self._emit(pack_record(Record(self._chunk, stored, frozenset(own.keys() - stored.keys()))))
+        if own or self._base:
+            self._tree.add(self._chunk, {**self._base, **own})

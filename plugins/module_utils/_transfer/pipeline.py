@@ -12,13 +12,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from hashlib import sha256
+from itertools import groupby
 from threading import Lock
-from typing import Callable, Sequence
+from typing import Callable, Iterator, Sequence
 
-from .._blocks import LEAF, BlockSource, ImageOutput, ImageWriter, PartReceipt, PartWriter
+from .._blocks import LEAF, BlockSource, Extent, ImageOutput, ImageWriter, Kind, PartReceipt, PartWriter
 from .._errors import VmferryError
 from .buffers import Buffers
-from .digests import Digests, DigestWriter, equal_runs, leaf_digests
+from .digests import Digests, DigestWriter, leaf_digests
 from .failpoints import failpoint
 from .flow import Flow, Turns
 from .limits import Limits
@@ -37,8 +38,8 @@ class DiskResult:
     size: int  # of the object
     bytes_read: int
     bytes_stored: int  # what the store was sent; holes of a file are in `size` only
-    bytes_zero: int  # of the disk, told by the source or found by reading
-    bytes_unchanged: int
+    bytes_zero: int  # of the disk, that the image holds as zeros, told by the source or found by reading
+    bytes_unchanged: int  # of the disk, that the image leaves to its parent
     digest_root: str
 
 
@@ -52,16 +53,17 @@ def export_disk(
     rules: PartRules,
     flow: Flow,
     progress: DiskProgress | None = None,
-    layered: bool = False,
+    extents: ExtentMap | None = None,
 ) -> DiskResult:
     """Read, digest and store a disk. The caller completes or aborts `parts`.
 
-    `make_image(output, data_bound)` gets the bytes of leaves that may hold data. Raises the first error of any thread
-    when all of them have ended, and `unsupported` before the first byte where the store cannot take the object.
+    `make_image(output, data_bound)` gets the bytes of leaves that may hold data. Where `digests` know a parent, a leaf
+    that equals the parent's is left out, whatever the source says of it. `extents`: of the source, where they are known
+    already. Raises the first error of any thread when all of them have ended, and `unsupported` before the first byte
+    where the store cannot take the object.
     """
-    with flow.on_stop(source.close):  # whoever waits for the source is woken
-        extents = ExtentMap(source.extents(), source.size)
-    if extents.bytes_of("unchanged") and not layered:
+    extents = extents or read_extents(source, flow)
+    if extents.bytes_of("unchanged") and not digests.layered:
         raise VmferryError("internal", "A full export cannot leave out what has not changed.")
     progress = progress or DiskProgress()
     progress.expect(extents.bytes_of("data"))
@@ -81,10 +83,15 @@ def export_disk(
         size=assembler.size,
         bytes_read=extents.bytes_of("data"),
         bytes_stored=assembler.bytes_stored,
-        bytes_zero=extents.bytes_of("zero") + export.zeros_found,
-        bytes_unchanged=extents.bytes_of("unchanged"),
+        bytes_zero=export.bytes_of["zero"],
+        bytes_unchanged=extents.bytes_of("unchanged") + export.bytes_of["unchanged"],
         digest_root=root,
     )
+
+
+def read_extents(source: BlockSource, flow: Flow) -> ExtentMap:
+    with flow.on_stop(source.close):  # whoever waits for the source is woken
+        return ExtentMap(source.extents(), source.size)
 
 
 class _Export:
@@ -104,7 +111,7 @@ class _Export:
         self._window_size = limits.window
         self._windows = enumerate(windows(extents, limits.window))
         self._taking, self._turns = Lock(), Turns(flow)
-        self.zeros_found = 0
+        self.bytes_of: dict[Kind, int] = dict.fromkeys(("data", "zero", "unchanged"), 0)
 
     def work(self) -> None:
         buffer = bytearray(self._window_size)  # whole leaves, so that the disk's short last one can be padded in place
@@ -132,23 +139,40 @@ class _Export:
         for run in window.runs:
             first, count = run.offset // LEAF, -(-run.length // LEAF)
             if run.kind == "zero":
-                self._digests.zero(first, count)
-                self._image.zero(run.offset, run.length)
+                self._zeros(run, first, count)
                 continue
             here = found[at : at + count]
-            self._digests.leaves(first, here)
-            self._image_data(run.offset, run.length, view[at * LEAF : (at + count) * LEAF], here)
+            kinds = self._digests.leaves(first, here)
+            self._image_data(run, view[at * LEAF : (at + count) * LEAF], here, kinds)
             at += count
 
-    def _image_data(self, offset: int, length: int, view: memoryview, digests: Digests) -> None:
-        for start, stop in equal_runs(digests):
-            end = min(stop * LEAF, length)
-            if digests[start] is None:
-                self.zeros_found += end - start * LEAF
-                self._image.zero(offset + start * LEAF, end - start * LEAF)
-                continue
-            known = [digest for digest in digests[start:stop] if digest is not None]
-            if end % LEAF:  # the image stores the short last leaf padded: a block with a digest of its own
-                view[end : stop * LEAF] = bytes(stop * LEAF - end)
-                known[-1] = sha256(view[(stop - 1) * LEAF : stop * LEAF]).digest()
-            self._image.data(offset + start * LEAF, view[start * LEAF : stop * LEAF], known)
+    def _zeros(self, run: Extent, first: int, count: int) -> None:
+        told = 0
+        for start, number in self._digests.zero(first, count):
+            offset, end = start * LEAF, min((start + number) * LEAF, run.end)
+            self._image.zero(offset, end - offset)
+            told += end - offset
+        self.bytes_of["zero"] += told
+        self.bytes_of["unchanged"] += run.length - told
+
+    def _image_data(self, run: Extent, view: memoryview, digests: Digests, kinds: Sequence[Kind]) -> None:
+        for kind, start, stop in neighbours(kinds):
+            end = min(stop * LEAF, run.length)
+            self.bytes_of[kind] += end - start * LEAF
+            if kind == "zero":
+                self._image.zero(run.offset + start * LEAF, end - start * LEAF)
+            elif kind == "data":
+                known = [digest for digest in digests[start:stop] if digest is not None]
+                if end % LEAF:  # the image stores the short last leaf padded: a block with a digest of its own
+                    view[end : stop * LEAF] = bytes(stop * LEAF - end)
+                    known[-1] = sha256(view[(stop - 1) * LEAF : stop * LEAF]).digest()
+                self._image.data(run.offset + start * LEAF, view[start * LEAF : stop * LEAF], known)
+
+
+def neighbours(kinds: Sequence[Kind]) -> Iterator[tuple[Kind, int, int]]:
+    """`(kind, start, stop)` of neighbours of one kind."""
+    start = 0
+    for kind, group in groupby(kinds):
+        stop = start + len(list(group))
+        yield kind, start, stop
+        start = stop

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Any, ContextManager, Mapping, Sequence
 
 from ..._errors import VmferryError
-from ..base import Consistency, ExportSession, Finding, ImportSession, Job, Placement, Provider
+from ..base import Consistency, ExportSession, Finding, ImportSession, Job, Placement, Provider, Tracking
 from ..spec import DiskSpec, VmSpec
 from .checks import export_findings
 from .clean_up import clean_up, clean_up_imports, undo_job
@@ -56,12 +56,17 @@ class LibvirtProvider(Provider):
         return export_findings(self._connection, vm, disks, consistency, self._scratch_dir)
 
     def open_export(
-        self, vm: VmSpec, disks: Sequence[DiskSpec], consistency: Consistency, job: Job
+        self,
+        vm: VmSpec,
+        disks: Sequence[DiskSpec],
+        consistency: Consistency,
+        job: Job,
+        tracking: Tracking = Tracking(),  # noqa: B008 - it never changes
     ) -> ContextManager[ExportSession]:
-        if vm.power_state in ("off", "crashed"):
+        if vm.power_state in ("powered_off", "crashed"):
             return OfflineExport(self._connection, vm, disks, job)
         if consistency == "powered_off":
-            raise VmferryError("conflict", f"{vm.name} is {vm.power_state}, not off.", "Shut it down first.")
+            raise VmferryError("conflict", f"{vm.name} is {vm.power_state}, not powered_off.", "Shut it down first.")
         return LiveExport(self._connection, vm, disks, consistency, job, self._scratch_dir)
 
     def imported(self, name: str) -> tuple[VmSpec, str] | None:
