@@ -410,6 +410,21 @@ job:
       description: The id of the job.
       returned: success
       type: str
+    vm:
+      description: The VM, by the name that the task used.
+      returned: success
+      type: str
+      sample: web01
+    kind:
+      description: V(export).
+      returned: success
+      type: str
+      sample: export
+    url:
+      description: The store, without what a URL may hold of secrets.
+      returned: success
+      type: str
+      sample: s3://backups/vms
     record:
       description: The file with its progress, on the host that runs the module.
       returned: success
@@ -419,6 +434,41 @@ job:
       returned: success
       type: str
       sample: /var/lib/vmferry
+    phase:
+      description: What it did last, or how it ended.
+      returned: outside async and check mode
+      type: str
+      sample: ready
+    state:
+      description: How it ended, V(ready), V(failed) or V(cancelled); or V(running) where that could not be seen.
+      returned: outside async and check mode
+      type: str
+      sample: ready
+    duration:
+      description: Seconds from its start to its end.
+      returned: outside async and check mode
+      type: float
+      sample: 11.6
+    bytes_read:
+      description: Bytes read from the VM.
+      returned: outside async and check mode
+      type: int
+      sample: 1073741824
+    bytes_sent:
+      description: Bytes sent to the store.
+      returned: outside async and check mode
+      type: int
+      sample: 1074135040
+    average_rate:
+      description: Bytes per second, since the start.
+      returned: outside async and check mode
+      type: int
+      sample: 95869805
+    retries:
+      description: How often a request was tried again.
+      returned: outside async and check mode
+      type: int
+      sample: 0
 findings:
   description: Everything the preflight found, all at once.
   returned: check mode

@@ -42,6 +42,7 @@ class TransferOptions:
     job_id: str = ""  # empty: a new one
     max_jobs: int | None = None  # of one hypervisor or account at once; the provider's own limit
     controller_timeout: float = 0.0  # seconds without a sign of whoever started the job; 0: it needs nobody
+    watcher: str = ""  # by which whoever started the job knows its record
 
 
 @dataclass(frozen=True)

@@ -113,6 +113,7 @@ MALFORMED: list[tuple[str, dict[str, Any], str]] = [
     ("vm_export", {"max_chain": 0}, "max_chain"),
     ("vm_export", {"spot_check": -1}, "spot_check"),
     ("vm_export", {"idle_timeout": "0"}, "idle_timeout"),
+    ("vm_export", {"progress_interval": "0"}, "progress_interval"),
     ("vm_export", {"max_duration": "12 parsecs"}, "max_duration"),
     ("vm_export", {"bandwidth_burst": "much"}, "bandwidth_burst"),
     ("vm_export", {"bandwidth_burst": "0"}, "bandwidth_burst"),
