@@ -156,7 +156,7 @@ vm:
   sample:
     id: 6f1d2c0e-43a5-4d6d-8a06-0e6a4d7c1b52
     name: web01-restored
-    power_state: "off"
+    power_state: powered_off
 export:
   description: The export the VM was made of.
   returned: success, outside check mode or when the export exists

@@ -40,6 +40,7 @@ from .litter import probe_key, remove_litter
 from .requests import ExportRequest
 from .results import export_result
 from .running_job import RunningJob
+from .stored_disk import StoredDisk
 from .verify_export import verify_disk, verify_file
 
 PHASES = {"exporting": 1.0, "verifying": 0.5}
@@ -181,7 +182,7 @@ class _Export:
         return self._committed
 
     def _commit(self, claimed: AttemptFolder, manifest: Manifest) -> None:
-        text = manifest.to_json(lambda file: self._locate(claimed.key(file)))
+        text = manifest.to_json(lambda file: self._store.location(claimed.key(file)))
         read_manifest(text, self._store.object_url(claimed.key(MANIFEST)))  # what nobody can read is no export
         claimed.commit(text)
 
@@ -207,7 +208,8 @@ class _Export:
             self._job.phase("verifying", [(disk.record.id, disk.record.size) for disk in written])
             for number, disk in enumerate(written):
                 progress = self._job.progress.disk(number)
-                verify_disk(self._job, self._store, claimed.key, disk.record, self._request.verify, progress)
+                layers = (StoredDisk(disk.record, claimed.key),)
+                verify_disk(self._job, self._store, layers, self._request.verify, progress)
         self._job.phase("committing")
         files = [self._put(claimed, "vm.json", session.vm.to_json())]
         files += [self._put(claimed, f"native/{name}", data) for name, data in sorted(session.native.items())]
@@ -243,11 +245,6 @@ class _Export:
     def _put(self, claimed: AttemptFolder, path: str, data: bytes) -> StoredFile:
         self._store.put(claimed.key(path), data)
         return StoredFile(path, len(data), sha256(data).hexdigest())
-
-    def _locate(self, key: str) -> str:
-        """A path where the store is one, since that is what other tools open; a URL where it is not."""
-        url = self._store.object_url(key)
-        return url[len("file://") :] if url.startswith("file://") else url
 
 
 def _machine(vm: VmSpec) -> Machine:

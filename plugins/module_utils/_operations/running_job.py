@@ -14,11 +14,11 @@ from .._errors import VmferryError
 from .._providers.base import Provider
 from .._stores.base import Store, StoreCapabilities
 from .._stores.limited import LimitedStore
-from .._stores.open import open_store
+from .._stores.open import open_store, store_kind
 from .._stores.retrying import RetryingStore
 from .._transfer.flow import Flow
 from .._transfer.limiter import Limiter
-from .._transfer.limits import PATH_BUDGET, STORE_BUDGET, Limits
+from .._transfer.limits import Limits
 from .._transfer.orders import Orders
 from .._transfer.owner import current_owner
 from .._transfer.progress import Progress
@@ -56,7 +56,7 @@ class RunningJob:
         self.undone = True  # False once something that had to be removed may still be there
         self._moved: dict[str, Any] = {}  # the disks, as a finished job's record tells of them
         self._capabilities: StoreCapabilities | None = None
-        self.limits = Limits.within(PATH_BUDGET, any_offset=True, workers=options.parallel)
+        self.limits = Limits.of_transfer(any_offset=True, workers=options.parallel)
         policy = RetryPolicy(max_retries=options.max_retries, give_up_after=options.idle_timeout)
         self._retry = Retry(policy, self.flow.sleep, self._retried)
         self._orders = Orders(record.folder, options.controller_timeout) if record else None
@@ -100,9 +100,7 @@ class RunningJob:
         self._capabilities = found
 
     def open_store(self, spec: StoreSpec) -> Store:
-        path = spec.url.startswith(("/", "file:"))
-        budget = PATH_BUDGET if path else STORE_BUDGET
-        self.limits = Limits.within(budget, any_offset=path, workers=self.options.parallel)
+        self.limits = Limits.of_transfer(store_kind(spec.url).any_offset, self.options.parallel)
         store = open_store(spec.url, {**self._patience(), **spec.settings}, self.progress.alive)
         timetable = parse_timetable(self.options.bandwidth_limit)
         if not timetable.unlimited:

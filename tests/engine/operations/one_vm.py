@@ -29,7 +29,7 @@ from ansible_collections.vmferry.migrate.plugins.module_utils._stores.base impor
 DATA = random.Random(7).randbytes(300_000)
 DISK = DiskSpec("disk-0", "vda", len(DATA), "qcow2", "virtio", "/vda")
 UUID = "1f0c9a2b-7d1e-4c58-9a51-0c3a0d5b6e77"
-VM = VmSpec("libvirt", UUID, "web01", "web01", "on", 1, 2048, "bios", (DISK,))
+VM = VmSpec("libvirt", UUID, "web01", "web01", "powered_on", 1, 2048, "bios", (DISK,))
 
 
 class Source:

@@ -17,6 +17,7 @@ from ansible_collections.vmferry.migrate.plugins.module_utils._errors import Vmf
 from ansible_collections.vmferry.migrate.plugins.module_utils._operations.export_disk import export_disk
 from ansible_collections.vmferry.migrate.plugins.module_utils._operations.requests import TransferOptions, Verify
 from ansible_collections.vmferry.migrate.plugins.module_utils._operations.running_job import RunningJob
+from ansible_collections.vmferry.migrate.plugins.module_utils._operations.stored_disk import StoredDisk
 from ansible_collections.vmferry.migrate.plugins.module_utils._operations.verify_export import (
     SAMPLED_PARTS,
     verify_disk,
@@ -60,7 +61,7 @@ def test_a_byte_that_changed_beside_the_sample(tmp_path: Path, how: Verify, trus
     disk = ExportDisk(DiskSpec("disk-0", "vda", len(DATA), "raw", "virtio", "/vda"), Source())
     made = export_disk(job, store, key, disk, "qcow2", "20261121T063000Z-1a2b3c4d", DiskProgress()).record
     assert len(made.parts) > SAMPLED_PARTS
-    verify_disk(job, store, key, made, how, DiskProgress())
+    verify_disk(job, store, (StoredDisk(made, key),), how, DiskProgress())
 
     image = tmp_path / key(made.file)
     stored = bytearray(image.read_bytes())
@@ -68,7 +69,7 @@ def test_a_byte_that_changed_beside_the_sample(tmp_path: Path, how: Verify, trus
     image.write_bytes(stored)
     if found:
         with pytest.raises(VmferryError) as caught:
-            verify_disk(job, store, key, made, how, DiskProgress())
+            verify_disk(job, store, (StoredDisk(made, key),), how, DiskProgress())
         assert caught.value.kind == "checksum_mismatch"
     else:
-        verify_disk(job, store, key, made, how, DiskProgress())
+        verify_disk(job, store, (StoredDisk(made, key),), how, DiskProgress())
