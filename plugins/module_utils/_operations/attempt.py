@@ -17,7 +17,7 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import Any, Callable, Mapping
 
-from .._errors import VmferryError
+from .._errors import WAIT_OR_CANCEL, VmferryError
 from .._exports.intent import BEAT, CANCEL, INTENT, LEASE, Intent, read_intent
 from .._exports.manifest import MANIFEST
 from .._stores.base import Store, StoreCapabilities
@@ -193,7 +193,7 @@ def in_use(store: Store, intent: Intent) -> VmferryError:
         "busy",
         f"{intent.vm_name} is being exported to {store.url} by job {intent.job_id} "
         f"(process {pid} on {host}, for {int(time.time() - intent.started_at)} s).",
-        "Wait until it is done. A job that died is cleaned up by the next run once its lease is over.",
+        f"{WAIT_OR_CANCEL} A job that died is cleaned up by the next run once its lease is over.",
     )
 
 

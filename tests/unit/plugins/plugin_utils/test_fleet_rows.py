@@ -48,14 +48,29 @@ def test_vms_found_twice_are_one_and_those_of_one_name_go_by_their_ids() -> None
 def test_every_finding_has_a_line_and_the_first_error_is_the_failure() -> None:
     findings = [
         {"severity": "warning", "message": "Little room.", "hint": "Free some.", "kind": "no_space"},
-        {"severity": "error", "message": "The VM has a job.", "hint": "", "kind": "busy"},
+        {"severity": "error", "message": "The VM has no disk.", "hint": "", "kind": "invalid_config"},
     ]
     rows = plan_rows(looped({**LOOKED, "findings": findings}), "web01", ["web01"])
-    assert rows[0]["error"]["kind"] == "busy"
+    assert rows[0]["error"]["kind"] == "invalid_config"
     assert plan_table(rows)[1:3] == [
         "web01  failed        -        -  warning: Little room. Free some.",
-        "                                 error: The VM has a job.",
+        "                                 error: The VM has no disk.",
     ]
+
+
+def test_a_vm_that_is_busy_is_planned_and_told() -> None:
+    busy = {"severity": "error", "message": "The VM has a job.", "hint": "Wait for it.", "kind": "busy"}
+    rows = plan_rows(looped({**LOOKED, "changed": False, "findings": [busy]}), "web01", ["web01"])
+    assert rows[0]["state"] == "planned"
+    assert "error" not in rows[0]
+    assert plan_table(rows)[1].endswith("warning: The VM has a job. Wait for it.")
+
+
+def test_a_vm_that_is_busy_and_has_an_error_fails_for_the_error() -> None:
+    busy = {"severity": "error", "message": "The VM has a job.", "hint": "", "kind": "busy"}
+    error = {"severity": "error", "message": "It has no disk.", "hint": "", "kind": "invalid_config"}
+    rows = plan_rows(looped({**LOOKED, "findings": [busy, error]}), "web01", ["web01"])
+    assert rows[0]["error"]["kind"] == "invalid_config"
 
 
 def test_an_error_before_the_loop_is_told_of_every_vm() -> None:
