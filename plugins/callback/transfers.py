@@ -68,6 +68,20 @@ seealso:
   - module: vmferry.migrate.vm_import
 """
 
+EXAMPLES = r"""
+examples: |
+  # In ansible.cfg; without the second section there is the table, and nothing else.
+  [defaults]
+  callbacks_enabled = vmferry.migrate.transfers
+
+  [callback_vmferry_transfers]
+  metrics_file = /var/lib/node_exporter/textfile/vmferry.prom
+  audit_log = /var/log/vmferry-audit.jsonl
+
+  # The table for one run, on a command line.
+  ANSIBLE_CALLBACKS_ENABLED=vmferry.migrate.transfers ansible-playbook nightly.yml
+"""
+
 import os
 import pwd
 import socket

@@ -10,7 +10,14 @@ version_added: 0.1.0
 author:
   - the vmferry.migrate authors (@vmferry)
 description:
-  - For the playbook C(vmferry.migrate.export_fleet).
+  - Makes lines of text of the rows of a batch, with the figures aligned and added up, for M(ansible.builtin.debug) or a
+    report by mail.
+  - For the playbook C(vmferry.migrate.export_fleet), and for plays that do some of what it does.
+seealso:
+  - plugin: vmferry.migrate.fleet_plan
+    plugin_type: filter
+  - plugin: vmferry.migrate.fleet_outcome
+    plugin_type: filter
 positional: kind
 options:
   _input:
@@ -26,9 +33,14 @@ options:
 """
 
 EXAMPLES = r"""
-- name: Show how it went
+- name: Show what is to be done on this host, from vm_export in check mode
+  ansible.builtin.debug:
+    msg: "{{ looked | vmferry.migrate.fleet_plan(inventory_hostname, vms) | vmferry.migrate.fleet_table('plan') }}"
+
+- name: Show how it went, in the end
   ansible.builtin.debug:
     msg: "{{ rows | vmferry.migrate.fleet_outcome(exported) | vmferry.migrate.fleet_table('summary') }}"
+# web01  full    1.07 GB  537 MB     12.5  85.9  s3://backups/vms/web01-1f0c9a2b/20261121T063000Z-1a2b3c4d
 """
 
 RETURN = r"""

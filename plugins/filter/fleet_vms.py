@@ -10,7 +10,12 @@ version_added: 0.1.0
 author:
   - the vmferry.migrate authors (@vmferry)
 description:
-  - For the playbook C(vmferry.migrate.export_fleet), which lets a hypervisor choose VMs by several filters.
+  - Of the VMs that a looped task with M(vmferry.migrate.vm_info) found by several filters, names each once, also where
+    several filters find it.
+  - For the playbook C(vmferry.migrate.export_fleet), which lets a hypervisor choose its VMs so, and for plays that do
+    the same.
+seealso:
+  - module: vmferry.migrate.vm_info
 options:
   _input:
     description: What a looped task with M(vmferry.migrate.vm_info) registered.
@@ -19,17 +24,22 @@ options:
 """
 
 EXAMPLES = r"""
-- name: Find all web and database servers
+- name: Find all web servers, and the database servers that run
   vmferry.migrate.vm_info:
     provider: libvirt
-    filters:
-      name: "{{ item }}"
-  loop: [web*, db*]
+    filters: "{{ item }}"
+  loop:
+    - name: web*
+    - name: db*
+      power_state: powered_on
   register: found
 
-- name: Name them
-  ansible.builtin.debug:
-    msg: "{{ found | vmferry.migrate.fleet_vms }}"
+- name: Export them
+  vmferry.migrate.vm_export:
+    provider: libvirt
+    vm: "{{ item }}"
+    url: file:///srv/exports
+  loop: "{{ found | vmferry.migrate.fleet_vms }}"
 """
 
 RETURN = r"""

@@ -36,9 +36,7 @@ options:
         type: str
       power_state:
         description:
-          - The power state.
-          - V(powered_on) and V(powered_off) are what RV(vms[].power_state) calls V(on) and V(off), which YAML reads as
-            booleans.
+          - The power state, as RV(vms[].power_state) tells it.
         type: str
         choices:
           - powered_on
@@ -110,10 +108,10 @@ vms:
       type: str
       sample: web01
     power_state:
-      description: One of V(on), V(off), V(paused), V(suspended), V(crashed) and V(unknown).
+      description: One of V(powered_on), V(powered_off), V(paused), V(suspended), V(crashed) and V(unknown).
       returned: success
       type: str
-      sample: "on"
+      sample: powered_on
     cpu:
       description: How many virtual CPUs it has.
       returned: success
@@ -346,15 +344,7 @@ from ansible_collections.vmferry.migrate.plugins.module_utils._ansible.run impor
 from ansible_collections.vmferry.migrate.plugins.module_utils._ansible.sdk import require_provider_sdk
 from ansible_collections.vmferry.migrate.plugins.module_utils._ansible.values import vm_name
 
-# YAML reads a bare `on` as a boolean, so no option may be called by it.
-POWER_STATES = {
-    "powered_on": "on",
-    "powered_off": "off",
-    "paused": "paused",
-    "suspended": "suspended",
-    "crashed": "crashed",
-    "unknown": "unknown",
-}
+POWER_STATES = ("powered_on", "powered_off", "paused", "suspended", "crashed", "unknown")
 
 
 def argument_spec() -> ArgumentSpec:
@@ -374,13 +364,6 @@ def argument_spec() -> ArgumentSpec:
     return own.merge(provider_arguments())
 
 
-def filters(arguments: TaskArguments) -> dict[str, str]:
-    wanted = without_unset(arguments["filters"] or {})
-    if "power_state" in wanted:
-        wanted["power_state"] = POWER_STATES[wanted["power_state"]]
-    return wanted
-
-
 def describe(arguments: TaskArguments, check_mode: bool) -> dict[str, Any]:
     provider = provider_spec(arguments)
     wanted = arguments["vm"] and [vm_name("vm", one) for one in arguments["vm"]]
@@ -388,7 +371,7 @@ def describe(arguments: TaskArguments, check_mode: bool) -> dict[str, Any]:
     # Here, so that wrong arguments are told without loading the engine.
     from ansible_collections.vmferry.migrate.plugins.module_utils._operations.describe_vms import describe_vms
 
-    return describe_vms(provider, wanted, filters(arguments))
+    return describe_vms(provider, wanted, without_unset(arguments["filters"] or {}))
 
 
 def main() -> None:

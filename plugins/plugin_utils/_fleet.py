@@ -40,9 +40,9 @@ def plan_rows(result: Mapping[str, Any], host: str, vms: Sequence[str]) -> list[
     return [_plan_row(one, _named(host, vm)) for vm, one in _each(result, vms)]
 
 
-def outcome_rows(rows: Sequence[Row], result: Mapping[str, Any]) -> list[Row]:
+def outcome_rows(rows: Sequence[Row], exported: Mapping[str, Any]) -> list[Row]:
     """The rows of a plan, each that was planned with what came of it, by the result of the role's task."""
-    outcomes = dict(_each(result, [row["vm"] for row in rows if row["state"] == "planned"]))
+    outcomes = dict(_each(exported, [row["vm"] for row in rows if row["state"] == "planned"]))
     return [_outcome_row(outcomes[row["vm"]], row) if row["state"] == "planned" else row for row in rows]
 
 

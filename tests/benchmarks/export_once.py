@@ -64,7 +64,9 @@ class OneDisk(Provider):
         return [self.describe("bench")]
 
     def describe(self, vm: str) -> VmSpec:
-        return VmSpec("libvirt", "1f0c9a2b-7d1e-4c58-9a51-0c3a0d5b6e77", vm, vm, "off", 1, 512, "bios", (self._disk,))
+        return VmSpec(
+            "libvirt", "1f0c9a2b-7d1e-4c58-9a51-0c3a0d5b6e77", vm, vm, "powered_off", 1, 512, "bios", (self._disk,)
+        )
 
     def check_export(self, *_unused: object) -> Sequence[Finding]:
         return []

@@ -16,6 +16,7 @@ import pytest
 from ansible_collections.vmferry.migrate.plugins.module_utils._blocks import ObjectInfo, Part, PartReceipt, PartWriter
 from ansible_collections.vmferry.migrate.plugins.module_utils._errors import VmferryError
 from ansible_collections.vmferry.migrate.plugins.module_utils._stores.base import Store
+from ansible_collections.vmferry.migrate.plugins.module_utils._stores.open import store_kind
 
 from .store_rigs import MIB, RIGS, StoreRig
 
@@ -361,6 +362,7 @@ def test_get_refuses_more_than_its_limit(store: Store) -> None:
 def test_any_offset_is_said_truly(rig: StoreRig, store: Store) -> None:
     writer = store.open_parts("vm/a")
     assert writer.any_offset is rig.declared.any_offset
+    assert store_kind(store.url).any_offset is rig.declared.any_offset
     if writer.any_offset:
         writer.write_at(3 * MIB, memoryview(b"far"))
         writer.write_at(0, memoryview(b"near"))
@@ -369,3 +371,11 @@ def test_any_offset_is_said_truly(rig: StoreRig, store: Store) -> None:
     else:
         assert error_of(lambda: writer.write_at(0, memoryview(b"x"))).kind == "internal"
         writer.abort()
+
+
+def test_location_is_what_other_tools_find_the_object_by(store: Store) -> None:
+    store.put("vm/a", b"12345")
+    if store.url.startswith("file://"):
+        assert Path(store.location("vm/a")).read_bytes() == b"12345"
+    else:
+        assert store.location("vm/a") == store.object_url("vm/a")

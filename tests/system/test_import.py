@@ -102,7 +102,7 @@ def test_macs_are_new_unless_they_are_kept(bench: Bench, networked: str, network
 def test_machine_is_started_if_that_was_asked(bench: Bench, small: Guest, imported: str) -> None:
     bench.export("small")
     result = bench.import_(imported, placement={"power_on": True})
-    assert result["vm"]["power_state"] == "on"
+    assert result["vm"]["power_state"] == "powered_on"
     assert bench.rig.connect().lookupByName(imported).isActive()
 
 
@@ -114,7 +114,7 @@ def test_machine_that_was_imported_before_is_started_if_that_was_asked(
     placement = {"power_on": True}
     assert bench.import_(imported, placement=placement, check_mode=True)["changed"]
     result = bench.import_(imported, placement=placement)
-    assert (result["changed"], result["vm"]["power_state"]) == (True, "on")
+    assert (result["changed"], result["vm"]["power_state"]) == (True, "powered_on")
     assert bench.rig.connect().lookupByName(imported).isActive()
     assert not bench.import_(imported, placement=placement)["changed"]
 

@@ -9,7 +9,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Iterator, Protocol
+from typing import Callable, Iterator, Protocol
 
 from .._errors import VmferryError
 from .intent import INTENT, Intent, read_intent
@@ -93,6 +93,20 @@ class Catalog:
                 "List what is there with vmferry.migrate.export_info.",
             )
         return best
+
+    def beside(self, entry: CatalogEntry) -> Callable[[str], CatalogEntry | None]:
+        """Finds exports of the same VM by their ids. Raises what is wrong with a manifest that cannot be trusted."""
+
+        def find(export_id: str) -> CatalogEntry | None:
+            if not entry.folder:
+                return None  # the URL is that of one export alone
+            home = _home(entry.folder)
+            whole, broken = self._read_all(iter([f"{home}/{export_id}" if home else export_id]))
+            for one in broken:
+                raise one.error
+            return next((one for one in whole if one.manifest.machine.id == entry.manifest.machine.id), None)
+
+        return find
 
     def unfinished(self, uuid: str = "") -> Iterator[tuple[str, Intent]]:
         """Exports, of one VM or of all, that have an intent and no manifest: under way, or dead."""

@@ -15,7 +15,7 @@ from typing import Any, Callable, Mapping
 
 from .._blocks import LEAF
 from .._errors import VmferryError
-from .fields import Fields, lie
+from .fields import PLAIN_NAME, Fields, lie
 from .naming import is_export_id, iso_time, parse_iso_time
 
 MANIFEST = "manifest.json"
@@ -60,6 +60,7 @@ class DiskRecord:
     digests: StoredFile
     parts: tuple[ProvenPart, ...]
     proof_root: str
+    parent_root: str = ""  # of an increment: the digest root of the disk it was taken against
 
 
 @dataclass(frozen=True)
@@ -188,7 +189,10 @@ def read_manifest(text: bytes, where: str) -> Manifest:
     export_id = own.text("export_id")
     if not is_export_id(export_id):
         raise lie(where, "has an export_id of another shape")
-    disks = tuple(_read_disk(disk) for disk in own.objects("disks"))
+    mode, parent = own.one_of("mode", "full", "incremental"), own.text("parent", "")
+    if (mode == "incremental") != is_export_id(parent) or (mode == "full" and parent):
+        raise lie(where, "cannot be trusted: its mode and its parent do not go together")
+    disks = tuple(_read_disk(disk, mode) for disk in own.objects("disks"))
     _refuse_doubles(where, [disk.id for disk in disks], [disk.file for disk in disks])
     if not disks:
         raise lie(where, "has no disks")
@@ -203,9 +207,9 @@ def read_manifest(text: bytes, where: str) -> Manifest:
         format=own.one_of("format", *FORMATS),
         disks=disks,
         files=tuple(_read_file(one) for one in own.objects("files")),
-        mode=own.one_of("mode", "full", "incremental"),
-        parent=own.text("parent", ""),
-        change_token=own.text("change_token", ""),
+        mode=mode,
+        parent=parent,
+        change_token=_read_token(own),
         name=own.text("name", ""),
         tags=own.texts("tags"),
         purpose=own.text("purpose", ""),
@@ -216,7 +220,14 @@ def read_manifest(text: bytes, where: str) -> Manifest:
     )
 
 
-def _read_disk(disk: Fields) -> DiskRecord:
+def _read_token(own: Fields) -> str:
+    token = own.text("change_token", "")
+    if token and not PLAIN_NAME.fullmatch(token):
+        raise own.lie("cannot be trusted: change_token is not a plain name")
+    return token
+
+
+def _read_disk(disk: Fields, mode: str) -> DiskRecord:
     digests, proof = disk.object("digests"), disk.object("object_proof")
     if digests.text("algorithm") != DIGEST_ALGORITHM or digests.number("leaf") != LEAF:
         raise digests.lie("uses digests that this version does not know")
@@ -243,6 +254,7 @@ def _read_disk(disk: Fields) -> DiskRecord:
         digests=_read_file(digests),
         parts=parts,
         proof_root=proof.hex("root", 64),
+        parent_root=disk.hex("parent_root", 64) if mode == "incremental" else "",
     )
 
 

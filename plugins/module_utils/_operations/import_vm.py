@@ -5,15 +5,16 @@
 
 from __future__ import annotations
 
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, suppress
 from hashlib import sha256
-from typing import Any, Mapping
+from typing import Any, Mapping, Sequence
 
 from .._errors import VmferryError
 from .._exports.catalog import Catalog, CatalogEntry
+from .._exports.chain import chain_of
 from .._exports.fields import Fields, lie
 from .._exports.naming import new_attempt
-from .._providers.base import Finding, Job, Provider
+from .._providers.base import Job, Provider
 from .._providers.open import open_provider
 from .._providers.spec import VmSpec
 from .._stores.base import Store
@@ -21,6 +22,7 @@ from .export_plan import checked, raise_first_error
 from .requests import ImportRequest
 from .results import export_result
 from .running_job import RunningJob
+from .stored_disk import layers_of
 from .verify_export import copy_checked
 
 
@@ -39,37 +41,37 @@ def import_vm(request: ImportRequest, check_mode: bool) -> dict[str, Any]:
 class _Import:
     def __init__(self, request: ImportRequest, job: RunningJob, provider: Provider, store: Store) -> None:
         self._request, self._job, self._provider, self._store = request, job, provider, store
+        self._chain: Sequence[CatalogEntry] = ()
 
     def run(self, check_mode: bool) -> dict[str, Any]:
         self._job.phase("validating")
         self._store.require_root()
-        entry = Catalog(self._store).find(self._request.export, self._request.vm)
+        catalog = Catalog(self._store)
+        entry = catalog.find(self._request.export, self._request.vm)
         placement, made = self._request.placement, entry.manifest.export_id
         present = self._provider.imported(placement.name)
         if present is not None and present[1] == made:
+            with suppress(VmferryError):  # what is imported needs its chain no more
+                self._chain = chain_of(entry, catalog.beside(entry))
             vm = present[0]
-            if placement.power_on and vm.power_state in ("off", "crashed"):
+            if placement.power_on and vm.power_state in ("powered_off", "crashed"):
                 return self._started(entry, vm, check_mode)
             return self._result(entry, vm, changed=False)
-        findings: list[Finding] = []
-        if entry.manifest.mode != "full":
-            findings.append(
-                Finding("error", f"{made} is an increment; only full exports can be imported.", "", "unsupported")
-            )
+        chain = self._chain = chain_of(entry, catalog.beside(entry))
         exported, native = self._machine(entry)
-        findings += self._provider.check_import(exported, placement, made)
+        findings = self._provider.check_import(exported, placement, made)
         if check_mode:
-            return checked(findings, _plan(entry), {}, {"vm": placement.name, "export": made})
+            return checked(findings, _plan(chain), {}, {"vm": placement.name, "export": made})
         raise_first_error(findings)
         self._job.wait_for_slot(self._provider)
-        vm = self._job.supervise(lambda: self._import(entry, exported, native))
+        vm = self._job.supervise(lambda: self._import(chain, exported, native))
         return self._result(entry, vm, changed=True)
 
     def _started(self, entry: CatalogEntry, vm: VmSpec, check_mode: bool) -> dict[str, Any]:
         """Imported before, but never started, or not any more."""
-        diff = {"before": {"power_state": vm.power_state}, "after": {"power_state": "on"}}
+        diff = {"before": {"power_state": vm.power_state}, "after": {"power_state": "powered_on"}}
         if check_mode:
-            return {"changed": True, "findings": [], "plan": _plan(entry, disks=False), "diff": diff}
+            return {"changed": True, "findings": [], "plan": _plan([entry], disks=False), "diff": diff}
         vm = self._job.supervise(lambda: self._provider.start(vm))
         return {**self._result(entry, vm, changed=True), "diff": diff}
 
@@ -78,13 +80,14 @@ class _Import:
         return {
             "changed": changed,
             "vm": vm.as_dict(),
-            "export": export_result(self._store, entry),
+            "export": export_result(self._store, entry, self._chain),
             "job": self._job.as_result(),
             "diff": {"before": {} if changed else after, "after": after},
             "warnings": list(self._job.warnings),
         }
 
-    def _import(self, entry: CatalogEntry, exported: VmSpec, native: Mapping[str, bytes]) -> VmSpec:
+    def _import(self, chain: Sequence[CatalogEntry], exported: VmSpec, native: Mapping[str, bytes]) -> VmSpec:
+        entry = chain[-1]
         made = entry.manifest.export_id
         self._job.phase("creating")
         owner = Job(self._job.id, new_attempt())
@@ -93,7 +96,8 @@ class _Import:
             for warning in session.warnings:
                 self._job.warn(warning)
             for number, (disk, sink) in enumerate(zip(entry.manifest.disks, session.sinks)):
-                copy_checked(self._job, self._store, entry.key, disk, sink, self._job.progress.disk(number))
+                layers = layers_of(chain, disk.id)
+                copy_checked(self._job, self._store, layers, sink, self._job.progress.disk(number))
             self._job.phase("creating")
             return session.commit()
 
@@ -123,12 +127,17 @@ class _Import:
         return vm.with_disks(tuple(by_id[disk.id] for disk in entry.manifest.disks)), native
 
 
-def _plan(entry: CatalogEntry, *, disks: bool = True) -> dict[str, Any]:
-    """`disks`: whether any has to be read."""
-    chosen = entry.manifest.disks if disks else ()
-    planned = [{"id": disk.id, "size": disk.size, "bytes_to_read": disk.bytes_stored} for disk in chosen]
+def _plan(chain: Sequence[CatalogEntry], *, disks: bool = True) -> dict[str, Any]:
+    """`disks`: whether any has to be read. Bytes are an upper bound: what a layer hides is not read below it."""
+    entry = chain[-1]
+    stored = {disk.id: layers_of(chain, disk.id) for disk in entry.manifest.disks} if disks else {}
+    bytes_of = {disk: sum(layer.record.bytes_stored for layer in layers) for disk, layers in stored.items()}
     return {
         "export": entry.manifest.export_id,
-        "disks": planned,
-        "bytes_to_read": sum(disk.bytes_stored for disk in chosen),
+        "disks": [
+            {"id": disk.id, "size": disk.size, "bytes_to_read": bytes_of[disk.id]}
+            for disk in entry.manifest.disks
+            if disks
+        ],
+        "bytes_to_read": sum(bytes_of.values()),
     }

@@ -14,11 +14,11 @@ from .._errors import VmferryError
 from .._providers.base import Provider
 from .._stores.base import Store, StoreCapabilities
 from .._stores.limited import LimitedStore
-from .._stores.open import open_store
+from .._stores.open import open_store, store_kind
 from .._stores.retrying import RetryingStore
 from .._transfer.flow import Flow
 from .._transfer.limiter import Limiter
-from .._transfer.limits import PATH_BUDGET, STORE_BUDGET, Limits
+from .._transfer.limits import Limits
 from .._transfer.orders import Orders
 from .._transfer.owner import current_owner
 from .._transfer.progress import Progress
@@ -56,7 +56,7 @@ class RunningJob:
         self.undone = True  # False once something that had to be removed may still be there
         self._moved: dict[str, Any] = {}  # the disks, as a finished job's record tells of them
         self._capabilities: StoreCapabilities | None = None
-        self.limits = Limits.within(PATH_BUDGET, any_offset=True, workers=options.parallel)
+        self.limits = Limits.of_transfer(any_offset=True, workers=options.parallel)
         policy = RetryPolicy(max_retries=options.max_retries, give_up_after=options.idle_timeout)
         self._retry = Retry(policy, self.flow.sleep, self._retried)
         self._orders = Orders(record.folder, options.controller_timeout) if record else None
@@ -71,7 +71,7 @@ class RunningJob:
         job_id = options.job_id or secrets.token_hex(16)
         record = None
         if not check_mode:
-            record = JobRecord.create(state_dir_of(options), job_id, kind, vm=vm, url=url)
+            record = JobRecord.create(state_dir_of(options), job_id, kind, vm=vm, url=url, watcher=options.watcher)
         job = cls(job_id, options, record, phases)
         try:
             yield job
@@ -85,8 +85,7 @@ class RunningJob:
             job._held.close()
         if record is not None:
             job.progress.enter("ready")
-            record.update({**job.progress.snapshot(), **job._moved})
-            record.finish("ready")
+            record.finish("ready", {**job.progress.snapshot(), **job._moved})
 
     @property
     def capabilities(self) -> StoreCapabilities:
@@ -100,9 +99,7 @@ class RunningJob:
         self._capabilities = found
 
     def open_store(self, spec: StoreSpec) -> Store:
-        path = spec.url.startswith(("/", "file:"))
-        budget = PATH_BUDGET if path else STORE_BUDGET
-        self.limits = Limits.within(budget, any_offset=path, workers=self.options.parallel)
+        self.limits = Limits.of_transfer(store_kind(spec.url).any_offset, self.options.parallel)
         store = open_store(spec.url, {**self._patience(), **spec.settings}, self.progress.alive)
         timetable = parse_timetable(self.options.bandwidth_limit)
         if not timetable.unlimited:
@@ -202,10 +199,18 @@ class RunningJob:
             self._record.log(level, message)
 
     def as_result(self) -> dict[str, str]:
+        """Also of a job that nobody watches, whose failure would not say which VM it was about."""
         if self._record is None:
             return {}
-        record = self._record.folder / "record.json"
-        return {"id": self.id, "record": str(record), "state_dir": str(state_dir_of(self.options))}
+        fields = self._record.fields
+        return {
+            "id": self.id,
+            "vm": fields["vm"],
+            "kind": fields["kind"],
+            "url": fields["url"],
+            "record": str(self._record.folder / "record.json"),
+            "state_dir": str(state_dir_of(self.options)),
+        }
 
     def _retried(self, error: VmferryError, pause: float) -> None:
         self.progress.retried()
@@ -217,5 +222,5 @@ class RunningJob:
             return
         error.job = self.as_result()
         self._record.log("error", str(error))
-        self._record.update(self.progress.snapshot())
-        self._record.finish("cancelled" if error.kind == "cancelled" else "failed", error=error)
+        ended = "cancelled" if error.kind == "cancelled" else "failed"
+        self._record.finish(ended, self.progress.snapshot(), error=error)

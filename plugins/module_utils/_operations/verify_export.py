@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from hashlib import sha256
 from threading import Lock
-from typing import Callable, Iterator
+from typing import Callable, Iterator, Sequence
 
 from .._blocks import LEAF, BlockSink
 from .._errors import VmferryError
@@ -15,27 +15,27 @@ from .._exports.manifest import DiskRecord, StoredFile
 from .._stores.base import Store
 from .._transfer.copy_blocks import copy_blocks
 from .._transfer.digest_check import DigestCheck
-from .._transfer.digest_file import DigestReader, merged_leaves
-from .._transfer.object_stream import SequentialReader
 from .._transfer.progress import DiskProgress
 from .._transfer.workers import run_workers
-from .image_formats import image_reader
 from .requests import Verify
 from .running_job import RunningJob
+from .stored_disk import Key, StoredDisk, disk_leaves, disk_source
 
-Key = Callable[[str], str]
 SAMPLED_PARTS = 8  # re-read where the store itself vouches for all of them
 READ_AT_ONCE = 16 * LEAF
 
 
-def verify_disk(job: RunningJob, store: Store, key: Key, disk: DiskRecord, how: Verify, progress: DiskProgress) -> None:
-    """`stored`: the object has its size, and its parts are what was sent: a sample of them where the store was seen to
-    refuse what a checksum does not fit, and every one where it was not. `content`: every leaf, read through the image.
-    The digest file is read in full either way: nothing can be imported without it.
+def verify_disk(
+    job: RunningJob, store: Store, layers: Sequence[StoredDisk], how: Verify, progress: DiskProgress
+) -> None:
+    """Of the newest layer. `stored`: the object has its size, and its parts are what was sent: a sample of them where
+    the store was seen to refuse what a checksum does not fit, and every one where it was not. `content`: every leaf of
+    the disk, read through all images. The digest file is read in full either way: nothing can be imported without it.
     """
+    disk, key = layers[-1].record, layers[-1].key
     _check_size(store, key(disk.file), disk.bytes_stored)
     if how == "content":
-        copy_checked(job, store, key, disk, None, progress)
+        copy_checked(job, store, layers, None, progress)
         return
     verify_file(job, store, key, disk.digests, progress.alive)
     trusted = job.capabilities.verifies_checksums
@@ -56,22 +56,17 @@ def verify_file(
 
 
 def copy_checked(
-    job: RunningJob, store: Store, key: Key, disk: DiskRecord, sink: BlockSink | None, progress: DiskProgress
+    job: RunningJob, store: Store, layers: Sequence[StoredDisk], sink: BlockSink | None, progress: DiskProgress
 ) -> None:
-    """The disk out of its image into `sink`, every leaf compared with its digest on the way; or only compared.
+    """The disk out of its images into `sink`, every leaf compared with its digest on the way; or only compared.
 
-    The digests themselves are compared with the manifest first, so that damage of theirs is not taken for the image's.
+    The digests themselves are compared with the manifests first, so that damage of theirs is not taken for an image's.
     """
-    verify_file(job, store, key, disk.digests, progress.alive)
-    digests = SequentialReader(
-        lambda offset, buffer: store.read_into(key(disk.digests.path), offset, buffer), disk.digests.size
-    )
-    reader = DigestReader(digests.read, store.object_url(key(disk.digests.path)))
-    if reader.header.size != disk.size:
-        found = f"has the digests of a disk of {reader.header.size} bytes, not of {disk.size}"
-        raise _wrong(store, key(disk.digests.path), found)
-    check = DigestCheck(disk.size, merged_leaves([reader]), disk.digest_root, store.object_url(key(disk.file)))
-    source = image_reader(store, key(disk.file), disk)
+    for layer in layers:
+        verify_file(job, store, layer.key, layer.record.digests, progress.alive)
+    disk, key = layers[-1].record, layers[-1].key
+    check = DigestCheck(disk.size, disk_leaves(store, layers), disk.digest_root, store.object_url(key(disk.file)))
+    source = disk_source(store, layers)
     try:
         copy_blocks(source, sink, check, limits=job.limits, flow=job.flow, progress=progress)
     finally:

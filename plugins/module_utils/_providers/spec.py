@@ -9,7 +9,8 @@ import json
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal, Mapping
 
-PowerState = Literal["on", "off", "paused", "suspended", "crashed", "unknown"]
+# As filters have them too: YAML reads a bare `on` as a boolean, so no value may be called by it.
+PowerState = Literal["powered_on", "powered_off", "paused", "suspended", "crashed", "unknown"]
 Firmware = Literal["bios", "uefi", "unknown"]
 
 

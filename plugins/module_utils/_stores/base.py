@@ -125,3 +125,7 @@ class Store(ABC):
 
     def object_url(self, key: str) -> str:
         return f"{self.url.rstrip('/')}/{key}" if key else self.url
+
+    def location(self, key: str) -> str:
+        """What other tools open the object by: a path where the store is a folder, a URL where it is none."""
+        return self.object_url(key)

@@ -205,6 +205,9 @@ class FilesystemStore(Store):
             status = os.statvfs(root if self._exists() else root.parent)
             return status.f_bavail * status.f_frsize
 
+    def location(self, key: str) -> str:
+        return str(self._folders.root / key)
+
     def drop_cache(self, key: str) -> None:
         """Clean pages only: what `complete` has flushed is read from the medium again afterwards."""
         with translated(f"Reading {self.object_url(key)}"):
@@ -219,17 +222,16 @@ class FilesystemStore(Store):
 
     def _exists(self) -> bool:
         try:
-            if self._folders.exists():
-                return True
-            if self._folders.root.exists():
-                raise self._no_folder()
-            return False
+            is_folder = self._folders.is_folder()
         except FileNotFoundError as error:
             raise VmferryError(
                 "not_found",
                 f"{self.url} does not exist, and neither does the folder above it.",
                 "Create the folder above it, or mount the file system that belongs there.",
             ) from error
+        if is_folder is False:
+            raise self._no_folder()
+        return is_folder is not None
 
 
 def _too_short(url: str, size: int, end: int) -> VmferryError:

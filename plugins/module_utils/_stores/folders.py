@@ -41,12 +41,16 @@ class Folders:
     def __init__(self, root: Path, access: Access) -> None:
         self.root, self.access = root, access
 
-    def exists(self) -> bool:
-        """False when the root has not been made yet. FileNotFoundError when the folder above it is missing too."""
-        if self.root.is_dir():
-            return True
-        self.root.parent.stat()
-        return False
+    def is_folder(self) -> Optional[bool]:
+        """None when the root has not been made yet. FileNotFoundError when the folder above it is missing too.
+
+        One look, since others may make the root between two.
+        """
+        try:
+            return stat.S_ISDIR(self.root.stat().st_mode)
+        except (FileNotFoundError, NotADirectoryError):
+            self.root.parent.stat()
+            return None
 
     @contextmanager
     def folder(self, names: Sequence[str], *, create: bool = False) -> Iterator[int]:

@@ -87,6 +87,9 @@ class LimitedStore(Store):
     def drop_cache(self, key: str) -> None:
         self._store.drop_cache(key)
 
+    def location(self, key: str) -> str:
+        return self._store.location(key)
+
     def close(self) -> None:
         self._store.close()
 

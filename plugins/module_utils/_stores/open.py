@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any, Callable, Mapping
 from urllib.parse import urlsplit
 
@@ -27,7 +28,16 @@ def _s3(url: str, settings: Settings, alive: Alive) -> Store:
     return open_s3(url, settings, alive)
 
 
-_OPENERS: Mapping[str, Callable[[str, Settings, Alive], Store]] = {"file": _filesystem, "s3": _s3}
+@dataclass(frozen=True)
+class StoreKind:
+    """What is known of a store by its URL alone: how many connections it is opened with depends on it."""
+
+    opener: Callable[[str, Settings, Alive], Store]
+    any_offset: bool  # as its writers say: bytes go to their place at once, and no part of an object is kept in memory
+
+
+_PATH = StoreKind(_filesystem, any_offset=True)
+_KINDS: Mapping[str, StoreKind] = {"file": _PATH, "s3": StoreKind(_s3, any_offset=False)}
 
 
 WRITE = "Write file:///srv/exports or s3://bucket/prefix."
@@ -40,8 +50,13 @@ def open_store(url: str, settings: Settings, alive: Alive = lambda: None) -> Sto
     written and nothing is asked of a server yet. Raises `invalid_config` for a URL or a setting that cannot be meant,
     `unsupported` for a scheme that is not known.
     """
+    return store_kind(url).opener(url, settings, alive)
+
+
+def store_kind(url: str) -> StoreKind:
+    """Raises as `open_store` does for the URL."""
     if url.startswith("/"):
-        return _filesystem(url, settings, alive)
+        return _PATH
     try:
         parts = urlsplit(url)
     except ValueError as error:
@@ -56,12 +71,12 @@ def open_store(url: str, settings: Settings, alive: Alive = lambda: None) -> Sto
         raise VmferryError(
             "invalid_config", "The storage URL carries a query or a fragment, which no store takes.", WRITE
         )
-    opener = _OPENERS.get(parts.scheme)
-    if opener is None:
-        known = ", ".join(f"{scheme}://" for scheme in sorted(_OPENERS))
+    kind = _KINDS.get(parts.scheme)
+    if kind is None:
+        known = ", ".join(f"{scheme}://" for scheme in sorted(_KINDS))
         raise VmferryError(
             "unsupported" if parts.scheme else "invalid_config",
             f"The storage URL's scheme '{parts.scheme}' is not known.",
             f"Known are {known} and an absolute path.",
         )
-    return opener(url, settings, alive)
+    return kind

@@ -93,6 +93,9 @@ class RetryingStore(Store):
     def drop_cache(self, key: str) -> None:
         self._store.drop_cache(key)
 
+    def location(self, key: str) -> str:
+        return self._store.location(key)
+
     def close(self) -> None:
         self._store.close()
 

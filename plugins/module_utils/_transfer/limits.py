@@ -29,6 +29,11 @@ class Limits:
     part_budget: int  # bytes of all part buffers
 
     @classmethod
+    def of_transfer(cls, any_offset: bool, workers: int | None) -> Limits:
+        """`any_offset`: of the writers of the store. `workers`: None leaves the number to us."""
+        return cls.within(PATH_BUDGET if any_offset else STORE_BUDGET, any_offset=any_offset, workers=workers)
+
+    @classmethod
     def within(cls, budget: int, *, any_offset: bool, workers: int | None = None) -> Limits:
         """Divide `budget` bytes. Where many workers are wanted, each takes smaller windows, down to 256 KiB.
 

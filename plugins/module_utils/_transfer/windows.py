@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from array import array
+from bisect import bisect_right
 from dataclasses import dataclass
 from typing import Iterable, Iterator
 
@@ -14,6 +15,7 @@ from .._errors import VmferryError
 
 KINDS: tuple[Kind, ...] = ("data", "zero", "unchanged")
 _KIND_BITS = 2
+_KIND_MASK = (1 << _KIND_BITS) - 1
 
 
 class ExtentMap:
@@ -42,11 +44,15 @@ class ExtentMap:
         """Bytes of all leaves that hold data, the disk's last one counted whole."""
         return (self._bytes["data"] + LEAF - 1) // LEAF * LEAF
 
+    def kind_at(self, offset: int) -> Kind:
+        """Of the leaf that this byte of the disk belongs to."""
+        return KINDS[self._runs[bisect_right(self._runs, offset << _KIND_BITS | _KIND_MASK) - 1] & _KIND_MASK]
+
     def __iter__(self) -> Iterator[Extent]:
         for index, packed in enumerate(self._runs):
             start = packed >> _KIND_BITS
             end = self._runs[index + 1] >> _KIND_BITS if index + 1 < len(self._runs) else self.size
-            yield Extent(start, end - start, KINDS[packed & (1 << _KIND_BITS) - 1])
+            yield Extent(start, end - start, KINDS[packed & _KIND_MASK])
 
 
 @dataclass(frozen=True)

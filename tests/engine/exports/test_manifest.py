@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Callable
 
@@ -36,6 +37,15 @@ def test_what_is_written_is_read_back() -> None:
 def test_the_manifest_follows_its_schema() -> None:
     jsonschema.Draft202012Validator.check_schema(SCHEMA)
     jsonschema.validate(json.loads(TEXT), SCHEMA)
+
+
+def test_an_increment_is_read_back_and_follows_the_schema() -> None:
+    disks = tuple(replace(disk, parent_root="99" * 32) for disk in manifest().disks)
+    token = "vmferry-0badc0de-1a2b3c4d"
+    made = manifest(mode="incremental", parent="20261120T063000Z-0a0b0c0d", disks=disks, change_token=token)
+    text = made.to_json(str)
+    assert read_manifest(text, "here") == made
+    jsonschema.validate(json.loads(text), SCHEMA)
 
 
 def test_the_schema_refuses_what_the_reader_refuses() -> None:
@@ -72,6 +82,10 @@ def test_a_small_vm_leaves_out_the_memory_that_the_standard_cannot_say() -> None
         lambda d: d["x_vmferry"]["disks"][0]["object_proof"].update(algorithm="crc32"),
         lambda d: d["x_vmferry"]["disks"][1].update(id="disk-0"),
         lambda d: d["x_vmferry"]["disks"][1].update(file="disk-0.qcow2"),
+        lambda d: d["x_vmferry"].update(mode="incremental"),
+        lambda d: d["x_vmferry"].update(mode="incremental", parent="../../other"),
+        lambda d: d["x_vmferry"].update(parent="20261120T063000Z-1a2b3c4d"),
+        lambda d: d["x_vmferry"].update(change_token="--all"),
         lambda d: d["x_vmferry"].update(taken_at="yesterday"),
         lambda d: d["x_vmferry"].update(tags="nightly"),
         lambda d: d["x_vmferry"]["machine"].update(firmware="openfirmware"),

@@ -37,7 +37,7 @@ from ansible_collections.vmferry.migrate.plugins.module_utils._transfer.owner im
 
 NAMES = ("vda", "vdb")
 DISKS = tuple(DiskSpec(f"disk-{n}", name, 1 << 20, "qcow2", "virtio", f"/{name}") for n, name in enumerate(NAMES))
-VM = VmSpec("libvirt", "uuid", "web01", "web01", "on", 1, 512, "bios", DISKS)
+VM = VmSpec("libvirt", "uuid", "web01", "web01", "powered_on", 1, 512, "bios", DISKS)
 REQUEST = ExportRequest(ProviderSpec("libvirt"), StoreSpec("file:///x"), "web01")
 
 

@@ -17,8 +17,15 @@ from ansible_collections.vmferry.migrate.plugins.module_utils._blocks import Ext
 from ansible_collections.vmferry.migrate.plugins.module_utils._errors import VmferryError
 from ansible_collections.vmferry.migrate.plugins.module_utils._exports.manifest import StoredFile
 from ansible_collections.vmferry.migrate.plugins.module_utils._operations.export_disk import export_disk
-from ansible_collections.vmferry.migrate.plugins.module_utils._operations.requests import TransferOptions, Verify
+from ansible_collections.vmferry.migrate.plugins.module_utils._operations.requests import (
+    ExportRequest,
+    ProviderSpec,
+    StoreSpec,
+    TransferOptions,
+    Verify,
+)
 from ansible_collections.vmferry.migrate.plugins.module_utils._operations.running_job import RunningJob
+from ansible_collections.vmferry.migrate.plugins.module_utils._operations.stored_disk import StoredDisk
 from ansible_collections.vmferry.migrate.plugins.module_utils._operations.verify_export import (
     copy_checked,
     verify_disk,
@@ -31,6 +38,9 @@ from ansible_collections.vmferry.migrate.plugins.module_utils._stores.filesystem
 from ansible_collections.vmferry.migrate.plugins.module_utils._transfer.progress import DiskProgress
 
 DATA = random.Random(7).randbytes(300_000)
+
+
+REQUEST = ExportRequest(ProviderSpec("libvirt"), StoreSpec("/unused"), "web01")
 
 
 class Source:
@@ -52,7 +62,7 @@ class Exported:
         self.root = root
         self.store: Store = open_filesystem(str(root), {})
         self.record = export_disk(
-            self.job(), self.store, self.key, self.disk(), "qcow2", "20261121T063000Z-1a2b3c4d", DiskProgress()
+            self.job(), self.store, self.key, self.disk(), REQUEST, "20261121T063000Z-1a2b3c4d", DiskProgress()
         ).record
 
     def job(self, *, trusted: bool = True) -> RunningJob:
@@ -68,8 +78,12 @@ class Exported:
     def disk() -> ExportDisk:
         return ExportDisk(DiskSpec("disk-0", "vda", len(DATA), "qcow2", "virtio", "/vda"), Source())
 
+    @property
+    def layers(self) -> tuple[StoredDisk, ...]:
+        return (StoredDisk(self.record, self.key),)
+
     def verify(self, how: Verify, *, trusted: bool = True) -> None:
-        verify_disk(self.job(trusted=trusted), self.store, self.key, self.record, how, DiskProgress())
+        verify_disk(self.job(trusted=trusted), self.store, self.layers, how, DiskProgress())
 
     def damage(self, file: str, how: Callable[[Path], object]) -> None:
         how(self.root / "web01" / file)
@@ -100,7 +114,7 @@ DAMAGES = pytest.mark.parametrize("damage", [flip, cut, flip_header, Path.unlink
 def test_a_whole_export_passes(exported: Exported) -> None:
     for how in ("stored", "content"):
         exported.verify(how)
-    copy_checked(exported.job(), exported.store, exported.key, exported.record, None, DiskProgress())
+    copy_checked(exported.job(), exported.store, exported.layers, None, DiskProgress())
 
 
 @DAMAGES
@@ -123,7 +137,7 @@ def test_an_import_names_damaged_digests_and_not_the_image(
 ) -> None:
     exported.damage("disk-0.digests", damage)
     with pytest.raises(VmferryError) as raised:
-        copy_checked(exported.job(), exported.store, exported.key, exported.record, None, DiskProgress())
+        copy_checked(exported.job(), exported.store, exported.layers, None, DiskProgress())
     assert raised.value.kind == "checksum_mismatch"
     assert "disk-0.digests" in raised.value.message
     assert "disk-0.qcow2" not in raised.value.message
@@ -132,7 +146,7 @@ def test_an_import_names_damaged_digests_and_not_the_image(
 def test_damage_of_the_image_is_named_as_the_images(exported: Exported) -> None:
     exported.damage("disk-0.qcow2", lambda path: flip(path, path.stat().st_size // 2))
     with pytest.raises(VmferryError) as raised:
-        copy_checked(exported.job(), exported.store, exported.key, exported.record, None, DiskProgress())
+        copy_checked(exported.job(), exported.store, exported.layers, None, DiskProgress())
     assert "disk-0.qcow2" in raised.value.message
 
 

@@ -185,6 +185,11 @@ def test_the_root_is_shown_as_it_was_given(root: Path, store: Store) -> None:
     assert store.object_url("vm/a") == f"{root.as_uri()}/vm/a"
 
 
+def test_the_location_is_the_path_and_no_part_of_a_url(tmp_path: Path) -> None:
+    store = open_store((tmp_path / "100% web").as_uri(), {})
+    assert store.location("vm/a") == str(tmp_path / "100% web/vm/a")
+
+
 def test_the_probe_removes_the_root_it_made(root: Path, store: Store) -> None:
     store.probe("vm/.probe")
     assert not root.exists()

@@ -244,7 +244,7 @@ import os
 from ansible_collections.vmferry.migrate.plugins.module_utils._blocks import LEAF, Extent
 from ansible_collections.vmferry.migrate.plugins.module_utils._transfer.digests import DigestWriter
 from ansible_collections.vmferry.migrate.plugins.module_utils._transfer.flow import Flow
-from ansible_collections.vmferry.migrate.plugins.module_utils._transfer.limits import Limits, PATH_BUDGET, STORE_BUDGET
+from ansible_collections.vmferry.migrate.plugins.module_utils._transfer.limits import Limits
 from ansible_collections.vmferry.migrate.plugins.module_utils._transfer.pipeline import export_disk
 from disks_in_memory import MemoryParts, PackedImage, Rules
 
@@ -262,7 +262,7 @@ class Sink(MemoryParts):
     def write_part(self, part, data): return ""
 
 def run(any_offset, size):
-    limits = Limits.within(PATH_BUDGET if any_offset else STORE_BUDGET, any_offset=any_offset)
+    limits = Limits.of_transfer(any_offset, workers=None)
     export_disk(Synthetic(size), lambda o, b: PackedImage(size, o, b), Sink(any_offset),
         DigestWriter(size, lambda data: None), limits=limits, rules=Rules(min_part=5 << 20), flow=Flow())
 

@@ -65,7 +65,7 @@ def test_what_a_store_cannot_hold_is_refused(rules: Rules) -> None:
 @given(st.integers(1, 256), st.booleans())
 def test_limits_divide_the_budget_and_never_exceed_it(workers: int, any_offset: bool) -> None:
     budget = PATH_BUDGET if any_offset else STORE_BUDGET
-    limits = Limits.within(budget, any_offset=any_offset, workers=workers)
+    limits = Limits.of_transfer(any_offset, workers)
     assert 1 <= limits.workers <= workers
     assert limits.window % LEAF == 0
     assert limits.workers * limits.window + limits.part_budget <= budget

@@ -16,7 +16,7 @@ from rigs.libvirt import LibvirtRig
 
 def test_a_running_vm_is_described_with_its_hardware(provider: LibvirtProvider, busy_guest: Guest) -> None:
     vm = provider.describe("busy")
-    assert (vm.id, vm.name, vm.power_state) == (busy_guest.domain.UUIDString(), "busy", "on")
+    assert (vm.id, vm.name, vm.power_state) == (busy_guest.domain.UUIDString(), "busy", "powered_on")
     assert (vm.cpu, vm.memory_mb, vm.firmware, vm.architecture) == (1, 192, "bios", "x86_64")
     assert [(disk.id, disk.name, disk.format, disk.bus) for disk in vm.disks] == [
         ("disk-0", "vda", "qcow2", "virtio"),
@@ -48,7 +48,7 @@ def test_all_vms_are_listed_as_each_is_described(provider: LibvirtProvider, rig:
         found = {vm.name: vm for vm in provider.vms()}
         assert set(found) == {"busy", "off"}
         assert found["off"] == provider.describe("off")
-        assert found["off"].power_state == "off"
+        assert found["off"].power_state == "powered_off"
         assert found["off"].disks[0].size == guests.linux_disk().stat().st_size
         assert found["off"].disks[0].serial == "S1"
         assert found["off"].disks[0].source == str(path)

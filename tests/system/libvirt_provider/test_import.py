@@ -78,7 +78,7 @@ def test_a_bios_vm_boots_again_with_the_same_hardware(
     vm = run_import(provider, small, Placement("new", storage=str(images), disk_format=format))
     assert machine_of(vm) == machine_of(small[0])
     assert vm.id != small[0].id
-    assert vm.power_state == "off"
+    assert vm.power_state == "powered_off"
     assert [disk.format for disk in vm.disks] == [format, format]
     boot_and_expect(rig, rig.connect().lookupByName("new"), guests.boot_marker("small first"))
     assert provider.imported("new") == (provider.describe("new"), EXPORT)
@@ -98,7 +98,7 @@ def test_a_uefi_vm_boots_again(provider: LibvirtProvider, rig: LibvirtRig, image
 
 
 def test_power_on_starts_it(provider: LibvirtProvider, small: Exported, images: Path) -> None:
-    assert run_import(provider, small, Placement("new", storage=str(images), power_on=True)).power_state == "on"
+    assert run_import(provider, small, Placement("new", storage=str(images), power_on=True)).power_state == "powered_on"
 
 
 def test_a_new_bus_is_given_to_every_disk(

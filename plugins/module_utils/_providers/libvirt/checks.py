@@ -25,7 +25,7 @@ LEAST_LIBVIRT = 7002000  # 7.2.0: backup jobs with export names, and not yet a p
 def export_findings(
     connection: Connection, vm: VmSpec, disks: Sequence[DiskSpec], consistency: Consistency, scratch_dir: str
 ) -> list[Finding]:
-    running = vm.power_state not in ("off", "crashed")
+    running = vm.power_state not in ("powered_off", "crashed")
     findings = [*_of_disks(vm, disks, running), *_of_consistency(vm, consistency, running)]
     try:
         if running:
@@ -70,7 +70,7 @@ def _of_disks(vm: VmSpec, disks: Sequence[DiskSpec], running: bool) -> Iterator[
 
 def _of_consistency(vm: VmSpec, consistency: Consistency, running: bool) -> Iterator[Finding]:
     if consistency == "powered_off" and running:
-        yield Finding("error", f"{vm.name} is {vm.power_state}, not off.", "Shut it down first.", "conflict")
+        yield Finding("error", f"{vm.name} is {vm.power_state}, not powered_off.", "Shut it down first.", "conflict")
     if not running or vm.guest_agent or consistency not in ("auto", "quiesced"):
         return
     hint = "Install and start qemu-guest-agent in the guest."

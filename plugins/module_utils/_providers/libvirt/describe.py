@@ -21,7 +21,16 @@ if TYPE_CHECKING:
 
 UUID = re.compile(r"[0-9a-f]{8}-?([0-9a-f]{4}-?){3}[0-9a-f]{12}", re.IGNORECASE)
 # virDomainState: nostate, running, blocked, paused, shutting down, shut off, crashed, suspended by the guest
-STATES: tuple[PowerState, ...] = ("unknown", "on", "on", "paused", "on", "off", "crashed", "suspended")
+STATES: tuple[PowerState, ...] = (
+    "unknown",
+    "powered_on",
+    "powered_on",
+    "paused",
+    "powered_on",
+    "powered_off",
+    "crashed",
+    "suspended",
+)
 KIB = 1024
 Statistics = Mapping[str, Any]
 

@@ -128,8 +128,8 @@ class LiveExport(ExportSession):
     def _may_quiesce(self) -> bool:
         if self._wanted not in ("quiesced", "auto"):
             return False
-        if not self.vm.guest_agent or self.vm.power_state != "on":
-            reason = "has no guest agent that answers" if self.vm.power_state == "on" else "is not running"
+        if not self.vm.guest_agent or self.vm.power_state != "powered_on":
+            reason = "has no guest agent that answers" if self.vm.power_state == "powered_on" else "is not running"
             if self._wanted == "quiesced":
                 hint = "Install and start qemu-guest-agent in the guest, or choose another consistency."
                 raise VmferryError("unsupported", f"{self.vm.name} {reason}, so it cannot be quiesced.", hint)

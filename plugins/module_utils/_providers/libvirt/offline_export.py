@@ -53,7 +53,7 @@ class OfflineExport(ExportSession):
         """
         state = describe(self._connection, self.vm.id).power_state
         changed = [path for path, seen in self._seen.items() if _stamp(path, self._tops) != seen]
-        if state in ("off", "crashed") and not changed:
+        if state in ("powered_off", "crashed") and not changed:
             return
         what = f"{changed[0]} was changed" if changed else f"{self.vm.name} was started"
         raise VmferryError("conflict", f"{what} while it was being exported.", "Export it again.", retryable=True)

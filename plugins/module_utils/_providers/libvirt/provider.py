@@ -63,10 +63,10 @@ class LibvirtProvider(Provider):
         job: Job,
         tracking: Tracking = Tracking(),  # noqa: B008 - it never changes
     ) -> ContextManager[ExportSession]:
-        if vm.power_state in ("off", "crashed"):
+        if vm.power_state in ("powered_off", "crashed"):
             return OfflineExport(self._connection, vm, disks, job)
         if consistency == "powered_off":
-            raise VmferryError("conflict", f"{vm.name} is {vm.power_state}, not off.", "Shut it down first.")
+            raise VmferryError("conflict", f"{vm.name} is {vm.power_state}, not powered_off.", "Shut it down first.")
         return LiveExport(self._connection, vm, disks, consistency, job, self._scratch_dir)
 
     def imported(self, name: str) -> tuple[VmSpec, str] | None:

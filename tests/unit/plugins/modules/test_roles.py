@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ WITHOUT_VARIABLE = {
     },
 }
 OWN = {"vm_export": {"vms", "worker", "busy_retries", "busy_delay"}, "vm_import": {"worker"}}
+NEEDED = "required"  # in the column of the defaults
 each_role = pytest.mark.parametrize("role", WITHOUT_VARIABLE)
 
 
@@ -85,3 +87,12 @@ def test_a_variable_arrives_at_the_option_of_its_name(role: str) -> None:
     assert set(arguments) == {*offered(role), *({"vm"} if role == "vm_export" else ())}
     for name in offered(role):
         assert arguments[name].split()[1] == f"{role}_{name}"
+
+
+@pytest.mark.parametrize("role", [*WITHOUT_VARIABLE, "prepare"])
+def test_the_readme_has_each_variable_with_its_default(role: str) -> None:
+    rows = re.findall(r"^\| `(\w+)` \| (.+?) \| .+ \|$", (ROLES / role / "README.md").read_text(), re.MULTILINE)
+    told = {name: NEEDED if default == NEEDED else yaml.safe_load(default.strip("`")) for name, default in rows}
+    variables = read(role, "meta/argument_specs.yml")["argument_specs"]["main"]["options"]
+    assert len(told) == len(rows)
+    assert told == {name: NEEDED if what.get("required") else what["default"] for name, what in variables.items()}

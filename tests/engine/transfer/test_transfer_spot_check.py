@@ -1,0 +1,111 @@
+# Copyright (c) 2026 the vmferry.migrate authors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What is looked at: both ends, leaves that hold data, others each turn; and never what is said to have changed."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from functools import cache
+
+import pytest
+from disks_in_memory import MemorySource
+
+from ansible_collections.vmferry.migrate.plugins.module_utils._blocks import LEAF, Extent, Piece
+from ansible_collections.vmferry.migrate.plugins.module_utils._transfer.digests import leaf_digests
+from ansible_collections.vmferry.migrate.plugins.module_utils._transfer.spot_check import Mismatch, SpotCheck
+from ansible_collections.vmferry.migrate.plugins.module_utils._transfer.windows import ExtentMap
+
+LEAVES = 640
+DISK = random.Random(1).randbytes(200 * LEAF) + bytes(200 * LEAF) + random.Random(2).randbytes(240 * LEAF - 512)
+
+
+class Watched(MemorySource):
+    def __init__(self, data: bytes) -> None:
+        super().__init__(data)
+        self.seen: list[int] = []
+
+    def read_into(self, pieces: Sequence[Piece]) -> None:
+        self.seen += [offset // LEAF for offset, _unused in pieces]
+        super().read_into(pieces)
+
+
+@cache
+def leaves_of(disk: bytes) -> list[tuple[int, dict[int, bytes]]]:
+    digests = leaf_digests(bytearray(disk), len(disk))
+    chunks: dict[int, dict[int, bytes]] = {}
+    for index, digest in enumerate(digests):
+        if digest is not None:
+            chunks.setdefault(index // 64, {})[index % 64] = digest
+    return sorted(chunks.items())
+
+
+def checked(
+    now: bytes, extents: list[Extent], count: int = 32, turn: int = 0, before: bytes = DISK
+) -> tuple[Mismatch | None, list[int]]:
+    check, source = SpotCheck(len(before), count, turn), Watched(now)
+    assert list(check.watching(iter(leaves_of(before)))) == leaves_of(before), "what goes by is not touched"
+    found = check.compare(source, ExtentMap(extents, len(before)))
+    assert check.bytes_read == sum(min(LEAF, len(before) - n * LEAF) for n in source.seen)
+    return found, source.seen
+
+
+UNCHANGED = [Extent(0, len(DISK), "unchanged")]
+
+
+def test_a_disk_that_is_as_it_was_passes_and_little_is_read() -> None:
+    found, seen = checked(DISK, UNCHANGED)
+    assert found is None
+    assert set(range(16)) | set(range(LEAVES - 16, LEAVES)) <= set(seen)
+    assert len(set(seen)) == len(seen) == 32 + 32
+    inner = [n for n in seen if 16 <= n < LEAVES - 16]
+    assert not [n for n in inner if 200 <= n < 400], "leaves of zeros tell little"
+    assert max(inner) > 500
+    assert min(inner) < 100, "spread over the disk"
+
+
+@pytest.mark.parametrize("place", [0, 15, LEAVES - 16, LEAVES - 1])
+def test_the_ends_are_always_looked_at_even_if_they_were_zeros(place: int) -> None:
+    before = bytearray(DISK)
+    before[place * LEAF : (place + 1) * LEAF] = bytes(min(LEAF, len(DISK) - place * LEAF))
+    now = bytearray(before)
+    now[place * LEAF + 7] = 1
+    found, _unused = checked(bytes(now), UNCHANGED, 0, before=bytes(before))
+    assert found == Mismatch(place * LEAF, min((place + 1) * LEAF, len(DISK)))
+
+
+def test_a_lie_about_many_leaves_is_found_at_once() -> None:
+    now = bytearray(DISK)
+    for index in range(100, 200):
+        now[index * LEAF] ^= 1
+    found, _unused = checked(bytes(now), UNCHANGED)
+    assert found is not None
+    assert 100 <= found.start // LEAF < 200
+
+
+def test_a_lie_about_one_leaf_is_found_within_a_chains_life_more_often_than_not() -> None:
+    """Each turn looks elsewhere: thirty of them see many times the leaves of one."""
+    seen: set[int] = set()
+    first: list[int] = []
+    for turn in range(30):
+        _unused, here = checked(DISK, UNCHANGED, turn=turn)
+        first = first or here
+        seen |= set(here)
+    assert len(seen) > 300
+    assert len(first) < 65
+
+
+def test_what_is_said_to_have_changed_is_not_compared() -> None:
+    now = bytearray(DISK)
+    now[: 100 * LEAF] = bytes(100 * LEAF)
+    extents = [Extent(0, 100 * LEAF, "zero"), Extent(100 * LEAF, len(DISK) - 100 * LEAF, "unchanged")]
+    found, seen = checked(bytes(now), extents)
+    assert found is None
+    assert min(seen) >= 100
+
+
+def test_an_empty_disk_has_nothing_to_look_at() -> None:
+    check = SpotCheck(0, 32, 1)
+    assert list(check.watching(iter(()))) == []
+    assert check.compare(MemorySource(b""), ExtentMap([], 0)) is None
