@@ -56,7 +56,7 @@ def protections(arguments: TaskArguments) -> Protections:
     if not all(arguments["preserve"]):
         raise invalid("preserve has an empty pattern.", "Write globs like 'before-*', or leave it out.")
     return Protections(
-        **{name: count(name, arguments[name]) for name in COUNTS},
+        **{name: count(name, arguments[name], 0) for name in COUNTS},
         preserve=tuple(arguments["preserve"]),
         min_retention=optional_duration("min_retention", arguments["min_retention"]),
     )

@@ -70,12 +70,6 @@ def size(option: str, text: str) -> int:
     return count
 
 
-def count(option: str, number: int, least: int = 0) -> int:
-    if number < least:
-        raise invalid(f"{option} is {number}; it must be at least {least}.", "Leave it out for none.")
-    return number
-
-
 def file_mode(option: str, value: Any) -> int:
     """As in `ansible.builtin.file`: text is octal, and a number is what YAML made of an octal one."""
     try:

@@ -13,6 +13,7 @@ from typing import Any, Callable, Iterable, Sequence
 from .._errors import VmferryError
 from .._exports.catalog import BrokenEntry, Catalog, CatalogEntry
 from .._exports.intent import LEASE, Intent
+from .._exports.marks import read_pin
 from .._exports.naming import is_export_id, may_be_folder_of
 from .._exports.retention import Candidate, Decision, decide, unmet
 from .._providers.open import open_provider
@@ -25,7 +26,6 @@ from .attempt import is_dead
 from .cleanup_result import CleanupResult, stored_bytes
 from .litter import probe_key
 from .orphans import Orphan, StoreOrphans
-from .pins import pin_of
 from .provider_orphans import StoreView, attempt_of, provider_orphans
 from .remove_export import ExportRemover
 from .requests import CleanupRequest
@@ -140,7 +140,7 @@ class _CleanUp:
             name=made.name,
             tags=made.tags,
             parent=(f"{home}/{made.parent}" if home else made.parent) if made.parent else "",
-            pin=pin_of(self._store, entry) if looked_at else None,
+            pin=read_pin(self._store, entry) if looked_at else None,
             in_use=in_use,
             looked_at=looked_at,
         )
@@ -184,7 +184,7 @@ class _CleanUp:
     def _delete_one(self, entry: CatalogEntry, decision: Decision) -> None:
         family = self._families[_home(entry.folder)]
         try:
-            pin = pin_of(self._store, entry)
+            pin = read_pin(self._store, entry)
             stays = "It was pinned meanwhile." if pin is not None else self._remover(family).remove(entry.folder)
         except VmferryError as error:
             if error.kind == "not_found":  # another run was faster

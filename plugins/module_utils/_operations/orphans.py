@@ -16,6 +16,7 @@ from typing import Callable, Iterator
 from .._blocks import ObjectInfo
 from .._exports.deletion import DELETION
 from .._exports.intent import CANCEL, INTENT, LEASE
+from .._exports.marks import CHECKED
 from .._exports.naming import is_export_id
 from .._stores.base import Store, StoreCapabilities
 from .._transfer.owner import is_owner_alive
@@ -63,11 +64,23 @@ class StoreOrphans:
                 reason = f"Job {intent.job_id}, which exported {intent.vm_name}, died."
                 remove = partial(remove_dead_attempt, self._store, folder, self._capabilities, self._warn)
                 yield Orphan("attempt", self._store.object_url(folder), reason, remove)
-        for info in list(self._store.list(family.prefix)):
-            folder, name = _split(family.prefix, info.key)
-            if family.is_committed(folder) and self._is_old(info) and (name in _MARKS or name.startswith(JOURNAL)):
-                yield self._object(info, "mark", "It belongs to a run that died, beside an export that is whole.")
+        for info in self._marks(family):
+            yield self._object(info, "mark", "It belongs to a run that is over.")
         yield from self._uploads(family.prefix, lambda info: self._is_abandoned(family.prefix, info, alive))
+
+    def _marks(self, family: VmFolder) -> list[ObjectInfo]:
+        """What nobody needs beside a manifest, and what is all there is where an export was deleted meanwhile."""
+        objects: dict[str, list[tuple[str, ObjectInfo]]] = {}
+        for info in self._store.list(family.prefix):
+            folder, name = _split(family.prefix, info.key)
+            objects.setdefault(folder, []).append((name, info))
+        found = []
+        for folder, inside in objects.items():
+            if family.is_committed(folder):
+                found += [info for name, info in inside if name in _MARKS or name.startswith(JOURNAL)]
+            elif {name for name, _info in inside} <= {CANCEL, CHECKED}:
+                found += [info for _name, info in inside]
+        return [info for info in found if self._is_old(info)]
 
     def _is_abandoned(self, prefix: str, info: ObjectInfo, alive: set[str]) -> bool:
         folder, name = _split(prefix, info.key)
