@@ -19,6 +19,7 @@ from __future__ import annotations
 import secrets
 import time
 from contextlib import suppress
+from dataclasses import replace
 from typing import Callable
 
 from .._errors import VmferryError
@@ -64,7 +65,7 @@ class ExportRemover:
             self._take_back(folder, ours)
             return stays
         self._family.forget(folder)
-        self._remove_data(folder, ours)
+        self._finish(folder, ours)
         return ""
 
     def resume(self, folder: str) -> str:
@@ -85,7 +86,7 @@ class ExportRemover:
         if stays:
             self._take_back(folder, ours)
             return f"Its deletion was taken back: {stays}"
-        self._remove_data(folder, ours)
+        self._finish(folder, ours)
         return "Its deletion was finished."
 
     def is_resumable(self, folder: str) -> bool:
@@ -148,6 +149,20 @@ class ExportRemover:
             if error.kind != "conflict":  # it is there already
                 raise
         self._store.delete(f"{folder}/{DELETION}")
+
+    def _finish(self, folder: str, ours: Deletion) -> None:
+        try:
+            self._remove_data(folder, ours)
+        except VmferryError as error:
+            if error.kind != "busy":
+                with suppress(VmferryError):
+                    self._let_go(folder, ours)
+            raise
+
+    def _let_go(self, folder: str, ours: Deletion) -> None:
+        """So that the next run, wherever it is, need not wait for the lease."""
+        over = replace(ours, claim=replace(ours.claim, lease_until=0.0, owner={}))
+        self._store.put(f"{folder}/{DELETION}", over.to_json())
 
     def _remove_data(self, folder: str, ours: Deletion) -> None:
         """Raises where anything is left that could be seen."""
