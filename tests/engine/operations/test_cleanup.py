@@ -171,9 +171,8 @@ def test_a_store_that_went_away_is_not_asked_for_each_export_again(
 def test_what_comes_back_after_it_was_deleted_is_not_counted_as_deleted(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    made = commit(store, 40)
+    made, delete = commit(store, 40), store.delete
     monkeypatch.setattr(store, "delete", lambda key, **options: None if "qcow2" in key else delete(key, **options))
-    delete = type(store).delete.__get__(store)
     with pytest.raises(VmferryError) as caught:
         clean_up(store, max_age=DAY)
     assert caught.value.done["deleted"] == []

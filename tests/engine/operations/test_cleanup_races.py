@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from engine.exports.shelves import ELSEWHERE, FILES, begin, clean_up, commit, folder_of, identity, keys, rules, whole
@@ -149,9 +150,18 @@ def test_a_host_that_was_paused_does_not_go_on_with_a_deletion_that_was_taken_ba
     assert set(whole(base)) <= set(keys(store))
 
 
-def test_increments_that_begin_while_a_cleanup_runs_end_with_what_they_stand_on_or_not_at_all(store: Store) -> None:
+def test_increments_that_begin_while_a_cleanup_runs_end_with_what_they_stand_on_or_not_at_all(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Five seconds of it, on one folder. An increment does as `vm_export` does: intent, look at the parent, commit."""
-    chance, deadline = random.Random(4), time.monotonic() + 5
+    chance, deadline, delete = random.Random(4), time.monotonic() + 5, store.delete
+
+    def slow(key: str, **options: Any) -> None:
+        if key.endswith(MANIFEST):  # so that much can happen since the cleanup looked
+            time.sleep(chance.random() * 0.03)
+        delete(key, **options)
+
+    monkeypatch.setattr(store, "delete", slow)
     failures: list[BaseException] = []
     outcomes = {"committed": 0, "refused": 0, "deleted": 0, "spared": 0}
     numbers = iter(range(1, 10**6))
@@ -173,9 +183,11 @@ def test_increments_that_begin_while_a_cleanup_runs_end_with_what_they_stand_on_
 
     def increment() -> None:
         entries, _unused = Catalog(store).read()
-        if not entries:
+        parents = {entry.manifest.parent for entry in entries}
+        contested = [one for one in entries if one.manifest.export_id not in parents and one.manifest.mode == "full"]
+        if not contested:
             return
-        parent = chance.choice(entries).manifest.export_id
+        parent = chance.choice(contested).manifest.export_id
         child = begin(store, parent=parent, number=number())
         time.sleep(chance.random() * 0.01)
         if store.stat(f"{folder_of(parent)}/{MANIFEST}") is None:
@@ -183,7 +195,8 @@ def test_increments_that_begin_while_a_cleanup_runs_end_with_what_they_stand_on_
                 store.delete(key)
             outcomes["refused"] += 1
             return
-        commit(store, 40, parent=parent, export=child)
+        time.sleep(chance.random() * 0.01)
+        commit(store, 0, parent=parent, export=child)  # too young to go, so that what it lost would be seen
         store.delete(f"{folder_of(child)}/{INTENT}")
         outcomes["committed"] += 1
 
@@ -214,3 +227,26 @@ def test_increments_that_begin_while_a_cleanup_runs_end_with_what_they_stand_on_
     everything = set(keys(store))
     for entry in entries:
         assert {entry.key(name) for name in FILES} <= everything
+
+
+@pytest.mark.parametrize("after", [1, 2, 3])
+def test_an_increment_that_commits_while_its_folder_is_looked_at_is_seen(
+    store: Store, monkeypatch: pytest.MonkeyPatch, after: int
+) -> None:
+    base = commit(store, 40)
+    family = remover(store)._family
+    child = begin(store, parent=base, number=1)
+    get = store.get
+    looks: list[str] = []
+
+    def committing(key: str, *words: Any) -> bytes:
+        try:
+            return get(key, *words)
+        finally:
+            looks.append(key)
+            if len(looks) == after:
+                commit(store, 0, parent=base, export=child)
+                store.delete(f"{folder_of(child)}/{INTENT}")
+
+    monkeypatch.setattr(store, "get", committing)
+    assert child in family.who_stands_on(base)
