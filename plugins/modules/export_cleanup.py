@@ -131,6 +131,18 @@ options:
       - It does not depend on O(tags) and O(purpose).
     type: bool
     default: false
+  credentials_from:
+    description:
+      - Whose environment variables, such as E(AWS_ACCESS_KEY_ID), the store's credentials come from where O(storage)
+        has none.
+      - V(auto) is the control node's where it has them, and else those of the host that runs the module.
+      - V(controller) fails where the control node has none. V(target) never looks there.
+    type: str
+    choices:
+      - auto
+      - controller
+      - target
+    default: auto
 notes:
   - An export is pinned by an object called C(pinned) in its folder, beside the manifest. What is written in it is
     returned as the reason.
@@ -313,6 +325,31 @@ failures:
       description: The kind of the error, as in RV(error).
       returned: success
       type: str
+diff:
+  description: The ids of the exports that were looked at, before and after.
+  returned: success, in diff mode
+  type: dict
+  contains:
+    before:
+      description: Before.
+      returned: success
+      type: dict
+      contains:
+        exports:
+          description: The ids.
+          returned: success
+          type: list
+          elements: str
+    after:
+      description: After. In check mode, as it would be.
+      returned: success
+      type: dict
+      contains:
+        exports:
+          description: The ids.
+          returned: success
+          type: list
+          elements: str
 broken:
   description: What lies in the place of an export and has a manifest that cannot be relied on. Nothing beside it goes.
   returned: success, and a failure that RV(failures) explains
@@ -396,6 +433,8 @@ def argument_spec() -> ArgumentSpec:
             "tags": {"type": "list", "elements": "str", "default": []},
             "purpose": {"type": "str"},
             "orphans": {"type": "bool", "default": False},
+            # For the action plugin alone, which has acted on it before the module starts.
+            "credentials_from": {"type": "str", "choices": ["auto", "controller", "target"], "default": "auto"},
         }
     )
     return own.merge(retention_arguments(), provider_arguments(), storage_arguments())

@@ -140,7 +140,7 @@ CALLS: list[tuple[str, str, Any, str, Any]] = [
     *(("job_info", option, value, path, wanted) for option, value, path, wanted in STORE),
 ]
 # `state` has a single choice, which is what the module does; the others are what the action plugin goes by.
-WITHOUT_EFFECT = {("vm_import", "state"), ("export_cleanup", "orphans")} | {
+WITHOUT_EFFECT = {("vm_import", "state"), ("export_cleanup", "orphans"), ("export_cleanup", "credentials_from")} | {
     (module, option)
     for module in ("vm_export", "vm_import")
     for option in ("progress", "progress_interval", "credentials_from")
