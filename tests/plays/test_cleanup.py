@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 from rigs.s3_server import S3Server
@@ -50,16 +49,9 @@ def test_a_cleanup_gets_the_credentials_of_the_control_node(
     ssh_server: SshServer,
     s3_server: S3Server,
 ) -> None:
-    task = {
-        "vmferry.migrate.export_cleanup": {
-            "url": f"s3://{BUCKET}/cleanup",
-            "storage": {"addressing_style": "path"},
-            "max_age": "30d",
-        },
-        "register": "done",
-    }
+    options = {"url": f"s3://{BUCKET}/cleanup", "storage": {"addressing_style": "path"}, "max_age": "30d"}
     host, environment = {"kvm1": ssh_server.variables}, of_controller(s3_server)
-    play = stage.play(task, hosts=host, environment=environment).wait()
-    assert json.dumps(play.result()["exports"]) == "[]"
-    refused = {**task["vmferry.migrate.export_cleanup"], "credentials_from": "target"}
-    stage.play({"vmferry.migrate.export_cleanup": refused}, hosts=host, environment=environment).wait(2)
+    task = {"vmferry.migrate.export_cleanup": options, "register": "done"}
+    assert stage.play(task, hosts=host, environment=environment).wait().result()["exports"] == []
+    refused = {"vmferry.migrate.export_cleanup": {**options, "credentials_from": "target"}}
+    stage.play(refused, hosts=host, environment=environment).wait(2)
