@@ -98,10 +98,10 @@ class LibvirtProvider(Provider):
         return describe(self._connection, vm.id)
 
     def clean_up(self, vm: VmSpec) -> Sequence[str]:
-        return [
-            *clean_up(self._connection, vm, self._scratch_dir),
-            *clean_up_imports(self._connection, self._scratch_dir),
-        ]
+        return [*clean_up(self._connection, vm, self._scratch_dir), *self.clean_up_imports()]
+
+    def clean_up_imports(self) -> Sequence[str]:
+        return clean_up_imports(self._connection, self._scratch_dir)
 
     def undo(self, job_id: str) -> Sequence[str]:
         return undo_job(self._connection, job_id, self._scratch_dir)
