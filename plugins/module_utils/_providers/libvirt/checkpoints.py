@@ -25,7 +25,7 @@ from . import domain_xml
 from .bitmaps import remove_bitmaps
 from .connection import Connection
 from .describe import describe
-from .errors import CHECKPOINT_BROKEN, INTERNAL_ERROR, NO_CHECKPOINT, code_of
+from .errors import CHECKPOINT_BROKEN, INTERNAL_ERROR, NO_CHECKPOINT, NO_DOMAIN, code_of
 
 if TYPE_CHECKING:
     import libvirt
@@ -132,7 +132,12 @@ def forget(connection: Connection, vm: VmSpec, names: Sequence[str]) -> list[str
     foreign = [name for name in names if not TOKEN.fullmatch(name)]
     if foreign:
         raise VmferryError("invalid_config", f"{', '.join(foreign)} of {vm.name} is no token of an export of ours.")
-    removed = [name for name in names if remove(connection, vm.id, name)]
+    try:
+        removed = [name for name in names if remove(connection, vm.id, name)]
+    except VmferryError as error:
+        if code_of(error) == NO_DOMAIN:
+            return []
+        raise
     return [f"Dropped checkpoint {name} of {vm.name}." for name in removed]
 
 
