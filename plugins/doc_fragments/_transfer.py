@@ -73,7 +73,7 @@ options:
     default: lines
   progress_interval:
     description:
-      - How often a line is printed, for example V(5s) or V(1m).
+      - How often a line is printed, for example V(5s) or V(1m). More than 0; O(progress=none) prints none.
     type: str
     default: 5s
   credentials_from:

@@ -116,6 +116,16 @@ exports:
       description: Why the mode was chosen.
       returned: success
       type: str
+    fell_back:
+      description: Why O(ignore:mode=auto) could not take an increment, or an empty string.
+      returned: success
+      type: str
+      sample: there is no export to stand on
+    change_token:
+      description: By which the VM remembers this point in time, or an empty string.
+      returned: success
+      type: str
+      sample: vmferry-5e6f7a8b-1a2b3c4d
     consistency:
       description: How the point in time was taken.
       returned: success
@@ -152,6 +162,13 @@ exports:
       returned: success
       type: str
       sample: '2026-11-21T06:42:10Z'
+    checked_at:
+      description:
+        - When the VM was last seen to equal the export, because a later run found nothing changed, in UTC. An empty
+          string if there was no such run.
+      returned: success
+      type: str
+      sample: "2026-11-21T07:30:00Z"
     vm:
       description: The VM that was exported.
       returned: success

@@ -39,7 +39,9 @@ attributes:
     support: partial
     details:
       - With O(name), or with O(max_age) while the newest export is younger than that, a second run changes nothing.
-      - Without them, every run takes a new point in time.
+      - Without them, every run takes a new point in time. Where nothing changed since the last export, no new one is
+        made and nothing counts as changed. With O(name), or with O(tags) or
+        O(purpose) that the last export does not have, one is made all the same, since it will be looked for.
   async:
     support: full
 options:
@@ -64,6 +66,45 @@ options:
     description:
       - Do nothing if the newest export of the VM in this store is younger than this, for example V(12h) or V(7d).
     type: str
+  mode:
+    description:
+      - Whether everything is exported, or what changed since the last export of these disks in this store.
+      - V(auto) takes an increment when it safely can, and a full export otherwise. RV(export.fell_back) says why.
+      - V(incremental) fails where no increment can be taken.
+      - V(full) begins a new chain.
+      - An increment is a qcow2 image on the image before it, so O(format) must be V(qcow2).
+    type: str
+    choices:
+      - auto
+      - full
+      - incremental
+    default: auto
+  full_after:
+    description:
+      - The age from which a full export gets no further increments, so that O(mode=auto) takes a new one.
+    type: str
+    default: 30d
+  max_chain:
+    description:
+      - The number of increments that stand on one full export at the most.
+    type: int
+    default: 30
+  spot_check:
+    description:
+      - How much of what is said to be unchanged is read and compared all the same, in pieces of 64 KiB that hold data,
+        others each time. The first and the last mebibyte of a disk are always compared.
+      - If anything differs, the change tracking cannot be trusted. The export is a full one then, and says so.
+      - What nobody tracks is read in full, and needs no such check.
+    type: int
+    default: 32
+  track_changes:
+    description:
+      - Whether the VM remembers this point in time, so that the next increment reads only what changed since. On
+        libvirt that is a checkpoint with a dirty bitmap in every qcow2 disk.
+      - Each export drops what an earlier one of the same disks to the same store left on the VM.
+      - Without it, an increment reads the whole disk and stores what differs.
+    type: bool
+    default: true
   consistency:
     description:
       - How the point in time is taken.
@@ -206,6 +247,16 @@ export:
       description: Why the mode was chosen.
       returned: success
       type: str
+    fell_back:
+      description: Why O(ignore:mode=auto) could not take an increment, or an empty string.
+      returned: success
+      type: str
+      sample: there is no export to stand on
+    change_token:
+      description: By which the VM remembers this point in time, or an empty string.
+      returned: success
+      type: str
+      sample: vmferry-5e6f7a8b-1a2b3c4d
     consistency:
       description: How the point in time was taken.
       returned: success
@@ -242,6 +293,13 @@ export:
       returned: success
       type: str
       sample: '2026-11-21T06:42:10Z'
+    checked_at:
+      description:
+        - When the VM was last seen to equal the export, because a later run found nothing changed, in UTC. An empty
+          string if there was no such run.
+      returned: success
+      type: str
+      sample: "2026-11-21T07:30:00Z"
     vm:
       description: The VM that was exported.
       returned: success
@@ -352,6 +410,21 @@ job:
       description: The id of the job.
       returned: success
       type: str
+    vm:
+      description: The VM, by the name that the task used.
+      returned: success
+      type: str
+      sample: web01
+    kind:
+      description: V(export).
+      returned: success
+      type: str
+      sample: export
+    url:
+      description: The store, without what a URL may hold of secrets.
+      returned: success
+      type: str
+      sample: s3://backups/vms
     record:
       description: The file with its progress, on the host that runs the module.
       returned: success
@@ -361,6 +434,41 @@ job:
       returned: success
       type: str
       sample: /var/lib/vmferry
+    phase:
+      description: What it did last, or how it ended.
+      returned: outside async and check mode
+      type: str
+      sample: ready
+    state:
+      description: How it ended, V(ready), V(failed) or V(cancelled); or V(running) where that could not be seen.
+      returned: outside async and check mode
+      type: str
+      sample: ready
+    duration:
+      description: Seconds from its start to its end.
+      returned: outside async and check mode
+      type: float
+      sample: 11.6
+    bytes_read:
+      description: Bytes read from the VM.
+      returned: outside async and check mode
+      type: int
+      sample: 1073741824
+    bytes_sent:
+      description: Bytes sent to the store.
+      returned: outside async and check mode
+      type: int
+      sample: 1074135040
+    average_rate:
+      description: Bytes per second, since the start.
+      returned: outside async and check mode
+      type: int
+      sample: 95869805
+    retries:
+      description: How often a request was tried again.
+      returned: outside async and check mode
+      type: int
+      sample: 0
 findings:
   description: Everything the preflight found, all at once.
   returned: check mode
@@ -397,6 +505,14 @@ plan:
       sample: full
     reason:
       description: Why.
+      returned: success
+      type: str
+    fell_back:
+      description: Why no increment could be taken, or an empty string.
+      returned: success
+      type: str
+    parent:
+      description: The id of the export it would stand on, or an empty string.
       returned: success
       type: str
     bytes_to_read:
@@ -501,7 +617,13 @@ from ansible_collections.vmferry.migrate.plugins.module_utils._ansible.transfer_
     transfer_arguments,
     transfer_options,
 )
-from ansible_collections.vmferry.migrate.plugins.module_utils._ansible.values import label, optional_duration, vm_name
+from ansible_collections.vmferry.migrate.plugins.module_utils._ansible.values import (
+    count,
+    duration,
+    label,
+    optional_duration,
+    vm_name,
+)
 from ansible_collections.vmferry.migrate.plugins.module_utils._operations.requests import ExportRequest
 
 
@@ -512,6 +634,11 @@ def argument_spec() -> ArgumentSpec:
             "disks": {"type": "list", "elements": "str"},
             "name": {"type": "str"},
             "max_age": {"type": "str"},
+            "mode": {"type": "str", "choices": ["auto", "full", "incremental"], "default": "auto"},
+            "full_after": {"type": "str", "default": "30d"},
+            "max_chain": {"type": "int", "default": 30},
+            "spot_check": {"type": "int", "default": 32},
+            "track_changes": {"type": "bool", "default": True},
             "consistency": {
                 "type": "str",
                 "choices": ["auto", "quiesced", "crash_consistent", "powered_off"],
@@ -535,6 +662,11 @@ def export_request(arguments: TaskArguments) -> ExportRequest:
         disks=None if disks is None else tuple(disks),
         name=label("name", arguments["name"]),
         max_age=optional_duration("max_age", arguments["max_age"]),
+        mode=arguments["mode"],
+        full_after=duration("full_after", arguments["full_after"]),
+        max_chain=count("max_chain", arguments["max_chain"], 1),
+        spot_check=count("spot_check", arguments["spot_check"], 0),
+        track_changes=arguments["track_changes"],
         consistency=arguments["consistency"],
         format=arguments["format"],
         verify=arguments["verify"],

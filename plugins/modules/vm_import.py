@@ -200,6 +200,16 @@ export:
       description: Why the mode was chosen.
       returned: success
       type: str
+    fell_back:
+      description: Why O(ignore:mode=auto) could not take an increment, or an empty string.
+      returned: success
+      type: str
+      sample: there is no export to stand on
+    change_token:
+      description: By which the VM remembers this point in time, or an empty string.
+      returned: success
+      type: str
+      sample: vmferry-5e6f7a8b-1a2b3c4d
     consistency:
       description: How the point in time was taken.
       returned: success
@@ -236,6 +246,13 @@ export:
       returned: success
       type: str
       sample: '2026-11-21T06:42:10Z'
+    checked_at:
+      description:
+        - When the VM was last seen to equal the export, because a later run found nothing changed, in UTC. An empty
+          string if there was no such run.
+      returned: success
+      type: str
+      sample: "2026-11-21T07:30:00Z"
     vm:
       description: The VM that was exported.
       returned: success
@@ -346,6 +363,21 @@ job:
       description: The id of the job.
       returned: success
       type: str
+    vm:
+      description: The VM to be, by the name that the task gave it.
+      returned: success
+      type: str
+      sample: web01
+    kind:
+      description: V(import).
+      returned: success
+      type: str
+      sample: import
+    url:
+      description: The store, without what a URL may hold of secrets.
+      returned: success
+      type: str
+      sample: s3://backups/vms
     record:
       description: The file with its progress, on the host that runs the module.
       returned: success
@@ -355,6 +387,41 @@ job:
       returned: success
       type: str
       sample: /var/lib/vmferry
+    phase:
+      description: What it did last, or how it ended.
+      returned: outside async and check mode
+      type: str
+      sample: ready
+    state:
+      description: How it ended, V(ready), V(failed) or V(cancelled); or V(running) where that could not be seen.
+      returned: outside async and check mode
+      type: str
+      sample: ready
+    duration:
+      description: Seconds from its start to its end.
+      returned: outside async and check mode
+      type: float
+      sample: 11.6
+    bytes_read:
+      description: Bytes read from the store.
+      returned: outside async and check mode
+      type: int
+      sample: 1073741824
+    bytes_sent:
+      description: Bytes sent to the new disks.
+      returned: outside async and check mode
+      type: int
+      sample: 1074135040
+    average_rate:
+      description: Bytes per second, since the start.
+      returned: outside async and check mode
+      type: int
+      sample: 95869805
+    retries:
+      description: How often a request was tried again.
+      returned: outside async and check mode
+      type: int
+      sample: 0
 findings:
   description: Everything the preflight found, all at once.
   returned: check mode

@@ -9,13 +9,14 @@ import contextlib
 import os
 import secrets
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from ansible.errors import AnsibleError
 from ansible.utils.display import Display
 
 from ansible_collections.vmferry.migrate.plugins.module_utils._ansible.values import job_id as job_id_value
+from ansible_collections.vmferry.migrate.plugins.module_utils._transfer.record import WATCHER
 
 from . import poll_command
 from .alarm import NoAnswer, at_most
@@ -51,18 +52,16 @@ class LiveJob:
         task_vars: dict[str, Any],
         options: WatchOptions,
     ) -> None:
-        given = job_id_of(arguments)
-        job_id = given or secrets.token_hex(16)
+        job_id = job_id_of(arguments) or secrets.token_hex(16)
         self._action, self._task_vars, self._options = action, task_vars, options
         self._arguments = {**arguments, "job_id": job_id, "controller_timeout": options.controller_timeout}
         variables = {name: str(value) for name, value in environment.items()}
-        self._place = JobPlace(job_id, str(arguments.get("state_dir") or ""), variables)
-        self._new_id = not given
+        self._place = JobPlace(job_id, str(arguments.get("state_dir") or ""), variables, secrets.token_hex(16))
         host = str(task_vars.get("inventory_hostname", ""))
         self._lines = ProgressLines(host, options.line_interval, self._show, time.monotonic)
         self._results_file = self._payload_dir = self._payload = ""  # the payload holds secrets, its folder none
         self._answer: Answer | None = None  # the last one, of this job
-        self._heard_at = self._changed_at = self._started_at = time.monotonic()
+        self._heard_at = self._changed_at = time.monotonic()
         self._silent = False
         self._playbook = os.getppid()
 
@@ -87,14 +86,10 @@ class LiveJob:
         may_remove = action._should_remove_tmp_path(folder)
         # Where one ordinary user becomes another, the first one made it, and the other may only read it.
         self._tmp_is_of_become_user = not action._is_become_unprivileged()
-        self._started_at = time.monotonic()
-        action._task.async_val = DETACHED
-        try:
+        with self._detached(action._task):
             started: dict[str, Any] = action._execute_module(
                 module_args=self._arguments, task_vars=self._task_vars, wrap_async=True
             )
-        finally:
-            action._task.async_val = 0
         if not started.get("ansible_job_id"):
             if may_remove:  # core leaves that to the wrapper, which did not start
                 action._remove_tmp_path(folder, force=True)
@@ -103,6 +98,17 @@ class LiveJob:
         self._payload_dir = self._payload = folder if may_remove else ""
         self._heard_at = self._changed_at = time.monotonic()
         return started
+
+    @contextlib.contextmanager
+    def _detached(self, task: Any) -> Iterator[None]:
+        """The task as the module is to be started: it ends when it likes, and knows whom it belongs to."""
+        own = task.environment
+        given = own if isinstance(own, list) else [own]
+        task.async_val, task.environment = DETACHED, [*given, {WATCHER: self._place.watcher}]
+        try:
+            yield
+        finally:
+            task.async_val, task.environment = 0, own
 
     def _watch(self) -> dict[str, Any]:
         for pause in self._options.pauses():
@@ -139,13 +145,12 @@ class LiveJob:
         if self._silent:
             self._silent = False
             self._lines.say("the host answers again")
-        record = answer.record if self._is_own(answer) else None
-        if self._answer is None or record != self._answer.record:
+        if self._answer is None or answer.record != self._answer.record:
             self._changed_at = now
-        self._answer = Answer(answer.now, answer.folder, answer.result, record)
-        if record is not None:
+        self._answer = answer
+        if answer.record is not None:
             self._remove_payload()
-            self._lines.update(record)
+            self._lines.update(answer.record)
 
     def _remove_payload(self) -> None:
         """Its secrets must not outlast a host that goes down, or a process that is killed."""
@@ -161,15 +166,6 @@ class LiveJob:
         if not self._tmp_is_of_become_user and self._payload_dir:
             self._low_level(poll_command.remove(paths.pop()), SHORTEST_CALL, sudoable=False)
         self._low_level(poll_command.remove(*paths), SHORTEST_CALL)
-
-    def _is_own(self, answer: Answer) -> bool:
-        """A task may name the id of a job that ended long ago; the module will refuse it."""
-        if answer.record is None or self._new_id:
-            return True
-        age = time.monotonic() - self._started_at
-        return (
-            float(answer.record.get("started") or 0) >= answer.now - age  # the host tells whole seconds
-        )  # whole seconds, so some of the last one's still pass
 
     def _ended(self) -> dict[str, Any] | None:
         answer = self._answer

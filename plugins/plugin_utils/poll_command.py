@@ -18,7 +18,7 @@ from typing import Any
 
 # What the state directory depends on; nothing else of a task's environment goes onto a command line.
 ENVIRONMENT = ("VMFERRY_STATE_DIR", "XDG_STATE_HOME", "HOME")
-START_SECONDS = 60  # that a module may need until it has made its job's folder
+START_SECONDS = 60  # that a module may need until its job has a record
 _MARK = "--vmferry--"
 _VARIABLE = re.compile(r"\$(\w+|\{[^}]*\})", re.ASCII)  # as os.path.expandvars finds them
 _USER = re.compile(r"~[A-Za-z_][\w.-]*", re.ASCII)
@@ -33,11 +33,20 @@ _DEFAULT_STATE_DIR = (
 
 @dataclass(frozen=True)
 class JobPlace:
-    """Where a job's folder is on the host that runs it. `state_dir` as the task has it, '' for the default."""
+    """Where a job's folder is on the host that runs it. `state_dir` as the task has it, '' for the default.
+
+    There may be another job of that id, which has ended or not: this job's record has `watcher`, a word, in it.
+    """
 
     job_id: str
     state_dir: str
     environment: Mapping[str, str]
+    watcher: str
+
+    @property
+    def is_own(self) -> str:
+        """A shell command that succeeds once the record of this job is there."""
+        return f'grep -qsF {shlex.quote(self.watcher)} "$job"/record.json'
 
     def statements(self) -> list[str]:
         """Shell statements that set `job`."""
@@ -49,9 +58,8 @@ class JobPlace:
 
 @dataclass(frozen=True)
 class Answer:
-    """`now`: the host's clock, seconds; `folder`: the job's; `result`: the module's, unparsed, None until it ends."""
+    """`folder`: the job's; `result`: the module's, unparsed, None until it ends; `record`: None before there is one."""
 
-    now: int
     folder: str
     result: str | None
     record: dict[str, Any] | None
@@ -60,12 +68,11 @@ class Answer:
 def poll(place: JobPlace, results_file: str) -> str:
     return _joined(
         *place.statements(),
-        f"echo; echo {_MARK}now; date +%s",
-        f'echo {_MARK}folder; printf "%s\\n" "$job"',
+        f'echo; echo {_MARK}folder; printf "%s\\n" "$job"',
         # The result first: once it is there, the record that follows is the last one.
         f"echo {_MARK}result; cat {shlex.quote(results_file)} 2>/dev/null; echo",
-        'if [ -d "$job" ]; then touch "$job"/lease; fi',
-        f'echo {_MARK}record; cat "$job"/record.json 2>/dev/null; echo',
+        f"echo {_MARK}record",
+        f'if {place.is_own}; then touch "$job"/lease; cat "$job"/record.json; echo; fi',
         f"echo {_MARK}end",
     )
 
@@ -73,10 +80,11 @@ def poll(place: JobPlace, results_file: str) -> str:
 def cancel(place: JobPlace, reason: str) -> str:
     """Returns at once; a job that is just starting is waited for behind its back. Who asked before stays the one."""
     write = f'(set -C; printf "%s\\n" {shlex.quote(reason)} >"$job"/cancel) 2>/dev/null || :'
-    wait = f'n=0; until [ -d "$job" ] || [ $n -ge {START_SECONDS} ]; do sleep 1; n=$((n+1)); done'
+    wait = f"n=0; until {place.is_own} || [ $n -ge {START_SECONDS} ]; do sleep 1; n=$((n+1)); done"
+    wait_and_write = f"{wait}; if {place.is_own}; then {write}; fi"
     return _joined(
         *place.statements(),
-        f'if [ -d "$job" ]; then {write}; else (trap "" HUP; {wait}; {write}) </dev/null >/dev/null 2>&1 & fi',
+        f'if {place.is_own}; then {write}; else (trap "" HUP; {wait_and_write}) </dev/null >/dev/null 2>&1 & fi',
     )
 
 
@@ -103,7 +111,7 @@ def parse(output: str) -> Answer:
         raise ValueError("the answer has no end")
     text = {name: "\n".join(lines).strip() for name, lines in sections.items()}
     record = json.loads(text["record"]) if text["record"] else None
-    return Answer(int(text["now"]), text["folder"], _finished(text["result"]), record)
+    return Answer(text["folder"], _finished(text["result"]), record)
 
 
 def _finished(text: str) -> str | None:

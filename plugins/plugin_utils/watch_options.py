@@ -5,12 +5,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from ansible_collections.vmferry.migrate.plugins.module_utils._ansible.values import (
+    duration_or_zero,
+    progress_interval,
+)
 from ansible_collections.vmferry.migrate.plugins.module_utils._errors import VmferryError
-from ansible_collections.vmferry.migrate.plugins.module_utils._transfer.units import parse_duration
 
 CONTROLLER_TIMEOUT = "2m"
 PROGRESS_INTERVAL = "5s"
@@ -33,11 +36,11 @@ class WatchOptions:
 
     @classmethod
     def of(cls, arguments: Mapping[str, Any]) -> WatchOptions:
-        """Raises `invalid_config` for a duration that cannot be read; the choices are the module's to check."""
-        timeout = str(arguments.get("controller_timeout") or CONTROLLER_TIMEOUT)
-        seconds = _read("controller_timeout", timeout)
-        silence = seconds or _read("controller_timeout", CONTROLLER_TIMEOUT)
-        line_interval = _read("progress_interval", str(arguments.get("progress_interval") or PROGRESS_INTERVAL))
+        """Raises `invalid_config` for a duration that cannot be used; the choices are the module's to check."""
+        timeout = _said(arguments, "controller_timeout", CONTROLLER_TIMEOUT)
+        seconds = duration_or_zero("controller_timeout", timeout)
+        silence = seconds or duration_or_zero("controller_timeout", CONTROLLER_TIMEOUT)
+        line_interval = progress_interval(_said(arguments, "progress_interval", PROGRESS_INTERVAL))
         return cls(
             controller_timeout=timeout,
             outlives=not seconds,
@@ -57,8 +60,8 @@ class WatchOptions:
 
 def without_watcher(arguments: Mapping[str, Any]) -> str:
     """The controller_timeout of a job under `async`. Raises `invalid_config` if the task asks for another."""
-    asked = str(arguments.get("controller_timeout") or "0")
-    if _read("controller_timeout", asked):
+    asked = _said(arguments, "controller_timeout", "0")
+    if duration_or_zero("controller_timeout", asked):
         raise VmferryError(
             "invalid_config",
             f"controller_timeout is {asked}, and with async nobody watches the job: it would stop after that time.",
@@ -68,8 +71,7 @@ def without_watcher(arguments: Mapping[str, Any]) -> str:
     return "0"
 
 
-def _read(option: str, text: str, parse: Callable[[str], float] = parse_duration) -> float:
-    try:
-        return parse(text)
-    except VmferryError as error:
-        raise VmferryError("invalid_config", f"{option}: {error.message}", error.hint, phase="validating") from error
+def _said(arguments: Mapping[str, Any], option: str, default: str) -> str:
+    """The number 0, which is what YAML makes of it, is no option left out."""
+    value = arguments.get(option)
+    return default if value is None or value == "" else str(value)

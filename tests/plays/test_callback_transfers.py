@@ -19,8 +19,9 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from rigs.libvirt import LibvirtRig
 
-from .playing import Play, Stage
+from .playing import SLOW, Play, Stage
 
+METRICS_AND_AUDIT = Path(__file__).resolve().parents[2] / "docs" / "metrics_and_audit.md"
 MIB = 1 << 20
 SECRET = "correct-horse-battery"
 GHOST_STORE = {"endpoint_url": "http://127.0.0.1:1", "access_key": "nobody", "secret_key": SECRET, "region": "x"}
@@ -118,6 +119,10 @@ def test_the_table_tells_why_a_transfer_failed_and_what_to_do(night: Reports) ->
     assert "not_found: " in night.table[at]
     assert error["hint"]
     assert night.table[at + 1].strip() == error["hint"]
+    sample = METRICS_AND_AUDIT.read_text()
+    said = night.table[at].partition("not_found: ")[2].replace("ghost", "mail")
+    assert said.replace(night.stage.rig.uri, "qemu:///system") in sample
+    assert f" {error['hint']}\n" in sample
 
 
 def test_the_audit_log_has_a_line_for_each_transfer(night: Reports) -> None:
@@ -167,3 +172,42 @@ def test_a_run_that_fails_keeps_when_the_last_success_was(night: Reports) -> Non
     for name in ("last_success_timestamp_seconds", "export_taken_timestamp_seconds"):
         assert after[name] == before[name]
     assert failing.samples("web02") == other
+
+
+def test_a_transfer_under_async_that_fails_is_told_with_its_vm(scene: Stage) -> None:
+    (scene.folder / "a file").touch()
+    impossible = f"file://{scene.folder}/a file/store"
+    waiting = {"name": "Under async", "async": 60, "poll": 1, "ignore_errors": True}
+    failing = run(scene, scene.export(waiting, url=impossible, vm="web04"))
+    entry = failing.entries[-1]
+    assert (entry["task"], entry["vm"], entry["outcome"]) == ("Under async", "web04", "failed")
+    assert entry["url"] == impossible
+    assert failing.samples("web04")["success"] == 0
+
+
+def test_a_transfer_under_async_that_is_cancelled_is_told_with_its_vm(scene: Stage) -> None:
+    job, patient = "0123456789abcdef", {"retries": 100, "delay": 1}
+    cancelled = run(
+        scene,
+        scene.export({"name": "Begun", "async": 60, "poll": 0}, bandwidth_limit=SLOW, vm="web03", job_id=job),
+        {
+            "name": "Wait",
+            "vmferry.migrate.job_info": {"job": job, "state_dir": str(scene.state)},
+            "register": "begun",
+            "until": "begun.jobs and begun.jobs[0].bytes_read > 0",
+            **patient,
+        },
+        {"name": "Cancel", "vmferry.migrate.job": {"job": job, "state": "cancelled", "state_dir": str(scene.state)}},
+        {
+            "name": "Ask",
+            "ansible.builtin.async_status": {"jid": "{{ done.ansible_job_id }}"},
+            "register": "asked",
+            "until": "asked is finished",
+            "ignore_errors": True,
+            **patient,
+        },
+    )
+    entry = cancelled.entries[-1]
+    assert (entry["task"], entry["vm"], entry["outcome"]) == ("Begun", "web03", "cancelled")
+    assert (entry["job"], entry["error"]["kind"]) == (job, "cancelled")
+    assert cancelled.samples("web03")["success"] == 0

@@ -5,13 +5,14 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 from typing import Any
 
 from rigs.sshd import SshServer
 
-from .playing import EXPORT, Stage
+from .playing import EXPORT, SLOW, Stage
 
 QUICK: dict[str, Any] = {"verify": "none"}
 
@@ -76,6 +77,22 @@ def test_until_makes_a_new_job_each_time_and_refuses_to_make_the_same_again(stag
     assert second["error"]["kind"] == "conflict"
     assert "0123456789abcdef exists already" in second["msg"]
     assert "job" not in second  # what the record says is of another run
+
+
+def test_nothing_is_printed_of_another_job_of_that_id(stage: Stage) -> None:
+    """Neither of one under way nor of one that ended, whenever that was by the clock of the host."""
+    same: dict[str, Any] = {"job_id": "0123456789abcdef"}
+    first = stage.play(stage.export(bandwidth_limit=SLOW, **QUICK, **same))
+    record = stage.wait_for_bytes()
+    during = stage.play(stage.export(**same, vm="web02")).wait(2)
+    first.wait()
+    assert stage.record()["phase"] == "ready"
+    soon = {"started": record["started"] + 3600, "finished": record["started"] + 3601}  # the clock was set back since
+    (stage.state / "jobs" / record["id"] / "record.json").write_text(json.dumps({**stage.record(), **soon}))
+    after = stage.play(stage.export(**same)).wait(2)
+    for refused in (during, after):
+        assert refused.lines() == []
+        assert (refused.result()["error"]["kind"], "job" in refused.result()) == ("conflict", False)
 
 
 def test_become_and_the_task_environment(stage: Stage, ssh_server: SshServer) -> None:

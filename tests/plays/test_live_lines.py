@@ -9,7 +9,9 @@ import re
 from typing import Any
 
 import pytest
+import yaml
 
+from ansible_collections.vmferry.migrate.plugins.modules.vm_export import RETURN
 from rigs.sshd import SshServer
 
 from .playing import SLOW, Stage
@@ -52,6 +54,7 @@ def assert_told(stage: Stage, result: dict[str, Any]) -> None:
         assert job[name] == record[name]
     assert job["duration"] == pytest.approx(record["finished"] - record["started"], abs=0.06)
     assert len(job["id"]) == 32
+    assert job.keys() == yaml.safe_load(RETURN)["job"]["contains"].keys()
 
 
 def test_nothing_is_printed_where_nothing_is_wanted(stage: Stage) -> None:
@@ -68,15 +71,18 @@ def test_what_fails_is_told_as_by_the_module(stage: Stage) -> None:
     play = stage.play(
         stage.export({"ignore_errors": True}, vm="nobody"),
         stage.export({"ignore_errors": True}, progress_interval="often"),
+        stage.export({"ignore_errors": True}, progress_interval=0),
         stage.export({"ignore_errors": True}, progress="dots"),
         stage.export({"ignore_errors": True}, job_id=".."),
     ).wait()
-    nobody, often, dots, outside = play.results()
+    nobody, often, always, dots, outside = play.results()
     assert nobody["error"]["kind"] == "not_found"
     assert "nobody" in nobody["msg"]
     assert nobody["job"]["phase"] == nobody["job"]["state"] == "failed"
     assert often["error"]["kind"] == "invalid_config"
     assert often["msg"].startswith("progress_interval: 'often'")
+    assert always["msg"] == "progress_interval is 0; it must be more than 0."
+    assert always["error"]["hint"] == "Write for example 5s, or progress: none to have no lines."
     assert dots["msg"].startswith("value of progress must be one of: lines, none")
     assert outside["msg"].startswith("job_id is '..', not the id of a job")
     assert not (stage.state / "lease").exists()

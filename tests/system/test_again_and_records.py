@@ -41,7 +41,7 @@ def test_young_export_is_enough(bench: Bench, off: str) -> None:
     first = bench.export(off)
     assert not bench.export(off, max_age=3600.0)["changed"]
     time.sleep(1.1)
-    second = bench.export(off, max_age=1.0)
+    second = bench.export(off, max_age=1.0, mode="full")
     assert second["changed"]
     assert second["diff"]["before"]["exports"] == [first["export"]["id"]]
     assert second["diff"]["after"]["exports"] == [first["export"]["id"], second["export"]["id"]]

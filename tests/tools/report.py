@@ -53,6 +53,8 @@ def print_summary(groups: Sequence[GroupResult], tests: Sequence[CaseResult], sl
         print(f"{group.name:<12} {result:<8} {group.seconds:8.1f} {group.budget:8.0f}")
         for line in (*group.failures, *group.notes):
             print(f"  {line}")
+    if not tests:  # nothing was counted: the table says how it went
+        return
     count = {outcome: sum(test.outcome == outcome for test in tests) for outcome in ("passed", "failed", "skipped")}
     skipped = f", {count['skipped']} skipped" if count["skipped"] else ""
     print(f"\n{count['passed']} passed, {count['failed']} failed{skipped}", flush=True)

@@ -3,13 +3,14 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Real servers for plays: started and stopped by one task each.
 
-    rig.py start FOLDER [--s3]   a private libvirt with the machine `web01` running on it, and an S3 server with the
+    rig.py start FOLDER [--s3] [--lifetime SECONDS]
+                                 a private libvirt with the machine `web01` running on it, and an S3 server with the
                                  bucket `exports`; prints how to reach them, as JSON
     rig.py boots FOLDER NAME     powers a machine on, after powering it off; fails when its console does not say READY
     rig.py stop FOLDER           ends the servers and removes the folder; does nothing when there are none
 
-A process in the background owns the servers. It ends by itself after LIFETIME, so that a play which was killed before
-it could stop them leaves nothing for ever.
+A process in the background owns the servers. It ends by itself after its lifetime, so that a play which was killed
+before it could stop them leaves nothing for ever.
 """
 
 from __future__ import annotations
@@ -41,11 +42,12 @@ VM, BUCKET = "web01", "exports"
 DESCRIPTION, LOG, PID = "rig.json", "rig.log", "rig.pid"
 
 
-def start(folder: Path, s3: bool) -> None:
+def start(folder: Path, s3: bool = False, lifetime: int = LIFETIME) -> dict[str, Any]:
+    """How to reach the servers."""
     folder.mkdir(mode=0o700, parents=True)
     with (folder / LOG).open("wb") as log:
         server = subprocess.Popen(
-            [sys.executable, __file__, "serve", str(folder), *(["--s3"] if s3 else [])],
+            [sys.executable, __file__, "serve", str(folder), "--lifetime", str(lifetime), *(["--s3"] if s3 else [])],
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,
@@ -59,13 +61,22 @@ def start(folder: Path, s3: bool) -> None:
             stop(folder)
             sys.exit(f"the rig did not start:\n{said}")
         time.sleep(0.05)
-    print((folder / DESCRIPTION).read_text())
+    return read(folder)
 
 
-def serve(folder: Path, s3: bool) -> None:
+def read(folder: Path) -> dict[str, Any]:
+    """As `start` returned it; empty where nothing runs."""
+    try:
+        runs = _is_ours(int((folder / PID).read_text()), folder)
+        return json.loads((folder / DESCRIPTION).read_text()) if runs else {}
+    except FileNotFoundError:
+        return {}
+
+
+def serve(folder: Path, s3: bool, lifetime: int) -> None:
     signal.signal(signal.SIGTERM, _leave)
     signal.signal(signal.SIGALRM, _leave)
-    signal.alarm(LIFETIME)
+    signal.alarm(lifetime)
     with ExitStack() as servers:
         described: dict[str, Any] = {}
         if s3:
@@ -143,11 +154,13 @@ def main() -> None:
         command.add_argument("folder", type=Path)
         if run in (start, serve):
             command.add_argument("--s3", action="store_true")
+            command.add_argument("--lifetime", type=int, default=LIFETIME)
         elif run is boots:
             command.add_argument("name")
     options = vars(parser.parse_args())
     del options["command"]
-    options.pop("run")(**options)
+    if answer := options.pop("run")(**options):
+        print(json.dumps(answer))
 
 
 if __name__ == "__main__":

@@ -5,13 +5,15 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 from ansible.module_utils.common.parameters import env_fallback
 
 from .._operations.requests import TransferOptions
+from .._transfer.record import WATCHER
 from .argspec import ArgumentSpec, TaskArguments, invalid
-from .values import bandwidth, duration, duration_or_zero, job_id, optional_duration, size
+from .values import bandwidth, duration, duration_or_zero, job_id, optional_duration, progress_interval, size
 
 
 def state_dir_arguments() -> ArgumentSpec:
@@ -40,7 +42,7 @@ def transfer_arguments() -> ArgumentSpec:
 
 
 def _watching_arguments() -> dict[str, dict[str, Any]]:
-    """For the action plugin alone, which has acted on them before the module starts."""
+    """For the action plugin, which has acted on them before the module starts, unless it stepped aside."""
     return {
         "progress": {"type": "str", "choices": ["lines", "none"], "default": "lines"},
         "progress_interval": {"type": "str", "default": "5s"},
@@ -57,6 +59,7 @@ def transfer_options(arguments: TaskArguments) -> TransferOptions:
     max_jobs = arguments["max_jobs"]
     if max_jobs is not None and max_jobs < 1:
         raise invalid(f"max_jobs is {max_jobs}; at least 1 transfer must run.", "Leave it out for the provider's own.")
+    progress_interval(arguments["progress_interval"])
     burst = arguments["bandwidth_burst"]
     return TransferOptions(
         parallel=parallel,
@@ -69,4 +72,5 @@ def transfer_options(arguments: TaskArguments) -> TransferOptions:
         job_id=job_id("job_id", arguments["job_id"]),
         max_jobs=max_jobs,
         controller_timeout=duration_or_zero("controller_timeout", arguments["controller_timeout"] or "0"),
+        watcher=os.environ.get(WATCHER, ""),
     )

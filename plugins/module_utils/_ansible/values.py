@@ -16,11 +16,11 @@ from .argspec import invalid
 T = TypeVar("T")
 
 
-def duration(option: str, text: str) -> float:
+def duration(option: str, text: str, hint: str = "Write for example 90s, 12h or 30d.") -> float:
     """Seconds, more than 0."""
     seconds = _read(option, text, parse_duration)
     if seconds <= 0:
-        raise invalid(f"{option} is {text}; it must be more than 0.", "Write for example 90s, 12h or 30d.")
+        raise invalid(f"{option} is {text}; it must be more than 0.", hint)
     return seconds
 
 
@@ -31,6 +31,11 @@ def optional_duration(option: str, text: str | None) -> float | None:
 def duration_or_zero(option: str, text: str) -> float:
     """Seconds; 0 switches off what they would limit."""
     return 0.0 if _read(option, text, parse_duration) == 0 else duration(option, text)
+
+
+def progress_interval(text: str) -> float:
+    """Seconds, more than 0: as often as possible would be a line for each look, which nobody means."""
+    return duration("progress_interval", text, "Write for example 5s, or progress: none to have no lines.")
 
 
 def vm_name(option: str, text: str) -> str:
@@ -49,6 +54,12 @@ def label(option: str, text: str | None) -> str:
     if len(text) > LONGEST_LABEL or not text.isprintable():
         raise invalid(f"{option} is longer than {LONGEST_LABEL} characters, or not all of it is text.", "Shorten it.")
     return text
+
+
+def count(option: str, number: int, least: int) -> int:
+    if number < least:
+        raise invalid(f"{option} is {number}; it must be at least {least}.", "Leave it out for the default.")
+    return number
 
 
 def size(option: str, text: str) -> int:

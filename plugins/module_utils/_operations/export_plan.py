@@ -14,6 +14,7 @@ from .._exports.catalog import CatalogEntry
 from .._exports.manifest import LARGEST_DISK
 from .._providers.base import Finding
 from .._providers.spec import DiskSpec, VmSpec
+from .export_base import Choice
 from .requests import ExportRequest
 
 CLOCK_SKEW = 300.0  # seconds between two hosts' clocks that are not worth a word
@@ -82,25 +83,26 @@ def _insist_on_sameness(request: ExportRequest, vm: VmSpec, disks: Sequence[Disk
         )
 
 
-def plan(disks: Sequence[DiskSpec], reason: str) -> dict[str, Any]:
-    """What a run would do. Bytes are upper bounds: what is allocated is read, and zeros are not sent."""
-    each: list[dict[str, Any]] = [
-        {
-            "id": disk.id,
-            "name": disk.name,
-            "size": disk.size,
-            "bytes_to_read": disk.size if disk.allocated is None else min(disk.size, disk.allocated),
-        }
-        for disk in disks
-    ]
+def plan(disks: Sequence[DiskSpec], choice: Choice, changed: Mapping[str, int]) -> dict[str, Any]:
+    """What a run would do. Bytes are upper bounds: what is allocated is read, and zeros are not sent. `changed`: bytes
+    by a disk's name, where the provider can tell; a disk that nobody tracks is read, and sent where it differs.
+    """
+    each: list[dict[str, Any]] = []
+    for disk in disks:
+        to_read = disk.size if disk.allocated is None else min(disk.size, disk.allocated)
+        if choice.base is not None and disk.name in changed:
+            to_read = min(disk.size, changed[disk.name])
+        each.append({"id": disk.id, "name": disk.name, "size": disk.size, "bytes_to_read": to_read})
     to_read = sum(disk["bytes_to_read"] for disk in each)
     return {
-        "mode": "full",
-        "reason": reason,
+        "mode": "full" if choice.base is None else "incremental",
+        "reason": choice.reason,
+        "fell_back": choice.reason if choice.fell_back else "",
+        "parent": "" if choice.base is None else choice.base.parent.manifest.export_id,
         "disks": each,
         "bytes_to_read": to_read,
         "bytes_to_send": to_read,
-        "bytes_saved": sum(disk["size"] for disk in each) - to_read,
+        "bytes_saved": sum(disk.size for disk in disks) - to_read,
     }
 
 

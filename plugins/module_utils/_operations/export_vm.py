@@ -3,28 +3,28 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """What `vm_export` does: a point in time of a VM into a store.
 
-The order is what keeps data safe: intent, point in time, data, complete objects, proof, manifest; then the point in
-time is removed. Whatever goes wrong before the manifest leaves nothing behind, in the store or on the provider.
+The order is what keeps data safe: intent, point in time, data, complete objects, proof, the parent looked at once more,
+manifest; then older change tokens are dropped and the point in time is removed. Whatever goes wrong before the manifest
+leaves nothing behind, in the store or on the provider.
 """
 
 from __future__ import annotations
 
 import time
 from contextlib import ExitStack, closing
-from hashlib import sha256
 from typing import Any, Sequence
 
 from .._errors import VmferryError
 from .._exports.catalog import Catalog, CatalogEntry
 from .._exports.intent import LEASE, Intent
-from .._exports.manifest import MANIFEST, Machine, Manifest, StoredFile, read_manifest
+from .._exports.manifest import MANIFEST, Manifest, read_manifest
+from .._exports.marks import CHECKED, checked_mark
 from .._exports.naming import export_id, new_attempt
-from .._providers.base import ExportSession, Finding, Job, Provider
+from .._providers.base import Finding, Job, Provider, Tracking
 from .._providers.open import open_provider
-from .._providers.spec import VmSpec
 from .._stores.base import Store
 from .attempt import AttemptFolder, remove_dead_attempt
-from .export_disk import export_disk
+from .export_base import Base, Choice, choose_base, has_same_disks
 from .export_plan import (
     checked,
     chosen_disks,
@@ -40,11 +40,9 @@ from .litter import probe_key, remove_litter
 from .requests import ExportRequest
 from .results import export_result
 from .running_job import RunningJob
-from .stored_disk import StoredDisk
-from .verify_export import verify_disk, verify_file
+from .write_export import Identity, write_export
 
 PHASES = {"exporting": 1.0, "verifying": 0.5}
-VERSION = "0.1.0"  # of the collection; a test compares it with galaxy.yml
 
 
 def export_vm(request: ExportRequest, check_mode: bool) -> dict[str, Any]:
@@ -72,53 +70,73 @@ class _Export:
         if check_mode:
             return self._job.supervise(self._check)  # a signal, too, finds the probe removed
         insist_on_disks(self._vm, self._request.disks)
-        existing = self._catalog.of_vm(self._vm.id)
-        enough = satisfying_export(self._request, self._vm, self._disks, existing)
+        enough = self._look()
         if enough is not None:
-            return self._result(enough, existing, changed=False)
+            return self._result(enough, changed=False)
         self._job.wait_for_slot(self._provider)
-        self._existing = existing
         result = self._job.supervise(self._checked_export, self._made)
         return {**result, "warnings": list(self._job.warnings)}
+
+    def _look(self) -> CatalogEntry | None:
+        """The export that makes a new one needless."""
+        self._existing = self._catalog.of_vm(self._vm.id)
+        return satisfying_export(self._request, self._vm, self._disks, self._existing)
 
     def _check(self) -> dict[str, Any]:
         """All findings at once, so that nobody mends one only to meet the next."""
         findings: list[Finding] = []
-        existing: Sequence[CatalogEntry] | None = None
+        choice: Choice | None = None
         with told_in(findings):
             insist_on_disks(self._vm, self._request.disks)
         with told_in(findings):
-            existing = self._catalog.of_vm(self._vm.id)
-            enough = satisfying_export(self._request, self._vm, self._disks, existing)
+            enough = self._look()
             if enough is not None and not findings:
-                return self._result(enough, existing, changed=False)
+                return self._result(enough, changed=False)
+            choice = Choice(None, "")
+        if choice is not None:  # or it is known already why the store cannot be used
+            with told_in(findings):
+                choice = self._choose()
         findings += self._preflight_of_machine()
-        if existing is not None:  # or it is known already why the store cannot be used
-            findings += self._preflight_of_store()
-        diff = _diff(existing or (), "a new export")
-        return checked(findings, plan(self._disks, "every export is a full one"), diff["before"], diff["after"])
+        if choice is not None:
+            findings += self._preflight_of_store(choice)
+        diff = _diff(self._existing, "a new export")
+        return checked(findings, self._plan(choice or Choice(None, "")), diff["before"], diff["after"])
+
+    def _choose(self) -> Choice:
+        newest = max(self._existing, key=lambda entry: entry.manifest.taken_at, default=None)
+        find = self._catalog.beside(newest) if newest is not None else lambda export_id: None
+        return choose_base(self._request, self._disks, self._existing, find, time.time())
+
+    def _plan(self, choice: Choice) -> dict[str, Any]:
+        token = choice.base.parent.manifest.change_token if choice.base is not None else ""
+        return plan(self._disks, choice, self._provider.changed_since(self._vm, self._disks, token) if token else {})
 
     def _made(self) -> dict[str, Any] | None:
-        return None if self._committed is None else self._result(self._committed, self._existing, changed=True)
+        return None if self._committed is None else self._result(self._committed, changed=True)
 
     def _checked_export(self) -> dict[str, Any]:
-        raise_first_error([*self._preflight_of_machine(), *self._preflight_of_store()])
+        raise_first_error([*self._preflight_of_machine(), *self._preflight_of_store(Choice(None, ""))])
         self._undo_the_dead()
-        if self._request.name or self._request.max_age is not None:
-            # A job that had the slot before may have made the export.
-            self._existing = self._catalog.of_vm(self._vm.id)
-            enough = satisfying_export(self._request, self._vm, self._disks, self._existing)
-            if enough is not None:
-                return self._result(enough, self._existing, changed=False)
-        return self._result(self._export(), self._existing, changed=True)
+        enough = self._look()  # a job that had the slot before may have made it
+        if enough is not None:
+            return self._result(enough, changed=False)
+        choice = self._choose()
+        made = self._export(choice)
+        if made is not None:
+            self._forget_older_tokens(made)
+            return self._result(made, changed=True)
+        if choice.base is None:
+            raise VmferryError("internal", "A full export was taken for an increment without changes.")
+        self._note_check(choice.base)
+        return self._result(choice.base.parent, changed=False)
 
-    def _result(self, entry: CatalogEntry, existing: Sequence[CatalogEntry], *, changed: bool) -> dict[str, Any]:
+    def _result(self, entry: CatalogEntry, *, changed: bool) -> dict[str, Any]:
         made = entry.manifest.export_id
         return {
             "changed": changed,
-            "export": export_result(self._store, entry),
+            "export": export_result(self._store, entry, self._existing),
             "job": self._job.as_result(),
-            "diff": _diff(existing, made) if changed else _diff(existing),
+            "diff": _diff(self._existing, made) if changed else _diff(self._existing),
             "warnings": list(self._job.warnings),
         }
 
@@ -126,13 +144,13 @@ class _Export:
         found = self._provider.check_export(self._vm, self._disks, self._request.consistency)
         return [*found, *too_large(self._disks)]
 
-    def _preflight_of_store(self) -> list[Finding]:
+    def _preflight_of_store(self, choice: Choice) -> list[Finding]:
         try:
             self._job.capabilities = self._store.probe(probe_key())
         except VmferryError as error:
             return [finding_of(error)]
         self._job.flow.raise_if_stopped()
-        free, needed = self._store.free_space(), plan(self._disks, "")["bytes_to_send"]
+        free, needed = self._store.free_space(), self._plan(choice)["bytes_to_send"]
         if free is None or free >= needed:
             return []
         message = f"{self._store.url} has {free} bytes free, and up to {needed} are needed for {self._vm.name}."
@@ -146,8 +164,11 @@ class _Export:
             if remove_dead_attempt(self._store, folder, self._job.capabilities, self._job.warn):
                 self._job.log("warning", f"Removed the unfinished export {intent.export_id} of a job that died.")
 
-    def _export(self) -> CatalogEntry:
-        started, attempt, chain = time.time(), new_attempt(), new_attempt()
+    def _export(self, choice: Choice) -> CatalogEntry | None:
+        """None where nothing changed since the export that this one was to stand on."""
+        started, attempt = self._second_of_its_own(), new_attempt()
+        parent = choice.base.parent.manifest if choice.base is not None else None
+        chain = new_attempt() if parent is None else parent.chain_id
         identity = export_id(started, attempt)
         folder = f"{self._catalog.folder_for(self._vm.name, self._vm.id)}/{identity}"
         intent = Intent(
@@ -158,18 +179,24 @@ class _Export:
             started_at=started,
             lease_until=started + LEASE,
             owner=self._job.owner,
+            parent="" if parent is None else parent.export_id,
         )
-        owner = Job(self._job.id, attempt, chain)
         try:
             with AttemptFolder(self._store, folder, intent, self._job) as claimed:
                 whole = [entry.folder for entry in self._existing]
                 remove_litter(self._store, whole, claimed.claimed_at, self._job.log)
                 self._job.phase("snapshotting")
-                with self._provider.open_export(self._vm, self._disks, self._request.consistency, owner) as session:
-                    manifest = self._write(session, claimed, identity, chain, started)
+                with self._provider.open_export(
+                    self._vm, self._disks, self._request.consistency, Job(self._job.id, attempt, chain),
+                    self._tracking(choice),
+                ) as session:  # fmt: skip
+                    known = Identity(identity, chain, started, claimed.key)
+                    manifest = write_export(self._job, self._store, self._request, session, choice, known)
                     session.confirm()
-                    self._commit(claimed, manifest)
-                    self._committed = CatalogEntry(folder, manifest)
+                    if manifest is not None:
+                        session.keep_token()
+                        self._commit(claimed, manifest, choice.base)
+                        self._committed = CatalogEntry(folder, manifest)
                     self._job.progress.enter("finishing")
                 for warning in session.warnings:  # also of leaving it
                     self._job.warn(warning)
@@ -181,75 +208,50 @@ class _Export:
             )
         return self._committed
 
-    def _commit(self, claimed: AttemptFolder, manifest: Manifest) -> None:
+    def _second_of_its_own(self) -> float:
+        """Times in manifests are whole seconds: two exports of a VM that shared one would have no order."""
+        newest = max((int(entry.manifest.created_at) for entry in self._existing), default=0)
+        now = time.time()
+        if newest <= now < newest + 1:
+            self._job.flow.sleep(newest + 1 - now)
+        return time.time()
+
+    def _tracking(self, choice: Choice) -> Tracking:
+        since = choice.base.parent.manifest.change_token if choice.base is not None else ""
+        return Tracking(since, keep=self._request.track_changes and self._request.format == "qcow2")
+
+    def _commit(self, claimed: AttemptFolder, manifest: Manifest, base: Base | None) -> None:
         text = manifest.to_json(lambda file: self._store.location(claimed.key(file)))
         read_manifest(text, self._store.object_url(claimed.key(MANIFEST)))  # what nobody can read is no export
+        if manifest.parent and base is not None:
+            self._insist_on_parent(base)
         claimed.commit(text)
 
-    def _write(
-        self, session: ExportSession, claimed: AttemptFolder, identity: str, chain: str, started: float
-    ) -> Manifest:
-        for warning in session.warnings:
-            self._job.warn(warning)
-        self._job.phase("exporting", [(disk.spec.id, disk.source.size) for disk in session.disks])
-        written = [
-            export_disk(
-                self._job,
-                self._store,
-                claimed.key,
-                disk,
-                self._request.format,
-                identity,
-                self._job.progress.disk(number),
+    def _insist_on_parent(self, base: Base) -> None:
+        """It may have been removed, or replaced, since the intent named it."""
+        seen = self._catalog.beside(base.parent)(base.parent.manifest.export_id)
+        roots = [disk.digest_root for disk in base.parent.manifest.disks]
+        if seen is None or [disk.digest_root for disk in seen.manifest.disks] != roots:
+            raise VmferryError(
+                "conflict",
+                f"The export {base.parent.manifest.export_id}, on which this one of {self._vm.name} stands, was "
+                f"{'removed' if seen is None else 'replaced'} meanwhile.",
+                "Export again.",
+                retryable=True,
             )
-            for number, disk in enumerate(session.disks)
-        ]
-        if self._request.verify != "none":
-            self._job.phase("verifying", [(disk.record.id, disk.record.size) for disk in written])
-            for number, disk in enumerate(written):
-                progress = self._job.progress.disk(number)
-                layers = (StoredDisk(disk.record, claimed.key),)
-                verify_disk(self._job, self._store, layers, self._request.verify, progress)
-        self._job.phase("committing")
-        files = [self._put(claimed, "vm.json", session.vm.to_json())]
-        files += [self._put(claimed, f"native/{name}", data) for name, data in sorted(session.native.items())]
-        if self._request.verify != "none":
-            for file in files:
-                verify_file(self._job, self._store, claimed.key, file)
-        now = time.time()
-        return Manifest(
-            export_id=identity,
-            chain_id=chain,
-            job_id=self._job.id,
-            machine=_machine(session.vm),
-            taken_at=session.taken_at,
-            created_at=now,
-            consistency=session.consistency,
-            format=self._request.format,
-            disks=tuple(disk.record for disk in written),
-            files=tuple(files),
-            name=self._request.name,
-            tags=self._request.tags,
-            purpose=self._request.purpose,
-            verified=self._request.verify,
-            warnings=tuple(self._job.warnings),
-            version=VERSION,
-            statistics={
-                "reason": "every export is a full one",
-                "duration": round(now - started, 3),
-                "retries": self._job.progress.retries,
-                "disks": {disk.record.id: disk.statistics for disk in written},
-            },
-        )
 
-    def _put(self, claimed: AttemptFolder, path: str, data: bytes) -> StoredFile:
-        self._store.put(claimed.key(path), data)
-        return StoredFile(path, len(data), sha256(data).hexdigest())
+    def _forget_older_tokens(self, made: CatalogEntry) -> None:
+        """Of exports of these disks in this store: nothing will ever be asked since them again."""
+        older = {entry.manifest.change_token for entry in self._existing if has_same_disks(entry, self._disks)}
+        try:
+            for sentence in self._provider.forget(self._vm, sorted(older - {"", made.manifest.change_token})):
+                self._job.log("info", sentence)
+        except VmferryError as error:
+            self._job.warn(f"Older change tokens of {self._vm.name} may be left, for the next export to drop: {error}")
 
-
-def _machine(vm: VmSpec) -> Machine:
-    nics = tuple({"id": nic.id, "mac": nic.mac, "network": nic.network} for nic in vm.nics)
-    return Machine(vm.provider, vm.id, vm.name, vm.cpu, vm.memory_mb, vm.firmware, vm.secure_boot, vm.guest_os, nics)
+    def _note_check(self, base: Base) -> None:
+        """That the VM was seen to equal this export, so that reports of recovery points stay true."""
+        self._store.put(base.parent.key(CHECKED), checked_mark(time.time(), self._job.id))
 
 
 def _diff(existing: Sequence[CatalogEntry], *made: str) -> dict[str, Any]:

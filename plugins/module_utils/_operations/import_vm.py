@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, suppress
 from hashlib import sha256
 from typing import Any, Mapping, Sequence
 
@@ -41,6 +41,7 @@ def import_vm(request: ImportRequest, check_mode: bool) -> dict[str, Any]:
 class _Import:
     def __init__(self, request: ImportRequest, job: RunningJob, provider: Provider, store: Store) -> None:
         self._request, self._job, self._provider, self._store = request, job, provider, store
+        self._chain: Sequence[CatalogEntry] = ()
 
     def run(self, check_mode: bool) -> dict[str, Any]:
         self._job.phase("validating")
@@ -50,11 +51,13 @@ class _Import:
         placement, made = self._request.placement, entry.manifest.export_id
         present = self._provider.imported(placement.name)
         if present is not None and present[1] == made:
+            with suppress(VmferryError):  # what is imported needs its chain no more
+                self._chain = chain_of(entry, catalog.beside(entry))
             vm = present[0]
             if placement.power_on and vm.power_state in ("powered_off", "crashed"):
                 return self._started(entry, vm, check_mode)
             return self._result(entry, vm, changed=False)
-        chain = chain_of(entry, catalog.beside(entry))
+        chain = self._chain = chain_of(entry, catalog.beside(entry))
         exported, native = self._machine(entry)
         findings = self._provider.check_import(exported, placement, made)
         if check_mode:
@@ -77,7 +80,7 @@ class _Import:
         return {
             "changed": changed,
             "vm": vm.as_dict(),
-            "export": export_result(self._store, entry),
+            "export": export_result(self._store, entry, self._chain),
             "job": self._job.as_result(),
             "diff": {"before": {} if changed else after, "after": after},
             "warnings": list(self._job.warnings),

@@ -23,12 +23,12 @@ def list_exports(
         store.require_root()
         catalog = Catalog(store)
         whole, broken = catalog.read(vm)
-        if export:
-            whole, broken = [catalog.find(export, vm)], []
         chosen = [entry for entry in whole if _fits(entry, tags, purpose)]
+        if export:
+            chosen, broken = [one for one in [catalog.find(export, vm)] if _fits(one, tags, purpose)], []
         result: dict[str, Any] = {
             "changed": False,
-            "exports": [export_result(store, entry) for entry in chosen],
+            "exports": [export_result(store, entry, whole) for entry in chosen],
             "broken": [{"url": store.object_url(one.folder), "msg": str(one.error)} for one in broken],
         }
         if statistics:

@@ -19,7 +19,9 @@ PENDING: dict[str, Any] = dict.fromkeys(
     ("bytes_total", "bytes_read", "bytes_sent", "percent", "phase_percent", "rate", "average_rate", "retries"), 0
 )
 PENDING.update(eta=None, note="")
-OWN = frozenset({"id", "disk_number", "disk_count", "elapsed", "result", "version"})  # the record's, not a result's
+OWN = frozenset(
+    {"id", "disk_number", "disk_count", "elapsed", "result", "version", "watcher"}
+)  # the record's, not a result's
 
 
 def list_jobs(

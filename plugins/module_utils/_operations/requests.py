@@ -11,6 +11,7 @@ from typing import Any, Literal, Mapping
 from .._providers.base import Consistency, Placement
 
 Verify = Literal["none", "stored", "content"]
+ExportMode = Literal["auto", "full", "incremental"]
 ImageFormat = Literal["qcow2", "raw"]
 JobState = Literal["cancelled", "finished", "absent"]  # that a job is brought into
 
@@ -41,6 +42,7 @@ class TransferOptions:
     job_id: str = ""  # empty: a new one
     max_jobs: int | None = None  # of one hypervisor or account at once; the provider's own limit
     controller_timeout: float = 0.0  # seconds without a sign of whoever started the job; 0: it needs nobody
+    watcher: str = ""  # by which whoever started the job knows its record
 
 
 @dataclass(frozen=True)
@@ -51,6 +53,11 @@ class ExportRequest:
     disks: tuple[str, ...] | None = None  # ids or the provider's names; None: all
     name: str = ""
     max_age: float | None = None
+    mode: ExportMode = "auto"
+    full_after: float = 30 * 86400.0  # seconds: an older full export gets no further increment
+    max_chain: int = 30  # increments on one full export
+    spot_check: int = 32  # leaves that are read although they are said to be unchanged
+    track_changes: bool = True  # have the provider remember this point in time, for the next increment
     consistency: Consistency = "auto"
     format: ImageFormat = "qcow2"
     verify: Verify = "stored"

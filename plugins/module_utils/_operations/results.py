@@ -5,15 +5,16 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Iterable
 
 from .._exports.catalog import CatalogEntry
+from .._exports.marks import read_checked_at
 from .._exports.naming import iso_time
 from .._stores.base import Store
 
 
-def export_result(store: Store, entry: CatalogEntry) -> dict[str, Any]:
-    """The `export` of a result."""
+def export_result(store: Store, entry: CatalogEntry, others: Iterable[CatalogEntry]) -> dict[str, Any]:
+    """The `export` of a result. `others`: exports of the same VM, among which are those it stands on."""
     made = entry.manifest
     duration = float(made.statistics.get("duration", 0.0))
     return {
@@ -25,6 +26,8 @@ def export_result(store: Store, entry: CatalogEntry) -> dict[str, Any]:
         "mode": made.mode,
         "parent": made.parent,
         "reason": str(made.statistics.get("reason", "")),
+        "fell_back": str(made.statistics.get("reason", "")) if made.statistics.get("fell_back") else "",
+        "change_token": made.change_token,
         "consistency": made.consistency,
         "format": made.format,
         "tags": list(made.tags),
@@ -32,6 +35,7 @@ def export_result(store: Store, entry: CatalogEntry) -> dict[str, Any]:
         "verified": made.verified,
         "taken_at": iso_time(made.taken_at),
         "created_at": iso_time(made.created_at),
+        "checked_at": read_checked_at(store, entry),
         "vm": {"id": made.machine.id, "name": made.machine.name, "provider": made.machine.provider},
         "disks": [
             {
@@ -50,9 +54,20 @@ def export_result(store: Store, entry: CatalogEntry) -> dict[str, Any]:
         ],
         "duration": duration,
         "rate": _rate(sum(disk.bytes_read for disk in made.disks), duration),
-        "structure": [made.export_id],
+        "structure": _structure(entry, others),
         "warnings": list(made.warnings),
     }
+
+
+def _structure(entry: CatalogEntry, others: Iterable[CatalogEntry]) -> list[str]:
+    """Ids, as far as the chain can be followed; whether it is whole is another question."""
+    parents = {other.manifest.export_id: other.manifest.parent for other in others}
+    chain = [entry.manifest.export_id]
+    parent = entry.manifest.parent
+    while parent and parent not in chain:
+        chain.append(parent)
+        parent = parents.get(parent, "")
+    return chain[::-1]
 
 
 def _timing(statistics: dict[str, Any]) -> dict[str, Any]:

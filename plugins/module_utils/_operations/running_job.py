@@ -71,7 +71,7 @@ class RunningJob:
         job_id = options.job_id or secrets.token_hex(16)
         record = None
         if not check_mode:
-            record = JobRecord.create(state_dir_of(options), job_id, kind, vm=vm, url=url)
+            record = JobRecord.create(state_dir_of(options), job_id, kind, vm=vm, url=url, watcher=options.watcher)
         job = cls(job_id, options, record, phases)
         try:
             yield job
@@ -85,8 +85,7 @@ class RunningJob:
             job._held.close()
         if record is not None:
             job.progress.enter("ready")
-            record.update({**job.progress.snapshot(), **job._moved})
-            record.finish("ready")
+            record.finish("ready", {**job.progress.snapshot(), **job._moved})
 
     @property
     def capabilities(self) -> StoreCapabilities:
@@ -200,10 +199,18 @@ class RunningJob:
             self._record.log(level, message)
 
     def as_result(self) -> dict[str, str]:
+        """Also of a job that nobody watches, whose failure would not say which VM it was about."""
         if self._record is None:
             return {}
-        record = self._record.folder / "record.json"
-        return {"id": self.id, "record": str(record), "state_dir": str(state_dir_of(self.options))}
+        fields = self._record.fields
+        return {
+            "id": self.id,
+            "vm": fields["vm"],
+            "kind": fields["kind"],
+            "url": fields["url"],
+            "record": str(self._record.folder / "record.json"),
+            "state_dir": str(state_dir_of(self.options)),
+        }
 
     def _retried(self, error: VmferryError, pause: float) -> None:
         self.progress.retried()
@@ -215,5 +222,5 @@ class RunningJob:
             return
         error.job = self.as_result()
         self._record.log("error", str(error))
-        self._record.update(self.progress.snapshot())
-        self._record.finish("cancelled" if error.kind == "cancelled" else "failed", error=error)
+        ended = "cancelled" if error.kind == "cancelled" else "failed"
+        self._record.finish(ended, self.progress.snapshot(), error=error)

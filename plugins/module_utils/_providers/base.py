@@ -139,6 +139,10 @@ class Provider(ABC):
         tracking: Tracking = _NO_TRACKING,
     ) -> ContextManager[ExportSession]: ...
 
+    def changed_since(self, vm: VmSpec, disks: Sequence[DiskSpec], token: str) -> Mapping[str, int]:
+        """Bytes by a disk's name, at most so many, of the disks of which it can be told without changing anything."""
+        return {}
+
     def tokens(self, vm: VmSpec) -> Sequence[str]:
         """Ours, of any chain, that this VM has now. None where a provider does not track changes."""
         return ()

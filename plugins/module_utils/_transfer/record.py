@@ -24,6 +24,7 @@ from .._errors import VmferryError
 from .owner import current_owner, is_owner_alive
 
 VERSION = 1
+WATCHER = "VMFERRY_WATCHER"  # the environment variable by which a task tells its job whom it belongs to
 MIN_INTERVAL = 1.0  # seconds between two writes of the record
 JOB_ID = re.compile(r"[0-9A-Za-z][0-9A-Za-z-]{7,63}")
 _LOG_TAIL = 256 * 1024  # bytes of the log that are looked at for its last lines
@@ -70,10 +71,14 @@ class JobRecord:
         *,
         vm: str = "",
         url: str = "",
+        watcher: str = "",
         details: Mapping[str, Any] | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> JobRecord:
-        """A job of that id must not exist yet: `conflict`. `kind` is the module's verb, such as `export`."""
+        """A job of that id must not exist yet: `conflict`. `kind` is the module's verb, such as `export`.
+
+        Whoever watches the job knows it by `watcher`, as an id may be that of an earlier one.
+        """
         folder = job_dir(state_dir, job_id)
         _make_job_dir(state_dir, folder)
         now = time.time()
@@ -91,6 +96,7 @@ class JobRecord:
             "result": None,
             "error": None,
             "owner": current_owner(),
+            "watcher": watcher,
         }
         record = cls(folder, fields, clock)
         try:
@@ -114,14 +120,22 @@ class JobRecord:
             if now or changed or self._clock() - self._written_at >= MIN_INTERVAL:
                 self._try_write()
 
-    def finish(self, phase: str, *, result: Mapping[str, Any] | None = None, error: VmferryError | None = None) -> None:
-        """`ready`, `failed` or `cancelled`; what comes later is ignored."""
+    def finish(
+        self,
+        phase: str,
+        snapshot: Mapping[str, Any] | None = None,
+        *,
+        result: Mapping[str, Any] | None = None,
+        error: VmferryError | None = None,
+    ) -> None:
+        """`ready`, `failed` or `cancelled`; what comes later is ignored. One write, so nobody sees half an end."""
         if phase not in _FINISHED:
             raise VmferryError("internal", f"A job cannot end in phase {phase!r}.")
         with self._lock:
             if self._fields["finished"] is not None:
                 return
             now = time.time()
+            self._fields.update(snapshot or {})
             self._fields.update(phase=phase, finished=now, heartbeat=now, rate=0, eta=None)
             self._fields["result"] = None if result is None else dict(result)
             self._fields["error"] = None if error is None else {**error.as_result(), "message": error.message}

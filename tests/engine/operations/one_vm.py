@@ -63,6 +63,9 @@ class OneVm:
     def clean_up(self, vm: VmSpec) -> list[str]:
         return []
 
+    def forget(self, vm: VmSpec, tokens: Sequence[str]) -> list[str]:
+        return []
+
     @contextmanager
     def open_export(self, *_unused: object) -> Iterator[Any]:
         try:
@@ -73,7 +76,10 @@ class OneVm:
                 disks=[ExportDisk(DISK, Source())],
                 native={"domain.xml": b"<domain/>"},
                 warnings=[],
+                token="",
+                lost="",
                 confirm=lambda: None,
+                keep_token=lambda: None,
             )
         finally:
             self._leaving()
@@ -88,7 +94,7 @@ def export_one(
     wrap: Callable[[Store], Store] = lambda store: store,
 ) -> dict[str, Any]:
     """The result of `vm_export` for this VM."""
-    request = ExportRequest(ProviderSpec("libvirt"), StoreSpec(str(store_url)), "web01", transfer=options)
+    request = ExportRequest(ProviderSpec("libvirt"), StoreSpec(str(store_url)), "web01", mode="full", transfer=options)
     with (
         RunningJob.start("export", options, "web01", request.store.url, PHASES, check_mode) as job,
         closing(wrap(job.open_store(request.store))) as store,

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from one_vm import DATA, OneVm, export_one
 from ansible_collections.vmferry.migrate.plugins.module_utils._errors import VmferryError
 from ansible_collections.vmferry.migrate.plugins.module_utils._operations.list_jobs import list_jobs
 from ansible_collections.vmferry.migrate.plugins.module_utils._operations.requests import TransferOptions
+from ansible_collections.vmferry.migrate.plugins.module_utils._transfer.record import JobRecord
 
 
 @pytest.fixture
@@ -46,3 +48,30 @@ def test_a_job_that_ended_moves_nothing_any_more(tmp_path: Path, options: Transf
             export_one(tmp_path / "store", Failing(), options)
     job = only_job(options)
     assert (job["state"], job["finished"], job["rate"], job["eta"]) == (state, True, 0, None)
+
+
+@pytest.mark.parametrize("state", ["ready", "failed"])
+def test_no_record_that_anybody_reads_is_at_its_end_and_not_finished(
+    tmp_path: Path, options: TransferOptions, state: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever reads it between two writes would tell of an end at 0.0 %."""
+
+    class Failing(OneVm):
+        def clean_up(self, vm: Any) -> list[str]:
+            raise VmferryError("network", "It stops here.")
+
+    written, write = [], JobRecord._write
+
+    def write_and_read(record: JobRecord) -> None:
+        write(record)
+        written.append(json.loads((record.folder / "record.json").read_bytes()))
+
+    monkeypatch.setattr(JobRecord, "_write", write_and_read)
+    if state == "ready":
+        export_one(tmp_path / "store", OneVm(), options)
+    else:
+        with pytest.raises(VmferryError):
+            export_one(tmp_path / "store", Failing(), options)
+    at_end = [one for one in written if one["phase"] == state]
+    assert [one["finished"] is not None for one in at_end] == [True]
+    assert at_end[0]["bytes_read"] == (len(DATA) if state == "ready" else 0)

@@ -15,7 +15,13 @@ import pytest
 from ansible_collections.vmferry.migrate.plugins.module_utils._blocks import Extent, Piece
 from ansible_collections.vmferry.migrate.plugins.module_utils._errors import VmferryError
 from ansible_collections.vmferry.migrate.plugins.module_utils._operations.export_disk import export_disk
-from ansible_collections.vmferry.migrate.plugins.module_utils._operations.requests import TransferOptions, Verify
+from ansible_collections.vmferry.migrate.plugins.module_utils._operations.requests import (
+    ExportRequest,
+    ProviderSpec,
+    StoreSpec,
+    TransferOptions,
+    Verify,
+)
 from ansible_collections.vmferry.migrate.plugins.module_utils._operations.running_job import RunningJob
 from ansible_collections.vmferry.migrate.plugins.module_utils._operations.stored_disk import StoredDisk
 from ansible_collections.vmferry.migrate.plugins.module_utils._operations.verify_export import (
@@ -30,6 +36,9 @@ from ansible_collections.vmferry.migrate.plugins.module_utils._transfer.progress
 
 PART = 256 * 1024
 DATA = random.Random(7).randbytes(20 * PART)
+
+
+REQUEST = ExportRequest(ProviderSpec("libvirt"), StoreSpec("/unused"), "web01")
 
 
 class Source:
@@ -59,7 +68,7 @@ def test_a_byte_that_changed_beside_the_sample(tmp_path: Path, how: Verify, trus
     job.limits = Limits(workers=2, window=PART, part=PART, part_budget=0)
     job.capabilities = replace(store.probe("probe"), verifies_checksums=trusted)
     disk = ExportDisk(DiskSpec("disk-0", "vda", len(DATA), "raw", "virtio", "/vda"), Source())
-    made = export_disk(job, store, key, disk, "qcow2", "20261121T063000Z-1a2b3c4d", DiskProgress()).record
+    made = export_disk(job, store, key, disk, REQUEST, "20261121T063000Z-1a2b3c4d", DiskProgress()).record
     assert len(made.parts) > SAMPLED_PARTS
     verify_disk(job, store, (StoredDisk(made, key),), how, DiskProgress())
 

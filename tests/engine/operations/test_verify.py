@@ -17,7 +17,13 @@ from ansible_collections.vmferry.migrate.plugins.module_utils._blocks import Ext
 from ansible_collections.vmferry.migrate.plugins.module_utils._errors import VmferryError
 from ansible_collections.vmferry.migrate.plugins.module_utils._exports.manifest import StoredFile
 from ansible_collections.vmferry.migrate.plugins.module_utils._operations.export_disk import export_disk
-from ansible_collections.vmferry.migrate.plugins.module_utils._operations.requests import TransferOptions, Verify
+from ansible_collections.vmferry.migrate.plugins.module_utils._operations.requests import (
+    ExportRequest,
+    ProviderSpec,
+    StoreSpec,
+    TransferOptions,
+    Verify,
+)
 from ansible_collections.vmferry.migrate.plugins.module_utils._operations.running_job import RunningJob
 from ansible_collections.vmferry.migrate.plugins.module_utils._operations.stored_disk import StoredDisk
 from ansible_collections.vmferry.migrate.plugins.module_utils._operations.verify_export import (
@@ -32,6 +38,9 @@ from ansible_collections.vmferry.migrate.plugins.module_utils._stores.filesystem
 from ansible_collections.vmferry.migrate.plugins.module_utils._transfer.progress import DiskProgress
 
 DATA = random.Random(7).randbytes(300_000)
+
+
+REQUEST = ExportRequest(ProviderSpec("libvirt"), StoreSpec("/unused"), "web01")
 
 
 class Source:
@@ -53,7 +62,7 @@ class Exported:
         self.root = root
         self.store: Store = open_filesystem(str(root), {})
         self.record = export_disk(
-            self.job(), self.store, self.key, self.disk(), "qcow2", "20261121T063000Z-1a2b3c4d", DiskProgress()
+            self.job(), self.store, self.key, self.disk(), REQUEST, "20261121T063000Z-1a2b3c4d", DiskProgress()
         ).record
 
     def job(self, *, trusted: bool = True) -> RunningJob:

@@ -58,6 +58,11 @@ def test_a_missing_tool_fails_where_everything_must_be_there(
     assert (len(steps.failures), len(steps.notes)) == (failures, notes)
 
 
+def test_where_no_test_is_counted_no_count_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    print_summary([GroupResult("lint", 5.5, 60, [], [])], [])
+    assert capsys.readouterr().out.split() == ["group", "result", "seconds", "budget", "lint", "passed", "5.5", "60"]
+
+
 def test_the_last_line_counts_every_test(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     report = tmp_path / "report.xml"
     report.write_text(

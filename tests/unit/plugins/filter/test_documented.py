@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import ast
 import configparser
 import importlib
 import inspect
@@ -14,11 +15,11 @@ from typing import Any
 import pytest
 import yaml
 
-from ansible_collections.vmferry.migrate.plugins.callback import transfers
 from ansible_collections.vmferry.migrate.plugins.plugin_utils._fleet import outcome_rows, plan_rows
 
 PACKAGE = "ansible_collections.vmferry.migrate.plugins.filter"
-FILTERS = sorted(path.stem for path in (Path(__file__).resolve().parents[4] / "plugins/filter").glob("*.py"))
+PLUGINS = Path(__file__).resolve().parents[4] / "plugins"
+FILTERS = sorted(path.stem for path in (PLUGINS / "filter").glob("*.py"))
 TYPES: dict[str, Any] = {"str": str, "int": int, "float": (int, float), "list": list, "dict": dict}
 EXPORT = {
     "id": "20261121T063000Z-1a2b3c4d",
@@ -76,12 +77,25 @@ def test_what_a_row_has_is_described_and_nothing_else(name: str) -> None:
 
 
 def test_the_example_of_the_callback_has_its_name_and_its_options() -> None:
-    options = yaml.safe_load(transfers.DOCUMENTATION)["options"]
-    example = yaml.safe_load(transfers.EXAMPLES)["examples"]
+    callback = strings_of(PLUGINS / "callback/transfers.py")
+    options = yaml.safe_load(callback["DOCUMENTATION"])["options"]
+    example = yaml.safe_load(callback["EXAMPLES"])["examples"]
     settings = configparser.ConfigParser()
     settings.read_string(example[: example.index("# The table for one run")])
-    assert settings["defaults"]["callbacks_enabled"] == transfers.CallbackModule.CALLBACK_NAME
+    assert settings["defaults"]["callbacks_enabled"] == callback["CALLBACK_NAME"]
     known = {(one["section"], one["key"]) for option in options.values() for one in option["ini"]}
     section = "callback_vmferry_transfers"
     assert settings[section]
     assert {(section, key) for key in settings[section]} <= known
+
+
+def strings_of(path: Path) -> dict[str, str]:
+    """By name, without an import: that of a callback makes this process a controller, and modules behave otherwise."""
+    return {
+        node.targets[0].id: node.value.value
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Assign)
+        and isinstance(node.targets[0], ast.Name)
+        and isinstance(node.value, ast.Constant)
+        and isinstance(node.value.value, str)
+    }

@@ -75,6 +75,8 @@ class ModuleRun:
         self.calls: list[tuple[tuple[Any, ...], dict[str, Any]]] = []
         self.result: dict[str, Any] = {"changed": False}
         self.act: Callable[[], None] = lambda: None
+        # Tests of plugins load what makes Ansible show warnings at once instead of returning them.
+        monkeypatch.setattr("ansible.module_utils._internal.is_controller", False)
         for variable in ENVIRONMENT:
             monkeypatch.delenv(variable, raising=False)  # the tester's own
         for name in OPERATIONS.values():

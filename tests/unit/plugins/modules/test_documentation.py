@@ -155,3 +155,12 @@ def test_returned_values_are_described(module: str) -> None:
         assert definition["description"]
         assert definition["type"]
         assert definition["returned"]
+
+
+def test_a_job_is_described_alike_whatever_it_does() -> None:
+    """The plays look at what an export returns."""
+    of_export, of_import = (
+        {name: (what["type"], what["returned"]) for name, what in job["contains"].items()}
+        for job in (yaml.safe_load(MODULES[module].RETURN)["job"] for module in ("vm_export", "vm_import"))
+    )
+    assert of_export == of_import

@@ -43,6 +43,13 @@ def test_environment_fills_in_what_the_task_leaves_out(
     assert look_up(modules.request(module, task(option, own)), path) == own
 
 
+@pytest.mark.parametrize("module", ["vm_export", "vm_import"])
+def test_a_job_knows_the_task_that_watches_it(modules: ModuleRun, monkeypatch: pytest.MonkeyPatch, module: str) -> None:
+    assert modules.request(module, {}).transfer.watcher == ""
+    monkeypatch.setenv("VMFERRY_WATCHER", "fedcba9876543210")
+    assert modules.request(module, {}).transfer.watcher == "fedcba9876543210"
+
+
 @pytest.mark.parametrize(("variable", "path"), [(row[0], row[2]) for row in FALLBACKS if ".settings." in row[2]])
 def test_an_empty_variable_fills_in_nothing(
     modules: ModuleRun, monkeypatch: pytest.MonkeyPatch, variable: str, path: str

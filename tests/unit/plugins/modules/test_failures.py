@@ -109,7 +109,11 @@ def test_warnings_of_the_operation_are_warnings_of_the_task(modules: ModuleRun) 
 MALFORMED: list[tuple[str, dict[str, Any], str]] = [
     ("vm_export", {"max_age": "a while"}, "max_age"),
     ("vm_export", {"max_age": "0"}, "max_age"),
+    ("vm_export", {"full_after": "0"}, "full_after"),
+    ("vm_export", {"max_chain": 0}, "max_chain"),
+    ("vm_export", {"spot_check": -1}, "spot_check"),
     ("vm_export", {"idle_timeout": "0"}, "idle_timeout"),
+    ("vm_export", {"progress_interval": "0"}, "progress_interval"),
     ("vm_export", {"max_duration": "12 parsecs"}, "max_duration"),
     ("vm_export", {"bandwidth_burst": "much"}, "bandwidth_burst"),
     ("vm_export", {"bandwidth_burst": "0"}, "bandwidth_burst"),

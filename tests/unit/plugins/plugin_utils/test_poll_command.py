@@ -19,6 +19,7 @@ from ansible_collections.vmferry.migrate.plugins.plugin_utils.poll_command impor
 
 ROOT = Path(__file__).resolve().parents[4]
 JOB = "0123456789abcdef"
+WATCHER = "fedcba9876543210"
 PATHS = [
     "/srv/state",
     '/srv/with space/it\'s $5; "quoted" `id` $(id)',
@@ -76,7 +77,7 @@ def test_without_an_option_both_use_the_same_state_dir(environment: dict[str, st
     by_python = subprocess.run(
         [sys.executable, "-c", program, collections(), number], env=whole, capture_output=True, text=True, check=True
     ).stdout.strip()
-    place = JobPlace(JOB, "", environment if of_task else {})
+    place = JobPlace(JOB, "", environment if of_task else {}, WATCHER)
     command = "; ".join([f"id() {{ echo {number}; }}", *place.statements(), 'printf %s "$job"'])
     assert shell(command, {**whole, **(dict.fromkeys(environment, "/other") if of_task else {})}) == (
         f"{by_python}/jobs/{JOB}"
@@ -91,7 +92,7 @@ def collections() -> str:
 
 def test_a_poll_reads_the_record_and_renews_the_lease(tmp_path: Path) -> None:
     job, results, payload = tmp_path / "jobs" / JOB, tmp_path / "j1.2", tmp_path / "tmp dir"
-    place = JobPlace(JOB, str(tmp_path), {})
+    place = JobPlace(JOB, str(tmp_path), {}, WATCHER)
     command = poll_command.poll(place, str(results))
     answer = poll_command.parse(shell(command, dict(os.environ)))
     assert (answer.record, answer.result, answer.folder) == (None, None, str(job))
@@ -100,10 +101,11 @@ def test_a_poll_reads_the_record_and_renews_the_lease(tmp_path: Path) -> None:
     job.mkdir(parents=True)
     payload.mkdir()
     (payload / "AnsiballZ_vm_export.py").touch()
-    (job / "record.json").write_text(json.dumps({"vm": "wéb\n01"}))
+    record = {"vm": "wéb\n01", "watcher": WATCHER}
+    (job / "record.json").write_text(json.dumps(record))
     results.write_text('{"started": true, "finished": false, "ansible_job_id": "j1.2"}')
     answer = poll_command.parse(shell(command, dict(os.environ)))
-    assert (answer.record, answer.result) == ({"vm": "wéb\n01"}, None)
+    assert (answer.record, answer.result) == (record, None)
     assert (job / "lease").stat().st_mode & 0o777 == 0o600
     before = (job / "lease").stat().st_mtime_ns
     assert list(payload.iterdir())
@@ -120,32 +122,51 @@ def test_a_poll_reads_the_record_and_renews_the_lease(tmp_path: Path) -> None:
     assert not payload.exists()
 
 
+def begun(state_dir: Path, watcher: str) -> Path:
+    job = state_dir / "jobs" / JOB
+    job.mkdir(parents=True)
+    (job / "record.json").write_text(json.dumps({"vm": "web01", "watcher": watcher}))
+    return job
+
+
+def test_another_job_of_that_id_is_not_seen_kept_alive_or_cancelled(tmp_path: Path) -> None:
+    job = begun(tmp_path, "0000000000000000")
+    place = JobPlace(JOB, str(tmp_path), {}, WATCHER)
+    answer = poll_command.parse(shell(poll_command.poll(place, "/none"), dict(os.environ)))
+    at_once = poll_command.cancel(place, "its play").replace(f"-ge {poll_command.START_SECONDS}", "-ge 0")
+    shell(at_once, dict(os.environ))
+    time.sleep(0.3)  # what waits, waits behind the command's back
+    assert answer.record is None
+    assert [path.name for path in job.iterdir()] == ["record.json"]
+
+
 def test_words_of_a_login_and_ends_of_lines_of_a_terminal_do_not_disturb(tmp_path: Path) -> None:
-    output = "Welcome!\r\n" + shell(poll_command.poll(JobPlace(JOB, str(tmp_path), {}), "/none"), dict(os.environ))
+    output = "Welcome!\r\n" + shell(
+        poll_command.poll(JobPlace(JOB, str(tmp_path), {}, WATCHER), "/none"), dict(os.environ)
+    )
     assert poll_command.parse(output.replace("\n", "\r\n")).record is None
 
 
 @pytest.mark.parametrize("cut", [0, 20, -20])
 def test_half_an_answer_is_none(tmp_path: Path, cut: int) -> None:
-    whole = shell(poll_command.poll(JobPlace(JOB, str(tmp_path), {}), "/none"), dict(os.environ))
+    whole = shell(poll_command.poll(JobPlace(JOB, str(tmp_path), {}, WATCHER), "/none"), dict(os.environ))
     with pytest.raises((ValueError, KeyError)):
         poll_command.parse(whole[:cut])
 
 
 def test_who_cancels_first_is_named(tmp_path: Path) -> None:
-    job = tmp_path / "jobs" / JOB
-    job.mkdir(parents=True)
+    job = begun(tmp_path, WATCHER)
     for reason in ("it's the first; $(id)", "the second"):
-        shell(poll_command.cancel(JobPlace(JOB, str(tmp_path), {}), reason), dict(os.environ))
+        shell(poll_command.cancel(JobPlace(JOB, str(tmp_path), {}, WATCHER), reason), dict(os.environ))
     assert (job / "cancel").read_text() == "it's the first; $(id)\n"
 
 
-def test_a_job_that_is_just_starting_is_cancelled_once_it_has_a_folder(tmp_path: Path) -> None:
+def test_a_job_that_is_just_starting_is_cancelled_once_it_has_a_record(tmp_path: Path) -> None:
     job = tmp_path / "jobs" / JOB
     began = time.monotonic()
-    shell(poll_command.cancel(JobPlace(JOB, str(tmp_path), {}), "its play"), dict(os.environ))
+    shell(poll_command.cancel(JobPlace(JOB, str(tmp_path), {}, WATCHER), "its play"), dict(os.environ))
     assert time.monotonic() - began < 0.9
-    job.mkdir(parents=True)
+    assert begun(tmp_path, WATCHER) == job
     while not (job / "cancel").exists():
         assert time.monotonic() - began < 10
         time.sleep(0.02)

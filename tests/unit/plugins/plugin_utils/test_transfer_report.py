@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import stat
@@ -17,6 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client.parser import text_string_to_metric_families
 
+from ansible_collections.vmferry.migrate.plugins.module_utils._stores.filesystem_errors import translate
 from ansible_collections.vmferry.migrate.plugins.plugin_utils import transfer_report_metrics as metrics
 from ansible_collections.vmferry.migrate.plugins.plugin_utils.transfer_report import Transfer, transfer_of
 from ansible_collections.vmferry.migrate.plugins.plugin_utils.transfer_report_audit import (
@@ -27,6 +29,7 @@ from ansible_collections.vmferry.migrate.plugins.plugin_utils.transfer_report_au
 from ansible_collections.vmferry.migrate.plugins.plugin_utils.transfer_report_metrics import Series
 from ansible_collections.vmferry.migrate.plugins.plugin_utils.transfer_report_table import table_lines
 
+DB01 = "db01-77ab01c2/20261121T020000Z-9c8d7e6f"
 MASKED = "VALUE_SPECIFIED_IN_NO_LOG_PARAMETER"
 JOB = {"id": "0123456789", "vm": "web01", "kind": "export", "url": "s3://b/vms", "bytes_read": 30, "duration": 2.0}
 DISKS = [{"bytes_read": 10, "bytes_stored": 12}, {"bytes_read": 10, "bytes_stored": 13}]
@@ -219,6 +222,35 @@ def test_the_audit_log_is_for_its_owner_alone_and_only_grows(tmp_path: Path) -> 
     assert ENTRY["time"] == "1970-01-01T00:16:40.000+00:00"
     assert ENTRY["error"] == {"kind": "no_space", "message": "There is no room."}
     assert stat.S_IMODE((tmp_path / "audit").stat().st_mode) == 0o600
+
+
+def sample(language: str) -> str:
+    """The first of this language in the documentation."""
+    text = (Path(__file__).resolve().parents[4] / "docs" / "metrics_and_audit.md").read_text()
+    return text.partition(f"```{language}\n")[2].partition("```")[0]
+
+
+def test_the_line_that_is_shown_in_the_documentation_is_one_that_is_written() -> None:
+    shown = json.loads(sample("json").replace("\n", ""))
+    assert list(shown) == list(ENTRY)
+    image = f"{shown['url']}/db01-77ab01c2/20261121T064203Z-9c8d7e6f/disk-0.qcow2"
+    error = translate(OSError(errno.ENOSPC, ""), f"Writing {image}")
+    assert shown["error"] == {"kind": error.kind, "message": error.message}
+
+
+def test_the_table_that_is_shown_in_the_documentation_is_one_that_is_printed() -> None:
+    def export(host: str, vm: str, outcome: Any, duration: float, **known: Any) -> Transfer:
+        return Transfer(host, "export", outcome, 0.0, vm=vm, duration=duration, **known)
+
+    web01, db01 = (f"s3://backups/vms/{path}" for path in ("web01-1f0c9a2b/20261121T063000Z-1a2b3c4d", DB01))
+    hint = "List the VMs that are there with vmferry.migrate.vm_info."
+    missing = {"error_kind": "not_found", "message": "There is no VM mail at qemu:///system.", "hint": hint}
+    rows = [
+        export("kvm01", "web01", "ready", 11.2, mode="full", bytes_read=1 << 30, bytes_stored=1 << 30, url=web01),
+        export("kvm01", "db01", "unchanged", 1.0, mode="full", bytes_read=0, bytes_stored=0, url=db01),
+        export("kvm02", "mail", "failed", 2.0, bytes_read=0, bytes_stored=0, **missing),
+    ]
+    assert [line for line, _outcome in table_lines(rows)] == sample("text").splitlines()[1:]
 
 
 def test_a_line_that_was_cut_off_does_not_spoil_the_next(tmp_path: Path) -> None:

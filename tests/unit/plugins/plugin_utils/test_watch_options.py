@@ -28,8 +28,9 @@ def test_the_lease_is_renewed_in_time(interval: str, timeout: str, longest: floa
     assert list(islice(options.pauses(), 20))[-1] == longest
 
 
-def test_a_job_that_outlives_its_play_is_watched_for_as_long_as_others() -> None:
-    options = WatchOptions.of({"controller_timeout": "0"})
+@pytest.mark.parametrize("zero", ["0", 0], ids=["text", "number"])
+def test_a_job_that_outlives_its_play_is_watched_for_as_long_as_others(zero: object) -> None:
+    options = WatchOptions.of({"controller_timeout": zero})
     assert (options.controller_timeout, options.outlives, options.silence) == ("0", True, 120)
 
 
@@ -38,6 +39,14 @@ def test_what_is_no_duration_is_refused_by_its_name(option: str) -> None:
     with pytest.raises(VmferryError, match=f"{option}: 'soon'") as caught:
         WatchOptions.of({option: "soon"})
     assert caught.value.kind == "invalid_config"
+
+
+@pytest.mark.parametrize("interval", [0, "0", "0s"])
+def test_lines_without_a_pause_are_refused_and_what_to_write_is_told(interval: object) -> None:
+    with pytest.raises(VmferryError, match=r"progress_interval is 0.*more than 0") as caught:
+        WatchOptions.of({"progress_interval": interval})
+    assert caught.value.kind == "invalid_config"
+    assert "progress: none" in caught.value.hint
 
 
 def test_nobody_watches_under_async() -> None:

@@ -1,0 +1,31 @@
+# Copyright (c) 2026 the vmferry.migrate authors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What is said of an export after it was committed, in small objects beside its manifest, which never changes."""
+
+from __future__ import annotations
+
+import json
+
+from .._errors import VmferryError
+from .catalog import CatalogEntry, Shelf
+from .fields import Fields
+from .naming import iso_time
+
+CHECKED = "checked.json"  # when the VM was last seen to equal this export
+_LIMIT = 65536  # bytes; what we write has under 200
+
+
+def checked_mark(now: float, job_id: str) -> bytes:
+    return json.dumps({"checked_at": iso_time(now), "job_id": job_id}).encode()
+
+
+def read_checked_at(shelf: Shelf, entry: CatalogEntry) -> str:
+    """ISO 8601, UTC; empty where it was not looked at again, or where somebody else wrote what is there."""
+    key = entry.key(CHECKED)
+    try:
+        return Fields.parse(shelf.get(key, _LIMIT), shelf.object_url(key)).text("checked_at")
+    except VmferryError as error:
+        if error.kind in ("not_found", "invalid_config"):
+            return ""
+        raise
