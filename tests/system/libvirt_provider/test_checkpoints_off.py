@@ -80,7 +80,9 @@ def test_what_is_written_to_the_image_of_a_vm_that_is_off_is_changed(
             (20_000_000 // LEAF * LEAF, LEAF, "data"),
         ]
     }
+    assert chain.estimate == {"vda": 5 * LEAF}
     assert chain.follow() == {"vda": []}
+    assert chain.estimate == {"vda": 0}
     assert bitmaps_in_image(Path(disk_sources(domain.XMLDesc())["vda"])) == {chain.token}
 
 

@@ -67,6 +67,7 @@ def test_just_what_the_guest_wrote_is_changed_and_what_it_discarded_is_zero(gues
         ],
         "vdb": [(7 * LEAF, LEAF, "data")],
     }
+    assert chain.estimate == {"vda": 10 * LEAF, "vdb": LEAF}
     assert chain.follow() == {"vda": [], "vdb": []}
     assert not chain.lost
 
@@ -109,6 +110,7 @@ def test_an_unknown_token_is_lost_and_a_new_one_is_made(guest: Guest, chain: Fol
     chain.token = "vmferry-01234567-89abcdef"
     assert chain.follow() == {}
     assert chain.lost == "tracked has no checkpoint vmferry-01234567-89abcdef."
+    assert chain.estimate == {}
     write(guest, "/dev/vda", 3)
     assert chain.follow()["vda"] == [(3 * LEAF, LEAF, "data")]
     assert not chain.lost
@@ -222,3 +224,12 @@ def test_an_old_qcow2_is_exported_without_a_token(provider: LibvirtProvider, rig
             assert not any("increment" in warning for warning in session.warnings)
     finally:
         remove_domain(domain)
+
+
+def test_a_disk_that_nobody_tracks_is_named_before_the_export(provider: LibvirtProvider, guest: Guest) -> None:
+    vm = provider.describe("tracked")
+    told = [
+        finding for finding in provider.check_export(vm, vm.disks, "crash_consistent") if "tracks" in finding.message
+    ]
+    assert [finding.severity for finding in told] == ["info"]
+    assert "vdc of tracked" in told[0].message

@@ -95,6 +95,19 @@ def is_whole(connection: Connection, uuid: str, name: str) -> bool:
     return True
 
 
+def bytes_changed(connection: Connection, uuid: str, name: str) -> dict[str, int]:
+    """Of a VM that runs, since then, by target."""
+
+    def work(domain: libvirt.virDomain) -> str:
+        import libvirt
+
+        sizes = libvirt.VIR_DOMAIN_CHECKPOINT_XML_SIZE | libvirt.VIR_DOMAIN_CHECKPOINT_XML_NO_DOMAIN
+        return str(domain.checkpointLookupByName(name).getXMLDesc(sizes))
+
+    root = domain_xml.parse(connection.domain(uuid, f"Measuring what changed since checkpoint {name}", work))
+    return {disk.get("name", ""): int(disk.get("size", 0)) for disk in root.iterfind("disks/disk[@size]")}
+
+
 def define(connection: Connection, uuid: str, name: str, tracked: Collection[str]) -> None:
     """Tell libvirt of a checkpoint whose bitmaps it did not make; it adopts them when the VM starts."""
 
