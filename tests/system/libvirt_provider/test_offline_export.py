@@ -21,7 +21,7 @@ from rigs.domain import Disk, Machine, domain_xml, remove_domain
 from rigs.libvirt import LibvirtRig
 from rigs.loop import loop_device
 
-from .harness import open_session, read_all, sha256
+from .harness import open_session, problems, read_all, sha256
 
 
 @pytest.fixture
@@ -123,7 +123,7 @@ def test_a_backing_file_of_an_unnamed_format_is_refused(
             pass
         assert caught.value.kind == "invalid_config"
         vm = provider.describe("unnamed")
-        assert [finding.kind for finding in provider.check_export(vm, vm.disks, "auto")] == ["invalid_config"]
+        assert [finding.kind for finding in problems(provider, vm, "auto")] == ["invalid_config"]
     finally:
         domain.undefine()
 
@@ -176,7 +176,7 @@ def refusal(provider: LibvirtProvider) -> str:
     with pytest.raises(VmferryError) as caught, open_session(provider, "overridden"):
         pass
     vm = provider.describe("overridden")
-    findings = provider.check_export(vm, vm.disks, "auto")
+    findings = problems(provider, vm, "auto")
     assert [finding.kind for finding in findings] == [caught.value.kind] == ["unsupported"]
     return caught.value.message
 
@@ -224,6 +224,6 @@ def test_powered_off_means_off(provider: LibvirtProvider, rig: LibvirtRig) -> No
         with pytest.raises(VmferryError) as caught, open_session(provider, "on", "powered_off"):
             pass
         assert caught.value.kind == "conflict"
-        assert [finding.kind for finding in provider.check_export(vm, vm.disks, "powered_off")] == ["conflict"]
+        assert [finding.kind for finding in problems(provider, vm, "powered_off")] == ["conflict"]
     finally:
         domain.destroy()
