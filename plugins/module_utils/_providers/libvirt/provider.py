@@ -10,6 +10,7 @@ from typing import Any, ContextManager, Mapping, Sequence
 from ..._errors import VmferryError
 from ..base import Consistency, ExportSession, Finding, ImportSession, Job, Placement, Provider, Tracking
 from ..spec import DiskSpec, VmSpec
+from . import checkpoints
 from .checks import export_findings
 from .clean_up import clean_up, clean_up_imports, undo_job
 from .connection import Connection
@@ -64,10 +65,16 @@ class LibvirtProvider(Provider):
         tracking: Tracking = Tracking(),  # noqa: B008 - it never changes
     ) -> ContextManager[ExportSession]:
         if vm.power_state in ("powered_off", "crashed"):
-            return OfflineExport(self._connection, vm, disks, job)
+            return OfflineExport(self._connection, vm, disks, job, tracking, self._scratch_dir)
         if consistency == "powered_off":
             raise VmferryError("conflict", f"{vm.name} is {vm.power_state}, not powered_off.", "Shut it down first.")
-        return LiveExport(self._connection, vm, disks, consistency, job, self._scratch_dir)
+        return LiveExport(self._connection, vm, disks, consistency, job, tracking, self._scratch_dir)
+
+    def tokens(self, vm: VmSpec) -> Sequence[str]:
+        return checkpoints.tokens(self._connection, vm.id)
+
+    def forget(self, vm: VmSpec, tokens: Sequence[str]) -> Sequence[str]:
+        return checkpoints.forget(self._connection, vm, tokens)
 
     def imported(self, name: str) -> tuple[VmSpec, str] | None:
         try:
