@@ -10,7 +10,6 @@ import os
 import signal
 import struct
 import subprocess
-import sys
 import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -30,7 +29,6 @@ from rigs.throttled import Asking, begin
 MIB = 1 << 20
 START = 1000.0  # by the fake clock
 BURST = 0.25  # seconds
-PATH = str(Path(__file__).resolve().parents[3] / ".build")
 
 
 class FakeTime:
@@ -284,37 +282,3 @@ def test_who_is_alone_gets_the_whole_whatever_his_priority(tmp_path: Path) -> No
     with shared(tmp_path) as bucket:
         limited = limiter(bucket, time_, weight=WEIGHTS["low"])
         assert seconds_of(limited, time_, 10 * MIB) == pytest.approx(10 - BURST, abs=0.06)
-
-
-YIELDING = """
-import os, subprocess, sys
-from threading import Thread
-from ansible_collections.vmferry.migrate.plugins.module_utils._transfer.priority import io_priority, yield_to_others
-yield_to_others(sys.argv[1])
-def tell():
-    print(os.nice(0), io_priority(), flush=True)
-    subprocess.run(["nice"], check=True)
-    subprocess.run(["ionice"], check=True)
-thread = Thread(target=tell)
-thread.start()
-thread.join()
-"""
-
-
-def yielded(priority: str, *under: str) -> list[str]:
-    """nice and ioprio of a thread, then those of a child."""
-    command = [*under, sys.executable, "-c", YIELDING, priority]
-    said = subprocess.run(command, env={**os.environ, "PYTHONPATH": PATH}, check=True, capture_output=True, text=True)
-    return said.stdout.splitlines()
-
-
-def test_low_yields_processor_and_disk_also_in_threads_and_children() -> None:
-    own = os.nice(0)
-    assert yielded("low") == [f"{max(own, 10)} {2 << 13 | 7}", str(max(own, 10)), "best-effort: prio 7"]
-    for priority in ("normal", "high"):
-        assert yielded(priority)[1] == str(own)
-        assert yielded(priority)[2] != "best-effort: prio 7"
-
-
-def test_low_lifts_nobody_who_yields_more_already() -> None:
-    assert yielded("low", "nice", "-n", "19", "ionice", "-c", "3")[1:] == ["19", "idle"]
