@@ -39,20 +39,32 @@ class ChangedLayers:
 
 def open_changes(stack: ExitStack, whole: BlockSource, layers: Sequence[Layer], bitmap: str) -> BlockSource:
     """`layers`: those that have this bitmap. Served until the stack is left."""
+    return ChangedLayers(whole, _open_maps(stack, layers, bitmap))
+
+
+def bytes_changed(layers: Sequence[Layer], bitmap: str) -> int:
+    """At most: what changed in two layers is counted twice."""
+    with ExitStack() as stack:
+        maps = _open_maps(stack, layers, bitmap)
+        return sum(extent.length for one in maps for extent in one.extents() if extent.kind == "data")
+
+
+def _open_maps(stack: ExitStack, layers: Sequence[Layer], bitmap: str) -> list[BlockSource]:
+    """Of each layer; what is written down in its bitmap is `data`."""
     context = dirty_bitmap(bitmap)
 
     def classify(flags: Mapping[str, int]) -> Kind:
         return "data" if flags[context] & DIRTY else "unchanged"
 
-    maps = []
+    maps: list[BlockSource] = []
+    folder = Path(DEFAULT_SCRATCH)
     for layer in layers:
-        folder = Path(DEFAULT_SCRATCH)
         served = stack.enter_context(
             serve(Path(layer.path), layer.format, read_only=True, socket_dir=folder, bitmap=bitmap)
         )
         maps.append(NbdSource(served.address, contexts=(context,), classify=classify))
         stack.callback(maps[-1].close)
-    return ChangedLayers(whole, maps)
+    return maps
 
 
 def _flags(source: BlockSource, kind: Kind, size: int) -> Runs:
