@@ -59,7 +59,7 @@ class Ended:
 
     def line(self, vm: str, table: int = -1) -> str:
         """The table's line of a VM; the plan is the first table, the summary the last."""
-        return re.findall(rf'^\s+"({re.escape(vm)} .*)",?$', self.output, re.MULTILINE)[table]
+        return re.findall(rf"^{re.escape(vm)}(?! +:) .*$", self.output, re.MULTILINE)[table]
 
 
 @dataclass

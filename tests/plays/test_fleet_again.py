@@ -94,7 +94,8 @@ def test_a_vm_that_another_run_exports_is_told_beforehand_and_waited_for(fleet: 
         again = fleet.run("--check")
         assert again.rc == 0, again.output
         assert "warning: app01 is in use by export job" in again.line("app01", table=0)
-        assert "vmferry.migrate.job with state: cancelled" in again.line("app01", table=0)
+        assert "\nHint: Wait until it is done. vmferry.migrate.job_info" in again.output
+        assert "vmferry.migrate.job with state: cancelled" in again.output
         second = fleet.run(vm_export_busy_delay=1, export_fleet_mode="full")
         assert first.wait().rc == 0
     assert second.rc == 0, second.output

@@ -53,7 +53,7 @@ def test_every_finding_has_a_line_and_the_first_error_is_the_failure() -> None:
     rows = plan_rows(looped({**LOOKED, "findings": findings}), "web01", ["web01"])
     assert rows[0]["error"]["kind"] == "invalid_config"
     assert plan_table(rows)[1:3] == [
-        "web01  failed        -        -  warning: Little room. Free some.",
+        "web01  failed        -        -  warning: Little room.",
         "                                 error: The VM has no disk.",
     ]
 
@@ -63,7 +63,9 @@ def test_a_vm_that_is_busy_is_planned_and_told() -> None:
     rows = plan_rows(looped({**LOOKED, "changed": False, "findings": [busy]}), "web01", ["web01"])
     assert rows[0]["state"] == "planned"
     assert "error" not in rows[0]
-    assert plan_table(rows)[1].endswith("warning: The VM has a job. Wait for it.")
+    table = plan_table(rows)
+    assert table[1].endswith("warning: The VM has a job.")
+    assert table[-1] == "Hint: Wait for it."
 
 
 def test_a_vm_that_is_busy_and_has_an_error_fails_for_the_error() -> None:
@@ -100,11 +102,14 @@ def test_a_url_that_ansible_masked_is_the_stores_instead() -> None:
 
 
 def test_figures_are_aligned_and_added_up() -> None:
-    table = summary_table(ended(EXPORTED, {**EXPORTED, "changed": False}, {"failed": True, "msg": "No."}))
+    failed = {"failed": True, "msg": "No.", "error": {"kind": "internal", "hint": "Ask again."}}
+    table = summary_table(ended(EXPORTED, {**EXPORTED, "changed": False}, failed, failed))
     assert table == [
         "VM           MODE       READ   STORED  SECONDS  MB/S  WHERE, OR WHAT WENT WRONG",
         f"kvm01/web01  full    3.00 MB  2.00 MB      2.0   1.5  {EXPORT['url']}",
         f"kvm01/web02  done          -        -        -     -  {EXPORT['url']}",
         "kvm01/web03  failed        -        -        -     -  No.",
-        "1 exported, 3.00 MB read and 2.00 MB stored; 1 done already; 1 failed",
+        "kvm01/web04  failed        -        -        -     -  No.",
+        "1 exported, 3.00 MB read and 2.00 MB stored; 1 done already; 2 failed",
+        "Hint: Ask again.",
     ]
