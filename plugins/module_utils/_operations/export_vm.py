@@ -110,7 +110,8 @@ class _Export:
 
     def _plan(self, choice: Choice) -> dict[str, Any]:
         token = choice.base.parent.manifest.change_token if choice.base is not None else ""
-        return plan(self._disks, choice, self._provider.changed_since(self._vm, self._disks, token) if token else {})
+        changed = self._provider.changed_since(self._vm, self._disks, token) if token else {}
+        return plan(self._disks, choice, changed, self._request.format)
 
     def _made(self) -> dict[str, Any] | None:
         return None if self._committed is None else self._result(self._committed, changed=True)
