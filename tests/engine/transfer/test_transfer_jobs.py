@@ -485,7 +485,9 @@ def test_a_signal_cancels_the_job_in_order(number: signal.Signals) -> None:
 
 
 def test_a_record_is_never_seen_torn_and_never_goes_back(tmp_path: Path) -> None:
-    seen = hammer(tmp_path, 1.5)
+    seen = hammer(tmp_path, 1.5, readers=2)
     assert seen.writes > 100
     assert seen.reads > 100
     assert (seen.torn, seen.backward) == (0, 0)
+    assert seen.ended == 2, "both saw the end"
+    assert seen.phases >= 2 * 4, "and much of what was before"
