@@ -60,22 +60,25 @@ class _Export:
     def __init__(self, request: ExportRequest, job: RunningJob, provider: Provider, store: Store) -> None:
         self._request, self._job, self._provider, self._store = request, job, provider, store
         self._catalog = Catalog(store)
-        self._vm = provider.describe(request.vm)
-        self._disks = chosen_disks(self._vm, request.disks)
         self._existing: Sequence[CatalogEntry] = ()
         self._committed: CatalogEntry | None = None
 
     def run(self, check_mode: bool) -> dict[str, Any]:
         self._job.phase("validating")
+        self._job.ask(self._describe)
         if check_mode:
             return self._job.supervise(self._check)  # a signal, too, finds the probe removed
         insist_on_disks(self._vm, self._request.disks)
-        enough = self._look()
+        enough = self._job.ask(self._look)
         if enough is not None:
             return self._result(enough, changed=False)
         self._job.wait_for_slot(self._provider)
         result = self._job.supervise(self._checked_export, self._made)
         return {**result, "warnings": list(self._job.warnings)}
+
+    def _describe(self) -> None:
+        self._vm = self._provider.describe(self._request.vm)
+        self._disks = chosen_disks(self._vm, self._request.disks)
 
     def _look(self) -> CatalogEntry | None:
         """The export that makes a new one needless."""
@@ -186,10 +189,11 @@ class _Export:
                 whole = [entry.folder for entry in self._existing]
                 remove_litter(self._store, whole, claimed.claimed_at, self._job.log)
                 self._job.phase("snapshotting")
-                with self._provider.open_export(
+                point_in_time = self._provider.open_export(
                     self._vm, self._disks, self._request.consistency, Job(self._job.id, attempt, chain),
                     self._tracking(choice),
-                ) as session:  # fmt: skip
+                )  # fmt: skip
+                with self._job.session(point_in_time) as session:
                     known = Identity(identity, chain, started, claimed.key)
                     manifest = write_export(self._job, self._store, self._request, session, choice, known)
                     session.confirm()
