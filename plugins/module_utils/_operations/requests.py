@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Literal, Mapping
 
+from .._exports.retention import Limits, Protections
 from .._providers.base import Consistency, Placement
 
 Verify = Literal["none", "stored", "content"]
@@ -84,3 +85,17 @@ class JobRequest:
     state_dir: str = ""  # empty: the default for this user
     store: StoreSpec | None = None  # where jobs of other hosts are looked for
     provider: ProviderSpec | None = None  # to undo what a job left that died
+
+
+@dataclass(frozen=True)
+class CleanupRequest:
+    """`vm`, `tags` and `purpose` say which exports are looked at; empty: all."""
+
+    store: StoreSpec
+    limits: Limits
+    protections: Protections
+    vm: tuple[str, ...] = ()  # names or ids
+    tags: tuple[str, ...] = ()
+    purpose: str = ""
+    orphans: bool = False
+    provider: ProviderSpec | None = None  # whose orphans are removed, too
