@@ -281,6 +281,8 @@ def test_a_killed_import_of_a_chain_is_made_by_the_next_run_and_leaves_nothing_e
     with bench.running_module("vm_import", arguments) as killed:
         assert killed.process.wait(PATIENCE) == -signal.SIGKILL
     monkeypatch.delenv("VMFERRY_FAILPOINT")
+    looked = bench.import_("back", check_mode=True, export=made["id"], placement={"disk_format": "raw"})
+    assert looked["changed"] == (failpoint not in ("defined", "recorded")), "it sees what the run would find"
     compare(restored(bench, made["id"], "back"), "raw", vm.disk, "raw")
     assert len(list(bench.images.iterdir())) == 1
     shutil.rmtree(bench.state / "jobs" / killed.job)

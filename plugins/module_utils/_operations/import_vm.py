@@ -46,6 +46,8 @@ class _Import:
 
     def run(self, check_mode: bool) -> dict[str, Any]:
         self._job.phase("validating")
+        if not check_mode:  # or the files of a dead run of this very task would stand in its way
+            self._job.supervise(self._undo_the_dead)
         placement = self._request.placement
         entry, present = self._job.ask(self._find)
         if present is not None and present[1] == entry.manifest.export_id:
@@ -61,6 +63,10 @@ class _Import:
         self._job.wait_for_slot(self._provider)
         vm = self._job.supervise(lambda: self._import(self._chain, exported, native))
         return self._result(entry, vm, changed=True)
+
+    def _undo_the_dead(self) -> None:
+        for sentence in self._provider.clean_up_imports():
+            self._job.log("warning", sentence)
 
     def _find(self) -> tuple[CatalogEntry, tuple[VmSpec, str] | None]:
         """The export, and the VM of that name with the export that it was made of."""

@@ -10,6 +10,7 @@ from typing import Any, Literal, Mapping
 
 from .._exports.retention import Limits, Protections
 from .._providers.base import Consistency, Placement
+from .._transfer.priority import Priority
 
 Verify = Literal["none", "stored", "content"]
 ExportMode = Literal["auto", "full", "incremental"]
@@ -36,6 +37,7 @@ class TransferOptions:
     parallel: int | None = None  # readers at work; one per core
     bandwidth_limit: str = ""  # a rate or a timetable of rates; empty or 0: unlimited
     bandwidth_burst: int | None = None  # bytes that may go at once; a quarter of a second's worth
+    priority: Priority = "normal"
     max_retries: int = 3
     idle_timeout: float = 300.0
     max_duration: float | None = None

@@ -92,7 +92,9 @@ class Place:
             closing(job.open_store(request.store)) as store,
         ):
             store.list_folders = hole  # type: ignore[method-assign]
-            _Import(request, job, OneVm(), store).run(False)  # type: ignore[arg-type]
+            provider: Any = OneVm()
+            provider.clean_up_imports = list
+            _Import(request, job, provider, store).run(False)
 
 
 Transfer = Callable[[Place, Hole, TransferOptions], None]

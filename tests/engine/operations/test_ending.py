@@ -28,6 +28,7 @@ from ansible_collections.vmferry.migrate.plugins.module_utils._operations.reques
 )
 from ansible_collections.vmferry.migrate.plugins.module_utils._stores.base import Store
 from ansible_collections.vmferry.migrate.plugins.module_utils._stores.filesystem import FilesystemStore
+from ansible_collections.vmferry.migrate.plugins.module_utils._stores.open import open_store
 from ansible_collections.vmferry.migrate.plugins.module_utils._transfer.owner import SILENCE, current_owner
 from ansible_collections.vmferry.migrate.plugins.module_utils._transfer.record import JobRecord
 
@@ -251,7 +252,7 @@ def test_a_job_of_another_host_that_disappears_from_the_store_is_gone_and_nothin
             path.unlink()
         sleep(seconds)
 
-    monkeypatch.setattr(ending.time, "sleep", meanwhile)
+    monkeypatch.setattr(time, "sleep", meanwhile)
     job = place.end("finished")["job"]
     assert (job["state"], job["phase"], job["finished"]) == ("gone", "gone", True)
     assert "pod-7f9 tells more" in job["note"]
@@ -263,7 +264,7 @@ def test_a_job_in_a_store_is_looked_for_once_and_then_looked_at_in_its_own_folde
     export_one(place.store, OneVm(), replace(place.options, job_id="another-of-this-vm"))
     place.intend(ELSEWHERE, LEASE)
     opened, read = [], []
-    open_store, read_into = ending.open_store, FilesystemStore.read_into
+    read_into = FilesystemStore.read_into
 
     def opening(*words: Any) -> Store:
         opened.append(words)

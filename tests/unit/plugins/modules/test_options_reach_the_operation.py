@@ -44,6 +44,7 @@ TRANSFER: list[tuple[str, Any, str, Any]] = [
     ("parallel", 7, "transfer.parallel", 7),
     ("bandwidth_limit", "20MiB/s", "transfer.bandwidth_limit", "20MiB/s"),
     ("bandwidth_burst", "4MiB", "transfer.bandwidth_burst", 4 * MIB),
+    ("priority", "low", "transfer.priority", "low"),
     ("max_retries", 0, "transfer.max_retries", 0),
     ("idle_timeout", "90", "transfer.idle_timeout", 90.0),
     ("max_duration", "12h", "transfer.max_duration", DAY / 2),

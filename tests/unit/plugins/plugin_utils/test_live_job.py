@@ -16,6 +16,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from ansible.utils.display import Display
 
 from ansible_collections.vmferry.migrate.plugins.module_utils._transfer.owner import SILENCE, current_owner, started_of
 from ansible_collections.vmferry.migrate.plugins.plugin_utils import live_job
@@ -34,7 +35,7 @@ class Host:
         self.shown: list[str] = []
         clock = SimpleNamespace(monotonic=lambda: self.now, sleep=lambda seconds: None)
         monkeypatch.setattr(live_job, "time", clock)
-        monkeypatch.setattr(live_job.Display, "display", lambda display, line: self.shown.append(line))
+        monkeypatch.setattr(Display, "display", lambda display, line: self.shown.append(line))
         action: Any = SimpleNamespace(_low_level_execute_command=self._run, _task=SimpleNamespace(no_log=False))
         options = WatchOptions.of({})
         arguments = {"job_id": JOB, "state_dir": str(folder)}
