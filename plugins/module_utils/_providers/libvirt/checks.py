@@ -31,7 +31,7 @@ def export_findings(
     try:
         if running:
             findings += _of_host(connection)
-            findings += _of_jobs(connection, vm)
+            findings += job_findings(connection, vm)
             findings += _of_scratch(disks, scratch_dir)
         else:
             types = vm.details.get("disk_types", {})
@@ -93,7 +93,8 @@ def _of_host(connection: Connection) -> Iterator[Finding]:
         yield Finding("error", f"libvirt {found} cannot back up a running VM.", hint, "unsupported")
 
 
-def _of_jobs(connection: Connection, vm: VmSpec) -> Iterator[Finding]:
+def job_findings(connection: Connection, vm: VmSpec) -> Iterator[Finding]:
+    """What keeps a VM that runs busy."""
     job = backup_job.current_job(connection, vm.id)
     if job is not None:
         yield _of_backup(job, vm)

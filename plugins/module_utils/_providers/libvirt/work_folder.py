@@ -31,7 +31,7 @@ from ..base import Job
 DEFAULT_SCRATCH = "/var/tmp"
 NAME = re.compile(r"vmferry-[0-9a-f]{8}")
 OWNER = "owner.json"
-Purpose = Literal["export", "import"]
+Purpose = Literal["export", "import", "snapshot"]
 
 
 @dataclass(frozen=True)
@@ -96,6 +96,11 @@ class WorkFolder:
     def will_make(self, **what: str) -> None:
         """Durable when it returns; only then may the effect happen."""
         self.record = replace(self.record, made=(*self.record.made, what))
+        self._write()
+
+    def has_undone(self, **what: str) -> None:
+        """It was written down by `will_make`, and nobody has to see to it any more."""
+        self.record = replace(self.record, made=tuple(one for one in self.record.made if one != what))
         self._write()
 
     def has_made(self, **what: str) -> None:
