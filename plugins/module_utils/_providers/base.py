@@ -7,10 +7,14 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
-from typing import ContextManager, Literal, Mapping, Sequence
+from typing import TYPE_CHECKING, ContextManager, Literal, Mapping, Sequence
 
 from .._blocks import BlockSink, BlockSource
+from .._errors import VmferryError
 from .spec import DiskSpec, VmSpec
+
+if TYPE_CHECKING:
+    from .snapshots import SnapshotService
 
 Consistency = Literal["auto", "quiesced", "crash_consistent", "powered_off"]
 Severity = Literal["error", "warning", "info"]
@@ -151,6 +155,10 @@ class Provider(ABC):
     def forget(self, vm: VmSpec, tokens: Sequence[str]) -> Sequence[str]:
         """Drop these; a sentence for each that was there. What is gone already is no error."""
         return ()
+
+    def snapshots(self, vm: VmSpec) -> SnapshotService:
+        """Raises `unsupported` where a provider has none."""
+        raise VmferryError("unsupported", f"Snapshots of VMs on {self.name} are not supported.")
 
     @abstractmethod
     def imported(self, name: str) -> tuple[VmSpec, str] | None:
