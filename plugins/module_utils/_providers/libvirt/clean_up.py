@@ -16,6 +16,7 @@ from .checkpoints import TOKEN, remove
 from .connection import Connection
 from .describe import describe
 from .import_leftovers import undo_import
+from .snapshot_remove import undo_overlays
 from .work_folder import WorkFolder, read_folder, work_folders
 
 END_PATIENCE = 30.0
@@ -41,6 +42,7 @@ def clean_up(connection: Connection, vm: VmSpec, scratch_dir: str) -> list[str]:
             continue
         _insist_on_death(folder, vm.name)
         _undo_checkpoints(connection, vm, folder)
+        undo_overlays(connection, vm, folder)
         folder.remove()
         said.append(f"Removed {folder.path}, left by a dead {folder.record.describe()}.")
     return said

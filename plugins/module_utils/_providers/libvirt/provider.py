@@ -9,6 +9,7 @@ from typing import Any, ContextManager, Mapping, Sequence
 
 from ..._errors import VmferryError
 from ..base import Consistency, ExportSession, Finding, ImportSession, Job, Placement, Provider, Tracking
+from ..snapshots import SnapshotService
 from ..spec import DiskSpec, VmSpec
 from . import checkpoints
 from .checks import export_findings
@@ -21,6 +22,7 @@ from .import_session import LibvirtImport, start
 from .live_export import LiveExport
 from .offline_export import OfflineExport
 from .since import bytes_changed
+from .snapshots import LibvirtSnapshots
 from .work_folder import DEFAULT_SCRATCH
 
 DEFAULT_URI = "qemu:///system"
@@ -83,6 +85,9 @@ class LibvirtProvider(Provider):
 
     def forget(self, vm: VmSpec, tokens: Sequence[str]) -> Sequence[str]:
         return checkpoints.forget(self._connection, vm, tokens)
+
+    def snapshots(self, vm: VmSpec) -> SnapshotService:
+        return LibvirtSnapshots(self._connection, vm, self._scratch_dir)
 
     def imported(self, name: str) -> tuple[VmSpec, str] | None:
         try:
