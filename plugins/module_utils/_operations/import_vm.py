@@ -64,7 +64,8 @@ class _Import:
         exported, native = self._machine(entry)
         findings = self._provider.check_import(exported, placement, made)
         if check_mode:
-            return checked(findings, _plan(chain), {}, {"vm": placement.name, "export": made})
+            found = checked(findings, _plan(chain), {}, {"vm": placement.name, "export": made})
+            return {**found, "job": self._job.as_result()}
         raise_first_error(findings)
         self._job.wait_for_slot(self._provider)
         vm = self._job.supervise(lambda: self._import(chain, exported, native))
@@ -74,7 +75,8 @@ class _Import:
         """Imported before, but never started, or not any more."""
         diff = {"before": {"power_state": vm.power_state}, "after": {"power_state": "powered_on"}}
         if check_mode:
-            return {"changed": True, "findings": [], "plan": _plan([entry], disks=False), "diff": diff}
+            plan = _plan([entry], disks=False)
+            return {"changed": True, "findings": [], "plan": plan, "diff": diff, "job": self._job.as_result()}
         vm = self._job.supervise(lambda: self._provider.start(vm))
         return {**self._result(entry, vm, changed=True), "diff": diff}
 
