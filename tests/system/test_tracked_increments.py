@@ -19,7 +19,7 @@ from rigs.domain import Disk, Guest, Machine, define_and_start, remove_domain
 from rigs.libvirt import LibvirtRig
 
 from .exports import MIB, PATIENCE, Bench, check, compare
-from .libvirt_provider.qemu_monitor import clear_bitmap
+from .libvirt_provider.qemu_monitor import bitmaps_in_image, clear_bitmap
 
 LEAF = 65536
 FILL = "dd if=/dev/urandom of=/dev/vdc bs=1M count=8 conv=notrunc,fsync 2> /dev/null"
@@ -181,8 +181,7 @@ def test_a_chain_goes_on_when_the_vm_is_switched_off_and_on(bench: Bench, fleeti
     assert not bench.export("fleeting", disks=only)["changed"], "nothing was written since"
     check(more)
     bench.assert_nothing_left("fleeting", runs=False)
-    command = ["qemu-io", "-f", "qcow2", "-c", f"write -P 7 {30 * LEAF} 512", str(more)]
-    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+    scribble(more, 30)
     written = bench.export("fleeting", disks=only, mode="incremental")
     assert written["export"]["disks"][0]["bytes_changed"] == LEAF
     compare(bench.stored(written), "qcow2", more, "qcow2")
@@ -252,3 +251,31 @@ def forget(bench: Bench, job: str) -> None:
     for path in folder.iterdir():
         path.unlink()
     folder.rmdir()
+
+
+@pytest.mark.parametrize("failpoint", ["token_made", "part-sent", "objects-complete", "token_kept", "committed"])
+def test_a_killed_export_of_a_vm_that_is_off_is_undone_or_whole_and_the_chain_goes_on(
+    bench: Bench, off: str, failpoint: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    disk = bench.rig.directory / f"{off}.qcow2"
+    bench.export(off)
+    scribble(disk, 30)
+    monkeypatch.setenv("VMFERRY_FAILPOINT", failpoint)
+    with bench.running_module("vm_export", bench.module_arguments(vm=off)) as killed:
+        assert killed.process.wait(PATIENCE) == -signal.SIGKILL
+    monkeypatch.delenv("VMFERRY_FAILPOINT")
+    scribble(disk, 40)
+    made = bench.export(off, mode="incremental")
+    assert made["export"]["disks"][0]["bytes_changed"] == (1 if failpoint == "committed" else 2) * LEAF
+    compare(bench.stored(made), "qcow2", disk, "qcow2")
+    names = [one.getName() for one in bench.rig.connect().lookupByName(off).listAllCheckpoints()]
+    assert names == [made["export"]["change_token"]]
+    assert bitmaps_in_image(disk) == set(names)
+    forget(bench, killed.job)
+    bench.assert_nothing_left(off, runs=False)
+
+
+def scribble(disk: Path, leaf: int) -> None:
+    """As the guest would; QEMU notes it in the bitmaps. A watchdog may be at the image just then."""
+    command = ["qemu-io", "-f", "qcow2", "-c", f"write -P {leaf} {leaf * LEAF} 512", str(disk)]
+    wait_until(lambda: subprocess.run(command, check=False, capture_output=True).returncode == 0)

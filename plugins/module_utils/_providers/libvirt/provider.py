@@ -73,7 +73,7 @@ class LibvirtProvider(Provider):
 
     def changed_since(self, vm: VmSpec, disks: Sequence[DiskSpec], token: str) -> Mapping[str, int]:
         try:
-            return bytes_changed(self._connection, vm, disks, token)
+            return bytes_changed(self._connection, vm, disks, token, self._scratch_dir)
         except VmferryError:
             return {}  # an estimate: whatever is wrong is found, and said, when it matters
 

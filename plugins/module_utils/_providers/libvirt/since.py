@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import xml.etree.ElementTree as ET
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Iterator, Mapping, Sequence, Set, Tuple
 
 from ..._images.local_clusters import Layer
@@ -70,7 +71,9 @@ def since_of_off(
     return Since(token, found)
 
 
-def bytes_changed(connection: Connection, vm: VmSpec, disks: Sequence[DiskSpec], token: str) -> dict[str, int]:
+def bytes_changed(
+    connection: Connection, vm: VmSpec, disks: Sequence[DiskSpec], token: str, scratch_dir: str
+) -> dict[str, int]:
     """At most, by target; without those of which it cannot be told."""
     if vm.power_state not in ("powered_off", "crashed"):
         root = domain_xml.parse(connection.domain(vm.id, f"Reading {vm.name}", lambda domain: domain.XMLDesc()))
@@ -79,7 +82,8 @@ def bytes_changed(connection: Connection, vm: VmSpec, disks: Sequence[DiskSpec],
         return {target: size for target, size in sizes.items() if target in told}
     known = [disk for disk in disks if can_hold_bitmaps(disk)]
     layers = since_of_off(connection, vm, known, read_chains(connection, vm.id, known), token).disks
-    return {target: changed_layers.bytes_changed(found, token) for target, found in layers.items()}
+    folder = Path(scratch_dir)
+    return {target: changed_layers.bytes_changed(folder, found, token) for target, found in layers.items()}
 
 
 def _unknown(vm: VmSpec, token: str) -> Since:
