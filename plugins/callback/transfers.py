@@ -23,7 +23,8 @@ requirements:
   - enabled by C(callbacks_enabled = vmferry.migrate.transfers) in C(ansible.cfg), or by
     C(ANSIBLE_CALLBACKS_ENABLED=vmferry.migrate.transfers)
 notes:
-  - In check mode nothing is transferred. Such tasks are in the audit log, as C(checked), and nowhere else.
+  - In check mode nothing is transferred. Such tasks are in the audit log, as C(checked), or as C(failed) where they
+    found an error, and nowhere else.
   - A transfer that was started with C(poll=0) is told when M(ansible.builtin.async_status) finds it finished, in the
     same run; otherwise as C(started).
 options:
