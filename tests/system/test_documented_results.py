@@ -76,7 +76,7 @@ def assert_documented(module: str, result: dict[str, Any], *names: str) -> None:
 
 def test_what_is_documented_of_an_export_is_returned(bench: Bench, small: Guest) -> None:
     exported = bench.export("small", tags=("daily",), verify="none")
-    assert_documented("vm_export", exported, "export", "job", "diff")
+    assert_documented("vm_export", exported, "unchanged_since", "export", "job", "diff")
     planned = bench.export("small", check_mode=True)
     assert_documented("vm_export", planned, "findings", "plan", "diff")
     failed = bench.refused_export("nobody", "not_found", "nobody").job

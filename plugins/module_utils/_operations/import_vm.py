@@ -58,7 +58,7 @@ class _Import:
         exported, native, findings = self._job.ask(lambda: self._check(entry))
         if check_mode:
             after = {"vm": placement.name, "export": entry.manifest.export_id}
-            return checked(findings, _plan(self._chain), {}, after)
+            return {**checked(findings, _plan(self._chain), {}, after), "job": self._job.as_result()}
         raise_first_error(findings)
         self._job.wait_for_slot(self._provider)
         vm = self._job.supervise(lambda: self._import(self._chain, exported, native))
@@ -88,7 +88,8 @@ class _Import:
         """Imported before, but never started, or not any more."""
         diff = {"before": {"power_state": vm.power_state}, "after": {"power_state": "powered_on"}}
         if check_mode:
-            return {"changed": True, "findings": [], "plan": _plan([entry], disks=False), "diff": diff}
+            plan = _plan([entry], disks=False)
+            return {"changed": True, "findings": [], "plan": plan, "diff": diff, "job": self._job.as_result()}
         vm = self._job.supervise(lambda: self._provider.start(vm))
         return {**self._result(entry, vm, changed=True), "diff": diff}
 
