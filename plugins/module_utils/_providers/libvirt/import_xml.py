@@ -76,7 +76,7 @@ class DomainBuilder:
         system = self._native.find(f"metadata/{domain_xml.LIBOSINFO}libosinfo")
         if system is not None:
             metadata.append(copy.deepcopy(system))
-        metadata.append(mark(export_id, attempt))
+        metadata.append(mark(export_id, attempt, self._vm))
         return metadata
 
     def _add_size(self, root: ET.Element) -> None:
