@@ -19,6 +19,7 @@ from .._providers.open import open_provider
 from .._providers.spec import VmSpec
 from .._stores.base import Store
 from .export_plan import checked, raise_first_error
+from .foresee_import import foreseen
 from .requests import ImportRequest
 from .results import export_result
 from .running_job import RunningJob
@@ -45,6 +46,9 @@ class _Import:
 
     def run(self, check_mode: bool) -> dict[str, Any]:
         self._job.phase("validating")
+        ahead = foreseen(self._request, self._provider, self._store) if check_mode else None
+        if ahead is not None:
+            return ahead
         self._store.require_root()
         catalog = Catalog(self._store)
         entry = catalog.find(self._request.export, self._request.vm)

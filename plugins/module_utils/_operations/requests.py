@@ -13,6 +13,7 @@ from .._providers.base import Consistency, Placement
 Verify = Literal["none", "stored", "content"]
 ExportMode = Literal["auto", "full", "incremental"]
 ImageFormat = Literal["qcow2", "raw"]
+VmState = Literal["powered_on", "powered_off", "absent"]  # that a VM is brought into
 JobState = Literal["cancelled", "finished", "absent"]  # that a job is brought into
 
 
@@ -73,6 +74,7 @@ class ImportRequest:
     placement: Placement
     export: str = ""  # an export's id or name; empty: the newest
     vm: str = ""  # name or id of the VM that was exported; empty: the only one there
+    source_vm: Mapping[str, Any] | None = None  # described; check mode takes it for the export that is not there yet
     transfer: TransferOptions = TransferOptions()
 
 
@@ -84,3 +86,13 @@ class JobRequest:
     state_dir: str = ""  # empty: the default for this user
     store: StoreSpec | None = None  # where jobs of other hosts are looked for
     provider: ProviderSpec | None = None  # to undo what a job left that died
+
+
+@dataclass(frozen=True)
+class VmRequest:
+    provider: ProviderSpec
+    vm: str
+    state: VmState
+    timeout: float = 300.0  # seconds for the guest to power off
+    force: bool = False  # cut its power then
+    remove_disks: bool = False  # with an absent VM
