@@ -79,16 +79,6 @@ class ImportRequest:
 
 
 @dataclass(frozen=True)
-class JobRequest:
-    job: str
-    state: JobState
-    timeout: float = 600.0  # seconds to wait
-    state_dir: str = ""  # empty: the default for this user
-    store: StoreSpec | None = None  # where jobs of other hosts are looked for
-    provider: ProviderSpec | None = None  # to undo what a job left that died
-
-
-@dataclass(frozen=True)
 class VmRequest:
     provider: ProviderSpec
     vm: str
@@ -96,3 +86,13 @@ class VmRequest:
     timeout: float = 300.0  # seconds for the guest to power off
     force: bool = False  # cut its power then
     remove_disks: bool = False  # with an absent VM
+
+
+@dataclass(frozen=True)
+class JobRequest:
+    job: str
+    state: JobState
+    timeout: float = 600.0  # seconds to wait
+    state_dir: str = ""  # empty: the default for this user
+    store: StoreSpec | None = None  # where jobs of other hosts are looked for
+    provider: ProviderSpec | None = None  # to undo what a job left that died
