@@ -20,6 +20,7 @@ import pytest
 from rigs import guests
 from rigs.domain import Disk, Machine, boot_and_expect, domain_xml, remove_domain
 from rigs.libvirt import LibvirtRig
+from rigs.ports import free_port
 
 from .fleet_rig import PATIENCE, Ended, environment, recap_of
 
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 
 PLAYBOOK = "vmferry.migrate.migrate"
 NETWORK = "<interface type='network'><source network='production'/></interface>"
-RUN = "migration-"  # the export's name begins so
+UNREACHABLE = "kvm03"  # a worker
 
 
 @dataclass
@@ -52,10 +53,15 @@ class Migration:
     def images(self) -> Path:
         return self.folder / "images"
 
-    def add(self, name: str, *, runs: bool = False, network: bool = False, **variables: Any) -> libvirt.virDomain:
+    def disk(self, name: str) -> Path:
+        return self.folder / "disks" / f"{name}.raw"
+
+    def add(
+        self, name: str, *, runs: bool = False, network: bool = False, memory_mib: int = 32, **variables: Any
+    ) -> libvirt.virDomain:
         """A VM here, which prints its name when it boots, and its inventory host."""
-        raw = guests.mbr_disk(self.folder / "disks" / f"{name}.raw", name)
-        machine = Machine(name, disks=(Disk(raw, "raw"),), memory_mib=32)
+        raw = guests.mbr_disk(self.disk(name), name)
+        machine = Machine(name, disks=(Disk(raw, "raw"),), memory_mib=memory_mib)
         xml = domain_xml(machine, self.folder)
         domain = self.here.connect().defineXML(xml.replace("</devices>", f"{NETWORK}</devices>") if network else xml)
         if runs:
@@ -86,6 +92,16 @@ class Migration:
     def exports(self) -> list[str]:
         """The ids of the committed exports in the staging store."""
         return sorted(path.parent.name for path in self.staging.glob("*/*/manifest.json"))
+
+    def exported_vms(self) -> list[str]:
+        found = (json.loads(path.read_text()) for path in self.staging.glob("*/*/manifest.json"))
+        return sorted(manifest["source"]["vm_name"] for manifest in found)
+
+    def manifest(self) -> dict[str, Any]:
+        """What the manifest of the only export says of it."""
+        (path,) = self.staging.glob("*/*/manifest.json")
+        found: dict[str, Any] = json.loads(path.read_text())["x_vmferry"]
+        return found
 
     def jobs(self) -> list[str]:
         """The kinds of the jobs that were begun, oldest first."""
@@ -126,9 +142,10 @@ class Migration:
             "vm_migrate_placement": {"storage": str(self.images)},
             "vm_migrate_state_dir": str(self.folder / "state"),
         }
+        away = {"ansible_connection": "ssh", "ansible_host": "127.0.0.1", "ansible_port": free_port()}
         groups: Mapping[str, Any] = {
             "vms": {"hosts": self.hosts, "vars": common},
-            "workers": {"hosts": {"kvm01": worker, "kvm02": worker}},
+            "workers": {"hosts": {"kvm01": worker, "kvm02": worker, UNREACHABLE: away}},
         }
         path = self.folder / "inventory.json"
         path.write_text(json.dumps({"all": {"children": groups}}))
