@@ -169,6 +169,15 @@ exports:
       returned: success
       type: str
       sample: "2026-11-21T07:30:00Z"
+    pinned:
+      description: Whether M(vmferry.migrate.export_cleanup) leaves it alone, since an object C(pinned) lies beside it.
+      returned: success
+      type: bool
+      sample: false
+    pin_reason:
+      description: What is written in that object, or an empty string.
+      returned: success
+      type: str
     vm:
       description: The VM that was exported.
       returned: success

@@ -8,14 +8,14 @@ from __future__ import annotations
 from typing import Any, Iterable
 
 from .._exports.catalog import CatalogEntry
-from .._exports.marks import read_checked_at
+from .._exports.marks import read_checked_at, read_pin
 from .._exports.naming import iso_time
 from .._stores.base import Store
 
 
 def export_result(store: Store, entry: CatalogEntry, others: Iterable[CatalogEntry]) -> dict[str, Any]:
     """The `export` of a result. `others`: exports of the same VM, among which are those it stands on."""
-    made = entry.manifest
+    made, pin = entry.manifest, read_pin(store, entry)
     duration = float(made.statistics.get("duration", 0.0))
     return {
         "id": made.export_id,
@@ -36,6 +36,8 @@ def export_result(store: Store, entry: CatalogEntry, others: Iterable[CatalogEnt
         "taken_at": iso_time(made.taken_at),
         "created_at": iso_time(made.created_at),
         "checked_at": read_checked_at(store, entry),
+        "pinned": pin is not None,
+        "pin_reason": pin or "",
         "vm": {"id": made.machine.id, "name": made.machine.name, "provider": made.machine.provider},
         "disks": [
             {

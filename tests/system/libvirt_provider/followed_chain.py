@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import secrets
+from collections.abc import Mapping
 from pathlib import Path
 
 from ansible_collections.vmferry.migrate.plugins.module_utils._blocks import BlockSource
@@ -30,11 +31,14 @@ class FollowedChain:
         self._folder = folder / self.id
         self._folder.mkdir()
         self.token = self.lost = ""
+        self.estimate: Mapping[str, int] = {}  # bytes that were said, before the last export, to have changed
 
     def follow(self, consistency: Consistency = "crash_consistent") -> dict[str, Changed]:
         """One more export: what changed on each disk that is tracked. The copies equal the frozen view afterwards."""
         job = Job(secrets.token_hex(16), secrets.token_hex(4), self.id)
         tracking = Tracking(since=self.token, keep=True)
+        vm = self._provider.describe(self._vm)
+        self.estimate = self._provider.changed_since(vm, vm.disks, self.token) if self.token else {}
         with open_session(self._provider, self._vm, consistency, tracking=tracking, job=job) as session:
             changed = self._bring_up_to_date(session)
             session.confirm()

@@ -21,6 +21,7 @@ from ansible_collections.vmferry.migrate.plugins.module_utils._blocks import Blo
 from ansible_collections.vmferry.migrate.plugins.module_utils._providers.base import (
     Consistency,
     ExportSession,
+    Finding,
     Job,
     Tracking,
 )
@@ -95,6 +96,12 @@ def open_session(
     vm = provider.describe(name)
     chosen = [disk for disk in vm.disks if not disks or disk.name in disks]
     return provider.open_export(vm, chosen, consistency, job or new_job(), tracking)
+
+
+def problems(provider: LibvirtProvider, vm: VmSpec, consistency: Consistency) -> list[Finding]:
+    """What a preflight of all disks finds, without what is only good to know."""
+    found = provider.check_export(vm, vm.disks, consistency)
+    return [finding for finding in found if finding.severity != "info"]
 
 
 def source_of(session: ExportSession, name: str) -> BlockSource:

@@ -27,8 +27,17 @@ def bitmaps_in_image(image: Path) -> set[str]:
 
 
 def remove_bitmap(guest: Guest, image: Path, name: str) -> None:
+    _ask(guest, "block-dirty-bitmap-remove", node=_node_of(guest, image), name=name)
+
+
+def clear_bitmap(guest: Guest, image: Path, name: str) -> None:
+    """It says from now on that nothing changed until now."""
+    _ask(guest, "block-dirty-bitmap-clear", node=_node_of(guest, image), name=name)
+
+
+def _node_of(guest: Guest, image: Path) -> str:
     (node,) = [one["node-name"] for one in _nodes(guest) if one["file"] == str(image) and one["drv"] == "qcow2"]
-    _ask(guest, "block-dirty-bitmap-remove", node=node, name=name)
+    return str(node)
 
 
 def _nodes(guest: Guest) -> list[dict[str, Any]]:

@@ -17,7 +17,7 @@ from ansible_collections.vmferry.migrate.plugins.module_utils._errors import Vmf
 from ansible_collections.vmferry.migrate.plugins.module_utils._providers.base import Tracking
 from ansible_collections.vmferry.migrate.plugins.module_utils._providers.libvirt.provider import LibvirtProvider
 from rigs import guests
-from rigs.domain import Disk, Guest, Machine, define_and_start
+from rigs.domain import Disk, Guest, Machine, define_and_start, domain_xml
 from rigs.libvirt import LibvirtRig
 
 from .harness import eventually, exporter, is_running, open_session, read_all, watchdog_of
@@ -100,6 +100,20 @@ def test_a_vm_that_is_powered_off_meanwhile_keeps_nothing(
             read_all(session.disks[0].source, tmp_path / "lost")
     assert provider.tokens(session.vm) == []
     assert bitmaps(guest, rig) == set()
+
+
+def test_a_vm_that_is_gone_when_it_is_powered_off_keeps_nothing(
+    provider: LibvirtProvider, rig: LibvirtRig, scratch: Path
+) -> None:
+    image = rig.directory / "transient.qcow2"
+    subprocess.run(["qemu-img", "create", "-q", "-f", "qcow2", str(image), "8M"], check=True)
+    domain = rig.connect().createXML(domain_xml(Machine("transient", (Disk(image),)), rig.directory))
+    with open_session(provider, "transient", tracking=Tracking(keep=True)) as session:
+        domain.destroy()
+        assert bitmaps_in_image(image) == {session.token}
+    eventually(lambda: not list(scratch.iterdir()), 10)
+    assert bitmaps_in_image(image) == set()
+    assert provider.forget(session.vm, [session.token]) == [], "what is gone with its VM is no error"
 
 
 def test_a_vm_that_is_powered_off_and_whose_exporter_is_killed_keeps_nothing(

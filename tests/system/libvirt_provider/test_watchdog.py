@@ -30,6 +30,7 @@ from .harness import (
     is_running,
     no_job,
     open_session,
+    problems,
     read_all,
     source_of,
     watchdog_of,
@@ -189,7 +190,7 @@ def test_a_scratch_with_no_room_is_found_before(rig: LibvirtRig, busy_guest: Gue
         file.write(bytes(30 << 20))
     provider = LibvirtProvider({"uri": rig.uri, "scratch_dir": str(tiny_scratch)})
     vm = provider.describe("busy")
-    findings = provider.check_export(vm, vm.disks, "auto")
+    findings = problems(provider, vm, "auto")
     assert [(finding.severity, finding.kind) for finding in findings] == [("error", "no_space")]
     provider.close()
 

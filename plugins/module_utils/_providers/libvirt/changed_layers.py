@@ -15,7 +15,6 @@ from ..._nbd.classification import DIRTY, dirty_bitmap
 from ..._nbd.extents import Runs, joined, overlaid
 from ..._nbd.qemu_nbd import serve
 from ..._nbd.source import NbdSource
-from .work_folder import DEFAULT_SCRATCH
 
 
 class ChangedLayers:
@@ -37,22 +36,35 @@ class ChangedLayers:
             source.close()
 
 
-def open_changes(stack: ExitStack, whole: BlockSource, layers: Sequence[Layer], bitmap: str) -> BlockSource:
-    """`layers`: those that have this bitmap. Served until the stack is left."""
+def open_changes(
+    stack: ExitStack, folder: Path, whole: BlockSource, layers: Sequence[Layer], bitmap: str
+) -> BlockSource:
+    """`layers`: those that have this bitmap. Served from `folder` until the stack is left."""
+    return ChangedLayers(whole, _open_maps(stack, folder, layers, bitmap))
+
+
+def bytes_changed(folder: Path, layers: Sequence[Layer], bitmap: str) -> int:
+    """At most: what changed in two layers is counted twice. `folder`: where a socket may lie meanwhile."""
+    with ExitStack() as stack:
+        maps = _open_maps(stack, folder, layers, bitmap)
+        return sum(extent.length for one in maps for extent in one.extents() if extent.kind == "data")
+
+
+def _open_maps(stack: ExitStack, folder: Path, layers: Sequence[Layer], bitmap: str) -> list[BlockSource]:
+    """Of each layer; what is written down in its bitmap is `data`."""
     context = dirty_bitmap(bitmap)
 
     def classify(flags: Mapping[str, int]) -> Kind:
         return "data" if flags[context] & DIRTY else "unchanged"
 
-    maps = []
+    maps: list[BlockSource] = []
     for layer in layers:
-        folder = Path(DEFAULT_SCRATCH)
         served = stack.enter_context(
             serve(Path(layer.path), layer.format, read_only=True, socket_dir=folder, bitmap=bitmap)
         )
         maps.append(NbdSource(served.address, contexts=(context,), classify=classify))
         stack.callback(maps[-1].close)
-    return ChangedLayers(whole, maps)
+    return maps
 
 
 def _flags(source: BlockSource, kind: Kind, size: int) -> Runs:

@@ -25,7 +25,7 @@ from . import domain_xml
 from .bitmaps import remove_bitmaps
 from .connection import Connection
 from .describe import describe
-from .errors import CHECKPOINT_BROKEN, INTERNAL_ERROR, NO_CHECKPOINT, code_of
+from .errors import CHECKPOINT_BROKEN, INTERNAL_ERROR, NO_CHECKPOINT, NO_DOMAIN, code_of
 
 if TYPE_CHECKING:
     import libvirt
@@ -95,6 +95,19 @@ def is_whole(connection: Connection, uuid: str, name: str) -> bool:
     return True
 
 
+def bytes_changed(connection: Connection, uuid: str, name: str) -> dict[str, int]:
+    """Of a VM that runs, since then, by target."""
+
+    def work(domain: libvirt.virDomain) -> str:
+        import libvirt
+
+        sizes = libvirt.VIR_DOMAIN_CHECKPOINT_XML_SIZE | libvirt.VIR_DOMAIN_CHECKPOINT_XML_NO_DOMAIN
+        return str(domain.checkpointLookupByName(name).getXMLDesc(sizes))
+
+    root = domain_xml.parse(connection.domain(uuid, f"Measuring what changed since checkpoint {name}", work))
+    return {disk.get("name", ""): int(disk.get("size", 0)) for disk in root.iterfind("disks/disk[@size]")}
+
+
 def define(connection: Connection, uuid: str, name: str, tracked: Collection[str]) -> None:
     """Tell libvirt of a checkpoint whose bitmaps it did not make; it adopts them when the VM starts."""
 
@@ -132,7 +145,12 @@ def forget(connection: Connection, vm: VmSpec, names: Sequence[str]) -> list[str
     foreign = [name for name in names if not TOKEN.fullmatch(name)]
     if foreign:
         raise VmferryError("invalid_config", f"{', '.join(foreign)} of {vm.name} is no token of an export of ours.")
-    removed = [name for name in names if remove(connection, vm.id, name)]
+    try:
+        removed = [name for name in names if remove(connection, vm.id, name)]
+    except VmferryError as error:
+        if code_of(error) == NO_DOMAIN:
+            return []
+        raise
     return [f"Dropped checkpoint {name} of {vm.name}." for name in removed]
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from contextlib import suppress
 from pathlib import Path
+from typing import Iterator
 
 from ..._errors import VmferryError
 from ..spec import VmSpec
@@ -52,6 +53,13 @@ def clean_up_imports(connection: Connection, scratch_dir: str) -> list[str]:
         if folder.record.purpose == "import" and folder.record.alive is False:
             said.append(undo_import(connection, folder))
     return said
+
+
+def files_of_the_dead(scratch_dir: str) -> Iterator[Path]:
+    """Of imports that came as far as their final names; whether a VM has them is not asked."""
+    for folder in work_folders(scratch_dir):
+        if folder.record.purpose == "import" and folder.record.alive is False:
+            yield from (Path(made["final"]) for made in folder.record.made if "final" in made)
 
 
 def undo_job(connection: Connection, job_id: str, scratch_dir: str) -> list[str]:

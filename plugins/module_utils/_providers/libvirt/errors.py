@@ -48,7 +48,7 @@ _KINDS: Dict[int, Tuple[Kind, str]] = {
     109: ("conflict", "The dirty bitmaps of this VM are broken; the next export has to be a full one."),
 }
 INTERNAL_ERROR, SYSTEM_ERROR, RPC_ERROR = 1, 38, 39
-NO_CHECKPOINT, CHECKPOINT_BROKEN = 103, 109
+NO_DOMAIN, NO_CHECKPOINT, CHECKPOINT_BROKEN = 42, 103, 109
 # What libvirt answers where it, QEMU or a disk cannot have a checkpoint: INTERNAL_ERROR is a refusal of QEMU's.
 CHECKPOINT_REFUSED = (INTERNAL_ERROR, 3, 9, 55, 67, 84)
 BROKEN_CONNECTION = (

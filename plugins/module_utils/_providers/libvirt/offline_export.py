@@ -32,7 +32,7 @@ from .leaving import Leaving
 from .offline_disks import read_chains
 from .since import Since, since_of_off
 from .watchdog_launcher import WatchdogProcess
-from .work_folder import DEFAULT_SCRATCH, WorkFolder
+from .work_folder import WorkFolder
 
 
 class OfflineExport(ExportSession):
@@ -49,7 +49,6 @@ class OfflineExport(ExportSession):
         self._job, self._tracking, self._scratch_dir = job, tracking, scratch_dir
         self.vm, self.consistency = vm, "powered_off"
         self.warnings: list[str] = []
-        self._leaving: Leaving | None = None
         self._cleanup = ExitStack()
 
     def __enter__(self) -> OfflineExport:
@@ -75,8 +74,7 @@ class OfflineExport(ExportSession):
         raise VmferryError("conflict", f"{what} while it was being exported.", "Export it again.", retryable=True)
 
     def keep_token(self) -> None:
-        if self._leaving is not None:
-            self._leaving.keep_token()
+        self._leaving.keep_token()
 
     def _open(self, stack: ExitStack) -> None:
         self.vm = describe(self._connection, self.vm.id)
@@ -89,28 +87,28 @@ class OfflineExport(ExportSession):
         self.lost = since.lost
         if since.broken:
             checkpoints.remove(self._connection, self.vm.id, since.token)
+        folder = WorkFolder.create(self._scratch_dir, "export", self.vm.id, self.vm.name, self._job)
+        self._leaving = Leaving(self._connection, self.vm.id, folder, self.warnings)
+        stack.callback(self._leaving.leave)
         if self._tracking.keep:
-            self._make_token(stack, [disk for disk in chosen if can_hold_bitmaps(disk)])
+            self._make_token(folder, [disk for disk in chosen if can_hold_bitmaps(disk)])
         stack.callback(ImageLock(paths(chains)).close)
         self._tops = frozenset(chain.layers[0].path for chain in chains)
         self._seen = {path: _stamp(path, self._tops) for path in paths(chains)}
         self.confirm()
         self.taken_at = time.time()
         self.native = native_files.read(self._connection, self.vm, self.warnings)
-        self.disks = tuple(_export_disk(stack, disk, chain, since) for disk, chain in zip(chosen, chains))
+        self.disks = tuple(_export_disk(stack, folder.path, disk, chain, since) for disk, chain in zip(chosen, chains))
         sizes = {disk.spec.id: disk.spec for disk in self.disks}
         self.vm = self.vm.with_disks(tuple(sizes.get(disk.id, disk) for disk in self.vm.disks))
 
-    def _make_token(self, stack: ExitStack, disks: Sequence[DiskSpec]) -> None:
+    def _make_token(self, folder: WorkFolder, disks: Sequence[DiskSpec]) -> None:
         """Before the images are locked: a bitmap that begins a little earlier than it must only tells of more."""
         if not disks:
             return
         images = [disk.source for disk in disks]
-        folder = WorkFolder.create(self._scratch_dir, "export", self.vm.id, self.vm.name, self._job)
-        self._leaving = leaving = Leaving(self._connection, self.vm.id, folder, self.warnings)
-        stack.callback(leaving.leave)
-        leaving.will_make(self._job.token)
-        leaving.watchdog = WatchdogProcess.start(
+        self._leaving.will_make(self._job.token)
+        self._leaving.watchdog = WatchdogProcess.start(
             uri=self._connection.uri,
             uuid=self.vm.id,
             folder=folder.path,
@@ -138,14 +136,14 @@ def _stamp(path: str, tops: frozenset[str]) -> tuple[int, ...]:
     return (seen.st_size, seen.st_mtime_ns, *([seen.st_ctime_ns] if path in tops else []))
 
 
-def _export_disk(stack: ExitStack, disk: DiskSpec, chain: ImageChain, since: Since) -> ExportDisk:
-    source = _source(stack, chain)
+def _export_disk(stack: ExitStack, folder: Path, disk: DiskSpec, chain: ImageChain, since: Since) -> ExportDisk:
+    source = _source(stack, folder, chain)
     layers = since.disks.get(disk.name, ())
-    changes = open_changes(stack, source, layers, since.token) if layers else None
+    changes = open_changes(stack, folder, source, layers, since.token) if layers else None
     return ExportDisk(replace(disk, size=chain.size), source, changes)
 
 
-def _source(stack: ExitStack, chain: ImageChain) -> BlockSource:
+def _source(stack: ExitStack, folder: Path, chain: ImageChain) -> BlockSource:
     source: BlockSource | None = None
     top = chain.layers[0]
     if chain.plain:
@@ -155,7 +153,7 @@ def _source(stack: ExitStack, chain: ImageChain) -> BlockSource:
             if error.kind != "unsupported":  # compressed clusters: QEMU reads them for us
                 raise
     if source is None:
-        served = serve(Path(top.path), top.format, read_only=True, socket_dir=Path(DEFAULT_SCRATCH))
+        served = serve(Path(top.path), top.format, read_only=True, socket_dir=folder)
         source = NbdSource(stack.enter_context(served).address)
     stack.callback(source.close)
     return source

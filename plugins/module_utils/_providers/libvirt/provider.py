@@ -22,6 +22,7 @@ from .live_export import LiveExport
 from .offline_export import OfflineExport
 from .power_off import shut_down
 from .removal import remove_vm
+from .since import bytes_changed
 from .work_folder import DEFAULT_SCRATCH
 
 DEFAULT_URI = "qemu:///system"
@@ -72,6 +73,12 @@ class LibvirtProvider(Provider):
             raise VmferryError("conflict", f"{vm.name} is {vm.power_state}, not powered_off.", "Shut it down first.")
         return LiveExport(self._connection, vm, disks, consistency, job, tracking, self._scratch_dir)
 
+    def changed_since(self, vm: VmSpec, disks: Sequence[DiskSpec], token: str) -> Mapping[str, int]:
+        try:
+            return bytes_changed(self._connection, vm, disks, token, self._scratch_dir)
+        except VmferryError:
+            return {}  # an estimate: whatever is wrong is found, and said, when it matters
+
     def tokens(self, vm: VmSpec) -> Sequence[str]:
         return checkpoints.tokens(self._connection, vm.id)
 
@@ -108,10 +115,10 @@ class LibvirtProvider(Provider):
         return remove_vm(self._connection, describe(self._connection, vm.id), disks)
 
     def clean_up(self, vm: VmSpec) -> Sequence[str]:
-        return [
-            *clean_up(self._connection, vm, self._scratch_dir),
-            *clean_up_imports(self._connection, self._scratch_dir),
-        ]
+        return [*clean_up(self._connection, vm, self._scratch_dir), *self.clean_up_imports()]
+
+    def clean_up_imports(self) -> Sequence[str]:
+        return clean_up_imports(self._connection, self._scratch_dir)
 
     def undo(self, job_id: str) -> Sequence[str]:
         return undo_job(self._connection, job_id, self._scratch_dir)

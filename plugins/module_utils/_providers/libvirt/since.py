@@ -7,15 +7,17 @@ from __future__ import annotations
 
 import xml.etree.ElementTree as ET
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Iterator, Mapping, Sequence, Set, Tuple
 
 from ..._images.local_clusters import Layer
 from ..spec import DiskSpec, VmSpec
-from . import domain_xml
-from .bitmaps import layers_with
+from . import changed_layers, checkpoints, domain_xml
+from .bitmaps import can_hold_bitmaps, layers_with
 from .checkpoints import Checkpoint, Source, is_whole, look_up
 from .connection import Connection
 from .image_chain import ImageChain
+from .offline_disks import read_chains
 
 Layers = Tuple[Layer, ...]
 
@@ -67,6 +69,21 @@ def since_of_off(
                 lost = f"The dirty bitmap of checkpoint {token} on {disk.name} of {vm.name} is missing or broken."
                 return Since(token, lost=lost, broken=True)
     return Since(token, found)
+
+
+def bytes_changed(
+    connection: Connection, vm: VmSpec, disks: Sequence[DiskSpec], token: str, scratch_dir: str
+) -> dict[str, int]:
+    """At most, by target; without those of which it cannot be told."""
+    if vm.power_state not in ("powered_off", "crashed"):
+        root = domain_xml.parse(connection.domain(vm.id, f"Reading {vm.name}", lambda domain: domain.XMLDesc()))
+        told = since_of_running(connection, vm, root, disks, token).disks
+        sizes = checkpoints.bytes_changed(connection, vm.id, token) if told else {}
+        return {target: size for target, size in sizes.items() if target in told}
+    known = [disk for disk in disks if can_hold_bitmaps(disk)]
+    layers = since_of_off(connection, vm, known, read_chains(connection, vm.id, known), token).disks
+    folder = Path(scratch_dir)
+    return {target: changed_layers.bytes_changed(folder, found, token) for target, found in layers.items()}
 
 
 def _unknown(vm: VmSpec, token: str) -> Since:

@@ -125,9 +125,10 @@ class Watchdog:
             try:
                 domain = connection.lookupByUUIDString(self.uuid)
             except libvirt.libvirtError as error:
-                if error.get_error_code() == libvirt.VIR_ERR_NO_DOMAIN:
-                    return False
-                raise
+                if error.get_error_code() != libvirt.VIR_ERR_NO_DOMAIN:
+                    raise
+                self.forget_bitmaps()
+                return False
             if domain.state()[0] in (SHUT_OFF, CRASHED):
                 self.forget_token(domain, runs=False)
                 return False
@@ -176,8 +177,8 @@ class Watchdog:
 
         if not (self.token and self.orphaned):
             return
-        for image in () if runs else self.images:
-            remove_bitmap(image, self.token)
+        if not runs:
+            self.forget_bitmaps()
         only_metadata = libvirt.VIR_DOMAIN_CHECKPOINT_DELETE_METADATA_ONLY
         try:
             checkpoint = domain.checkpointLookupByName(self.token)
@@ -190,6 +191,11 @@ class Watchdog:
         except libvirt.libvirtError as error:
             if error.get_error_code() != libvirt.VIR_ERR_NO_DOMAIN_CHECKPOINT:
                 raise
+
+    def forget_bitmaps(self) -> None:
+        """Out of the images of a VM that is off, or that was gone as soon as it was."""
+        for image in self.images if self.token and self.orphaned else ():
+            remove_bitmap(image, self.token)
 
     def remove_files(self) -> None:
         shutil.rmtree(self.folder, ignore_errors=True)
