@@ -542,11 +542,13 @@ plan:
       returned: success
       type: int
     bytes_to_send:
-      description: At most so many bytes would be sent to the store.
+      description: >-
+        At most so many bytes would be sent to the store, with the tables of the images and the digests. In an object
+        store, the holes of raw images come on top.
       returned: success
       type: int
     bytes_saved:
-      description: At least so many bytes would not be sent because they are empty.
+      description: At least so many bytes would not be sent because they are empty, or unchanged.
       returned: success
       type: int
     disks:

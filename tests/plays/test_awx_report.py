@@ -136,3 +136,9 @@ def test_report_after_failed_exports_shows_them_and_fails(server: S3Server, tmp_
     assert ended.code == 2
     assert f"{URL}/{vm_folder('web01', UUIDS['web01'])}/" in ended.output
     assert "Exports failed." in ended.output
+
+
+def test_report_about_hosts_that_do_not_exist_fails_and_says_so(server: S3Server, tmp_path: Path) -> None:
+    ended = report(server, tmp_path, {"web01": {}, "db01": {}}, export_fleet_hosts="wbe*")
+    assert ended.code == 2
+    assert 'No host of the inventory fits "wbe*".' in ended.output.replace('\\"', '"')

@@ -32,7 +32,7 @@ MODULES = Path(__file__).resolve().parents[2] / "plugins" / "modules"
 TYPES = {"str": str, "int": int, "bool": bool, "float": (int, float), "list": list, "dict": dict}
 OF_ANSIBLE = {"changed", "warnings"}  # which modules need not document
 WATCHED = "outside async and check mode"  # added by the action that watches; the plays look at them
-NULL = {"eta", "error"}  # of a job that went well
+NULL = {"eta", "error", "undone"}  # of a job that went well
 
 
 def documented(module: str) -> dict[str, Any]:

@@ -61,22 +61,25 @@ class _Export:
     def __init__(self, request: ExportRequest, job: RunningJob, provider: Provider, store: Store) -> None:
         self._request, self._job, self._provider, self._store = request, job, provider, store
         self._catalog = Catalog(store)
-        self._vm = provider.describe(request.vm)
-        self._disks = chosen_disks(self._vm, request.disks)
         self._existing: Sequence[CatalogEntry] = ()
         self._committed: CatalogEntry | None = None
 
     def run(self, check_mode: bool) -> dict[str, Any]:
         self._job.phase("validating")
+        self._job.ask(self._describe)
         if check_mode:
             return self._job.supervise(self._check)  # a signal, too, finds the probe removed
         insist_on_disks(self._vm, self._request.disks)
-        enough = self._look()
+        enough = self._job.ask(self._look)
         if enough is not None:
             return self._found(enough)
         self._job.wait_for_slot(self._provider)
         result = self._job.supervise(self._checked_export, self._made)
         return {**result, "warnings": list(self._job.warnings)}
+
+    def _describe(self) -> None:
+        self._vm = self._provider.describe(self._request.vm)
+        self._disks = chosen_disks(self._vm, self._request.disks)
 
     def _look(self) -> CatalogEntry | None:
         """The export that makes a new one needless."""
@@ -111,7 +114,8 @@ class _Export:
 
     def _plan(self, choice: Choice) -> dict[str, Any]:
         token = choice.base.parent.manifest.change_token if choice.base is not None else ""
-        return plan(self._disks, choice, self._provider.changed_since(self._vm, self._disks, token) if token else {})
+        changed = self._provider.changed_since(self._vm, self._disks, token) if token else {}
+        return plan(self._disks, choice, changed, self._request.format)
 
     def _made(self) -> dict[str, Any] | None:
         return None if self._committed is None else self._result(self._committed, changed=True)
@@ -218,9 +222,10 @@ class _Export:
         self._job.phase("snapshotting")
         kept = False
         try:
-            with self._provider.open_export(
+            point_in_time = self._provider.open_export(
                 self._vm, self._disks, self._request.consistency, owner, self._tracking(choice)
-            ) as session:
+            )
+            with self._job.session(point_in_time) as session:
                 manifest = write_export(self._job, self._store, self._request, session, choice, identity)
                 session.confirm()
                 if manifest is not None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import xml.etree.ElementTree as ET
 from typing import Iterator, Sequence
 
-from ..._errors import VmferryError
+from ..._errors import WAIT_OR_CANCEL, VmferryError
 from ..base import Consistency, Finding
 from ..spec import DiskSpec, VmSpec
 from . import backup_job, domain_xml
@@ -119,7 +119,7 @@ def _of_backup(job: backup_job.BackupJob, vm: VmSpec) -> Finding:
         return Finding("error", f"{vm.name} has a backup job of another program, {job.description}.", hint, "busy")
     if folder.record.alive is False:
         return Finding("warning", f"A dead {folder.record.describe()} left a backup job, which will be aborted.")
-    return Finding("error", f"{vm.name} is in use by {folder.record.describe()}.", "Wait for it.", "busy")
+    return Finding("error", f"{vm.name} is in use by {folder.record.describe()}.", WAIT_OR_CANCEL, "busy")
 
 
 def _of_scratch(disks: Sequence[DiskSpec], scratch_dir: str) -> Iterator[Finding]:

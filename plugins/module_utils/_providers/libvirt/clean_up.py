@@ -9,7 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Iterator
 
-from ..._errors import VmferryError
+from ..._errors import WAIT_OR_CANCEL, VmferryError
 from ..spec import VmSpec
 from . import backup_job
 from .checkpoints import TOKEN, remove
@@ -96,7 +96,7 @@ def _folder_of(job: backup_job.BackupJob, vm: VmSpec) -> WorkFolder:
 def _insist_on_death(folder: WorkFolder, vm_name: str) -> None:
     if folder.record.alive is False:
         return
-    hint = "Wait until it is done, or cancel it."
+    hint = WAIT_OR_CANCEL
     if folder.record.alive is None:
         hint = f"It runs, or ran, in another container or on another host. If it is dead, remove {folder.path}."
     raise VmferryError("busy", f"{vm_name} is in use by {folder.record.describe()}.", hint)

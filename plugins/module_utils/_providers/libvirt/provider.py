@@ -31,6 +31,7 @@ class LibvirtProvider(Provider):
     """Settings: `uri` (of this host), `scratch_dir` (a folder on disk, below which every attempt has its own)."""
 
     name = "libvirt"
+    has_tags = True
     max_jobs = 4
 
     def __init__(self, settings: Mapping[str, Any]) -> None:

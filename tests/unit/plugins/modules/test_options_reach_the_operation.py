@@ -126,6 +126,7 @@ CALLS: list[tuple[str, str, Any, str, Any]] = [
     ("vm_info", "vm", ["web01", "db01"], "1", ["web01", "db01"]),
     ("vm_info", "filters.name", "web*", "2.name", "web*"),
     ("vm_info", "filters.power_state", "paused", "2.power_state", "paused"),
+    ("vm_info", "filters.folder", "prod/*", "2.folder", "prod/*"),
     ("vm_info", "filters.tag", "prod", "2.tag", "prod"),
     *(("export_info", option, value, f"0.{path.partition('.')[2]}", wanted) for option, value, path, wanted in STORE),
     ("export_info", "vm", "db01", "vm", "db01"),
