@@ -106,6 +106,12 @@ options:
     description:
       - For disks of the exported VM, by id or by name, the storage to use instead of O(placement.storage).
     type: dict
+  source_vm:
+    description:
+      - The VM as it is at its source, one of RV(vmferry.migrate.vm_info#module:vms).
+      - In check mode, and as long as there is no such export, the preflight is about this VM. So a migration is looked
+        at before anything is exported. Outside check mode it has no effect.
+    type: dict
 seealso:
   - module: vmferry.migrate.vm_export
   - module: vmferry.migrate.export_info
@@ -146,6 +152,16 @@ EXAMPLES = r"""
       production: isolated
     storage_map:
       disk-1: slow
+
+- name: See what stands in the way of an import of a VM that is not exported yet
+  vmferry.migrate.vm_import:
+    provider: libvirt
+    url: s3://staging/vms
+    storage: "{{ s3_connection }}"
+    vm: "{{ web01.vms[0].id }}"  # registered by vm_info on the other host
+    name: web01
+    source_vm: "{{ web01.vms[0] }}"
+  check_mode: true
 """
 
 RETURN = r"""
@@ -464,7 +480,7 @@ plan:
   type: dict
   contains:
     export:
-      description: The id of the export that would be imported.
+      description: The id of the export that would be imported, or an empty string where it does not exist yet.
       returned: success
       type: str
       sample: 20261121T063000Z-1a2b3c4d
@@ -587,6 +603,7 @@ def argument_spec() -> ArgumentSpec:
             },
             "network_map": {"type": "dict"},
             "storage_map": {"type": "dict"},
+            "source_vm": {"type": "dict"},
         }
     )
     return own.merge(provider_arguments(), storage_arguments(), transfer_arguments())
@@ -608,6 +625,7 @@ def import_request(arguments: TaskArguments) -> ImportRequest:
         placement=placement(arguments),
         export=arguments.text("export"),
         vm=arguments.text("vm"),
+        source_vm=arguments["source_vm"],
         transfer=transfer_options(arguments),
     )
 

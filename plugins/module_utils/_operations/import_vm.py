@@ -19,6 +19,7 @@ from .._providers.open import open_provider
 from .._providers.spec import VmSpec
 from .._stores.base import Store
 from .export_plan import checked, raise_first_error
+from .foresee_import import foreseen
 from .requests import ImportRequest
 from .results import export_result
 from .running_job import RunningJob
@@ -46,6 +47,10 @@ class _Import:
 
     def run(self, check_mode: bool) -> dict[str, Any]:
         self._job.phase("validating")
+        if check_mode:
+            ahead = self._job.ask(lambda: foreseen(self._request, self._provider, self._store))
+            if ahead is not None:
+                return ahead
         if not check_mode:  # or the files of a dead run of this very task would stand in its way
             self._job.supervise(self._undo_the_dead)
         placement = self._request.placement
