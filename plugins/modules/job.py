@@ -129,7 +129,7 @@ job:
       type: str
       sample: exporting
     note:
-      description: What it waits for, where the phase does not say.
+      description: What it waits for, or why it had nothing to do, where the phase does not say.
       returned: success
       type: str
       sample: waiting for one of 4 slots of libvirt qemu:///system
@@ -201,12 +201,12 @@ job:
       type: float
       sample: 83.4
     rate:
-      description: Bytes per second, as of late; 0 once it ended.
+      description: Bytes of the disks that are done each second, as of late; 0 once it ended.
       returned: success
       type: int
       sample: 114227853
     average_rate:
-      description: Bytes per second, since the start.
+      description: Bytes of the disks that were done each second, since the start, with its waits.
       returned: success
       type: int
       sample: 95869805

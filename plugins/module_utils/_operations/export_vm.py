@@ -72,7 +72,7 @@ class _Export:
         insist_on_disks(self._vm, self._request.disks)
         enough = self._job.ask(self._look)
         if enough is not None:
-            return self._result(enough, changed=False)
+            return self._found(enough)
         self._job.wait_for_slot(self._provider)
         result = self._job.supervise(self._checked_export, self._made)
         return {**result, "warnings": list(self._job.warnings)}
@@ -95,7 +95,7 @@ class _Export:
         with told_in(findings):
             enough = self._look()
             if enough is not None and not findings:
-                return self._result(enough, changed=False)
+                return self._found(enough)
             choice = Choice(None, "")
         if choice is not None:  # or it is known already why the store cannot be used
             with told_in(findings):
@@ -104,7 +104,8 @@ class _Export:
         if choice is not None:
             findings += self._preflight_of_store(choice)
         diff = _diff(self._existing, "a new export")
-        return checked(findings, self._plan(choice or Choice(None, "")), diff["before"], diff["after"])
+        found = checked(findings, self._plan(choice or Choice(None, "")), diff["before"], diff["after"])
+        return {**found, "job": self._job.as_result()}
 
     def _choose(self) -> Choice:
         newest = max(self._existing, key=lambda entry: entry.manifest.taken_at, default=None)
@@ -124,7 +125,7 @@ class _Export:
         self._undo_the_dead()
         enough = self._look()  # a job that had the slot before may have made it
         if enough is not None:
-            return self._result(enough, changed=False)
+            return self._found(enough)
         choice = self._choose()
         made = self._export(choice)
         if made is not None:
@@ -134,12 +135,22 @@ class _Export:
         if choice.base is None:
             raise VmferryError("internal", "A full export was taken for an increment without changes.")
         self._note_check(choice.base)
-        return self._result(choice.base.parent, changed=False)
+        return self._unchanged(choice.base.parent)
+
+    def _found(self, entry: CatalogEntry) -> dict[str, Any]:
+        self._job.note(f"the export {entry.manifest.export_id} is there already")
+        return self._result(entry, changed=False)
+
+    def _unchanged(self, entry: CatalogEntry) -> dict[str, Any]:
+        since = entry.manifest.export_id
+        self._job.note(f"nothing changed since {since}")
+        return {**self._result(entry, changed=False), "unchanged_since": since}
 
     def _result(self, entry: CatalogEntry, *, changed: bool) -> dict[str, Any]:
         made = entry.manifest.export_id
         return {
             "changed": changed,
+            "unchanged_since": "",
             "export": export_result(self._store, entry, self._existing),
             "job": self._job.as_result(),
             "diff": _diff(self._existing, made) if changed else _diff(self._existing),

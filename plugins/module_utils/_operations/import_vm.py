@@ -19,6 +19,7 @@ from .._providers.open import open_provider
 from .._providers.spec import VmSpec
 from .._stores.base import Store
 from .export_plan import checked, raise_first_error
+from .foresee_import import foreseen
 from .requests import ImportRequest
 from .results import export_result
 from .running_job import RunningJob
@@ -46,6 +47,10 @@ class _Import:
 
     def run(self, check_mode: bool) -> dict[str, Any]:
         self._job.phase("validating")
+        if check_mode:
+            ahead = self._job.ask(lambda: foreseen(self._request, self._provider, self._store))
+            if ahead is not None:
+                return ahead
         if not check_mode:  # or the files of a dead run of this very task would stand in its way
             self._job.supervise(self._undo_the_dead)
         placement = self._request.placement
@@ -58,7 +63,7 @@ class _Import:
         exported, native, findings = self._job.ask(lambda: self._check(entry))
         if check_mode:
             after = {"vm": placement.name, "export": entry.manifest.export_id}
-            return checked(findings, _plan(self._chain), {}, after)
+            return {**checked(findings, _plan(self._chain), {}, after), "job": self._job.as_result()}
         raise_first_error(findings)
         self._job.wait_for_slot(self._provider)
         vm = self._job.supervise(lambda: self._import(self._chain, exported, native))
@@ -88,7 +93,8 @@ class _Import:
         """Imported before, but never started, or not any more."""
         diff = {"before": {"power_state": vm.power_state}, "after": {"power_state": "powered_on"}}
         if check_mode:
-            return {"changed": True, "findings": [], "plan": _plan([entry], disks=False), "diff": diff}
+            plan = _plan([entry], disks=False)
+            return {"changed": True, "findings": [], "plan": plan, "diff": diff, "job": self._job.as_result()}
         vm = self._job.supervise(lambda: self._provider.start(vm))
         return {**self._result(entry, vm, changed=True), "diff": diff}
 

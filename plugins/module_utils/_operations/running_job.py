@@ -24,7 +24,7 @@ from .._transfer.orders import Orders
 from .._transfer.owner import current_owner
 from .._transfer.priority import WEIGHTS, yield_to_others
 from .._transfer.progress import Progress
-from .._transfer.record import JobRecord, default_state_dir
+from .._transfer.record import JobRecord, default_state_dir, without_secrets
 from .._transfer.retry import Retry, RetryPolicy
 from .._transfer.shared_bucket import SharedBucket
 from .._transfer.slots import Slots
@@ -51,9 +51,17 @@ class _NoRecord:
 class RunningJob:
     """In check mode it has no record: nothing is written anywhere."""
 
-    def __init__(self, job_id: str, options: TransferOptions, record: JobRecord | None, phases: Mapping[str, float]):
-        """`phases`: those that move bytes, and how long a byte takes in each, relative to the others."""
-        self.id, self.options = job_id, options
+    def __init__(
+        self,
+        job_id: str,
+        options: TransferOptions,
+        record: JobRecord | None,
+        phases: Mapping[str, float],
+        about: Mapping[str, str] | None = None,
+    ):
+        """`phases`: those that move bytes, and how long a byte takes in each, relative to the others. `about`: vm, kind
+        and url."""
+        self.id, self.options, self._about = job_id, options, about or {}
         self._record = record
         self.flow, self.progress = Flow(), Progress(phases)
         self.owner: Mapping[str, Any] = current_owner()
@@ -80,7 +88,7 @@ class RunningJob:
         if not check_mode:
             record = JobRecord.create(state_dir_of(options), job_id, kind, vm=vm, url=url, watcher=options.watcher)
             remove_old_jobs(state_dir_of(options))
-        job = cls(job_id, options, record, phases)
+        job = cls(job_id, options, record, phases, {"vm": vm, "kind": kind, "url": without_secrets(url)})
         try:
             yield job
         except VmferryError as error:
@@ -143,12 +151,12 @@ class RunningJob:
 
         def wait() -> None:
             self.phase("pending")
-            self._note(f"waiting for one of {slots.count} slots of {slots.account}")
+            self.note(f"waiting for one of {slots.count} slots of {slots.account}")
 
         self._watch(lambda: self._held.enter_context(slots.taken(self.flow.sleep, wait)))
         if self.progress.phase != before:
             self.progress.enter(before)
-            self._note("")
+            self.note("")
 
     def ask(self, question: Callable[[], Result]) -> Result:
         """As `supervise`, for what changes nothing and may be left behind at once where nobody answers."""
@@ -197,7 +205,7 @@ class RunningJob:
                 **chosen,
             )
 
-    def _note(self, note: str) -> None:
+    def note(self, note: str) -> None:
         """A sentence for whoever watches, where the phase alone does not say what the job does."""
         if self._record is not None:
             self._record.update({"note": note}, now=True)
@@ -259,13 +267,10 @@ class RunningJob:
     def as_result(self) -> dict[str, str]:
         """Also of a job that nobody watches, whose failure would not say which VM it was about."""
         if self._record is None:
-            return {}
-        fields = self._record.fields
+            return dict(self._about)
         return {
             "id": self.id,
-            "vm": fields["vm"],
-            "kind": fields["kind"],
-            "url": fields["url"],
+            **self._about,
             "record": str(self._record.folder / "record.json"),
             "state_dir": str(state_dir_of(self.options)),
         }
@@ -276,9 +281,9 @@ class RunningJob:
 
     def _fail(self, error: VmferryError) -> None:
         error.phase = error.phase or self.progress.phase
+        error.job = self.as_result()
         if self._record is None:
             return
-        error.job = self.as_result()
         self._record.log("error", str(error))
         ended = "cancelled" if error.kind == "cancelled" else "failed"
         self._record.finish(ended, self.progress.snapshot(), error=error, undone=self.undone and not self._left)

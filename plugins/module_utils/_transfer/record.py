@@ -88,7 +88,7 @@ class JobRecord:
             "id": job_id,
             "kind": kind,
             "vm": vm,
-            "url": _without_secrets(url),
+            "url": without_secrets(url),
             "phase": "pending",
             "started": now,
             "heartbeat": now,
@@ -276,7 +276,7 @@ def make_private(folder: Path) -> None:
         folder.mkdir(mode=0o700, exist_ok=True)
 
 
-def _without_secrets(url: str) -> str:
+def without_secrets(url: str) -> str:
     """A presigned query or a password in a URL has no place in a record."""
     parts = urlsplit(url)
     if not parts.query and "@" not in parts.netloc:
