@@ -34,8 +34,8 @@ def plan_rows(result: Mapping[str, Any], host: str, vms: Sequence[str]) -> list[
     """One row for each VM, of the result of the role's task in check mode; one for the host if it got no VM."""
     if not vms:
         row = {"host": host, "vm": "", "label": host}
-        if _failed(result):
-            return [_plan_row(_first_failed(result), row)]
+        if has_failed(result):
+            return [_plan_row(first_failed(result), row)]
         return [{**row, "state": "none", "findings": ["warning: No VM of this host fits its filters."], "hints": []}]
     return [_plan_row(one, _named(host, vm)) for vm, one in _each(result, vms)]
 
@@ -104,13 +104,13 @@ def _each(result: Mapping[str, Any], vms: Sequence[str]) -> Iterable[tuple[str, 
     """A task that failed before its loop began, or an earlier one, has one result for all."""
     results = result.get("results", ())
     if len(results) != len(vms):
-        results = [_first_failed(result)] * len(vms)
+        results = [first_failed(result)] * len(vms)
     return zip(vms, results, strict=True)
 
 
-def _first_failed(result: Mapping[str, Any]) -> Mapping[str, Any]:
+def first_failed(result: Mapping[str, Any]) -> Mapping[str, Any]:
     """Of a loop: the loop's own message says nothing."""
-    return next(filter(_failed, result.get("results", ())), result)
+    return next(filter(has_failed, result.get("results", ())), result)
 
 
 def _named(host: str, vm: str) -> Row:
@@ -118,8 +118,8 @@ def _named(host: str, vm: str) -> Row:
 
 
 def _plan_row(result: Mapping[str, Any], row: Row) -> Row:
-    if _failed(result):
-        failed = _failure(row, _error(result), "preflight")
+    if has_failed(result):
+        failed = _failure(row, error_of(result), "preflight")
         return {**failed, "findings": [f"error: {failed['error']['message']}"], "hints": [failed["error"]["hint"]]}
     if "plan" not in result:
         url = _where(result)
@@ -152,8 +152,8 @@ def _as_told(finding: Mapping[str, Any]) -> Mapping[str, Any]:
 def _outcome_row(result: Mapping[str, Any], row: Row) -> Row:
     job = result.get("job") or {}
     row = {**row, "job": job.get("id", "")}
-    if _failed(result):
-        return _failure(row, _error(result), "export")
+    if has_failed(result):
+        return _failure(row, error_of(result), "export")
     export = result["export"]
     row = {**row, "export": export["id"], "url": _where(result)}
     if not result["changed"]:
@@ -169,11 +169,11 @@ def _outcome_row(result: Mapping[str, Any], row: Row) -> Row:
     }
 
 
-def _failed(result: Mapping[str, Any]) -> bool:
+def has_failed(result: Mapping[str, Any]) -> bool:
     return bool(result.get("failed") or result.get("unreachable"))
 
 
-def _error(result: Mapping[str, Any]) -> dict[str, Any]:
+def error_of(result: Mapping[str, Any]) -> dict[str, Any]:
     message = " ".join(str(result.get("msg") or "The task failed without a message.").split())  # ssh's has lines
     if result.get("unreachable"):
         hint = "Run the play again once the host that exports it is back."
@@ -183,10 +183,10 @@ def _error(result: Mapping[str, Any]) -> dict[str, Any]:
 
 def _failure(row: Row, error: Mapping[str, Any], when: str) -> Row:
     told = {name: error.get(name) or "" for name in ("message", "hint", "kind")}
-    return {**row, "state": "failed", "error": {**told, "sentence": _sentence(error), "when": when}}
+    return {**row, "state": "failed", "error": {**told, "sentence": sentence(error), "when": when}}
 
 
-def _sentence(told: Mapping[str, Any]) -> str:
+def sentence(told: Mapping[str, Any]) -> str:
     return " ".join(part for part in (told.get("message"), told.get("hint")) if part)
 
 

@@ -198,14 +198,9 @@ def in_use(store: Store, intent: Intent) -> VmferryError:
 
 
 def is_dead(intent: Intent, alive: Callable[[Mapping[str, Any]], bool | None]) -> bool:
-    """`alive` says of an owner True or False where this host can tell, None where it cannot: the lease decides then.
-
-    It also decides after a reboot: in a store that many hosts use, another boot id may as well be another host's.
-    """
+    """`alive` says of an owner True or False where this host can tell, None where it cannot: the lease decides then."""
     seen = alive(intent.owner)
-    if seen is None or intent.owner.get("boot_id") != current_owner()["boot_id"]:
-        return intent.lease_until < time.time()
-    return not seen
+    return intent.lease_until < time.time() if seen is None else not seen
 
 
 def _remove_data(store: Store, folder: str, warn: Callable[[str], object]) -> bool:

@@ -15,6 +15,7 @@ from .._transfer.priority import Priority
 Verify = Literal["none", "stored", "content"]
 ExportMode = Literal["auto", "full", "incremental"]
 ImageFormat = Literal["qcow2", "raw"]
+VmState = Literal["powered_on", "powered_off", "absent"]  # that a VM is brought into
 JobState = Literal["cancelled", "finished", "absent"]  # that a job is brought into
 
 
@@ -76,7 +77,18 @@ class ImportRequest:
     placement: Placement
     export: str = ""  # an export's id or name; empty: the newest
     vm: str = ""  # name or id of the VM that was exported; empty: the only one there
+    source_vm: Mapping[str, Any] | None = None  # described; check mode takes it for the export that is not there yet
     transfer: TransferOptions = TransferOptions()
+
+
+@dataclass(frozen=True)
+class VmRequest:
+    provider: ProviderSpec
+    vm: str
+    state: VmState
+    timeout: float = 300.0  # seconds for the guest to power off
+    force: bool = False  # cut its power then
+    remove_disks: bool = False  # with an absent VM
 
 
 @dataclass(frozen=True)

@@ -170,6 +170,20 @@ class Provider(ABC):
         """Power it on; what it is afterwards."""
 
     @abstractmethod
+    def shut_down(self, vm: VmSpec, timeout: float, force: bool) -> VmSpec:
+        """Ask its guest to power off, and wait; what it is afterwards.
+
+        A guest that still runs after so many seconds has its power cut where that is asked; else `timeout` is raised.
+        """
+
+    @abstractmethod
+    def remove(self, vm: VmSpec, disks: bool) -> Sequence[str]:
+        """Forget a VM that is off, with the disks that are its alone if that is asked; a sentence for each that stays.
+
+        Raises `conflict` for a VM that is not off, `busy` where a living job of ours works on it.
+        """
+
+    @abstractmethod
     def clean_up(self, vm: VmSpec) -> Sequence[str]:
         """Undo what dead runs of ours left on this VM; returns a sentence each. Raises `busy` for a living one's."""
 

@@ -78,7 +78,7 @@ class DomainBuilder:
             metadata.append(copy.deepcopy(system))
         if self._vm.tags:
             metadata.append(domain_xml.tags_element(self._vm.tags))
-        metadata.append(mark(export_id, attempt))
+        metadata.append(mark(export_id, attempt, self._vm))
         return metadata
 
     def _add_size(self, root: ET.Element) -> None:

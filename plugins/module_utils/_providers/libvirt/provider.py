@@ -20,6 +20,8 @@ from .import_leftovers import import_mark
 from .import_session import LibvirtImport, start
 from .live_export import LiveExport
 from .offline_export import OfflineExport
+from .power_off import shut_down
+from .removal import remove_vm
 from .since import bytes_changed
 from .work_folder import DEFAULT_SCRATCH
 
@@ -104,6 +106,14 @@ class LibvirtProvider(Provider):
     def start(self, vm: VmSpec) -> VmSpec:
         start(self._connection, vm.id, vm.name)
         return describe(self._connection, vm.id)
+
+    def shut_down(self, vm: VmSpec, timeout: float, force: bool) -> VmSpec:
+        shut_down(self._connection, vm, timeout, force)
+        return describe(self._connection, vm.id)
+
+    def remove(self, vm: VmSpec, disks: bool) -> Sequence[str]:
+        self.clean_up(vm)  # raises where a job of ours still works on it
+        return remove_vm(self._connection, describe(self._connection, vm.id), disks)
 
     def clean_up(self, vm: VmSpec) -> Sequence[str]:
         return [*clean_up(self._connection, vm, self._scratch_dir), *self.clean_up_imports()]

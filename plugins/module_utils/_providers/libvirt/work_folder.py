@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any, Iterator, Literal, Mapping
 
 from ..._errors import VmferryError
-from ..._transfer.owner import current_owner, is_owner_alive
+from ..._transfer.owner import current_owner, is_of_earlier_boot, is_owner_alive
 from ..base import Job
 
 DEFAULT_SCRATCH = "/var/tmp"
@@ -50,7 +50,7 @@ class Record:
     @property
     def alive(self) -> bool | None:
         """None where this process cannot tell: the owner is in another container or on another host."""
-        return is_owner_alive(self.owner)
+        return False if is_of_earlier_boot(self.owner) else is_owner_alive(self.owner)
 
     def describe(self) -> str:
         where = f"process {self.owner.get('pid', '?')} on {self.owner.get('hostname', '?')}"

@@ -87,6 +87,15 @@ IMPORT = [
     ("placement.power_on", True, "placement.power_on", True),
     ("network_map", {"production": "isolated"}, "placement.network_map", {"production": "isolated"}),
     ("storage_map", {"disk-1": "slow"}, "placement.storage_map", {"disk-1": "slow"}),
+    ("source_vm", {"name": "db01"}, "source_vm", {"name": "db01"}),
+]
+BRING_VM = [
+    *PROVIDER,
+    ("vm", "db01", "vm", "db01"),
+    ("state", "absent", "state", "absent"),
+    ("timeout", "90s", "timeout", 90.0),
+    ("force", True, "force", True),
+    ("remove_disks", True, "remove_disks", True),
 ]
 END_JOB = [
     *PROVIDER,
@@ -119,6 +128,7 @@ REQUESTS = [
     *(("vm_export", *row) for row in EXPORT),
     *(("vm_import", *row) for row in IMPORT),
     *(("job", *row) for row in END_JOB),
+    *(("vm", *row) for row in BRING_VM),
 ]
 # The others take no request; what they are called with is looked up in (positional, named).
 CALLS: list[tuple[str, str, Any, str, Any]] = [

@@ -23,6 +23,7 @@ WITHOUT_VARIABLE = {
     "vm_import": {
         "job_id": "each run has a new one",
         "state": "it has one choice",
+        "source_vm": "it is for looking before there is an export, of which the role makes a virtual machine",
     },
 }
 OWN = {
