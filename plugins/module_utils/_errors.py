@@ -49,6 +49,7 @@ class VmferryError(Exception):
         self.retryable = kind in RETRYABLE if retryable is None else retryable
         self.retry_after = retry_after
         self.job: Mapping[str, Any] | None = None  # as in a module's result, once a transfer was started
+        self.done: Mapping[str, Any] = {}  # a module's result, as far as it came; it is returned with the failure
 
     def __str__(self) -> str:
         return self.message

@@ -35,15 +35,19 @@ def run(spec: ArgumentSpec, operation: Operation) -> None:
 
 
 def succeed(module: AnsibleModule, result: Mapping[str, Any]) -> None:
+    module.exit_json(**_told(module, result))
+
+
+def _told(module: AnsibleModule, result: Mapping[str, Any]) -> dict[str, Any]:
     left_out = {"warnings"} if module._diff else {"warnings", "diff"}
     for warning in result.get("warnings", ()):
         module.warn(warning)  # in the result itself they are deprecated
-    module.exit_json(**{name: value for name, value in result.items() if name not in left_out})
+    return {name: value for name, value in result.items() if name not in left_out}
 
 
 def fail(module: AnsibleModule, error: VmferryError) -> None:
     """Called while the error is handled: Ansible adds its traceback where the user turned tracebacks on."""
-    details: dict[str, Any] = {"error": error.as_result()}
+    details: dict[str, Any] = {**_told(module, error.done), "error": error.as_result()}
     if error.job:
         details["job"] = error.job
     module.fail_json(error.message, **details)
