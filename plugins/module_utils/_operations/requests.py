@@ -8,11 +8,12 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Literal, Mapping
 
-from .._providers.base import Consistency, Placement
+from .._providers.base import BootMarkers, Consistency, Placement
 
 Verify = Literal["none", "stored", "content"]
 ExportMode = Literal["auto", "full", "incremental"]
 ImageFormat = Literal["qcow2", "raw"]
+VerifyLevel = Literal["manifest", "stored", "content", "boot"]
 JobState = Literal["cancelled", "finished", "absent"]  # that a job is brought into
 
 
@@ -73,6 +74,19 @@ class ImportRequest:
     placement: Placement
     export: str = ""  # an export's id or name; empty: the newest
     vm: str = ""  # name or id of the VM that was exported; empty: the only one there
+    transfer: TransferOptions = TransferOptions()
+
+
+@dataclass(frozen=True)
+class VerifyRequest:
+    store: StoreSpec
+    level: VerifyLevel = "content"
+    export: str = ""  # an export's id or name; empty: the newest
+    vm: str = ""  # name or id of the VM that was exported; empty: the only one there
+    max_age: float | None = None  # seconds for which an earlier pass is enough
+    provider: ProviderSpec | None = None  # where it boots
+    storage: str = ""  # for its disks meanwhile; empty: the provider's default
+    markers: BootMarkers = field(default_factory=BootMarkers)
     transfer: TransferOptions = TransferOptions()
 
 

@@ -122,11 +122,11 @@ class RunningJob:
 
         def wait() -> None:
             self.phase("pending")
-            self._note(f"waiting for one of {slots.count} slots of {slots.account}")
+            self.note(f"waiting for one of {slots.count} slots of {slots.account}")
 
         self._watch(lambda: self._held.enter_context(slots.taken(self.flow.sleep, wait)))
         if self.progress.phase != before:
-            self._note("")
+            self.note("")
             self.phase(before)
 
     def supervise(self, work: Callable[[], Result], made: Callable[[], Result | None] = lambda: None) -> Result:
@@ -159,7 +159,12 @@ class RunningJob:
                 reason_to_stop=asked,
             )
 
-    def _note(self, note: str) -> None:
+    def concerns(self, vm: str) -> None:
+        """Of a job that learns from the store which VM it is about."""
+        if self._record is not None:
+            self._record.update({"vm": vm}, now=True)
+
+    def note(self, note: str) -> None:
         """A sentence for whoever watches, where the phase alone does not say what the job does."""
         if self._record is not None:
             self._record.update({"note": note}, now=True)

@@ -15,6 +15,7 @@ from ansible.module_utils.testing import patch_module_args
 
 from ansible_collections.vmferry.migrate.plugins.modules import (
     export_info,
+    export_verify,
     job,
     job_info,
     vm_export,
@@ -24,6 +25,7 @@ from ansible_collections.vmferry.migrate.plugins.modules import (
 
 MODULES = {
     "export_info": export_info,
+    "export_verify": export_verify,
     "job": job,
     "job_info": job_info,
     "vm_export": vm_export,
@@ -32,6 +34,7 @@ MODULES = {
 }
 OPERATIONS = {
     "export_info": "list_exports",
+    "export_verify": "verify_export",
     "job": "end_job",
     "job_info": "list_jobs",
     "vm_export": "export_vm",
@@ -41,6 +44,7 @@ OPERATIONS = {
 # What a task of each module cannot do without.
 LEAST: dict[str, dict[str, Any]] = {
     "export_info": {"url": "file:///srv/exports"},
+    "export_verify": {"provider": "libvirt", "url": "file:///srv/exports", "level": "boot"},
     "job": {"job": "6f1d2c0e43a5", "state": "finished", "url": "file:///srv/exports"},
     "job_info": {"url": "file:///srv/exports"},
     "vm_export": {"provider": "libvirt", "url": "file:///srv/exports", "vm": "web01"},

@@ -1,0 +1,177 @@
+# Copyright (c) 2026 the vmferry.migrate authors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What `export_verify` does: an export is looked at again, and what was seen is noted beside it."""
+
+from __future__ import annotations
+
+import time
+from contextlib import ExitStack, closing
+from typing import Any, Mapping, Sequence
+
+from .._errors import VmferryError
+from .._exports.catalog import BrokenEntry, Catalog, CatalogEntry
+from .._exports.chain import followed
+from .._exports.manifest import MANIFEST
+from .._exports.verifications import VERIFIED, Verifications, read_verifications
+from .._stores.base import Store
+from .boot_trial import BootTrial
+from .export_plan import CLOCK_SKEW, checked
+from .inspection import Inspection, Problem
+from .requests import VerifyRequest
+from .results import export_result
+from .running_job import RunningJob
+from .stored_disk import layers_of
+
+PHASES: Mapping[str, Mapping[str, float]] = {  # in which bytes move, by level
+    "manifest": {},
+    "stored": {"verifying": 1.0},
+    "content": {"verifying": 1.0},
+    "boot": {"importing": 1.0},
+}
+
+
+def verify_export(request: VerifyRequest, check_mode: bool) -> dict[str, Any]:
+    """The module's result. Raises `VmferryError`, whose `done` has the problems where the export is damaged."""
+    with ExitStack() as stack:
+        url, phases = request.store.url, PHASES[request.level]
+        job = stack.enter_context(RunningJob.start("verify", request.transfer, request.vm, url, phases, check_mode))
+        trial = stack.enter_context(closing(BootTrial(request, job))) if request.level == "boot" else None
+        store = stack.enter_context(closing(job.open_store(request.store)))
+        return _Verification(request, job, store, trial).run(check_mode)
+
+
+class _Verification:
+    def __init__(self, request: VerifyRequest, job: RunningJob, store: Store, trial: BootTrial | None) -> None:
+        self._request, self._job, self._store, self._trial = request, job, store, trial
+
+    def run(self, check_mode: bool) -> dict[str, Any]:
+        self._job.phase("validating")
+        self._store.require_root()
+        catalog = Catalog(self._store)
+        entry = catalog.search(self._request.export, self._request.vm)
+        if isinstance(entry, BrokenEntry):
+            raise self._failure([_of_manifest(entry)], {"changed": False})
+        self._job.concerns(entry.manifest.machine.name)
+        seen = read_verifications(self._store, entry)
+        chain, faults = followed(entry, catalog.beside(entry))
+        if self._is_recent(seen):
+            return self._result(chain, seen, seen)
+        inspection = Inspection(self._job, self._store, chain, faults)
+        if check_mode:
+            return self._checked(chain, seen, inspection)
+        if self._trial is not None:
+            self._trial.wait_for_slot()
+        booted = self._job.supervise(lambda: self._look(chain, inspection))
+        return self._ended(chain, seen, inspection, booted)
+
+    def _is_recent(self, seen: Verifications) -> bool:
+        """A pass from the future was noted while a clock was wrong. It would satisfy every age until then."""
+        at, now = seen.newest(self._request.level), time.time()
+        return self._request.max_age is not None and now - self._request.max_age <= at <= now + CLOCK_SKEW
+
+    def _checked(self, chain: Sequence[CatalogEntry], seen: Verifications, inspection: Inspection) -> dict[str, Any]:
+        inspection.sizes()
+        machine = inspection.machine()
+        findings = [problem.as_finding() for problem in inspection.problems]
+        if self._trial is not None and machine is not None:
+            findings += self._trial.findings(chain[-1], machine)
+        after = {"export": chain[-1].manifest.export_id, "level": self._request.level, "passed": True}
+        return checked(findings, self._plan(chain), _state(chain, seen), after)
+
+    def _plan(self, chain: Sequence[CatalogEntry]) -> dict[str, Any]:
+        """Bytes are an upper bound: what a layer hides is read by `stored` alone."""
+        entry = chain[-1]
+        bytes_of: dict[str, int] = {}
+        for disk in entry.manifest.disks:
+            layers = layers_of(chain, disk.id) if self._request.level != "manifest" else ()
+            bytes_of[disk.id] = sum(layer.record.bytes_stored for layer in layers)
+        return {
+            "export": entry.manifest.export_id,
+            "level": self._request.level,
+            "disks": [
+                {"id": disk.id, "size": disk.size, "bytes_to_read": bytes_of[disk.id]} for disk in entry.manifest.disks
+            ],
+            "bytes_to_read": sum(bytes_of.values()),
+        }
+
+    def _look(self, chain: Sequence[CatalogEntry], inspection: Inspection) -> dict[str, Any]:
+        """What a boot adds to the result."""
+        level = self._request.level
+        images = [(disk.id, disk.bytes_stored) for entry in chain for disk in entry.manifest.disks]
+        disks = [(disk.id, disk.size) for disk in chain[-1].manifest.disks]
+        self._job.phase("verifying", {"stored": images, "content": disks}.get(level, ()))
+        inspection.sizes()
+        if level == "manifest":
+            return {}
+        inspection.small_files()
+        machine = inspection.machine()
+        if level == "stored":
+            inspection.images()
+        elif self._trial is None:
+            inspection.contents()
+        elif machine is not None and not inspection.problems:
+            return self._trial.run(chain[-1], machine, inspection)
+        else:  # it makes no sense to boot it; the rest of what is wrong is wanted all the same
+            self._job.phase("verifying", disks)
+            inspection.contents()
+        return {}
+
+    def _ended(
+        self, chain: Sequence[CatalogEntry], before: Verifications, inspection: Inspection, booted: Mapping[str, Any]
+    ) -> dict[str, Any]:
+        now, level, problems = float(int(time.time())), self._request.level, inspection.problems  # as it is noted
+        if problems:
+            after = before.with_failure(level, now, self._job.id, len(problems))
+        else:
+            after = before.with_pass(level, now, self._job.id, inspection.files)
+        if not self._noted(chain[-1], after):
+            after = before
+        result = {**self._result(chain, before, after), **booted}
+        if problems:
+            raise self._failure(problems, result)
+        return result
+
+    def _noted(self, entry: CatalogEntry, seen: Verifications) -> bool:
+        """A store that can only be read from can be verified, too."""
+        try:
+            with self._job.flow.shielded():
+                self._store.put(entry.key(VERIFIED), seen.to_json())
+        except VmferryError as error:
+            self._job.warn(f"What was found could not be noted beside the export. {error}")
+            return False
+        return True
+
+    def _result(self, chain: Sequence[CatalogEntry], before: Verifications, after: Verifications) -> dict[str, Any]:
+        return {
+            "changed": after is not before,
+            "export": export_result(self._store, chain[-1], chain),
+            "level": self._request.level,
+            "problems": [],
+            "job": self._job.as_result(),
+            "diff": {"before": _state(chain, before), "after": _state(chain, after)},
+            "warnings": list(self._job.warnings),
+        }
+
+    def _failure(self, problems: Sequence[Problem], result: Mapping[str, Any]) -> VmferryError:
+        more = f" There are {len(problems) - 1} more problems." if len(problems) > 1 else ""
+        only_boot = all(problem.is_of_boot for problem in problems)
+        error = VmferryError(
+            "timeout" if only_boot else "checksum_mismatch",
+            f"{problems[0].problem}{more}",
+            "Its disks hold what was exported. See what the guest shows when it is imported and started."
+            if only_boot
+            else "All of them are returned as problems. Use another export, or another copy of this one.",
+            retryable=False,
+        )
+        error.done = {**result, "problems": [problem.as_result() for problem in problems]}
+        return error
+
+
+def _of_manifest(broken: BrokenEntry) -> Problem:
+    return Problem(str(broken.error), broken.folder.rsplit("/", 1)[-1], object=MANIFEST)
+
+
+def _state(chain: Sequence[CatalogEntry], seen: Verifications) -> dict[str, Any]:
+    last = seen.as_result()
+    return {"export": chain[-1].manifest.export_id, **{name: last[name] for name in ("level", "at", "passed")}}
