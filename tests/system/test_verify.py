@@ -5,8 +5,6 @@
 
 from __future__ import annotations
 
-import pytest
-
 from ansible_collections.vmferry.migrate.plugins.module_utils._providers.base import BootMarkers
 from rigs import guests
 

@@ -51,6 +51,8 @@ class _Verification:
         catalog = Catalog(self._store)
         entry = catalog.search(self._request.export, self._request.vm)
         if isinstance(entry, BrokenEntry):
+            if entry.error.kind != "invalid_config":  # it may be sound, and of a newer version
+                raise entry.error
             raise self._failure([_of_manifest(entry)], {"changed": False})
         self._job.concerns(entry.manifest.machine.name)
         seen = read_verifications(self._store, entry)
