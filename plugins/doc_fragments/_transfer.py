@@ -19,6 +19,9 @@ options:
       - A timetable of rates changes the limit by the time of day, for example
         V(08:00,10MiB/s 18:00,100MiB/s 23:00,off), also with weekdays as in V(Mon-08:00,10MiB/s Fri-18:00,off).
       - Times are the host's own.
+      - It is shared by all transfers on that host that have the same limit and the same O(state_dir), exports and
+        imports alike, whoever started them. O(priority) says in which shares. A transfer with another limit is not
+        counted.
       - If not given, the environment variable E(VMFERRY_BANDWIDTH_LIMIT) is used.
     type: str
     default: '0'
@@ -27,6 +30,18 @@ options:
       - How much may go at once before O(bandwidth_limit) slows it down, for example V(4MiB). If not given, what the
         limit allows in a quarter of a second.
     type: str
+  priority:
+    description:
+      - How much the transfer yields to others. Of a shared O(bandwidth_limit), V(high) gets twice as much as V(normal)
+        and four times as much as V(low), while they all want it. Alone, each gets the whole.
+      - V(low) also gives way in processor and disk time, with nice 10 and the lowest best-effort level of ionice. The
+        others leave both as they are, as what they would gain the virtual machines would lose.
+    type: str
+    choices:
+      - low
+      - normal
+      - high
+    default: normal
   max_retries:
     description:
       - How often a request that failed on its way is tried again, with waits that grow exponentially. V(0) fails on the

@@ -245,6 +245,15 @@ export:
       returned: success
       type: str
       sample: "2026-11-21T07:30:00Z"
+    pinned:
+      description: Whether M(vmferry.migrate.export_cleanup) leaves it alone, since an object C(pinned) lies beside it.
+      returned: success
+      type: bool
+      sample: false
+    pin_reason:
+      description: What is written in that object, or an empty string.
+      returned: success
+      type: str
     last_verified:
       description: What M(vmferry.migrate.export_verify) last found when it looked at the export again.
       returned: success

@@ -350,6 +350,15 @@ export:
               description: When V(boot) last passed.
               returned: success
               type: str
+    pinned:
+      description: Whether M(vmferry.migrate.export_cleanup) leaves it alone, since an object C(pinned) lies beside it.
+      returned: success
+      type: bool
+      sample: false
+    pin_reason:
+      description: What is written in that object, or an empty string.
+      returned: success
+      type: str
     vm:
       description: The VM that was exported.
       returned: success

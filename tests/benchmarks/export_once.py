@@ -79,6 +79,9 @@ class OneDisk(Provider):
     def clean_up(self, vm: VmSpec) -> Sequence[str]:
         return []
 
+    def clean_up_imports(self) -> Sequence[str]:
+        return []
+
     def undo(self, job_id: str) -> Sequence[str]:
         return []
 

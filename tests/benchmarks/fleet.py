@@ -38,7 +38,7 @@ def measure(folder: Path, runs: int) -> Iterator[Figure]:
             yield starting(stage, runs)
         with machines(rig, [f"small{number:02}" for number in range(FLEET)], FLEET_DISK, FLEET_DISK) as names:
             yield from sharing(staged(rig, folder / "fleet", names))
-            yield from sharing(staged(rig, folder / "limited", names), "16MiB/s")
+            yield from sharing(staged(rig, folder / "limited", names), f"{MAX_JOBS * 16}MiB/s")
     yield from reading(folder / "record")
 
 
@@ -79,7 +79,7 @@ def watching(stage: Stage, runs: int) -> Iterator[Figure]:
 
 def exporting(stage: Stage, seconds: float) -> dict[str, Any]:
     options: dict[str, Any] = {
-        "bandwidth_limit": f"{int(20 * MIB / seconds)}B/s",
+        "bandwidth_limit": f"{int(WATCHED * 20 * MIB / seconds)}B/s",  # which they share
         "verify": "none",
         "max_jobs": WATCHED,
     }

@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import libvirt
 import pytest
 
 from ansible_collections.vmferry.migrate.plugins.module_utils._operations.requests import StoreSpec
@@ -143,18 +144,32 @@ def folder() -> Iterator[Path]:
 
 
 @pytest.fixture
-def bench(rig: LibvirtRig, folder: Path) -> Bench:
+def machines_as_they_were(rig: LibvirtRig) -> Iterator[None]:
+    """A test's store is gone after it, and with it who would ask for the checkpoints that its exports keep."""
+    yield
+    for domain in rig.connect().listAllDomains():
+        for checkpoint in domain.listAllCheckpoints():
+            if domain.isActive():
+                checkpoint.delete()
+            else:
+                checkpoint.delete(libvirt.VIR_DOMAIN_CHECKPOINT_DELETE_METADATA_ONLY)
+
+
+@pytest.fixture
+def bench(rig: LibvirtRig, folder: Path, machines_as_they_were: None) -> Bench:
     """A store in a folder."""
     store = folder / "store"
 
     def keys() -> list[str]:
         return sorted(str(path.relative_to(store)) for path in store.rglob("*") if not path.is_dir())
 
-    return Bench(rig, folder, StoreSpec(f"file://{store}"), keys)
+    return Bench(rig, folder, StoreSpec(f"file://{store}"), keys, lambda key: (store / key).read_bytes())
 
 
 @pytest.fixture
-def s3_bench(rig: LibvirtRig, folder: Path, s3_server: S3Server, proxy: FaultProxy) -> Bench:
+def s3_bench(
+    rig: LibvirtRig, folder: Path, s3_server: S3Server, proxy: FaultProxy, machines_as_they_were: None
+) -> Bench:
     """A prefix of its own in a bucket, reached through the proxy."""
     return make_s3_bench(rig, folder, s3_server, endpoint_url=proxy.endpoint_url)
 
@@ -174,5 +189,9 @@ def make_s3_bench(rig: LibvirtRig, folder: Path, server: S3Server, **settings: A
     def download(key: str, target: Path) -> None:
         client.download_file(BUCKET, key, str(target))
 
+    def read(key: str) -> bytes:
+        found: bytes = client.get_object(Bucket=BUCKET, Key=f"{prefix}/{key}")["Body"].read()
+        return found
+
     store = StoreSpec(f"s3://{BUCKET}/{prefix}", {**server.settings, **settings})
-    return Bench(rig, folder, store, keys, uploads, download)
+    return Bench(rig, folder, store, keys, read, uploads, download)

@@ -56,6 +56,7 @@ class Bench:
     folder: Path
     store: StoreSpec
     keys: Callable[[], list[str]]  # what the store holds, below its URL
+    read: Callable[[str], bytes]
     uploads: Callable[[], list[str]] = field(default=lambda: [])
     download: Callable[[str, Path], None] = field(default=lambda key, target: None)
 
@@ -122,12 +123,17 @@ class Bench:
         """Of a run on `vm`: committed exports and finished job records are all that may stay."""
         found = left_processes()
         if vm:
-            found += left_on_machine(self.rig.connect().lookupByName(vm), runs)
+            found += left_on_machine(self.rig.connect().lookupByName(vm), runs, self.tokens())
         found += left_in_folder(self.scratch)
         found += left_in_store(self.keys(), self.uploads())
         found += [f"{path} is there" for path in self.state.rglob("*.part")]
         found += [f"the job {job['job']} is {job['phase']}" for job in self.jobs() if not job["finished"]]
         assert not found, "\n".join(found)
+
+    def tokens(self) -> set[str]:
+        """Of committed exports: only these may the provider still know."""
+        manifests = [json.loads(self.read(key)) for key in self.keys() if key.endswith("/manifest.json")]
+        return {manifest["x_vmferry"]["change_token"] for manifest in manifests}
 
     def assert_no_machine(self, name: str) -> None:
         """Of an import that failed: no VM of that name, no disk, no firmware variables."""

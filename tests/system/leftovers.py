@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Sequence, Set
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -35,10 +35,13 @@ def backup_under_way(domain: libvirt.virDomain) -> str:
     return found
 
 
-def left_on_machine(domain: libvirt.virDomain, runs: bool) -> Iterator[str]:
+def left_on_machine(domain: libvirt.virDomain, runs: bool, kept: Set[str]) -> Iterator[str]:
+    """`kept`: the change tokens of committed exports."""
     if backup_under_way(domain):
         yield f"{domain.name()} has a backup job: {backup_under_way(domain)}"
     for checkpoint in domain.listAllCheckpoints():
+        if checkpoint.getName() in kept:
+            continue
         yield f"{domain.name()} has the checkpoint {checkpoint.getName()}"
     if runs and domain.state()[0] != RUNNING:
         yield f"{domain.name()} does not run: {domain.state()}"

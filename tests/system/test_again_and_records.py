@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from ansible_collections.vmferry.migrate.plugins.module_utils._operations.list_exports import list_exports
-from rigs.domain import Guest
+from rigs.domain import Guest, remove_domain
 
 from .exports import MIB, SLOW, Bench
 
@@ -137,7 +137,7 @@ def test_disks_of_an_import_are_for_their_owner_alone(bench: Bench, off: str) ->
         modes = {stat.S_IMODE(path.stat().st_mode) for path in bench.images.iterdir()}
         assert modes == {0o600}
     finally:
-        bench.rig.connect().lookupByName("private").undefine()
+        remove_domain(bench.rig.connect().lookupByName("private"))
 
 
 def test_secrets_show_up_nowhere(s3_bench: Bench, small: Guest) -> None:

@@ -7,16 +7,21 @@ from __future__ import annotations
 
 import ast
 import json
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import yaml
+from engine.exports.shelves import begin, commit
 
+from ansible_collections.vmferry.migrate.plugins.module_utils._exports.retention import Limits, Protections
+from ansible_collections.vmferry.migrate.plugins.module_utils._operations.clean_up_exports import clean_up_exports
 from ansible_collections.vmferry.migrate.plugins.module_utils._operations.describe_vms import describe_vms
 from ansible_collections.vmferry.migrate.plugins.module_utils._operations.end_job import end_job
 from ansible_collections.vmferry.migrate.plugins.module_utils._operations.list_exports import list_exports
 from ansible_collections.vmferry.migrate.plugins.module_utils._operations.list_jobs import list_jobs
-from ansible_collections.vmferry.migrate.plugins.module_utils._operations.requests import JobRequest
+from ansible_collections.vmferry.migrate.plugins.module_utils._operations.requests import CleanupRequest, JobRequest
+from ansible_collections.vmferry.migrate.plugins.module_utils._stores.open import open_store
 from rigs import guests
 from rigs.domain import Disk, Guest, Machine, domain_xml, remove_domain
 from rigs.libvirt import LibvirtRig
@@ -95,6 +100,20 @@ def test_what_is_documented_of_a_store_is_returned(bench: Bench, off: str) -> No
     bench.export(off, tags=("daily",), verify="none")
     listed = list_exports(bench.store, "", "", [], "", statistics=True)
     assert_documented("export_info", listed, "exports", "broken", "statistics")
+
+
+def test_what_is_documented_of_a_cleanup_is_returned(bench: Bench, off: str) -> None:
+    bench.export(off, mode="full", verify="none", tags=("daily",))
+    stored = bench.stored(bench.export(off, mode="full", verify="none")).parent
+    with closing(open_store(bench.store.url, bench.store.settings)) as store:
+        begin(store, lease=-1.0)  # of another VM, as what cannot be read is, or nothing would go
+        commit(store, 1)
+        store.put("other-99999999/20261121T063000Z-1a2b3c4d/manifest.json", b"{")
+    request = CleanupRequest(bench.store, Limits(max_count=1), Protections(), orphans=True)
+    cleaned = clean_up_exports(request, check_mode=False)
+    assert_documented("export_cleanup", cleaned, "exports", "deleted", "freed", "orphans", "broken", "diff")
+    assert len(cleaned["deleted"]) == 1
+    assert stored.name not in cleaned["deleted"]
 
 
 def test_what_is_documented_of_a_vm_is_returned(bench: Bench, rig: LibvirtRig) -> None:

@@ -10,6 +10,7 @@ import os
 import random
 import secrets
 import shutil
+import signal
 import subprocess
 import time
 from collections.abc import Iterator
@@ -22,7 +23,7 @@ from ansible_collections.vmferry.migrate.plugins.module_utils._operations.list_e
 from rigs.domain import Disk, Machine, domain_xml, remove_domain
 from rigs.libvirt import LibvirtRig
 
-from .exports import MIB, Bench, check, compare
+from .exports import MIB, PATIENCE, Bench, check, compare
 
 LEAF = 65536
 SIZE = 16 * MIB
@@ -265,3 +266,24 @@ def test_check_mode_says_what_an_increment_would_read_and_send(bench: Bench, vm:
     refused = bench.export(vm.name, check_mode=True, mode="incremental", max_chain=1, full_after=0.0001)
     assert any("older than full_after" in finding["message"] for finding in refused["findings"])
     assert not refused["changed"]
+
+
+@pytest.mark.parametrize("failpoint", ["window-copied:2", "settled", "before_define", "defined", "recorded"])
+def test_a_killed_import_of_a_chain_is_made_by_the_next_run_and_leaves_nothing_else(
+    bench: Bench, vm: OffVm, failpoint: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench.export(vm.name)
+    vm.write(2, b"2" * LEAF)
+    made = bench.export(vm.name)["export"]
+    placement = {"storage": str(bench.images), "disk_format": "raw"}
+    arguments = bench.module_arguments(name="back", export=made["id"], placement=placement)
+    monkeypatch.setenv("VMFERRY_FAILPOINT", failpoint)
+    with bench.running_module("vm_import", arguments) as killed:
+        assert killed.process.wait(PATIENCE) == -signal.SIGKILL
+    monkeypatch.delenv("VMFERRY_FAILPOINT")
+    looked = bench.import_("back", check_mode=True, export=made["id"], placement={"disk_format": "raw"})
+    assert looked["changed"] == (failpoint not in ("defined", "recorded")), "it sees what the run would find"
+    compare(restored(bench, made["id"], "back"), "raw", vm.disk, "raw")
+    assert len(list(bench.images.iterdir())) == 1
+    shutil.rmtree(bench.state / "jobs" / killed.job)
+    bench.assert_nothing_left(vm.name, runs=False)

@@ -11,6 +11,7 @@ from typing import Any
 from ansible.module_utils.common.parameters import env_fallback
 
 from .._operations.requests import TransferOptions
+from .._transfer.priority import WEIGHTS
 from .._transfer.record import WATCHER
 from .argspec import ArgumentSpec, TaskArguments, invalid
 from .values import bandwidth, duration, duration_or_zero, job_id, optional_duration, progress_interval, size
@@ -30,6 +31,7 @@ def transfer_arguments() -> ArgumentSpec:
                 "fallback": (env_fallback, ["VMFERRY_BANDWIDTH_LIMIT"]),
             },
             "bandwidth_burst": {"type": "str"},
+            "priority": {"type": "str", "choices": list(WEIGHTS), "default": "normal"},
             "max_retries": {"type": "int", "default": 3},
             "idle_timeout": {"type": "str", "default": "5m"},
             "max_duration": {"type": "str"},
@@ -65,6 +67,7 @@ def transfer_options(arguments: TaskArguments) -> TransferOptions:
         parallel=parallel,
         bandwidth_limit=bandwidth("bandwidth_limit", arguments["bandwidth_limit"]),
         bandwidth_burst=None if burst is None else size("bandwidth_burst", burst),
+        priority=arguments["priority"],
         max_retries=max_retries,
         idle_timeout=duration("idle_timeout", arguments["idle_timeout"]),
         max_duration=optional_duration("max_duration", arguments["max_duration"]),

@@ -32,6 +32,7 @@ class Intent:
     lease_until: float
     owner: Mapping[str, Any]  # host, boot id, pid namespace, pid, start time of the process
     parent: str = ""
+    token: str = ""  # by which the provider may know its point in time, until it is told to forget it
     progress: Mapping[str, Any] = field(default_factory=dict)  # as in the job's record, at the last beat
 
     def renewed(self, now: float, progress: Mapping[str, Any]) -> Intent:
@@ -56,5 +57,6 @@ def read_intent(text: bytes, where: str) -> Intent:
         lease_until=own.decimal("lease_until"),
         owner=owner,
         parent=own.text("parent", ""),
+        token=own.text("token", ""),
         progress=own.mapping("progress"),
     )

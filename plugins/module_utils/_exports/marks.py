@@ -13,7 +13,9 @@ from .fields import Fields
 from .naming import iso_time
 
 CHECKED = "checked.json"  # when the VM was last seen to equal this export
+PINNED = "pinned"  # the export stays, whatever the limits; holds the reason, in plain text, or nothing
 _LIMIT = 65536  # bytes; what we write has under 200
+_LONGEST_REASON = 256  # characters of it that are told
 
 
 def checked_mark(now: float, job_id: str) -> bytes:
@@ -29,3 +31,17 @@ def read_checked_at(shelf: Shelf, entry: CatalogEntry) -> str:
         if error.kind in ("not_found", "invalid_config"):
             return ""
         raise
+
+
+def read_pin(shelf: Shelf, entry: CatalogEntry) -> str | None:
+    """Why it is pinned, '' where that is not said, or None: it is not."""
+    try:
+        text = shelf.get(entry.key(PINNED), _LIMIT).decode(errors="replace")
+    except VmferryError as error:
+        if error.kind == "not_found":
+            return None
+        if error.kind == "invalid_config":  # far too long for a reason, and a pin all the same
+            return ""
+        raise
+    plain = "".join(letter if letter.isprintable() else " " for letter in text[:_LONGEST_REASON])
+    return plain.strip()

@@ -14,6 +14,7 @@ import secrets
 import threading
 import time
 from contextlib import suppress
+from dataclasses import replace
 from typing import Any, Callable, Mapping
 
 from .._errors import VmferryError
@@ -32,7 +33,7 @@ class AttemptFolder:
     beat = BEAT
 
     def __init__(self, store: Store, folder: str, intent: Intent, job: RunningJob) -> None:
-        self._store, self._folder, self._intent, self._job = store, folder, intent, job
+        self._store, self.folder, self._intent, self._job = store, folder, intent, job
         self._capabilities = job.capabilities
         self._etag = ""
         self.claimed_at = 0.0  # by the store's clock
@@ -52,7 +53,7 @@ class AttemptFolder:
         return self
 
     def key(self, file: str) -> str:
-        return f"{self._folder}/{file}"
+        return f"{self.folder}/{file}"
 
     def commit(self, manifest: bytes) -> None:
         """Raises `conflict` where another run has taken this one for dead: then nothing is committed."""
@@ -65,7 +66,7 @@ class AttemptFolder:
         self._committed = True
         # Beside a manifest it means nothing, and the next run removes it.
         with suppress(VmferryError), self._job.flow.shielded():
-            remove_intent(self._store, self._folder)
+            remove_intent(self._store, self.folder)
 
     def __exit__(self, *_unused: object) -> None:
         self._let_go()
@@ -73,10 +74,10 @@ class AttemptFolder:
             self._undo()
 
     def _undo(self) -> None:
-        with self._job.undoing(self._store.object_url(self._folder)):
+        with self._job.undoing(self._store.object_url(self.folder)):
             # The manifest first, since that un-commits; the intent last, since it says that there is more to remove.
             self._store.delete(self.key(MANIFEST))
-            clean = _remove_data(self._store, self._folder, self._job.warn)
+            clean = _remove_data(self._store, self.folder, self._job.warn)
             if clean and self._job.undone:
                 self._store.delete(self.key(INTENT))
 
@@ -145,9 +146,16 @@ class AttemptFolder:
 
 
 def remove_dead_attempt(
-    store: Store, folder: str, capabilities: StoreCapabilities, warn: Callable[[str], object]
+    store: Store,
+    folder: str,
+    capabilities: StoreCapabilities,
+    warn: Callable[[str], object],
+    undo: Callable[[Intent], object] = lambda intent: None,
 ) -> bool:
-    """False where it was committed after all, and stays. Raises `busy` where its owner lives."""
+    """False where it was committed after all, and stays. Raises `busy` where its owner lives.
+
+    `undo` what it left elsewhere, while the intent still tells of it.
+    """
     key = f"{folder}/{INTENT}"
     info = store.stat(key)
     if info is None:
@@ -156,7 +164,9 @@ def remove_dead_attempt(
     if not is_dead(found, is_owner_alive):
         raise in_use(store, found)
     now = time.time()
-    ours = Intent(found.export_id, secrets.token_hex(16), found.vm_id, found.vm_name, now, now + LEASE, current_owner())
+    ours = replace(
+        found, job_id=secrets.token_hex(16), started_at=now, lease_until=now + LEASE, owner=current_owner(), progress={}
+    )
     try:
         store.put(key, ours.to_json(), if_match=info.etag if capabilities.conditional_replace else None)
     except VmferryError as error:
@@ -166,6 +176,7 @@ def remove_dead_attempt(
     if store.stat(f"{folder}/{MANIFEST}") is not None:
         remove_intent(store, folder)
         return False
+    undo(found)
     if _remove_data(store, folder, warn):
         store.delete(key)
     return True

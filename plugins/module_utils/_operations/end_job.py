@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any, Callable
 
 from .._errors import VmferryError
-from .._exports.intent import CANCEL
+from .._exports.intent import CANCEL, Intent
+from .._providers.base import Provider
 from .._providers.open import open_provider
 from .._stores.base import Store
 from .._stores.open import open_store
@@ -137,13 +138,21 @@ class _Ending:
             )
         with closing(open_provider(request.provider.name, request.provider.settings)) as provider:
             provider.undo(request.job)
-        if kind == "export":
-            with closing(self._open_store()) as store:
-                stored = self._find(store)
-                if stored is not None and stored.record["finished"] is None:
-                    remove_dead_attempt(store, stored.folder, store.probe(probe_key()), self.warnings.append)
+            if kind == "export":
+                self._remove_from_store(provider)
         if self.folder.is_dir():
             record.close_record(self.folder, "cancelled")
+
+    def _remove_from_store(self, provider: Provider) -> None:
+        def forget_point_in_time(intent: Intent) -> None:
+            if intent.token:
+                provider.forget(provider.describe(intent.vm_id), [intent.token])
+
+        with closing(self._open_store()) as store:
+            stored = self._find(store)
+            if stored is not None and stored.record["finished"] is None:
+                capabilities = store.probe(probe_key())
+                remove_dead_attempt(store, stored.folder, capabilities, self.warnings.append, forget_point_in_time)
 
     def _stored(self) -> StoredJob | None:
         if self._request.store is None:

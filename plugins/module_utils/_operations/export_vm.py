@@ -23,6 +23,7 @@ from .._exports.naming import export_id, new_attempt
 from .._providers.base import Finding, Job, Provider, Tracking
 from .._providers.open import open_provider
 from .._stores.base import Store
+from .._transfer.failpoints import failpoint
 from .attempt import AttemptFolder, remove_dead_attempt
 from .export_base import Base, Choice, choose_base, has_same_disks
 from .export_plan import (
@@ -124,6 +125,7 @@ class _Export:
         made = self._export(choice)
         if made is not None:
             self._forget_older_tokens(made)
+            failpoint("tokens_forgotten")
             return self._result(made, changed=True)
         if choice.base is None:
             raise VmferryError("internal", "A full export was taken for an increment without changes.")
@@ -161,15 +163,21 @@ class _Export:
         for sentence in self._provider.clean_up(self._vm):
             self._job.log("warning", sentence)
         for folder, intent in list(self._catalog.unfinished(self._vm.id)):
-            if remove_dead_attempt(self._store, folder, self._job.capabilities, self._job.warn):
+            if remove_dead_attempt(
+                self._store, folder, self._job.capabilities, self._job.warn, self._forget_point_in_time
+            ):
                 self._job.log("warning", f"Removed the unfinished export {intent.export_id} of a job that died.")
+
+    def _forget_point_in_time(self, intent: Intent) -> None:
+        if intent.token:
+            self._provider.forget(self._vm, [intent.token])
 
     def _export(self, choice: Choice) -> CatalogEntry | None:
         """None where nothing changed since the export that this one was to stand on."""
         started, attempt = self._second_of_its_own(), new_attempt()
         parent = choice.base.parent.manifest if choice.base is not None else None
         chain = new_attempt() if parent is None else parent.chain_id
-        identity = export_id(started, attempt)
+        owner, identity = Job(self._job.id, attempt, chain), export_id(started, attempt)
         folder = f"{self._catalog.folder_for(self._vm.name, self._vm.id)}/{identity}"
         intent = Intent(
             export_id=identity,
@@ -180,26 +188,13 @@ class _Export:
             lease_until=started + LEASE,
             owner=self._job.owner,
             parent="" if parent is None else parent.export_id,
+            token=owner.token,
         )
         try:
             with AttemptFolder(self._store, folder, intent, self._job) as claimed:
                 whole = [entry.folder for entry in self._existing]
                 remove_litter(self._store, whole, claimed.claimed_at, self._job.log)
-                self._job.phase("snapshotting")
-                with self._provider.open_export(
-                    self._vm, self._disks, self._request.consistency, Job(self._job.id, attempt, chain),
-                    self._tracking(choice),
-                ) as session:  # fmt: skip
-                    known = Identity(identity, chain, started, claimed.key)
-                    manifest = write_export(self._job, self._store, self._request, session, choice, known)
-                    session.confirm()
-                    if manifest is not None:
-                        session.keep_token()
-                        self._commit(claimed, manifest, choice.base)
-                        self._committed = CatalogEntry(folder, manifest)
-                    self._job.progress.enter("finishing")
-                for warning in session.warnings:  # also of leaving it
-                    self._job.warn(warning)
+                self._take(Identity(identity, chain, started, claimed.key), claimed, owner, choice)
         except Exception as error:  # whatever it is: what is committed is done
             if self._committed is None:
                 raise
@@ -207,6 +202,30 @@ class _Export:
                 f"The export is made, but its point in time may not be removed: {str(error) or type(error).__name__}"
             )
         return self._committed
+
+    def _take(self, identity: Identity, claimed: AttemptFolder, owner: Job, choice: Choice) -> None:
+        self._job.phase("snapshotting")
+        kept = False
+        try:
+            with self._provider.open_export(
+                self._vm, self._disks, self._request.consistency, owner, self._tracking(choice)
+            ) as session:
+                manifest = write_export(self._job, self._store, self._request, session, choice, identity)
+                session.confirm()
+                if manifest is not None:
+                    kept = True
+                    session.keep_token()
+                    failpoint("token_kept")
+                    self._commit(claimed, manifest, choice.base)
+                    self._committed = CatalogEntry(claimed.folder, manifest)
+                self._job.progress.enter("finishing")
+        except Exception:
+            if kept and self._committed is None:
+                with self._job.undoing(f"The change token {owner.token}"):
+                    self._provider.forget(self._vm, [owner.token])
+            raise
+        for warning in session.warnings:  # also of leaving it
+            self._job.warn(warning)
 
     def _second_of_its_own(self) -> float:
         """Times in manifests are whole seconds: two exports of a VM that shared one would have no order."""

@@ -45,6 +45,9 @@ class _Import:
     def run(self, check_mode: bool) -> dict[str, Any]:
         self._job.phase("validating")
         self._store.require_root()
+        if not check_mode:  # or the files of a dead run of this very task would stand in its way
+            for sentence in self._provider.clean_up_imports():
+                self._job.log("warning", sentence)
         catalog = Catalog(self._store)
         entry = catalog.find(self._request.export, self._request.vm)
         placement, made = self._request.placement, entry.manifest.export_id

@@ -17,11 +17,11 @@ from .._errors import VmferryError
 from .._exports.intent import CANCEL, INTENT, LEASE
 from .._stores.base import Store
 
-_PROBE = ".vmferry-probe-"
+PROBE = ".vmferry-probe-"
 
 
 def probe_key() -> str:
-    return f"{_PROBE}{secrets.token_hex(4)}"
+    return f"{PROBE}{secrets.token_hex(4)}"
 
 
 def remove_litter(store: Store, committed: Sequence[str], now: float, log: Callable[[str, str], object]) -> None:
@@ -45,10 +45,10 @@ class _Litter:
         self._store, self._committed, self._limit = store, committed, limit
 
     def probes(self) -> None:
-        self._remove(_PROBE, self._old)
+        self._remove(PROBE, self._old)
 
     def unfinished_probes(self) -> None:
-        self._store.abort_uploads(_PROBE, self._old)
+        self._store.abort_uploads(PROBE, self._old)
 
     def intents(self, above: str) -> None:
         marks = {f"{folder}/{name}" for folder in self._committed for name in (CANCEL, INTENT)}

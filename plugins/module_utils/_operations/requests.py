@@ -8,7 +8,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Literal, Mapping
 
+from .._exports.retention import Limits, Protections
 from .._providers.base import BootMarkers, Consistency, Placement
+from .._transfer.priority import Priority
 
 Verify = Literal["none", "stored", "content"]
 ExportMode = Literal["auto", "full", "incremental"]
@@ -36,6 +38,7 @@ class TransferOptions:
     parallel: int | None = None  # readers at work; one per core
     bandwidth_limit: str = ""  # a rate or a timetable of rates; empty or 0: unlimited
     bandwidth_burst: int | None = None  # bytes that may go at once; a quarter of a second's worth
+    priority: Priority = "normal"
     max_retries: int = 3
     idle_timeout: float = 300.0
     max_duration: float | None = None
@@ -98,3 +101,17 @@ class JobRequest:
     state_dir: str = ""  # empty: the default for this user
     store: StoreSpec | None = None  # where jobs of other hosts are looked for
     provider: ProviderSpec | None = None  # to undo what a job left that died
+
+
+@dataclass(frozen=True)
+class CleanupRequest:
+    """`vm`, `tags` and `purpose` say which exports are looked at; empty: all."""
+
+    store: StoreSpec
+    limits: Limits
+    protections: Protections
+    vm: tuple[str, ...] = ()  # names or ids
+    tags: tuple[str, ...] = ()
+    purpose: str = ""
+    orphans: bool = False
+    provider: ProviderSpec | None = None  # whose orphans are removed, too

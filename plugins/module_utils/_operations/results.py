@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Any, Iterable
 
 from .._exports.catalog import CatalogEntry
-from .._exports.marks import read_checked_at
+from .._exports.marks import read_checked_at, read_pin
 from .._exports.naming import iso_time
 from .._exports.verifications import read_verifications
 from .._stores.base import Store
@@ -16,7 +16,7 @@ from .._stores.base import Store
 
 def export_result(store: Store, entry: CatalogEntry, others: Iterable[CatalogEntry]) -> dict[str, Any]:
     """The `export` of a result. `others`: exports of the same VM, among which are those it stands on."""
-    made = entry.manifest
+    made, pin = entry.manifest, read_pin(store, entry)
     seen = read_verifications(store, entry)
     duration = float(made.statistics.get("duration", 0.0))
     return {
@@ -39,6 +39,8 @@ def export_result(store: Store, entry: CatalogEntry, others: Iterable[CatalogEnt
         "created_at": iso_time(made.created_at),
         "checked_at": read_checked_at(store, entry),
         "last_verified": seen.as_result(),
+        "pinned": pin is not None,
+        "pin_reason": pin or "",
         "vm": {"id": made.machine.id, "name": made.machine.name, "provider": made.machine.provider},
         "disks": [
             {

@@ -21,12 +21,14 @@ from .._transfer.limiter import Limiter
 from .._transfer.limits import Limits
 from .._transfer.orders import Orders
 from .._transfer.owner import current_owner
+from .._transfer.priority import WEIGHTS, yield_to_others
 from .._transfer.progress import Progress
 from .._transfer.record import JobRecord, default_state_dir
 from .._transfer.retry import Retry, RetryPolicy
+from .._transfer.shared_bucket import SharedBucket
 from .._transfer.slots import Slots
 from .._transfer.supervise import cancel_on_signals, supervise
-from .._transfer.timetable import parse_timetable
+from .._transfer.timetable import Timetable, parse_timetable
 from .requests import StoreSpec, TransferOptions
 
 Result = TypeVar("Result")
@@ -60,7 +62,7 @@ class RunningJob:
         policy = RetryPolicy(max_retries=options.max_retries, give_up_after=options.idle_timeout)
         self._retry = Retry(policy, self.flow.sleep, self._retried)
         self._orders = Orders(record.folder, options.controller_timeout) if record else None
-        self._held = ExitStack()  # the slot
+        self._held = ExitStack()  # the slot, and the bucket
 
     @classmethod
     @contextmanager
@@ -68,6 +70,7 @@ class RunningJob:
         cls, kind: str, options: TransferOptions, vm: str, url: str, phases: Mapping[str, float], check_mode: bool
     ) -> Iterator[RunningJob]:
         """However the job ends, its record says so before the caller hears of it."""
+        yield_to_others(options.priority)  # before there are threads, which inherit it
         job_id = options.job_id or secrets.token_hex(16)
         record = None
         if not check_mode:
@@ -103,10 +106,23 @@ class RunningJob:
         store = open_store(spec.url, {**self._patience(), **spec.settings}, self.progress.alive)
         timetable = parse_timetable(self.options.bandwidth_limit)
         if not timetable.unlimited:
-            burst, alive = self.options.bandwidth_burst, self.progress.alive
-            limiter = Limiter(timetable, burst, self.flow.sleep, waiting=alive)
-            store = LimitedStore(store, limiter, self.progress.passing)
+            store = LimitedStore(store, self._limiter(timetable), self.progress.passing)
         return RetryingStore(store, self._retry)
+
+    def _limiter(self, timetable: Timetable) -> Limiter:
+        """Check mode moves next to nothing, and leaves nothing behind: it shares no bucket."""
+        bucket = None
+        if self._record is not None:
+            bucket = SharedBucket(state_dir_of(self.options), repr(timetable))
+            self._held.callback(bucket.close)
+        return Limiter(
+            timetable,
+            self.options.bandwidth_burst,
+            self.flow.sleep,
+            waiting=self.progress.alive,
+            bucket=bucket,
+            weight=WEIGHTS[self.options.priority],
+        )
 
     def _patience(self) -> dict[str, Any]:
         """A store that stands still is not waited for longer than the job would be."""

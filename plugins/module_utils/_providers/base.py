@@ -194,6 +194,10 @@ class Provider(ABC):
         """Undo what dead runs of ours left on this VM; returns a sentence each. Raises `busy` for a living one's."""
 
     @abstractmethod
+    def clean_up_imports(self) -> Sequence[str]:
+        """Undo what dead imports of ours left on this host, whatever VM they were to make; a sentence each."""
+
+    @abstractmethod
     def undo(self, job_id: str) -> Sequence[str]:
         """Undo what this job, which is dead, left on this host; a sentence each. Raises `busy` if it lives."""
 

@@ -37,6 +37,11 @@ def is_owner_alive(owner: Mapping[str, Any]) -> Optional[bool]:
     return started is not None and started == owner.get("pid_started")
 
 
+def clock_domain() -> str:
+    """Processes of which this is equal see the same time on the monotonic clock."""
+    return f"{_boot_id() or platform.node()} {_namespace('time')}"
+
+
 def _boot_id() -> str:
     try:
         return (_PROC / "sys/kernel/random/boot_id").read_text().strip()
@@ -45,8 +50,12 @@ def _boot_id() -> str:
 
 
 def _pid_namespace() -> Optional[int]:
+    return _namespace("pid")
+
+
+def _namespace(kind: str) -> Optional[int]:
     try:
-        return (_PROC / "self/ns/pid").stat().st_ino
+        return (_PROC / "self/ns" / kind).stat().st_ino
     except OSError:
         return None
 

@@ -9,7 +9,7 @@ import hashlib
 import json
 import shutil
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import pytest
 from stored_chain import LEAF, SIZES, Level, StoredChain, TwoDisks, make_chain
@@ -19,7 +19,7 @@ from ansible_collections.vmferry.migrate.plugins.module_utils._stores.filesystem
 
 LEVELS = pytest.mark.parametrize("level", ["manifest", "stored", "content"])
 READING = pytest.mark.parametrize("level", ["stored", "content"])
-Chain = StoredChain
+Chain: TypeAlias = StoredChain
 
 
 @pytest.fixture(scope="module")

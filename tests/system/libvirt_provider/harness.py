@@ -18,7 +18,13 @@ from typing import ContextManager
 import libvirt
 
 from ansible_collections.vmferry.migrate.plugins.module_utils._blocks import BlockSink, BlockSource
-from ansible_collections.vmferry.migrate.plugins.module_utils._providers.base import Consistency, ExportSession, Job
+from ansible_collections.vmferry.migrate.plugins.module_utils._providers.base import (
+    Consistency,
+    ExportSession,
+    Finding,
+    Job,
+    Tracking,
+)
 from ansible_collections.vmferry.migrate.plugins.module_utils._providers.libvirt.provider import LibvirtProvider
 from ansible_collections.vmferry.migrate.plugins.module_utils._providers.spec import VmSpec
 from rigs.domain import Guest
@@ -80,11 +86,22 @@ def target_socket(scratch: Path) -> str:
 
 
 def open_session(
-    provider: LibvirtProvider, name: str, consistency: Consistency = "auto", disks: tuple[str, ...] = ()
+    provider: LibvirtProvider,
+    name: str,
+    consistency: Consistency = "auto",
+    disks: tuple[str, ...] = (),
+    tracking: Tracking = Tracking(),  # noqa: B008 - it never changes
+    job: Job | None = None,
 ) -> ContextManager[ExportSession]:
     vm = provider.describe(name)
     chosen = [disk for disk in vm.disks if not disks or disk.name in disks]
-    return provider.open_export(vm, chosen, consistency, new_job())
+    return provider.open_export(vm, chosen, consistency, job or new_job(), tracking)
+
+
+def problems(provider: LibvirtProvider, vm: VmSpec, consistency: Consistency) -> list[Finding]:
+    """What a preflight of all disks finds, without what is only good to know."""
+    found = provider.check_export(vm, vm.disks, consistency)
+    return [finding for finding in found if finding.severity != "info"]
 
 
 def source_of(session: ExportSession, name: str) -> BlockSource:
@@ -115,15 +132,23 @@ def is_running(process: int) -> bool:
         return False
 
 
-def exporter(uri: str, scratch: Path, vm: str, consistency: str = "auto", failpoint: str = "") -> subprocess.Popen[str]:
-    """A process of its own that opens an export, says so, and waits; to be killed."""
+def exporter(
+    uri: str, scratch: Path, vm: str, consistency: str = "auto", failpoint: str = "", token: str = ""
+) -> subprocess.Popen[str]:
+    """A process of its own that opens an export, says so, and waits; to be killed.
+
+    `token`: "made" for one that makes a token, "kept" for one that was about to commit.
+    """
     program = (
         "import sys, time\n"
         "from system.libvirt_provider.harness import open_session\n"
         "from ansible_collections.vmferry.migrate.plugins.module_utils._providers.open import open_provider\n"
-        "uri, scratch, vm, consistency = sys.argv[1:]\n"
+        "from ansible_collections.vmferry.migrate.plugins.module_utils._providers.base import Tracking\n"
+        "uri, scratch, vm, consistency, token = sys.argv[1:]\n"
         "provider = open_provider('libvirt', {'uri': uri, 'scratch_dir': scratch})\n"
-        "with open_session(provider, vm, consistency):\n"
+        "with open_session(provider, vm, consistency, tracking=Tracking(keep=bool(token))) as session:\n"
+        "    if token == 'kept':\n"
+        "        session.keep_token()\n"
         "    print('OPEN', flush=True)\n"
         "    sys.stdin.read()\n"
     )
@@ -131,7 +156,7 @@ def exporter(uri: str, scratch: Path, vm: str, consistency: str = "auto", failpo
     if failpoint:
         environment["VMFERRY_FAILPOINT"] = failpoint
     return subprocess.Popen(
-        [sys.executable, "-c", program, uri, str(scratch), vm, consistency],
+        [sys.executable, "-c", program, uri, str(scratch), vm, consistency, token],
         env=environment,
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,

@@ -18,7 +18,7 @@ from ansible_collections.vmferry.migrate.plugins.module_utils._providers.libvirt
 from rigs.domain import Guest
 from rigs.libvirt import LibvirtRig
 
-from .harness import exporter, no_job, open_session, watchdog_of
+from .harness import exporter, no_job, open_session, problems, watchdog_of
 
 
 def test_the_job_of_a_dead_exporter_is_aborted(
@@ -32,7 +32,7 @@ def test_the_job_of_a_dead_exporter_is_aborted(
     process.kill()
     process.wait()
     vm = provider.describe("busy")
-    assert [finding.severity for finding in provider.check_export(vm, vm.disks, "auto")] == ["warning"]
+    assert [finding.severity for finding in problems(provider, vm, "auto")] == ["warning"]
     said = provider.clean_up(vm)
     assert len(said) == 1
     assert f"process {process.pid}" in said[0]
@@ -91,7 +91,7 @@ def test_a_living_export_is_busy(provider: LibvirtProvider, busy_guest: Guest) -
         with pytest.raises(VmferryError, match=f"process {os.getpid()}") as caught:
             provider.clean_up(session.vm)
         assert caught.value.kind == "busy"
-        findings = provider.check_export(session.vm, session.vm.disks, "crash_consistent")
+        findings = problems(provider, session.vm, "crash_consistent")
         assert [(finding.severity, finding.kind) for finding in findings] == [("error", "busy")]
         assert not no_job(busy_guest)
 
@@ -111,7 +111,7 @@ def test_a_job_of_another_program_is_named_and_left_alone(
         with pytest.raises(VmferryError, match=r"theirs\.sock") as caught:
             provider.clean_up(vm)
         assert caught.value.kind == "busy"
-        assert [finding.kind for finding in provider.check_export(vm, vm.disks, "auto")] == ["busy"]
+        assert [finding.kind for finding in problems(provider, vm, "auto")] == ["busy"]
         assert busy_guest.domain.jobStats()["operation"] == libvirt.VIR_DOMAIN_JOB_OPERATION_BACKUP
     finally:
         busy_guest.domain.abortJob()

@@ -21,7 +21,7 @@ from rigs import guests
 from rigs.domain import Disk, Guest, Machine, define_and_start
 from rigs.libvirt import LibvirtRig
 
-from .harness import nbdcopy, open_session, read_all, sha256, source_of, target_socket
+from .harness import nbdcopy, open_session, problems, read_all, sha256, source_of, target_socket
 
 
 def test_what_is_read_equals_what_another_client_reads_while_the_guest_writes(
@@ -135,7 +135,7 @@ def test_without_an_agent_auto_says_that_it_is_only_crash_consistent_and_quiesce
             pass
         assert caught.value.kind == "unsupported"
         vm = provider.describe("plain")
-        kinds = [finding.kind for finding in provider.check_export(vm, vm.disks, "quiesced")]
+        kinds = [finding.kind for finding in problems(provider, vm, "quiesced")]
         assert kinds == ["unsupported"]
         with open_session(provider, "plain", "crash_consistent") as session:
             assert not session.warnings

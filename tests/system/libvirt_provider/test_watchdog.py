@@ -30,6 +30,7 @@ from .harness import (
     is_running,
     no_job,
     open_session,
+    problems,
     read_all,
     source_of,
     watchdog_of,
@@ -189,7 +190,7 @@ def test_a_scratch_with_no_room_is_found_before(rig: LibvirtRig, busy_guest: Gue
         file.write(bytes(30 << 20))
     provider = LibvirtProvider({"uri": rig.uri, "scratch_dir": str(tiny_scratch)})
     vm = provider.describe("busy")
-    findings = provider.check_export(vm, vm.disks, "auto")
+    findings = problems(provider, vm, "auto")
     assert [(finding.severity, finding.kind) for finding in findings] == [("error", "no_space")]
     provider.close()
 
@@ -281,14 +282,14 @@ def test_a_backup_job_that_begins_after_its_exporter_gave_up_is_aborted(
     """The connection broke before libvirt's answer came; libvirt itself lives, and carries the request out."""
     late = []
 
-    def lost(connection: Connection, uuid: str, vm_name: str, xml: str) -> None:
-        late.append(xml)
+    def lost(connection: Connection, uuid: str, vm_name: str, xml: str, checkpoint: str | None) -> None:
+        late.append((xml, checkpoint))
         raise VmferryError("network", "Beginning the backup job failed: client socket is closed.")
 
     monkeypatch.setattr(backup_job, "begin", lost)
     with pytest.raises(VmferryError, match="client socket"), open_session(provider, "busy", "crash_consistent"):
         pass
-    busy_guest.domain.backupBegin(late[0], None)
+    busy_guest.domain.backupBegin(*late[0])
     assert not no_job(busy_guest)
     eventually(lambda: no_job(busy_guest), 10)
     eventually(lambda: not list(scratch.iterdir()), 10)

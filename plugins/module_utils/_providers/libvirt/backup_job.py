@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     import libvirt
 
 END_TIMEOUT = 30.0  # seconds until a job that was aborted is gone
+EXPORT_BITMAP = "changes"
 BACKUP_OPERATION = 9  # VIR_DOMAIN_JOB_OPERATION_BACKUP
 
 
@@ -35,13 +36,20 @@ class BackupJob:
     description: str
 
 
-def backup_xml(socket: str, scratch: Mapping[str, Path], others: Sequence[str]) -> str:
-    """`scratch`: the chosen disks' files, by target; `others`: the targets of the rest."""
+def backup_xml(
+    socket: str, scratch: Mapping[str, Path], others: Sequence[str], since: Mapping[str, str] | None = None
+) -> str:
+    """`scratch`: the chosen disks' files, by target; `others`: the targets of the rest.
+
+    `since`: checkpoints by target. Those disks are served with `EXPORT_BITMAP`, of what has changed.
+    """
     root = ET.Element("domainbackup", mode="pull")
     ET.SubElement(root, "server", transport="unix", socket=socket)
     disks = ET.SubElement(root, "disks")
     for target, path in scratch.items():
         disk = ET.SubElement(disks, "disk", name=target, backup="yes", type="file", exportname=target)
+        if since and target in since:
+            disk.attrib.update(backupmode="incremental", incremental=since[target], exportbitmap=EXPORT_BITMAP)
         ET.SubElement(disk, "driver", type="qcow2")
         ET.SubElement(disk, "scratch", file=str(path))
     for target in others:
@@ -49,9 +57,11 @@ def backup_xml(socket: str, scratch: Mapping[str, Path], others: Sequence[str]) 
     return ET.tostring(root, "unicode")
 
 
-def begin(connection: Connection, uuid: str, vm_name: str, xml: str) -> None:
+def begin(connection: Connection, uuid: str, vm_name: str, xml: str, checkpoint: str | None = None) -> None:
+    """`checkpoint`: the XML of one to be made at the same moment."""
     connection.once(
-        f"Beginning the backup job of {vm_name}", lambda opened: opened.lookupByUUIDString(uuid).backupBegin(xml, None)
+        f"Beginning the backup job of {vm_name}",
+        lambda opened: opened.lookupByUUIDString(uuid).backupBegin(xml, checkpoint),
     )
 
 

@@ -12,6 +12,7 @@ from ..._errors import VmferryError
 from ..base import Consistency, Finding
 from ..spec import DiskSpec, VmSpec
 from . import backup_job, domain_xml
+from .bitmaps import can_hold_bitmaps
 from .connection import Connection
 from .offline_disks import read_chains
 from .scratch import MIB, reserve_of
@@ -64,6 +65,8 @@ def _of_disks(vm: VmSpec, disks: Sequence[DiskSpec], running: bool) -> Iterator[
             yield Finding("error", f"{where} is encrypted.", "Export it while the VM runs.", "unsupported")
         if disk.size == 0 and kind in LOCAL:
             yield Finding("error", f"{where} cannot be looked at: {disk.source} may be missing.", "", "not_found")
+        elif not can_hold_bitmaps(disk):
+            yield Finding("info", f"Nobody tracks what changes on {where}: an increment finds it by reading all of it.")
     if vm.details.get("luns"):
         yield Finding("warning", f"{vm.name} has SCSI devices passed through, which are never exported.")
 

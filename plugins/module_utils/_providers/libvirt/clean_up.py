@@ -7,10 +7,12 @@ from __future__ import annotations
 
 from contextlib import suppress
 from pathlib import Path
+from typing import Iterator
 
 from ..._errors import VmferryError
 from ..spec import VmSpec
 from . import backup_job
+from .checkpoints import TOKEN, remove
 from .connection import Connection
 from .describe import describe
 from .import_leftovers import undo_import
@@ -31,12 +33,14 @@ def clean_up(connection: Connection, vm: VmSpec, scratch_dir: str) -> list[str]:
         backup_job.end(connection, vm.id, job.socket, END_PATIENCE)
         with suppress(FileNotFoundError):
             Path(job.socket).unlink()
+        _undo_checkpoints(connection, vm, folder)
         folder.remove()
         said.append(f"Aborted the backup job that a dead {folder.record.describe()} had left on {vm.name}.")
     for folder in folders.values():
         if folder.record.purpose == "import":
             continue
         _insist_on_death(folder, vm.name)
+        _undo_checkpoints(connection, vm, folder)
         folder.remove()
         said.append(f"Removed {folder.path}, left by a dead {folder.record.describe()}.")
     return said
@@ -51,6 +55,13 @@ def clean_up_imports(connection: Connection, scratch_dir: str) -> list[str]:
     return said
 
 
+def files_of_the_dead(scratch_dir: str) -> Iterator[Path]:
+    """Of imports that came as far as their final names; whether a VM has them is not asked."""
+    for folder in work_folders(scratch_dir):
+        if folder.record.purpose == "import" and folder.record.alive is False:
+            yield from (Path(made["final"]) for made in folder.record.made if "final" in made)
+
+
 def undo_job(connection: Connection, job_id: str, scratch_dir: str) -> list[str]:
     """As `clean_up`, of one job on whatever VM it worked."""
     mine = [folder for folder in work_folders(scratch_dir) if folder.record.job_id == job_id]
@@ -62,6 +73,13 @@ def undo_job(connection: Connection, job_id: str, scratch_dir: str) -> list[str]
         else:
             said += clean_up(connection, describe(connection, folder.record.vm_id), scratch_dir)
     return said
+
+
+def _undo_checkpoints(connection: Connection, vm: VmSpec, folder: WorkFolder) -> None:
+    """Those of an export that was not about to commit."""
+    for what in folder.record.made:
+        if TOKEN.fullmatch(what.get("checkpoint", "")):
+            remove(connection, vm.id, what["checkpoint"])
 
 
 def _folder_of(job: backup_job.BackupJob, vm: VmSpec) -> WorkFolder:

@@ -69,7 +69,7 @@ def _disk(element: ET.Element) -> Disk:
         kind=kind,
         device=element.get("device", "disk"),
         format=attribute(element, "driver", "type", "raw"),
-        source=_source(kind, source) if source is not None else "",
+        source=source_of(kind, source) if source is not None else "",
         pool="" if source is None else source.get("pool", ""),
         bus=attribute(element, "target", "bus"),
         serial=text_of(element, "serial"),
@@ -80,7 +80,8 @@ def _disk(element: ET.Element) -> Disk:
     )
 
 
-def _source(kind: str, source: ET.Element) -> str:
+def source_of(kind: str, source: ET.Element) -> str:
+    """What a `<source>` in a disk, or in a backing store, of this kind names."""
     name = source.get(SOURCE_ATTRIBUTES.get(kind, "file"), "")
     if kind == "network":
         host = source.find("host")

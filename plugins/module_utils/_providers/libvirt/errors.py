@@ -47,7 +47,10 @@ _KINDS: Dict[int, Tuple[Kind, str]] = {
     104: ("not_found", ""),  # NO_DOMAIN_BACKUP
     109: ("conflict", "The dirty bitmaps of this VM are broken; the next export has to be a full one."),
 }
-SYSTEM_ERROR, RPC_ERROR = 38, 39
+INTERNAL_ERROR, SYSTEM_ERROR, RPC_ERROR = 1, 38, 39
+NO_DOMAIN, NO_CHECKPOINT, CHECKPOINT_BROKEN = 42, 103, 109
+# What libvirt answers where it, QEMU or a disk cannot have a checkpoint: INTERNAL_ERROR is a refusal of QEMU's.
+CHECKPOINT_REFUSED = (INTERNAL_ERROR, 3, 9, 55, 67, 84)
 BROKEN_CONNECTION = (
     "Broken pipe",
     "Connection reset",
@@ -67,6 +70,14 @@ def translated(doing: str) -> Iterator[None]:
         yield
     except libvirt.libvirtError as error:
         raise explained(error, doing) from error
+
+
+def code_of(error: VmferryError) -> int:
+    """Of virErrorNumber, what libvirt said; 0 where it was not libvirt."""
+    import libvirt
+
+    cause = error.__cause__
+    return int(cause.get_error_code()) if isinstance(cause, libvirt.libvirtError) else 0
 
 
 def explained(error: libvirt.libvirtError, doing: str) -> VmferryError:
@@ -96,4 +107,4 @@ def is_disconnect(error: libvirt.libvirtError) -> bool:
     if code in (5, RPC_ERROR):
         return True
     said = error.get_error_message() or ""
-    return code in (1, SYSTEM_ERROR) and any(words in said for words in BROKEN_CONNECTION)
+    return code in (INTERNAL_ERROR, SYSTEM_ERROR) and any(words in said for words in BROKEN_CONNECTION)

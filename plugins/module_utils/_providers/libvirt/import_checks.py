@@ -6,11 +6,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Iterator
+from typing import TYPE_CHECKING, AbstractSet, Callable, Iterable, Iterator
 
 from ..._errors import VmferryError
 from ..base import Finding, Placement
 from ..spec import VmSpec
+from .clean_up import files_of_the_dead
 from .connection import Connection
 from .host import Host
 from .import_leftovers import import_mark
@@ -28,9 +29,15 @@ def import_findings(
     connection: Connection, vm: VmSpec, placement: Placement, export_id: str, scratch_dir: str
 ) -> list[Finding]:
     findings: list[Finding] = []
-    for check in (_of_name, _of_disks, _of_networks, _of_machine):
+    checks: tuple[Callable[[], Iterable[Finding]], ...] = (
+        lambda: _of_name(connection, placement, export_id),
+        lambda: _of_disks(connection, vm, placement, export_id, set(files_of_the_dead(scratch_dir))),
+        lambda: _of_networks(connection, vm, placement),
+        lambda: _of_machine(connection, vm, placement),
+    )
+    for check in checks:
         try:
-            findings += check(connection, vm, placement, export_id)
+            findings += check()
         except VmferryError as error:
             findings.append(Finding("error", error.message, error.hint, error.kind))
     if not Path(scratch_dir).is_dir():
@@ -38,7 +45,7 @@ def import_findings(
     return findings
 
 
-def _of_name(connection: Connection, vm: VmSpec, placement: Placement, export_id: str) -> Iterator[Finding]:
+def _of_name(connection: Connection, placement: Placement, export_id: str) -> Iterator[Finding]:
     check_name(placement.name)
 
     def work(opened: libvirt.virConnect) -> bool:
@@ -51,14 +58,18 @@ def _of_name(connection: Connection, vm: VmSpec, placement: Placement, export_id
             yield Finding("error", f"A VM named {placement.name} exists already.", hint, "conflict")
 
 
-def _of_disks(connection: Connection, vm: VmSpec, placement: Placement, export_id: str) -> Iterator[Finding]:
+def _of_disks(
+    connection: Connection, vm: VmSpec, placement: Placement, export_id: str, doomed: AbstractSet[Path]
+) -> Iterator[Finding]:
+    """`doomed`: files that the import itself removes before it begins."""
     if placement.disk_bus and placement.disk_bus not in DISK_BUSES:
         hint = f"Use one of {', '.join(DISK_BUSES)}."
         yield Finding("error", f"{placement.disk_bus} is no disk bus of libvirt.", hint, "invalid_config")
     planned = plan_disks(connection, vm, placement, export_id, "00000000")
     for disk in planned:
         try:
-            insist_on_absence(disk.final)
+            if disk.final not in doomed:
+                insist_on_absence(disk.final)
         except VmferryError as error:
             yield Finding("error", error.message, error.hint, error.kind)
     for folder in sorted({disk.storage.folder for disk in planned}):
@@ -73,7 +84,7 @@ def _of_disks(connection: Connection, vm: VmSpec, placement: Placement, export_i
             yield Finding("warning", text, "", "no_space")
 
 
-def _of_networks(connection: Connection, vm: VmSpec, placement: Placement, _export_id: str) -> Iterator[Finding]:
+def _of_networks(connection: Connection, vm: VmSpec, placement: Placement) -> Iterator[Finding]:
     known = {nic.network for nic in vm.nics} | {nic.mac.lower() for nic in vm.nics}
     for key in placement.network_map:
         if key not in known and key.lower() not in known:
@@ -95,7 +106,7 @@ def _of_networks(connection: Connection, vm: VmSpec, placement: Placement, _expo
             yield Finding("error", f"{nic.id} of {vm.name} was attached to {kind} {name}.", hint, "invalid_config")
 
 
-def _of_machine(connection: Connection, vm: VmSpec, placement: Placement, _export_id: str) -> Iterator[Finding]:
+def _of_machine(connection: Connection, vm: VmSpec, placement: Placement) -> Iterator[Finding]:
     host = Host(connection)
     architecture = vm.architecture or "x86_64"
     if not host.runs(architecture):

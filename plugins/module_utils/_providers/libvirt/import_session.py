@@ -20,7 +20,6 @@ from ..._transfer.failpoints import failpoint
 from ..base import BootMarkers, ImportSession, Job, Placement
 from ..spec import VmSpec
 from . import domain_xml, native_files
-from .clean_up import clean_up_imports
 from .connection import LONG_CALL_LIMIT, Connection
 from .describe import describe
 from .host import Host
@@ -56,7 +55,6 @@ class LibvirtImport(ImportSession):
         self._open, self._serving = ExitStack(), ExitStack()
 
     def __enter__(self) -> LibvirtImport:
-        clean_up_imports(self._connection, self._scratch_dir)
         with ExitStack() as stack:
             self._begin(stack)
             self._open = stack.pop_all()
@@ -118,7 +116,7 @@ class LibvirtImport(ImportSession):
         self._folder.will_make(part=str(disk.part))
         _create_empty(disk.part)
         qemu_img("create", "-q", "-f", disk.format, str(disk.part), str(disk.spec.size))
-        served = serve(disk.part, disk.format, read_only=False, socket_dir=Path(self._scratch_dir))
+        served = serve(disk.part, disk.format, read_only=False, socket_dir=self._folder.path)
         sink = NbdSink(self._serving.enter_context(served).address, reads_zero=True)
         self._serving.callback(sink.close)
         return sink

@@ -7,36 +7,31 @@ from __future__ import annotations
 
 import time
 import xml.etree.ElementTree as ET
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
-from threading import Lock
 from types import TracebackType
-from typing import TYPE_CHECKING, Callable, Iterator, Sequence
+from typing import Callable, Sequence
 
-from ..._blocks import Extent, Piece
 from ..._errors import VmferryError
-from ..._nbd.source import NbdSource
-from ..._nbd.transport import Address
 from ..._transfer.failpoints import failpoint
-from ..base import Consistency, ExportDisk, ExportSession, Job
+from ..base import Consistency, ExportDisk, ExportSession, Job, Tracking
 from ..spec import DiskSpec, VmSpec
 from . import backup_job, domain_xml, native_files
+from .bitmaps import can_hold_bitmaps
+from .checkpoints import checkpoint_xml, remove_broken
 from .connection import Connection
 from .describe import describe
-from .guest_freeze import PersistentThaw, frozen
+from .errors import CHECKPOINT_BROKEN, CHECKPOINT_REFUSED, NO_CHECKPOINT, code_of
+from .guest_freeze import frozen
+from .leaving import Leaving
+from .point_in_time import PointInTime
 from .scratch import reserve_of, socket_path
+from .since import Since, since_of_running
 from .watchdog_launcher import WatchdogProcess
 from .work_folder import WorkFolder
 
-if TYPE_CHECKING:
-    import libvirt
-
-NBD_TIMEOUT = 60.0  # seconds without a byte; QEMU answers late while the guest's own disk is slow
-NBD_RETRIES = 2
-POWER_OFF_SEEN = 3.0  # seconds until libvirt has noticed that a QEMU is gone; measured: half a second
 UNANSWERED = ("network", "timeout")  # kinds of failure after which libvirt may still do what it was asked
-END_PATIENCE = 20.0  # seconds for a libvirtd that is down when the job has to be ended; then the watchdog waits
 
 
 class LiveExport(ExportSession):
@@ -47,10 +42,13 @@ class LiveExport(ExportSession):
         disks: Sequence[DiskSpec],
         consistency: Consistency,
         job: Job,
+        tracking: Tracking,
         scratch_dir: str,
     ) -> None:
         self._connection, self._wanted, self._scratch_dir = connection, consistency, scratch_dir
-        self._chosen, self._job = tuple(disks), job
+        self._chosen, self._job, self._tracking = tuple(disks), job, tracking
+        self._since = Since()
+        self._tracked: list[str] = []
         self.vm = vm
         self.warnings: list[str] = []
         self._cleanup = ExitStack()
@@ -69,13 +67,19 @@ class LiveExport(ExportSession):
     def confirm(self) -> None:
         """Every byte came out of the frozen view, or reading it would have failed."""
 
+    def keep_token(self) -> None:
+        self._leaving.keep_token()
+
     def _open(self, stack: ExitStack) -> None:
         self.vm = describe(self._connection, self.vm.id)
         root = self._domain_xml()
         folder = WorkFolder.create(self._scratch_dir, "export", self.vm.id, self.vm.name, self._job)
-        leaving = _Leaving(self._connection, self.vm.id, folder, self.warnings)
+        self._leaving = leaving = Leaving(self._connection, self.vm.id, folder, self.warnings)
         stack.callback(leaving.leave)
         room = folder.make_room_for_qemu(domain_xml.qemu_user(root))
+        self._plan_tracking(root)
+        if self.token:
+            leaving.will_make(self.token)
         leaving.socket = socket_path(folder.path, root, self._job.attempt)
         leaving.watchdog = WatchdogProcess.start(
             uri=self._connection.uri,
@@ -83,6 +87,8 @@ class LiveExport(ExportSession):
             folder=folder.path,
             socket=leaving.socket,
             reserve=reserve_of(self._scratch_dir),
+            token=self.token,
+            images=[disk.source for disk in self.vm.disks if disk.name in self._tracked],
         )
         self.native = native_files.read(self._connection, self.vm, self.warnings)
         failpoint("watchdog")
@@ -90,19 +96,23 @@ class LiveExport(ExportSession):
         failpoint("backup_begun")
         self._open_disks(stack, folder, leaving.socket, leaving.watchdog.check)
 
-    def _begin(self, root: ET.Element, room: Path, leaving: _Leaving) -> None:
+    def _plan_tracking(self, root: ET.Element) -> None:
         chosen = {disk.name for disk in self._chosen}
-        everything = [disk.target for disk in domain_xml.disks(root)]
-        xml = backup_job.backup_xml(
-            leaving.socket,
-            {target: room / f"{target}.scratch" for target in everything if target in chosen},
-            [target for target in everything if target not in chosen],
-        )
+        disks = [disk for disk in self.vm.disks if disk.name in chosen]
+        since = since_of_running(self._connection, self.vm, root, disks, self._tracking.since)
+        if since.broken:
+            remove_broken(self._connection, self.vm, since.token.rpartition("-")[0])
+        self._since, self.lost = since, since.lost
+        if self._tracking.keep:
+            self._tracked = [disk.name for disk in disks if can_hold_bitmaps(disk)]
+            self.token = self._job.token if self._tracked else ""
 
+    def _begin(self, root: ET.Element, room: Path, leaving: Leaving) -> None:
         def begin() -> None:
             leaving.tell("begin")
             try:
-                backup_job.begin(self._connection, self.vm.id, self.vm.name, xml)
+                while not self._begin_once(root, room, leaving.socket):
+                    pass
             except VmferryError as error:
                 if error.kind not in UNANSWERED:
                     leaving.tell("begun")  # libvirt refused: no job will follow
@@ -125,6 +135,31 @@ class LiveExport(ExportSession):
         begin()
         self.consistency = "crash_consistent"
 
+    def _begin_once(self, root: ET.Element, room: Path, socket: str) -> bool:
+        """False where libvirt refused, and less is to be asked of it: better an export without tracking than none."""
+        chosen = {disk.name for disk in self._chosen}
+        everything = [disk.target for disk in domain_xml.disks(root)]
+        backup = backup_job.backup_xml(
+            socket,
+            {target: room / f"{target}.scratch" for target in everything if target in chosen},
+            [target for target in everything if target not in chosen],
+            dict.fromkeys(self._since.disks, self._since.token),
+        )
+        checkpoint = checkpoint_xml(self.token, self._tracked, everything) if self.token else None
+        try:
+            backup_job.begin(self._connection, self.vm.id, self.vm.name, backup, checkpoint)
+        except VmferryError as error:
+            code = code_of(error)
+            if self._since.disks and code in (NO_CHECKPOINT, CHECKPOINT_BROKEN):
+                self.lost, self._since = error.message, Since()
+            elif self.token and code in CHECKPOINT_REFUSED:
+                self.token = ""
+                self.warnings.append(f"No increment can stand on this export of {self.vm.name}. {error.message}")
+            else:
+                raise
+            return False
+        return True
+
     def _may_quiesce(self) -> bool:
         if self._wanted not in ("quiesced", "auto"):
             return False
@@ -142,7 +177,12 @@ class LiveExport(ExportSession):
         for disk in self._chosen:
             source = PointInTime(self._connection, self.vm, folder.path, socket, disk.name, check)
             stack.callback(source.close)
-            disks.append(ExportDisk(replace(disk, size=source.size), source))
+            changes = None
+            if disk.name in self._since.disks:
+                bitmap = backup_job.EXPORT_BITMAP
+                changes = PointInTime(self._connection, self.vm, folder.path, socket, disk.name, check, bitmap)
+                stack.callback(changes.close)
+            disks.append(ExportDisk(replace(disk, size=source.size), source, changes))
         sizes = {disk.spec.id: disk.spec for disk in disks}
         self.disks = tuple(disks)
         self.vm = self.vm.with_disks(tuple(sizes.get(disk.id, disk) for disk in self.vm.disks))
@@ -150,137 +190,3 @@ class LiveExport(ExportSession):
     def _domain_xml(self) -> ET.Element:
         text = self._connection.domain(self.vm.id, f"Reading {self.vm.name}", lambda domain: domain.XMLDesc())
         return domain_xml.parse(text)
-
-
-class _Leaving:
-    """Undoes in the one safe order: the job, its files, then the watchdog, which stays where that did not succeed."""
-
-    def __init__(self, connection: Connection, uuid: str, folder: WorkFolder, warnings: list[str]) -> None:
-        self._connection, self._uuid, self._folder, self._warnings = connection, uuid, folder, warnings
-        self.socket = ""
-        self.watchdog: WatchdogProcess | None = None
-        self._frozen = self._beginning = False
-        self._thaw: PersistentThaw | None = None
-
-    def tell(self, event: str) -> None:
-        self._frozen = {"freeze": True, "thawed": False}.get(event, self._frozen)
-        self._beginning = {"begin": True, "begun": False}.get(event, self._beginning)
-        if self.watchdog is not None:
-            self.watchdog.tell(event)
-
-    def thaw_if_frozen(self, vm_name: str) -> None:
-        """The export goes on; a guest whose freeze came true after all must not wait until it is over."""
-        if self._frozen:
-            self._thaw = PersistentThaw(self._connection, self._uuid, vm_name, self.tell)
-
-    def leave(self) -> None:
-        if self._thaw is not None:
-            self._thaw.stop()
-        try:
-            if self.socket:
-                backup_job.end(self._connection, self._uuid, self.socket, END_PATIENCE)
-            if self._frozen:
-                raise VmferryError("internal", "The guest could not be thawed.")
-            if self._beginning:
-                raise VmferryError("internal", "A backup job may still begin.")
-            failpoint("job_ended")
-            self._folder.remove()
-            if self.socket:
-                with suppress(FileNotFoundError):
-                    Path(self.socket).unlink()
-        except (VmferryError, OSError) as error:
-            # What was read is right; libvirt is only away, or late. The watchdog goes on until nothing can follow.
-            if self.watchdog is None:
-                raise
-            self._warnings.append(f"What the export made on this host is left to its watchdog to undo. {error}")
-            self.watchdog.abandon()
-            return
-        if self.watchdog is not None:
-            self.watchdog.finish()
-
-
-class PointInTime:
-    """Plays BlockSource: one disk of a backup job, and the reason where that job came to an early end."""
-
-    def __init__(
-        self,
-        connection: Connection,
-        vm: VmSpec,
-        folder: Path,
-        socket: str,
-        target: str,
-        check: Callable[[], None],
-    ) -> None:
-        """`check` raises what makes reading on unwise."""
-        self._connection, self._vm, self._folder, self._target = connection, vm, folder, target
-        self._check = check
-        self._reason: VmferryError | None = None
-        self._asking = Lock()
-        self._source = NbdSource(Address.unix(Path(socket)), target, idle_timeout=NBD_TIMEOUT, retries=NBD_RETRIES)
-
-    @property
-    def size(self) -> int:
-        return self._source.size
-
-    def extents(self) -> Iterator[Extent]:
-        self._check()
-        try:
-            yield from self._source.extents()
-        except VmferryError as error:
-            raise self._explained(error) from error
-
-    def read_into(self, pieces: Sequence[Piece]) -> None:
-        self._check()
-        try:
-            self._source.read_into(pieces)
-        except VmferryError as error:
-            raise self._explained(error) from error
-
-    def close(self) -> None:
-        self._source.close()
-
-    def _explained(self, error: VmferryError) -> VmferryError:
-        if error.kind not in ("network", "timeout", "not_found"):
-            return error
-        with self._asking:  # every reader fails at once; one of them asks
-            if self._reason is None:
-                self._reason = self._why(error)
-            return self._reason
-
-    def _is_active(self) -> bool:
-        return self._connection.domain(self._vm.id, f"Looking at {self._vm.name}", _domain_is_active, END_PATIENCE)
-
-    def _why(self, error: VmferryError) -> VmferryError:
-        name, target = self._vm.name, self._target
-        try:
-            active = self._is_active()
-            if active and backup_job.current_job(self._connection, self._vm.id) is not None:
-                return error
-            deadline = time.monotonic() + POWER_OFF_SEEN
-            while active and not self._was_stopped() and time.monotonic() < deadline:
-                time.sleep(0.2)
-                active = self._is_active()
-        except VmferryError as second:
-            if second.kind != "not_found":
-                return error
-            active = False
-        if self._was_stopped():
-            return VmferryError(
-                "no_space",
-                f"The export of {target} of {name} was stopped: the guest wrote so much meanwhile that the scratch "
-                f"folder {self._folder.parent} ran low.",
-                "Set scratch_dir to a larger file system, or export while the guest writes less.",
-            )
-        if active:
-            happened = f"The backup job of {name} was aborted by somebody else while {target} was being read."
-        else:
-            happened = f"{name} was powered off while {target} was being exported."
-        return VmferryError("conflict", happened, "Export it again.", retryable=True)
-
-    def _was_stopped(self) -> bool:
-        """By the watchdog, which says so a moment after it ended the job."""
-        return (self._folder / "stopped").exists()
-
-
-def _domain_is_active(domain: libvirt.virDomain) -> bool:
-    return bool(domain.isActive())

@@ -18,20 +18,35 @@ from ..._errors import VmferryError
 from ..._images.local_clusters import LocalClusters
 from ..._nbd.qemu_nbd import serve
 from ..._nbd.source import NbdSource
-from ..base import ExportDisk, ExportSession, Job
+from ..._transfer.failpoints import failpoint
+from ..base import ExportDisk, ExportSession, Job, Tracking
 from ..spec import DiskSpec, VmSpec
-from . import native_files
+from . import checkpoints, native_files
+from .bitmaps import add_bitmap, can_hold_bitmaps
+from .changed_layers import open_changes
 from .connection import Connection
 from .describe import describe
 from .image_chain import ImageChain, cluster_map, paths
 from .image_lock import ImageLock
+from .leaving import Leaving
 from .offline_disks import read_chains
-from .work_folder import DEFAULT_SCRATCH
+from .since import Since, since_of_off
+from .watchdog_launcher import WatchdogProcess
+from .work_folder import WorkFolder
 
 
 class OfflineExport(ExportSession):
-    def __init__(self, connection: Connection, vm: VmSpec, disks: Sequence[DiskSpec], job: Job) -> None:
+    def __init__(
+        self,
+        connection: Connection,
+        vm: VmSpec,
+        disks: Sequence[DiskSpec],
+        job: Job,
+        tracking: Tracking,
+        scratch_dir: str,
+    ) -> None:
         self._connection, self._chosen = connection, tuple(disks)
+        self._job, self._tracking, self._scratch_dir = job, tracking, scratch_dir
         self.vm, self.consistency = vm, "powered_off"
         self.warnings: list[str] = []
         self._cleanup = ExitStack()
@@ -58,6 +73,9 @@ class OfflineExport(ExportSession):
         what = f"{changed[0]} was changed" if changed else f"{self.vm.name} was started"
         raise VmferryError("conflict", f"{what} while it was being exported.", "Export it again.", retryable=True)
 
+    def keep_token(self) -> None:
+        self._leaving.keep_token()
+
     def _open(self, stack: ExitStack) -> None:
         self.vm = describe(self._connection, self.vm.id)
         now = {disk.name: disk for disk in self.vm.disks}
@@ -65,18 +83,50 @@ class OfflineExport(ExportSession):
         if len(chosen) != len(self._chosen):
             raise VmferryError("conflict", f"{self.vm.name} lost a disk meanwhile.", "Export it again.", retryable=True)
         chains = read_chains(self._connection, self.vm.id, chosen)
+        since = since_of_off(self._connection, self.vm, chosen, chains, self._tracking.since)
+        self.lost = since.lost
+        if since.broken:
+            checkpoints.remove(self._connection, self.vm.id, since.token)
+        folder = WorkFolder.create(self._scratch_dir, "export", self.vm.id, self.vm.name, self._job)
+        self._leaving = Leaving(self._connection, self.vm.id, folder, self.warnings)
+        stack.callback(self._leaving.leave)
+        if self._tracking.keep:
+            self._make_token(folder, [disk for disk in chosen if can_hold_bitmaps(disk)])
         stack.callback(ImageLock(paths(chains)).close)
         self._tops = frozenset(chain.layers[0].path for chain in chains)
         self._seen = {path: _stamp(path, self._tops) for path in paths(chains)}
         self.confirm()
         self.taken_at = time.time()
         self.native = native_files.read(self._connection, self.vm, self.warnings)
-        disks = []
-        for disk, chain in zip(chosen, chains):
-            disks.append(ExportDisk(replace(disk, size=chain.size), _source(stack, chain)))
-        self.disks = tuple(disks)
-        sizes = {disk.spec.id: disk.spec for disk in disks}
+        self.disks = tuple(_export_disk(stack, folder.path, disk, chain, since) for disk, chain in zip(chosen, chains))
+        sizes = {disk.spec.id: disk.spec for disk in self.disks}
         self.vm = self.vm.with_disks(tuple(sizes.get(disk.id, disk) for disk in self.vm.disks))
+
+    def _make_token(self, folder: WorkFolder, disks: Sequence[DiskSpec]) -> None:
+        """Before the images are locked: a bitmap that begins a little earlier than it must only tells of more."""
+        if not disks:
+            return
+        images = [disk.source for disk in disks]
+        self._leaving.will_make(self._job.token)
+        self._leaving.watchdog = WatchdogProcess.start(
+            uri=self._connection.uri,
+            uuid=self.vm.id,
+            folder=folder.path,
+            token=self._job.token,
+            images=images,
+        )
+        try:
+            checkpoints.define(self._connection, self.vm.id, self._job.token, [disk.name for disk in disks])
+            for image in images:
+                add_bitmap(image, self._job.token)
+        except VmferryError as error:
+            if error.kind == "busy":
+                raise
+            checkpoints.remove(self._connection, self.vm.id, self._job.token)
+            self.warnings.append(f"No increment can stand on this export of {self.vm.name}. {error.message}")
+            return
+        self.token = self._job.token
+        failpoint("token_made")
 
 
 def _stamp(path: str, tops: frozenset[str]) -> tuple[int, ...]:
@@ -86,7 +136,14 @@ def _stamp(path: str, tops: frozenset[str]) -> tuple[int, ...]:
     return (seen.st_size, seen.st_mtime_ns, *([seen.st_ctime_ns] if path in tops else []))
 
 
-def _source(stack: ExitStack, chain: ImageChain) -> BlockSource:
+def _export_disk(stack: ExitStack, folder: Path, disk: DiskSpec, chain: ImageChain, since: Since) -> ExportDisk:
+    source = _source(stack, folder, chain)
+    layers = since.disks.get(disk.name, ())
+    changes = open_changes(stack, folder, source, layers, since.token) if layers else None
+    return ExportDisk(replace(disk, size=chain.size), source, changes)
+
+
+def _source(stack: ExitStack, folder: Path, chain: ImageChain) -> BlockSource:
     source: BlockSource | None = None
     top = chain.layers[0]
     if chain.plain:
@@ -96,7 +153,7 @@ def _source(stack: ExitStack, chain: ImageChain) -> BlockSource:
             if error.kind != "unsupported":  # compressed clusters: QEMU reads them for us
                 raise
     if source is None:
-        served = serve(Path(top.path), top.format, read_only=True, socket_dir=Path(DEFAULT_SCRATCH))
+        served = serve(Path(top.path), top.format, read_only=True, socket_dir=folder)
         source = NbdSource(stack.enter_context(served).address)
     stack.callback(source.close)
     return source

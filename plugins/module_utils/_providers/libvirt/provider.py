@@ -10,6 +10,7 @@ from typing import Any, ContextManager, Mapping, Sequence
 from ..._errors import VmferryError
 from ..base import Consistency, ExportSession, Finding, ImportSession, Job, Placement, Provider, Tracking
 from ..spec import DiskSpec, VmSpec
+from . import checkpoints
 from .checks import export_findings
 from .clean_up import clean_up, clean_up_imports, undo_job
 from .connection import Connection
@@ -19,6 +20,7 @@ from .import_leftovers import import_mark
 from .import_session import LibvirtImport, start
 from .live_export import LiveExport
 from .offline_export import OfflineExport
+from .since import bytes_changed
 from .work_folder import DEFAULT_SCRATCH
 
 DEFAULT_URI = "qemu:///system"
@@ -64,10 +66,22 @@ class LibvirtProvider(Provider):
         tracking: Tracking = Tracking(),  # noqa: B008 - it never changes
     ) -> ContextManager[ExportSession]:
         if vm.power_state in ("powered_off", "crashed"):
-            return OfflineExport(self._connection, vm, disks, job)
+            return OfflineExport(self._connection, vm, disks, job, tracking, self._scratch_dir)
         if consistency == "powered_off":
             raise VmferryError("conflict", f"{vm.name} is {vm.power_state}, not powered_off.", "Shut it down first.")
-        return LiveExport(self._connection, vm, disks, consistency, job, self._scratch_dir)
+        return LiveExport(self._connection, vm, disks, consistency, job, tracking, self._scratch_dir)
+
+    def changed_since(self, vm: VmSpec, disks: Sequence[DiskSpec], token: str) -> Mapping[str, int]:
+        try:
+            return bytes_changed(self._connection, vm, disks, token, self._scratch_dir)
+        except VmferryError:
+            return {}  # an estimate: whatever is wrong is found, and said, when it matters
+
+    def tokens(self, vm: VmSpec) -> Sequence[str]:
+        return checkpoints.tokens(self._connection, vm.id)
+
+    def forget(self, vm: VmSpec, tokens: Sequence[str]) -> Sequence[str]:
+        return checkpoints.forget(self._connection, vm, tokens)
 
     def imported(self, name: str) -> tuple[VmSpec, str] | None:
         try:
@@ -91,10 +105,10 @@ class LibvirtProvider(Provider):
         return describe(self._connection, vm.id)
 
     def clean_up(self, vm: VmSpec) -> Sequence[str]:
-        return [
-            *clean_up(self._connection, vm, self._scratch_dir),
-            *clean_up_imports(self._connection, self._scratch_dir),
-        ]
+        return [*clean_up(self._connection, vm, self._scratch_dir), *self.clean_up_imports()]
+
+    def clean_up_imports(self) -> Sequence[str]:
+        return clean_up_imports(self._connection, self._scratch_dir)
 
     def undo(self, job_id: str) -> Sequence[str]:
         return undo_job(self._connection, job_id, self._scratch_dir)

@@ -15,6 +15,7 @@ import os
 import select
 import shutil
 import signal
+import subprocess
 import sys
 import time
 import xml.etree.ElementTree as ET
@@ -39,6 +40,7 @@ class Watchdog:
         self.uri, self.uuid = settings["uri"], settings["uuid"]
         self.folder, self.socket = Path(settings["folder"]), settings["socket"]
         self.reserve = settings["reserve"]
+        self.token, self.images = settings["token"], settings["images"]
         self.frozen = self.beginning = self.done = self.aborted = self.orphaned = False
         self.pending = b""
 
@@ -62,6 +64,7 @@ class Watchdog:
             event = json.loads(line)
             self.frozen = {"freeze": True, "thawed": False}.get(event, self.frozen)
             self.beginning = {"begin": True, "begun": False}.get(event, self.beginning)
+            self.token = "" if event == "kept" else self.token
             self.done = event == "done"
 
     def scratch_runs_low(self) -> bool:
@@ -101,7 +104,7 @@ class Watchdog:
                 if quiet_since is not None and self.is_over(time.monotonic() - quiet_since):
                     self.remove_files()
                     return
-            except libvirt.libvirtError:
+            except (libvirt.libvirtError, OSError, subprocess.SubprocessError):
                 quiet_since = None
                 if not self.folder.exists():  # somebody else has cleaned up
                     return
@@ -114,7 +117,7 @@ class Watchdog:
         return quiet_for >= (BEGIN_PATIENCE if self.beginning else 0.5)
 
     def undo(self) -> bool:
-        """Abort our job, thaw, resume. True where there was a job to abort."""
+        """Abort our job, thaw, resume, forget. True where there was a job to abort."""
         import libvirt
 
         connection = libvirt.open(self.uri)
@@ -122,10 +125,12 @@ class Watchdog:
             try:
                 domain = connection.lookupByUUIDString(self.uuid)
             except libvirt.libvirtError as error:
-                if error.get_error_code() == libvirt.VIR_ERR_NO_DOMAIN:
-                    return False
-                raise
+                if error.get_error_code() != libvirt.VIR_ERR_NO_DOMAIN:
+                    raise
+                self.forget_bitmaps()
+                return False
             if domain.state()[0] in (SHUT_OFF, CRASHED):
+                self.forget_token(domain, runs=False)
                 return False
             if self.frozen and self.orphaned:
                 self.thaw(domain)
@@ -135,6 +140,7 @@ class Watchdog:
                 self.beginning = False
             if domain.state() == [PAUSED, PAUSED_BY_IO_ERROR]:
                 domain.resume()
+            self.forget_token(domain, runs=True)
             return was_ours
         finally:
             connection.close()
@@ -165,10 +171,51 @@ class Watchdog:
         server = root.find("server")
         return server is not None and server.get("socket") == self.socket
 
+    def forget_token(self, domain: libvirt.virDomain, runs: bool) -> None:
+        """What began to record the changes since an export that never came to be."""
+        import libvirt
+
+        if not (self.token and self.orphaned):
+            return
+        if not runs:
+            self.forget_bitmaps()
+        only_metadata = libvirt.VIR_DOMAIN_CHECKPOINT_DELETE_METADATA_ONLY
+        try:
+            checkpoint = domain.checkpointLookupByName(self.token)
+            try:
+                checkpoint.delete(0 if runs else only_metadata)
+            except libvirt.libvirtError as error:
+                if error.get_error_code() != libvirt.VIR_ERR_INTERNAL_ERROR:  # "bitmap not found in backing chain"
+                    raise
+                checkpoint.delete(only_metadata)
+        except libvirt.libvirtError as error:
+            if error.get_error_code() != libvirt.VIR_ERR_NO_DOMAIN_CHECKPOINT:
+                raise
+
+    def forget_bitmaps(self) -> None:
+        """Out of the images of a VM that is off, or that was gone as soon as it was."""
+        for image in self.images if self.token and self.orphaned else ():
+            remove_bitmap(image, self.token)
+
     def remove_files(self) -> None:
         shutil.rmtree(self.folder, ignore_errors=True)
-        with suppress(FileNotFoundError):
-            Path(self.socket).unlink()
+        if self.socket:
+            with suppress(FileNotFoundError):
+                Path(self.socket).unlink()
+
+
+def remove_bitmap(image: str, name: str) -> None:
+    """Raises where the image is in use; one that is gone, or that has no such bitmap, is done with."""
+    found = qemu_img("info", "-U", "--output=json", "-f", "qcow2", image)
+    details = json.loads(found.stdout)["format-specific"]["data"] if found.returncode == 0 else {}
+    if any(bitmap["name"] == name for bitmap in details.get("bitmaps", ())):
+        qemu_img("bitmap", "--remove", "-f", "qcow2", image, name).check_returncode()
+
+
+def qemu_img(*arguments: str) -> subprocess.CompletedProcess[bytes]:
+    return subprocess.run(  # pylint: disable=ansible-bad-function
+        ["qemu-img", *arguments], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, check=False
+    )
 
 
 def first_line() -> bytes:

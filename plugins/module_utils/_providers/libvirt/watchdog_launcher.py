@@ -14,7 +14,7 @@ import time
 from contextlib import suppress
 from pathlib import Path
 from threading import Event, Lock, Thread
-from typing import Any, Mapping
+from typing import Any, Mapping, Sequence
 
 from ..._errors import VmferryError
 from . import watchdog  # so that the file is shipped with this one
@@ -51,20 +51,34 @@ class WatchdogProcess:
         self._guard.start()
 
     @classmethod
-    def start(cls, *, uri: str, uuid: str, folder: Path, socket: str, reserve: int) -> WatchdogProcess:
-        """Returns when it is ready to act. `reserve`: bytes that must stay free where the scratch files are."""
+    def start(
+        cls,
+        *,
+        uri: str,
+        uuid: str,
+        folder: Path,
+        socket: str = "",
+        reserve: int = 0,
+        token: str = "",
+        images: Sequence[str] = (),
+    ) -> WatchdogProcess:
+        """Returns when it is ready to act. `reserve`: bytes that must stay free where the scratch files are; `token`: a
+        checkpoint that it removes too, once nobody keeps it, and `images` those that may get its bitmaps.
+        """
         settings = {
             "uri": uri,
             "uuid": uuid,
             "folder": str(folder),
             "socket": socket,
             "reserve": reserve,
+            "token": token,
+            "images": list(images),
             "path": [entry for entry in sys.path if os.path.isdir(entry)],  # noqa: PTH112 - of an isolated interpreter
         }
         return cls(folder, settings)
 
     def tell(self, event: str) -> None:
-        """`freeze`, `thawed`, `begin`, `begun`: each before it is done, or after it is undone."""
+        """`freeze`, `thawed`, `begin`, `begun`, `kept`: each before it is done, or after it is undone."""
         with self._changing:
             self._told.append(event)
             try:

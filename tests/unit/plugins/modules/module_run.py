@@ -14,6 +14,7 @@ import pytest
 from ansible.module_utils.testing import patch_module_args
 
 from ansible_collections.vmferry.migrate.plugins.modules import (
+    export_cleanup,
     export_info,
     export_verify,
     job,
@@ -24,6 +25,7 @@ from ansible_collections.vmferry.migrate.plugins.modules import (
 )
 
 MODULES = {
+    "export_cleanup": export_cleanup,
     "export_info": export_info,
     "export_verify": export_verify,
     "job": job,
@@ -33,6 +35,7 @@ MODULES = {
     "vm_info": vm_info,
 }
 OPERATIONS = {
+    "export_cleanup": "clean_up_exports",
     "export_info": "list_exports",
     "export_verify": "verify_export",
     "job": "end_job",
@@ -43,6 +46,7 @@ OPERATIONS = {
 }
 # What a task of each module cannot do without.
 LEAST: dict[str, dict[str, Any]] = {
+    "export_cleanup": {"url": "file:///srv/exports", "orphans": True, "provider": "libvirt"},
     "export_info": {"url": "file:///srv/exports"},
     "export_verify": {"provider": "libvirt", "url": "file:///srv/exports", "level": "boot"},
     "job": {"job": "6f1d2c0e43a5", "state": "finished", "url": "file:///srv/exports"},
@@ -64,6 +68,8 @@ ENVIRONMENT = (
     "AWS_SESSION_TOKEN",
     "LIBVIRT_DEFAULT_URI",
     "VMFERRY_BANDWIDTH_LIMIT",
+    "VMFERRY_CLEANUP_MAX_AGE",
+    "VMFERRY_CLEANUP_MAX_COUNT",
     "VMFERRY_STATE_DIR",
 )
 ROOMS = "ansible_collections.vmferry.migrate.plugins.module_utils"

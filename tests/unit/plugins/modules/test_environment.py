@@ -124,3 +124,26 @@ def test_half_a_pair_of_a_task_is_not_completed_from_the_environment(modules: Mo
 def test_settings_written_as_text_count_as_given(modules: ModuleRun) -> None:
     assert credentials(modules, '{"profile": "offsite"}') == {"profile": "offsite"}
     assert credentials(modules, "profile=offsite region=eu-central-1") == {"profile": "offsite"}
+
+
+LIMITS = [
+    ("VMFERRY_CLEANUP_MAX_AGE", "max_age", "2d", "limits.max_age", 2 * 86400.0),
+    ("VMFERRY_CLEANUP_MAX_COUNT", "max_count", "3", "limits.max_count", 3),
+]
+
+
+@pytest.mark.parametrize(("variable", "option", "text", "path", "value"), LIMITS)
+def test_the_environment_limits_a_cleanup_that_the_task_does_not(
+    modules: ModuleRun,
+    monkeypatch: pytest.MonkeyPatch,
+    variable: str,
+    option: str,
+    text: str,
+    path: str,
+    value: float,
+) -> None:
+    monkeypatch.setenv(variable, text)
+    assert look_up(modules.request("export_cleanup", {"orphans": False}), path) == value
+    assert look_up(modules.request("export_cleanup", {option: "7"}), path) == 7
+    monkeypatch.setenv(variable, "")
+    assert look_up(modules.request("export_cleanup", {}), path) is None

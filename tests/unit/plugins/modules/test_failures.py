@@ -207,3 +207,14 @@ def test_a_label_that_no_manifest_should_hold_is_refused(modules: ModuleRun, ask
     outcome = modules.fail("vm_export", asked)
     assert outcome["error"]["kind"] == "invalid_config"
     assert next(iter(asked)) in outcome["msg"]
+
+
+@pytest.mark.parametrize("diff", [True, False])
+def test_a_failure_returns_what_was_done_before_it(modules: ModuleRun, diff: bool) -> None:
+    error = VmferryError("permission_denied", "One could not be deleted.")
+    error.done = {"changed": True, "deleted": ["a"], "diff": {"before": {}, "after": {}}, "warnings": ["Mind."]}
+    modules.act = raising(error)
+    outcome = modules.fail("export_cleanup", {}, diff=diff)
+    assert (outcome["msg"], outcome["changed"], outcome["deleted"]) == ("One could not be deleted.", True, ["a"])
+    assert outcome["error"]["kind"] == "permission_denied"
+    assert ("Mind." in json.dumps(outcome["warnings"]), "diff" in outcome) == (True, diff)

@@ -44,6 +44,7 @@ TRANSFER: list[tuple[str, Any, str, Any]] = [
     ("parallel", 7, "transfer.parallel", 7),
     ("bandwidth_limit", "20MiB/s", "transfer.bandwidth_limit", "20MiB/s"),
     ("bandwidth_burst", "4MiB", "transfer.bandwidth_burst", 4 * MIB),
+    ("priority", "low", "transfer.priority", "low"),
     ("max_retries", 0, "transfer.max_retries", 0),
     ("idle_timeout", "90", "transfer.idle_timeout", 90.0),
     ("max_duration", "12h", "transfer.max_duration", DAY / 2),
@@ -108,7 +109,26 @@ END_JOB = [
     ("timeout", "90s", "timeout", 90.0),
     ("state_dir", "/srv/state", "state_dir", "/srv/state"),
 ]
+CLEANUP = [
+    *PROVIDER,
+    *STORE,
+    ("vm", ["db01", "web01"], "vm", ("db01", "web01")),
+    ("tags", ["daily", "prod"], "tags", ("daily", "prod")),
+    ("purpose", "backup", "purpose", "backup"),
+    ("max_age", "30d", "limits.max_age", 30 * DAY),
+    ("max_count", 5, "limits.max_count", 5),
+    ("max_total_size", "2MiB", "limits.max_total_size", 2 * MIB),
+    ("min_free", "7MiB", "limits.min_free", 7 * MIB),
+    ("keep_last", 0, "protections.keep_last", 0),
+    ("keep_daily", 7, "protections.keep_daily", 7),
+    ("keep_weekly", 4, "protections.keep_weekly", 4),
+    ("keep_monthly", 12, "protections.keep_monthly", 12),
+    ("keep_yearly", 2, "protections.keep_yearly", 2),
+    ("preserve", ["before-*", "gold"], "protections.preserve", ("before-*", "gold")),
+    ("min_retention", "7d", "protections.min_retention", 7 * DAY),
+]
 REQUESTS = [
+    *(("export_cleanup", *row) for row in CLEANUP),
     *(("vm_export", *row) for row in EXPORT),
     *(("vm_import", *row) for row in IMPORT),
     *(("export_verify", *row) for row in VERIFY),
@@ -135,7 +155,7 @@ CALLS: list[tuple[str, str, Any, str, Any]] = [
     *(("job_info", option, value, path, wanted) for option, value, path, wanted in STORE),
 ]
 # `state` has a single choice, which is what the module does; the others are what the action plugin goes by.
-WITHOUT_EFFECT = {("vm_import", "state")} | {
+WITHOUT_EFFECT = {("vm_import", "state"), ("export_cleanup", "orphans"), ("export_cleanup", "credentials_from")} | {
     (module, option)
     for module in ("export_verify", "vm_export", "vm_import")
     for option in ("progress", "progress_interval", "credentials_from")
@@ -240,6 +260,7 @@ def test_what_is_left_out_stays_the_choice_of_the_engine(modules: ModuleRun) -> 
 
 @pytest.mark.parametrize("check_mode", [True, False])
 @pytest.mark.parametrize("module", ["export_verify", "vm_export", "vm_import"])
+@pytest.mark.parametrize("module", ["export_cleanup", "vm_export", "vm_import"])
 def test_check_mode_is_handed_on(modules: ModuleRun, module: str, check_mode: bool) -> None:
     modules.succeed(module, {}, check_mode=check_mode)
     assert modules.calls[-1][0][1] is check_mode
@@ -256,3 +277,35 @@ def test_an_export_is_verified_without_a_provider_unless_it_boots(modules: Modul
     modules.without_package("libvirt")
     assert modules.request("export_verify", {"level": level, "provider": None}).provider is None
     assert modules.fail("export_verify", {"provider": None})["error"]["kind"] == "invalid_config"
+
+
+def test_orphans_are_asked_for_by_name(modules: ModuleRun) -> None:
+    assert modules.request("export_cleanup", {}).orphans is True
+    assert modules.request("export_cleanup", {"orphans": False, "max_age": "1d"}).orphans is False
+
+
+def test_a_provider_counts_only_where_orphans_are_removed(modules: ModuleRun) -> None:
+    asked = modules.request("export_cleanup", {"orphans": False, "max_age": "1d"})
+    assert asked.provider is None
+    assert modules.request("export_cleanup", {"provider": None}).provider is None
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        ({"orphans": False}, "sets no limit"),
+        ({"max_age": "soon"}, "max_age: 'soon' is not a duration"),
+        ({"max_count": 0}, "max_count is 0"),
+        ({"max_total_size": "0"}, "max_total_size is 0"),
+        ({"min_free": "much"}, "min_free: 'much' is not a size"),
+        ({"keep_daily": -1}, "keep_daily is -1"),
+        ({"preserve": [""]}, "preserve has an empty pattern"),
+        ({"min_retention": "0"}, "min_retention is 0"),
+        ({"vm": [""]}, "vm has an empty name"),
+    ],
+)
+def test_a_cleanup_that_cannot_be_meant_is_refused(modules: ModuleRun, arguments: dict[str, Any], told: str) -> None:
+    outcome = modules.fail("export_cleanup", arguments)
+    assert told in outcome["msg"]
+    assert outcome["error"]["kind"] == "invalid_config"
+    assert modules.calls == []

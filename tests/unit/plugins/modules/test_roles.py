@@ -25,7 +25,7 @@ WITHOUT_VARIABLE = {
         "state": "it has one choice",
     },
 }
-OWN = {"vm_export": {"vms", "worker", "busy_retries", "busy_delay"}, "vm_import": {"worker"}}
+OWN = {"vm_export": {"vms", "worker", "cleanup", "busy_retries", "busy_delay"}, "vm_import": {"worker"}}
 NEEDED = "required"  # in the column of the defaults
 each_role = pytest.mark.parametrize("role", WITHOUT_VARIABLE)
 
@@ -96,3 +96,21 @@ def test_the_readme_has_each_variable_with_its_default(role: str) -> None:
     variables = read(role, "meta/argument_specs.yml")["argument_specs"]["main"]["options"]
     assert len(told) == len(rows)
     assert told == {name: NEEDED if what.get("required") else what["default"] for name, what in variables.items()}
+
+
+def test_the_cleanup_after_an_export_offers_what_its_module_offers() -> None:
+    of_the_export = {"provider", "libvirt", "storage", "url", "vm", "credentials_from"}
+    options = {
+        name: what
+        for name, what in MODULES["export_cleanup"].argument_spec().options.items()
+        if name not in of_the_export
+    }
+    offered_here = described("vm_export")["cleanup"]["options"]
+    assert offered_here.keys() == options.keys()
+    for name, what in offered_here.items():
+        assert (what["type"], what.get("elements")) == (options[name]["type"], options[name].get("elements")), name
+    (task,) = (one for one in read("vm_export", "tasks/main.yml") if "vmferry.migrate.export_cleanup" in one)
+    arguments = task["vmferry.migrate.export_cleanup"]
+    assert arguments.keys() == {*options, *of_the_export}
+    for name in options:
+        assert arguments[name] == f"{{{{ vm_export_cleanup.{name} | default(omit) }}}}"

@@ -1,0 +1,52 @@
+# Copyright (c) 2026 the vmferry.migrate authors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""QEMU's own word on bitmaps, past libvirt."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import libvirt_qemu
+
+from rigs.domain import Guest
+
+
+def bitmaps_in_memory(guest: Guest) -> set[str]:
+    return {bitmap["name"] for node in _nodes(guest) for bitmap in node.get("dirty-bitmaps", ()) if "name" in bitmap}
+
+
+def bitmaps_in_image(image: Path) -> set[str]:
+    """Of a VM that is off."""
+    command = ["qemu-img", "info", "--output=json", "-f", "qcow2", str(image)]
+    said = json.loads(subprocess.run(command, capture_output=True, check=True).stdout)
+    return {bitmap["name"] for bitmap in said["format-specific"]["data"].get("bitmaps", ())}
+
+
+def remove_bitmap(guest: Guest, image: Path, name: str) -> None:
+    _ask(guest, "block-dirty-bitmap-remove", node=_node_of(guest, image), name=name)
+
+
+def clear_bitmap(guest: Guest, image: Path, name: str) -> None:
+    """It says from now on that nothing changed until now."""
+    _ask(guest, "block-dirty-bitmap-clear", node=_node_of(guest, image), name=name)
+
+
+def _node_of(guest: Guest, image: Path) -> str:
+    (node,) = [one["node-name"] for one in _nodes(guest) if one["file"] == str(image) and one["drv"] == "qcow2"]
+    return str(node)
+
+
+def _nodes(guest: Guest) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = _ask(guest, "query-named-block-nodes", flat=True)
+    return found
+
+
+def _ask(guest: Guest, command: str, **arguments: Any) -> Any:
+    text = json.dumps({"execute": command, "arguments": arguments})
+    answer = json.loads(libvirt_qemu.qemuMonitorCommand(guest.domain, text, 0))
+    assert "error" not in answer, answer["error"]
+    return answer["return"]
