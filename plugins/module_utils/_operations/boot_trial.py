@@ -36,7 +36,7 @@ class BootTrial:
         self._provider = open_provider(request.provider.name, request.provider.settings)
         self._markers, self._job = request.markers, job
         self._owner = Job(job.id, new_attempt())
-        self._placement = Placement(f"vmferry-boot-{self._owner.attempt}", storage=request.storage)
+        self._placement = Placement(f"boot-{self._owner.attempt}", storage=request.storage)
 
     def wait_for_slot(self) -> None:
         self._job.wait_for_slot(self._provider)
@@ -48,6 +48,8 @@ class BootTrial:
         """What it adds to a result. A disk that is damaged is told like any other, and nothing is booted from it."""
         exported, native = machine
         made = entry.manifest.export_id
+        for sentence in self._provider.clean_up_imports():  # or the disks of trials that were killed would pile up
+            self._job.log("warning", sentence)
         raise_first_error(self.findings(entry, machine))
         self._job.phase("creating")
         with self._provider.open_import(_alone(exported), native, self._placement, made, self._owner) as session:

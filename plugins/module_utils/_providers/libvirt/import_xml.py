@@ -129,10 +129,10 @@ class DomainBuilder:
         chosen_by_libvirt = self._native.find("os") is not None and self._native.find("os").get("firmware") == "efi"  # type: ignore[union-attr]
         if loader is not None and loader.text and Path(loader.text).exists() and not chosen_by_libvirt:
             system.append(copy.deepcopy(loader))
-            if nvram is not None:
-                ET.SubElement(system, "nvram").text = str(nvram)
-            elif variables is not None and variables.get("template"):
-                ET.SubElement(system, "nvram", template=variables.get("template", ""))
+            template = {} if variables is None else {"template": variables.get("template", "")}
+            if nvram is not None or template.get("template"):
+                element = ET.SubElement(system, "nvram", {name: value for name, value in template.items() if value})
+                element.text = None if nvram is None else str(nvram)
             return
         # https://libvirt.org/formatdomain.html#bios-bootloader: libvirt picks a firmware that this host has
         system.set("firmware", "efi")

@@ -32,9 +32,12 @@ TOLD = 200  # characters of it in an error
 ENDED = (5, 6)  # virDomainState: shut off, crashed
 
 
-def trial_xml(xml: str, markers: BootMarkers) -> str:
-    """With the ports that the markers come through, should the VM have none."""
+def trial_xml(xml: str, markers: BootMarkers, job_id: str) -> str:
+    """With the ports that the markers come through, should the VM have none; and with whose it is."""
     root = domain_xml.parse(xml)
+    for description in root.findall("description"):
+        root.remove(description)
+    ET.SubElement(root, "description").text = f"vmferry.migrate sees whether an export boots. Job {job_id}."
     devices = root.find("devices")
     if devices is None:
         raise VmferryError("internal", "The XML of a VM has no devices.")
@@ -55,6 +58,9 @@ class Trial:
     def __enter__(self) -> Trial:
         try:
             self._connection.once(f"Starting {self._name}", self._start, limit=LONG_CALL_LIMIT)
+            if domain_xml.parse(self._xml).find("devices/serial") is not None:
+                self._console = _Console(self._connection.uri, self._name)
+            self._call("Starting", lambda domain: domain.resume())
         except BaseException:
             self._end()
             raise
@@ -93,11 +99,6 @@ class Trial:
 
         flags = libvirt.VIR_DOMAIN_START_PAUSED | libvirt.VIR_DOMAIN_START_AUTODESTROY
         self._domain = opened.createXML(self._xml, flags | libvirt.VIR_DOMAIN_START_VALIDATE)
-        if domain_xml.parse(self._xml).find("devices/serial") is not None:
-            stream = opened.newStream()
-            self._domain.openConsole(None, stream, libvirt.VIR_DOMAIN_CONSOLE_FORCE)
-            self._console = _Console(stream)
-        self._domain.resume()
 
     def _end(self) -> None:
         """Where libvirt does not answer, closing the connection has the same effect, and the undoing looks again."""
@@ -113,7 +114,7 @@ class Trial:
         with suppress(VmferryError):
             self._connection.call(f"Ending {self._name}", destroy)
         if self._console is not None:
-            self._console.finish()
+            self._console.close()
         self._connection.close()
 
     def _has_ended(self) -> bool:
@@ -159,10 +160,13 @@ class Trial:
 
 
 class _Console:
-    """What a VM prints, read by a thread of its own: nothing interrupts a stream but its end."""
+    """What a VM prints, read by a thread of its own: nothing interrupts a stream but its end. The connection is its own
+    as well: calls of others, beside a thread that waits for a stream, were seen to wait as long as that thread.
+    """
 
-    def __init__(self, stream: libvirt.virStream) -> None:
-        self._stream, self._text, self._lock = stream, "", Lock()
+    def __init__(self, uri: str, name: str) -> None:
+        self._connection, self._text, self._lock = Connection(uri), "", Lock()
+        self._stream = self._connection.once(f"Opening the console of {name}", lambda opened: _opened(opened, name))
         self._thread = Thread(target=self._run, name="vmferry-console", daemon=True)
         self._thread.start()
 
@@ -175,6 +179,10 @@ class _Console:
         """Of a VM that ended: until the last of it was read."""
         self._thread.join(2.0)
 
+    def close(self) -> None:
+        self.finish()
+        self._connection.close()
+
     def _run(self) -> None:
         import libvirt
 
@@ -183,3 +191,11 @@ class _Console:
                 with self._lock:
                     printed = data.decode("utf-8", "replace").replace("\r", "")
                     self._text = (self._text + printed)[-LONGEST_OUTPUT:]
+
+
+def _opened(opened: libvirt.virConnect, name: str) -> libvirt.virStream:
+    import libvirt
+
+    stream = opened.newStream()
+    opened.lookupByName(name).openConsole(None, stream, libvirt.VIR_DOMAIN_CONSOLE_FORCE)
+    return stream

@@ -259,8 +259,7 @@ def test_what_is_left_out_stays_the_choice_of_the_engine(modules: ModuleRun) -> 
 
 
 @pytest.mark.parametrize("check_mode", [True, False])
-@pytest.mark.parametrize("module", ["export_verify", "vm_export", "vm_import"])
-@pytest.mark.parametrize("module", ["export_cleanup", "vm_export", "vm_import"])
+@pytest.mark.parametrize("module", ["export_cleanup", "export_verify", "vm_export", "vm_import"])
 def test_check_mode_is_handed_on(modules: ModuleRun, module: str, check_mode: bool) -> None:
     modules.succeed(module, {}, check_mode=check_mode)
     assert modules.calls[-1][0][1] is check_mode
