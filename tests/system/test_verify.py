@@ -69,8 +69,8 @@ def flipped(at: int) -> Callable[[bytes], bytes]:
 
 def test_a_chain_in_a_bucket_passes_and_its_images_get_their_sha256(
     s3_bench: Bench,
-    vm: OffVm,
-    objects: StoredObjects,  # noqa: F811 - the fixture
+    vm: OffVm,  # noqa: F811
+    objects: StoredObjects,
 ) -> None:
     export_twice(s3_bench, vm)
     for level in LEVELS:
@@ -102,8 +102,8 @@ def test_damage_in_a_bucket_is_named(s3_bench: Bench, vm: OffVm, objects: Stored
 
 def test_what_is_gone_or_cut_off_in_a_bucket_is_named_at_every_level(
     s3_bench: Bench,
-    vm: OffVm,
-    objects: StoredObjects,  # noqa: F811 - the fixture
+    vm: OffVm,  # noqa: F811
+    objects: StoredObjects,
 ) -> None:
     full, increment = export_twice(s3_bench, vm)
     objects.change(full, "disk-0.qcow2", lambda data: data[:-LEAF])
