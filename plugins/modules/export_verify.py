@@ -391,12 +391,12 @@ export:
           type: int
           sample: 114227853
     duration:
-      description: How long the export took, in seconds.
+      description: How long the export took, in seconds, without what it waited for a slot.
       returned: success
       type: float
       sample: 11.2
     rate:
-      description: Bytes read per second.
+      description: Bytes read from the VM each second of that duration. What is sent may be less.
       returned: success
       type: int
       sample: 95869805
@@ -469,13 +469,15 @@ boot:
       type: float
       sample: 8.3
 job:
-  description: The transfer. Its record can be read with M(vmferry.migrate.job_info).
-  returned: outside check mode, also on failure once the job has begun
+  description:
+    - The transfer. Its record can be read with M(vmferry.migrate.job_info). In check mode there is none, and only
+      C(vm), C(kind) and C(url) say what was looked at.
+  returned: always, also on failure once the job has begun
   type: dict
   contains:
     id:
       description: The id of the job.
-      returned: success
+      returned: outside check mode
       type: str
     vm:
       description: The VM that was exported.
@@ -494,11 +496,11 @@ job:
       sample: s3://backups/vms
     record:
       description: The file with its progress, on the host that runs the module.
-      returned: success
+      returned: outside check mode
       type: str
     state_dir:
       description: The folder with the records of jobs.
-      returned: success
+      returned: outside check mode
       type: str
       sample: /var/lib/vmferry
     phase:
@@ -527,7 +529,8 @@ job:
       type: int
       sample: 1074135040
     average_rate:
-      description: Bytes per second, since the start.
+      description:
+        - Bytes of the disks that were done each second, from the start of the job to its end, with its waits.
       returned: outside async and check mode
       type: int
       sample: 95869805

@@ -106,6 +106,12 @@ options:
     description:
       - For disks of the exported VM, by id or by name, the storage to use instead of O(placement.storage).
     type: dict
+  source_vm:
+    description:
+      - The VM as it is at its source, one of RV(vmferry.migrate.vm_info#module:vms).
+      - In check mode, and as long as there is no such export, the preflight is about this VM. So a migration is looked
+        at before anything is exported. Outside check mode it has no effect.
+    type: dict
 seealso:
   - module: vmferry.migrate.vm_export
   - module: vmferry.migrate.export_info
@@ -146,6 +152,16 @@ EXAMPLES = r"""
       production: isolated
     storage_map:
       disk-1: slow
+
+- name: See what stands in the way of an import of a VM that is not exported yet
+  vmferry.migrate.vm_import:
+    provider: libvirt
+    url: s3://staging/vms
+    storage: "{{ s3_connection }}"
+    vm: "{{ web01.vms[0].id }}"  # registered by vm_info on the other host
+    name: web01
+    source_vm: "{{ web01.vms[0] }}"
+  check_mode: true
 """
 
 RETURN = r"""
@@ -399,12 +415,12 @@ export:
           type: int
           sample: 114227853
     duration:
-      description: How long the export took, in seconds.
+      description: How long the export took, in seconds, without what it waited for a slot.
       returned: success
       type: float
       sample: 11.2
     rate:
-      description: Bytes read per second.
+      description: Bytes read from the VM each second of that duration. What is sent may be less.
       returned: success
       type: int
       sample: 95869805
@@ -420,13 +436,15 @@ export:
       type: list
       elements: str
 job:
-  description: The transfer. Its record can be read with M(vmferry.migrate.job_info).
-  returned: outside check mode, also on failure once the job has begun
+  description:
+    - The transfer. Its record can be read with M(vmferry.migrate.job_info). In check mode there is none, and only
+      C(vm), C(kind) and C(url) say what was looked at.
+  returned: always, also on failure once the job has begun
   type: dict
   contains:
     id:
       description: The id of the job.
-      returned: success
+      returned: outside check mode
       type: str
     vm:
       description: The VM to be, by the name that the task gave it.
@@ -445,11 +463,11 @@ job:
       sample: s3://backups/vms
     record:
       description: The file with its progress, on the host that runs the module.
-      returned: success
+      returned: outside check mode
       type: str
     state_dir:
       description: The folder with the records of jobs.
-      returned: success
+      returned: outside check mode
       type: str
       sample: /var/lib/vmferry
     phase:
@@ -478,7 +496,8 @@ job:
       type: int
       sample: 1074135040
     average_rate:
-      description: Bytes per second, since the start.
+      description:
+        - Bytes of the disks that were done each second, from the start of the job to its end, with its waits.
       returned: outside async and check mode
       type: int
       sample: 95869805
@@ -517,7 +536,7 @@ plan:
   type: dict
   contains:
     export:
-      description: The id of the export that would be imported.
+      description: The id of the export that would be imported, or an empty string where it does not exist yet.
       returned: success
       type: str
       sample: 20261121T063000Z-1a2b3c4d
@@ -640,6 +659,7 @@ def argument_spec() -> ArgumentSpec:
             },
             "network_map": {"type": "dict"},
             "storage_map": {"type": "dict"},
+            "source_vm": {"type": "dict"},
         }
     )
     return own.merge(provider_arguments(), storage_arguments(), transfer_arguments())
@@ -661,6 +681,7 @@ def import_request(arguments: TaskArguments) -> ImportRequest:
         placement=placement(arguments),
         export=arguments.text("export"),
         vm=arguments.text("vm"),
+        source_vm=arguments["source_vm"],
         transfer=transfer_options(arguments),
     )
 

@@ -91,6 +91,12 @@ class OneDisk(Provider):
     def start(self, vm: VmSpec) -> VmSpec:
         raise NotImplementedError
 
+    def shut_down(self, *_unused: object) -> VmSpec:
+        raise NotImplementedError
+
+    def remove(self, *_unused: object) -> Sequence[str]:
+        raise NotImplementedError
+
     def check_import(self, *_unused: object) -> Sequence[Finding]:
         raise NotImplementedError
 

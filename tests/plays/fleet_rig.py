@@ -59,7 +59,7 @@ class Ended:
 
     def line(self, vm: str, table: int = -1) -> str:
         """The table's line of a VM; the plan is the first table, the summary the last."""
-        return re.findall(rf'^\s+"({re.escape(vm)} .*)",?$', self.output, re.MULTILINE)[table]
+        return re.findall(rf"^{re.escape(vm)}(?! +:) .*$", self.output, re.MULTILINE)[table]
 
 
 @dataclass
@@ -70,6 +70,7 @@ class Fleet:
     variables: dict[str, Any] = field(default_factory=dict)  # of all hosts
     hosts: dict[str, dict[str, Any]] = field(default_factory=dict)
     workers: dict[str, dict[str, Any]] = field(default_factory=dict)
+    groups: dict[str, Sequence[str]] = field(default_factory=dict)  # of hosts, besides `vms` and `workers`
     runs: list[Run] = field(default_factory=list)
     enter: Sequence[str] = ()  # the command that runs another on the control node
 
@@ -103,7 +104,8 @@ class Fleet:
     def inventory(self, name: str = "inventory", hosts: Sequence[str] = ()) -> Path:
         """Of these hosts, or of all."""
         chosen = {host: self.hosts[host] for host in hosts or self.hosts}
-        groups = {"vms": {"hosts": chosen}, "workers": {"hosts": self.workers}}
+        more = {group: {"hosts": dict.fromkeys(names)} for group, names in self.groups.items()}
+        groups = {"vms": {"hosts": chosen}, "workers": {"hosts": self.workers}, **more}
         path = self.folder / f"{name}.json"
         path.write_text(json.dumps({"all": {"children": groups, "vars": self.variables}}))
         return path
@@ -159,7 +161,7 @@ class Run:
         command = [str(Path(sys.executable).with_name("ansible-playbook")), PLAYBOOK, "-i", str(inventory)]
         self.process = subprocess.Popen(
             [*fleet.enter, *command, "--forks", str(forks), "-e", extra, *arguments],
-            env=environment(fleet),
+            env=environment(fleet.folder),
             stdin=subprocess.DEVNULL,
             stdout=self._output,
             stderr=subprocess.STDOUT,
@@ -172,12 +174,8 @@ class Run:
             rc = self.process.wait(PATIENCE)
         finally:
             output = self.output()
-        recap = {
-            host: {name: int(count) for name, count in (pair.split("=") for pair in counts.split())}
-            for host, counts in RECAP.findall(output)
-        }
         report = json.loads(self._report.read_text())["vms"] if self._report.exists() else []
-        return Ended(rc, output, recap, report)
+        return Ended(rc, output, recap_of(output), report)
 
     def output(self) -> str:
         self._output.flush()
@@ -197,14 +195,22 @@ class Run:
         self._output.close()
 
 
-def environment(fleet: Fleet) -> dict[str, str]:
+def recap_of(output: str) -> dict[str, dict[str, int]]:
+    """What the last lines of a play count, by host."""
+    return {
+        host: {name: int(count) for name, count in (pair.split("=") for pair in counts.split())}
+        for host, counts in RECAP.findall(output)
+    }
+
+
+def environment(folder: Path) -> dict[str, str]:
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("ANSIBLE_", "VMFERRY_", "AWS_"))}
     return {
         **kept,
         "ANSIBLE_COLLECTIONS_PATH": str(ROOT / ".build"),
-        "ANSIBLE_ASYNC_DIR": str(fleet.folder / "async"),
-        "ANSIBLE_LOCAL_TEMP": str(fleet.folder / "local"),
-        "ANSIBLE_REMOTE_TEMP": str(fleet.folder / "remote"),
+        "ANSIBLE_ASYNC_DIR": str(folder / "async"),
+        "ANSIBLE_LOCAL_TEMP": str(folder / "local"),
+        "ANSIBLE_REMOTE_TEMP": str(folder / "remote"),
         "ANSIBLE_NOCOLOR": "1",
     }
 

@@ -35,7 +35,7 @@ class RunnerRun:
             path = self.folder / "env" / file
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(json.dumps(content))
-        inherited = environment(fleet)
+        inherited = environment(fleet.folder)
         options = ["-p", PLAYBOOK, "--inventory", str(inventory), "--ident", IDENT, "--forks", "5"]
         self._output = (self.folder / "output").open("w")
         self._killed: list[int] = []

@@ -16,12 +16,17 @@ import yaml
 from engine.exports.shelves import begin, commit
 
 from ansible_collections.vmferry.migrate.plugins.module_utils._exports.retention import Limits, Protections
+from ansible_collections.vmferry.migrate.plugins.module_utils._operations.bring_vm import bring_vm
 from ansible_collections.vmferry.migrate.plugins.module_utils._operations.clean_up_exports import clean_up_exports
 from ansible_collections.vmferry.migrate.plugins.module_utils._operations.describe_vms import describe_vms
 from ansible_collections.vmferry.migrate.plugins.module_utils._operations.end_job import end_job
 from ansible_collections.vmferry.migrate.plugins.module_utils._operations.list_exports import list_exports
 from ansible_collections.vmferry.migrate.plugins.module_utils._operations.list_jobs import list_jobs
-from ansible_collections.vmferry.migrate.plugins.module_utils._operations.requests import CleanupRequest, JobRequest
+from ansible_collections.vmferry.migrate.plugins.module_utils._operations.requests import (
+    CleanupRequest,
+    JobRequest,
+    VmRequest,
+)
 from ansible_collections.vmferry.migrate.plugins.module_utils._providers.base import BootMarkers
 from ansible_collections.vmferry.migrate.plugins.module_utils._stores.open import open_store
 from rigs import guests
@@ -34,7 +39,7 @@ MODULES = Path(__file__).resolve().parents[2] / "plugins" / "modules"
 TYPES = {"str": str, "int": int, "bool": bool, "float": (int, float), "list": list, "dict": dict}
 OF_ANSIBLE = {"changed", "warnings"}  # which modules need not document
 WATCHED = "outside async and check mode"  # added by the action that watches; the plays look at them
-NULL = {"eta", "error"}  # of a job that went well
+NULL = {"eta", "error", "undone"}  # of a job that went well
 
 
 def documented(module: str) -> dict[str, Any]:
@@ -78,7 +83,7 @@ def assert_documented(module: str, result: dict[str, Any], *names: str) -> None:
 
 def test_what_is_documented_of_an_export_is_returned(bench: Bench, small: Guest) -> None:
     exported = bench.export("small", tags=("daily",), verify="none")
-    assert_documented("vm_export", exported, "export", "job", "diff")
+    assert_documented("vm_export", exported, "unchanged_since", "export", "job", "diff")
     planned = bench.export("small", check_mode=True)
     assert_documented("vm_export", planned, "findings", "plan", "diff")
     failed = bench.refused_export("nobody", "not_found", "nobody").job
@@ -141,5 +146,6 @@ def test_what_is_documented_of_a_vm_is_returned(bench: Bench, rig: LibvirtRig) -
     try:
         domain.snapshotCreateXML("<domainsnapshot><name>before</name><description>x</description></domainsnapshot>")
         assert_documented("vm_info", describe_vms(bench.provider, ["shown"], {}), "vms")
+        assert_documented("vm", bring_vm(VmRequest(bench.provider, "shown", "powered_on"), True), "vm", "diff")
     finally:
         remove_domain(domain)

@@ -10,12 +10,15 @@ from typing import Any, Literal, Mapping
 
 from .._exports.retention import Limits, Protections
 from .._providers.base import BootMarkers, Consistency, Placement
+from .._providers.snapshots import Quiesce, SnapshotMethod
 from .._transfer.priority import Priority
 
 Verify = Literal["none", "stored", "content"]
 ExportMode = Literal["auto", "full", "incremental"]
 ImageFormat = Literal["qcow2", "raw"]
 VerifyLevel = Literal["manifest", "stored", "content", "boot"]
+SnapshotState = Literal["present", "absent", "reverted", "consolidated"]
+VmState = Literal["powered_on", "powered_off", "absent"]  # that a VM is brought into
 JobState = Literal["cancelled", "finished", "absent"]  # that a job is brought into
 
 
@@ -77,6 +80,7 @@ class ImportRequest:
     placement: Placement
     export: str = ""  # an export's id or name; empty: the newest
     vm: str = ""  # name or id of the VM that was exported; empty: the only one there
+    source_vm: Mapping[str, Any] | None = None  # described; check mode takes it for the export that is not there yet
     transfer: TransferOptions = TransferOptions()
 
 
@@ -94,6 +98,16 @@ class VerifyRequest:
 
 
 @dataclass(frozen=True)
+class VmRequest:
+    provider: ProviderSpec
+    vm: str
+    state: VmState
+    timeout: float = 300.0  # seconds for the guest to power off
+    force: bool = False  # cut its power then
+    remove_disks: bool = False  # with an absent VM
+
+
+@dataclass(frozen=True)
 class JobRequest:
     job: str
     state: JobState
@@ -101,6 +115,19 @@ class JobRequest:
     state_dir: str = ""  # empty: the default for this user
     store: StoreSpec | None = None  # where jobs of other hosts are looked for
     provider: ProviderSpec | None = None  # to undo what a job left that died
+
+
+@dataclass(frozen=True)
+class SnapshotRequest:
+    provider: ProviderSpec
+    vm: str
+    state: SnapshotState
+    name: str = ""  # a template; empty: the default of a new one, or all of ours
+    quiesce: Quiesce = "auto"
+    memory: bool = False
+    method: SnapshotMethod = "auto"
+    keep: int | None = None  # of ours; None: all
+    timeout: float = 600.0  # seconds
 
 
 @dataclass(frozen=True)

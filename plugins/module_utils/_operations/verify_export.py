@@ -11,7 +11,7 @@ from typing import Any, Mapping, Sequence
 
 from .._errors import VmferryError
 from .._exports.catalog import BrokenEntry, Catalog, CatalogEntry
-from .._exports.chain import followed
+from .._exports.chain import ChainFault, followed
 from .._exports.manifest import MANIFEST
 from .._exports.verifications import VERIFIED, Verifications, read_verifications
 from .._stores.base import Store
@@ -47,6 +47,19 @@ class _Verification:
 
     def run(self, check_mode: bool) -> dict[str, Any]:
         self._job.phase("validating")
+        chain, faults, seen = self._job.ask(self._find)
+        self._job.concerns(chain[-1].manifest.machine.name)
+        if self._is_recent(seen):
+            return self._result(chain, seen, seen)
+        inspection = Inspection(self._job, self._store, chain, faults)
+        if check_mode:
+            return self._job.ask(lambda: self._checked(chain, seen, inspection))
+        if self._trial is not None:
+            self._trial.wait_for_slot()
+        booted = self._job.supervise(lambda: self._look(chain, inspection))
+        return self._ended(chain, seen, inspection, booted)
+
+    def _find(self) -> tuple[Sequence[CatalogEntry], Sequence[ChainFault], Verifications]:
         self._store.require_root()
         catalog = Catalog(self._store)
         entry = catalog.search(self._request.export, self._request.vm)
@@ -54,18 +67,7 @@ class _Verification:
             if entry.error.kind != "invalid_config":  # it may be sound, and of a newer version
                 raise entry.error
             raise self._failure([_of_manifest(entry)], {"changed": False})
-        self._job.concerns(entry.manifest.machine.name)
-        seen = read_verifications(self._store, entry)
-        chain, faults = followed(entry, catalog.beside(entry))
-        if self._is_recent(seen):
-            return self._result(chain, seen, seen)
-        inspection = Inspection(self._job, self._store, chain, faults)
-        if check_mode:
-            return self._checked(chain, seen, inspection)
-        if self._trial is not None:
-            self._trial.wait_for_slot()
-        booted = self._job.supervise(lambda: self._look(chain, inspection))
-        return self._ended(chain, seen, inspection, booted)
+        return *followed(entry, catalog.beside(entry)), read_verifications(self._store, entry)
 
     def _is_recent(self, seen: Verifications) -> bool:
         """A pass from the future was noted while a clock was wrong. It would satisfy every age until then."""
@@ -79,7 +81,8 @@ class _Verification:
         if self._trial is not None and machine is not None:
             findings += self._trial.findings(chain[-1], machine)
         after = {"export": chain[-1].manifest.export_id, "level": self._request.level, "passed": True}
-        return checked(findings, self._plan(chain), _state(chain, seen), after)
+        result = checked(findings, self._plan(chain), _state(chain, seen), after)
+        return {**result, "job": self._job.as_result()}
 
     def _plan(self, chain: Sequence[CatalogEntry]) -> dict[str, Any]:
         """Bytes are an upper bound: what a layer hides is read by `stored` alone."""

@@ -7,11 +7,14 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
-from typing import Callable, ContextManager, Literal, Mapping, Sequence
+from typing import TYPE_CHECKING, Callable, ContextManager, Literal, Mapping, Sequence
 
 from .._blocks import BlockSink, BlockSource
 from .._errors import VmferryError
 from .spec import DiskSpec, VmSpec
+
+if TYPE_CHECKING:
+    from .snapshots import SnapshotService
 
 Consistency = Literal["auto", "quiesced", "crash_consistent", "powered_off"]
 Severity = Literal["error", "warning", "info"]
@@ -132,6 +135,7 @@ class Provider(ABC):
 
     name: str
     has_tags = False  # whether VMs can carry words to find them by
+    has_folders = False  # whether a VM's path is its name below folders, with / between them
     max_jobs: int  # transfers at once that do a hypervisor or an account no harm, unless the user knows better
 
     @property
@@ -172,6 +176,10 @@ class Provider(ABC):
         """Drop these; a sentence for each that was there. What is gone already is no error."""
         return ()
 
+    def snapshots(self, vm: VmSpec) -> SnapshotService:
+        """Raises `unsupported` where a provider has none."""
+        raise VmferryError("unsupported", f"Snapshots of VMs on {self.name} are not supported.")
+
     @abstractmethod
     def imported(self, name: str) -> tuple[VmSpec, str] | None:
         """The VM of that name, if any, and the id of the export that an import of ours made it from (or '')."""
@@ -188,6 +196,20 @@ class Provider(ABC):
     @abstractmethod
     def start(self, vm: VmSpec) -> VmSpec:
         """Power it on; what it is afterwards."""
+
+    @abstractmethod
+    def shut_down(self, vm: VmSpec, timeout: float, force: bool) -> VmSpec:
+        """Ask its guest to power off, and wait; what it is afterwards.
+
+        A guest that still runs after so many seconds has its power cut where that is asked; else `timeout` is raised.
+        """
+
+    @abstractmethod
+    def remove(self, vm: VmSpec, disks: bool) -> Sequence[str]:
+        """Forget a VM that is off, with the disks that are its alone if that is asked; a sentence for each that stays.
+
+        Raises `conflict` for a VM that is not off, `busy` where a living job of ours works on it.
+        """
 
     @abstractmethod
     def clean_up(self, vm: VmSpec) -> Sequence[str]:

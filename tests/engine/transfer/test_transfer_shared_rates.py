@@ -135,7 +135,7 @@ def test_what_was_booked_and_not_used_is_not_saved_for_later() -> None:
     [
         b"\0",
         b"\0" * 12,
-        os.urandom(12),
+        bytes(range(12)),
         state(START + 1)[:11],
         state(START + 61),
         state(START + 1e9),

@@ -1,7 +1,7 @@
 # Copyright (c) 2026 the vmferry.migrate authors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""QEMU's own word on bitmaps, past libvirt."""
+"""QEMU's own word on bitmaps and on the power button, past libvirt."""
 
 from __future__ import annotations
 
@@ -13,6 +13,9 @@ from typing import Any
 import libvirt_qemu
 
 from rigs.domain import Guest
+
+PM1_STATUS, PM1_ENABLE = 0x600, 0x602  # I/O ports, where SeaBIOS puts them
+POWER_BUTTON = 1 << 8
 
 
 def bitmaps_in_memory(guest: Guest) -> set[str]:
@@ -35,6 +38,16 @@ def clear_bitmap(guest: Guest, image: Path, name: str) -> None:
     _ask(guest, "block-dirty-bitmap-clear", node=_node_of(guest, image), name=name)
 
 
+def listen_to_power_button(guest: Guest) -> None:
+    """As its system does when it boots: of ACPI's registers, bit 8 of PM1 enable."""
+    _say(guest, f"o /h {PM1_ENABLE:#x} {POWER_BUTTON:#x}")
+
+
+def power_button_was_pressed(guest: Guest) -> bool:
+    """Since the guest listened: bit 8 of PM1 status."""
+    return bool(int(_say(guest, f"i /xh {PM1_STATUS:#x}").split("=")[1], 16) & POWER_BUTTON)
+
+
 def _node_of(guest: Guest, image: Path) -> str:
     (node,) = [one["node-name"] for one in _nodes(guest) if one["file"] == str(image) and one["drv"] == "qcow2"]
     return str(node)
@@ -50,3 +63,9 @@ def _ask(guest: Guest, command: str, **arguments: Any) -> Any:
     answer = json.loads(libvirt_qemu.qemuMonitorCommand(guest.domain, text, 0))
     assert "error" not in answer, answer["error"]
     return answer["return"]
+
+
+def _say(guest: Guest, command: str) -> str:
+    """A command for people."""
+    said: str = libvirt_qemu.qemuMonitorCommand(guest.domain, command, libvirt_qemu.VIR_DOMAIN_QEMU_MONITOR_COMMAND_HMP)
+    return said

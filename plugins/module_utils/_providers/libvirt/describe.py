@@ -15,6 +15,7 @@ from ..spec import DiskSpec, PowerState, SnapshotSpec, VmSpec
 from . import domain_xml
 from .connection import LONG_CALL_LIMIT, Connection
 from .errors import is_disconnect
+from .import_leftovers import NAMESPACE
 
 if TYPE_CHECKING:
     import libvirt
@@ -115,6 +116,7 @@ class _Description:
             machine="" if machine is None else machine.get("machine", ""),
             guest_os=domain_xml.guest_os(root),
             guest_agent=domain_xml.agent_connected(root),
+            tags=domain_xml.tags(root),
             host=self._host,
             details=self._details(all_disks),
         )
@@ -205,7 +207,13 @@ class _Description:
             "disk_types": {disk.target: disk.kind for disk in all_disks if disk.device == "disk"},
             "shareable": [disk.target for disk in all_disks if disk.shareable],
             "encrypted": [disk.target for disk in all_disks if disk.encrypted],
+            "imported_from": self._imported_from(),
         }
+
+    def _imported_from(self) -> dict[str, str]:
+        """The export, and the VM that was exported; empty for a VM that no import of ours made."""
+        found = self._root.find(f"metadata/{{{NAMESPACE}}}import")
+        return {} if found is None else {key: found.get(key, "") for key in ("export", "vm", "vm_name")}
 
 
 def attribute_or_text(root: ET.Element, path: str, name: str) -> str:

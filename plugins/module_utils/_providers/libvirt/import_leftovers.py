@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Iterable, Iterator, Mapping
 
 from ..._errors import VmferryError
+from ..spec import VmSpec
 from . import domain_xml
 from .connection import Connection
 from .work_folder import WorkFolder
@@ -112,7 +113,7 @@ def _named(paths: Iterable[Path]) -> str:
 
 
 def import_mark(connection: Connection, name: str) -> Mapping[str, str]:
-    """What an import of ours wrote into the VM of that name: `export`, `attempt`; empty for any other VM, or none."""
+    """What an import of ours wrote into the VM of that name: see `mark`; empty for any other VM, or none."""
 
     def work(opened: libvirt.virConnect) -> str:
         import libvirt
@@ -130,9 +131,12 @@ def import_mark(connection: Connection, name: str) -> Mapping[str, str]:
     return dict(domain_xml.parse(text).attrib) if text else {}
 
 
-def mark(export_id: str, attempt: str) -> ET.Element:
+def mark(export_id: str, attempt: str, exported: VmSpec) -> ET.Element:
+    """Of which export an import makes the VM, and which VM that was."""
     ET.register_namespace("vmferry", NAMESPACE)
-    return ET.Element(f"{{{NAMESPACE}}}import", export=export_id, attempt=attempt)
+    return ET.Element(
+        f"{{{NAMESPACE}}}import", export=export_id, attempt=attempt, vm=exported.id, vm_name=exported.name
+    )
 
 
 def identity(path: Path) -> str:

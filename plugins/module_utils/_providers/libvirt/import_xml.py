@@ -76,7 +76,9 @@ class DomainBuilder:
         system = self._native.find(f"metadata/{domain_xml.LIBOSINFO}libosinfo")
         if system is not None:
             metadata.append(copy.deepcopy(system))
-        metadata.append(mark(export_id, attempt))
+        if self._vm.tags:
+            metadata.append(domain_xml.tags_element(self._vm.tags))
+        metadata.append(mark(export_id, attempt, self._vm))
         return metadata
 
     def _add_size(self, root: ET.Element) -> None:

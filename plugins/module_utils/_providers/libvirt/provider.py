@@ -9,6 +9,7 @@ from typing import Any, ContextManager, Mapping, Sequence
 
 from ..._errors import VmferryError
 from ..base import Consistency, ExportSession, Finding, ImportSession, Job, Placement, Provider, Tracking
+from ..snapshots import SnapshotService
 from ..spec import DiskSpec, VmSpec
 from . import checkpoints
 from .checks import export_findings
@@ -20,7 +21,10 @@ from .import_leftovers import import_mark
 from .import_session import LibvirtImport, start
 from .live_export import LiveExport
 from .offline_export import OfflineExport
+from .power_off import shut_down
+from .removal import remove_vm
 from .since import bytes_changed
+from .snapshots import LibvirtSnapshots
 from .work_folder import DEFAULT_SCRATCH
 
 DEFAULT_URI = "qemu:///system"
@@ -31,6 +35,7 @@ class LibvirtProvider(Provider):
     """Settings: `uri` (of this host), `scratch_dir` (a folder on disk, below which every attempt has its own)."""
 
     name = "libvirt"
+    has_tags = True
     max_jobs = 4
 
     def __init__(self, settings: Mapping[str, Any]) -> None:
@@ -83,6 +88,9 @@ class LibvirtProvider(Provider):
     def forget(self, vm: VmSpec, tokens: Sequence[str]) -> Sequence[str]:
         return checkpoints.forget(self._connection, vm, tokens)
 
+    def snapshots(self, vm: VmSpec) -> SnapshotService:
+        return LibvirtSnapshots(self._connection, vm, self._scratch_dir)
+
     def imported(self, name: str) -> tuple[VmSpec, str] | None:
         try:
             vm = describe(self._connection, name)
@@ -103,6 +111,14 @@ class LibvirtProvider(Provider):
     def start(self, vm: VmSpec) -> VmSpec:
         start(self._connection, vm.id, vm.name)
         return describe(self._connection, vm.id)
+
+    def shut_down(self, vm: VmSpec, timeout: float, force: bool) -> VmSpec:
+        shut_down(self._connection, vm, timeout, force)
+        return describe(self._connection, vm.id)
+
+    def remove(self, vm: VmSpec, disks: bool) -> Sequence[str]:
+        self.clean_up(vm)  # raises where a job of ours still works on it
+        return remove_vm(self._connection, describe(self._connection, vm.id), disks)
 
     def clean_up(self, vm: VmSpec) -> Sequence[str]:
         return [*clean_up(self._connection, vm, self._scratch_dir), *self.clean_up_imports()]

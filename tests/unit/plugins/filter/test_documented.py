@@ -16,6 +16,7 @@ import pytest
 import yaml
 
 from ansible_collections.vmferry.migrate.plugins.plugin_utils._fleet import outcome_rows, plan_rows
+from ansible_collections.vmferry.migrate.plugins.plugin_utils._migration import outcome_row, plan_row
 
 PACKAGE = "ansible_collections.vmferry.migrate.plugins.filter"
 PLUGINS = Path(__file__).resolve().parents[4] / "plugins"
@@ -33,6 +34,13 @@ PLANNED: dict[str, Any] = {"findings": [], "plan": {"mode": "full", "bytes_to_re
 EXPORTED: dict[str, Any] = {"changed": True, "export": EXPORT, "job": {"id": "3f1c9a2be1d04c58"}}
 DONE: dict[str, Any] = {**EXPORTED, "changed": False}
 FAILED: dict[str, Any] = {"failed": True, "msg": "No."}
+WANTED = {
+    **{"vm": "web01", "name": "web01", "host": "web01", "to_host": "kvm02"},
+    **{"power_off": False, "power_on": True, "delete_source": False, "reachable": False},
+}
+SOURCE = {"vms": [{"id": "1f0c", "power_state": "powered_off"}]}
+NOBODY = {"msg": "Nobody.", "error": {"kind": "not_found"}}
+MADE_OF_IT = {"vms": [{"details": {"imported_from": {"vm": "1f0c", "vm_name": "web01"}}}]}
 
 
 def plugin(name: str) -> Any:
@@ -41,6 +49,17 @@ def plugin(name: str) -> Any:
 
 def rows_of(name: str) -> list[dict[str, Any]]:
     """In every state that the filter knows."""
+    if name.startswith("migration"):
+        looked: dict[str, Any] = {"source": SOURCE, "destination": NOBODY, "export": PLANNED, "import": PLANNED}
+        row, done = plan_row(looked, WANTED), plan_row({**looked, "destination": MADE_OF_IT}, WANTED)
+        if name == "migration_plan":
+            return [row, done, plan_row({**looked, "import": FAILED}, WANTED)]
+        ends: list[tuple[str, dict[str, Any]]] = [
+            ("", {"export": EXPORT, "import": EXPORTED}),
+            ("", {}),
+            ("import", FAILED),
+        ]
+        return [outcome_row({"state": row["state"]}, step, result) for step, result in ends]
     nothing = plan_rows({"results": []}, "kvm02", [])
     if name == "fleet_plan":
         return plan_rows({"results": [PLANNED, DONE, FAILED]}, "kvm01", ["web01", "web02", "web03"]) + nothing
@@ -63,7 +82,7 @@ def test_the_examples_of_a_filter_are_tasks_one_of_which_has_it(name: str) -> No
     assert any(f"vmferry.migrate.{name}" in str(task) for task in tasks)
 
 
-@pytest.mark.parametrize("name", ["fleet_plan", "fleet_outcome"])
+@pytest.mark.parametrize("name", ["fleet_plan", "fleet_outcome", "migration_plan", "migration_outcome"])
 def test_what_a_row_has_is_described_and_nothing_else(name: str) -> None:
     described = yaml.safe_load(plugin(name).RETURN)["_value"]["contains"]
     rows = rows_of(name)

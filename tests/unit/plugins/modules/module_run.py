@@ -14,43 +14,55 @@ import pytest
 from ansible.module_utils.testing import patch_module_args
 
 from ansible_collections.vmferry.migrate.plugins.modules import (
+    disk_snapshot,
+    disk_snapshot_info,
     export_cleanup,
     export_info,
     export_verify,
     job,
     job_info,
+    vm,
     vm_export,
     vm_import,
     vm_info,
 )
 
 MODULES = {
+    "disk_snapshot": disk_snapshot,
+    "disk_snapshot_info": disk_snapshot_info,
     "export_cleanup": export_cleanup,
     "export_info": export_info,
     "export_verify": export_verify,
     "job": job,
     "job_info": job_info,
+    "vm": vm,
     "vm_export": vm_export,
     "vm_import": vm_import,
     "vm_info": vm_info,
 }
 OPERATIONS = {
+    "disk_snapshot": "manage_snapshots",
+    "disk_snapshot_info": "list_snapshots",
     "export_cleanup": "clean_up_exports",
     "export_info": "list_exports",
     "export_verify": "verify_export",
     "job": "end_job",
     "job_info": "list_jobs",
+    "vm": "bring_vm",
     "vm_export": "export_vm",
     "vm_import": "import_vm",
     "vm_info": "describe_vms",
 }
 # What a task of each module cannot do without.
 LEAST: dict[str, dict[str, Any]] = {
+    "disk_snapshot": {"provider": "libvirt", "vm": "web01"},
+    "disk_snapshot_info": {"provider": "libvirt", "vm": "web01"},
     "export_cleanup": {"url": "file:///srv/exports", "orphans": True, "provider": "libvirt"},
     "export_info": {"url": "file:///srv/exports"},
     "export_verify": {"provider": "libvirt", "url": "file:///srv/exports", "level": "boot"},
     "job": {"job": "6f1d2c0e43a5", "state": "finished", "url": "file:///srv/exports"},
     "job_info": {"url": "file:///srv/exports"},
+    "vm": {"provider": "libvirt", "vm": "web01", "state": "powered_on"},
     "vm_export": {"provider": "libvirt", "url": "file:///srv/exports", "vm": "web01"},
     "vm_import": {"provider": "libvirt", "url": "file:///srv/exports", "name": "web02"},
     "vm_info": {"provider": "libvirt"},

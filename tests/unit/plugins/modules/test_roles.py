@@ -23,9 +23,13 @@ WITHOUT_VARIABLE = {
     "vm_import": {
         "job_id": "each run has a new one",
         "state": "it has one choice",
+        "source_vm": "it is for looking before there is an export, of which the role makes a virtual machine",
     },
 }
-OWN = {"vm_export": {"vms", "worker", "cleanup", "busy_retries", "busy_delay"}, "vm_import": {"worker"}}
+OWN = {
+    "vm_export": {"vms", "worker", "cleanup", "busy_retries", "busy_delay"},
+    "vm_import": {"vms", "worker", "busy_retries", "busy_delay"},
+}
 NEEDED = "required"  # in the column of the defaults
 each_role = pytest.mark.parametrize("role", WITHOUT_VARIABLE)
 
@@ -86,10 +90,10 @@ def test_a_variable_arrives_at_the_option_of_its_name(role: str) -> None:
     arguments = task[f"vmferry.migrate.{role}"]
     assert set(arguments) == {*offered(role), *({"vm"} if role == "vm_export" else ())}
     for name in offered(role):
-        assert arguments[name].split()[1] == f"{role}_{name}"
+        assert arguments[name].split()[1].lstrip("(") == f"{role}_{name}"
 
 
-@pytest.mark.parametrize("role", [*WITHOUT_VARIABLE, "prepare"])
+@pytest.mark.parametrize("role", [*WITHOUT_VARIABLE, "vm_migrate", "prepare"])
 def test_the_readme_has_each_variable_with_its_default(role: str) -> None:
     rows = re.findall(r"^\| `(\w+)` \| (.+?) \| .+ \|$", (ROLES / role / "README.md").read_text(), re.MULTILINE)
     told = {name: NEEDED if default == NEEDED else yaml.safe_load(default.strip("`")) for name, default in rows}
@@ -114,3 +118,31 @@ def test_the_cleanup_after_an_export_offers_what_its_module_offers() -> None:
     assert arguments.keys() == {*options, *of_the_export}
     for name in options:
         assert arguments[name] == f"{{{{ vm_export_cleanup.{name} | default(omit) }}}}"
+
+
+def test_each_variable_of_a_migration_has_its_default_and_is_used() -> None:
+    role = "vm_migrate"
+    defaults = read(role, "defaults/main.yml")
+    variables = described(role)
+    wanted = {f"{role}_{name}": what["default"] for name, what in variables.items() if not what.get("required")}
+    assert defaults == wanted
+    used = "".join(path.read_text() for folder in ("tasks", "vars") for path in (ROLES / role / folder).iterdir())
+    assert [name for name in variables if not re.search(rf"\b{role}_{name}\b", used)] == []
+
+
+def test_what_a_migration_takes_of_a_module_is_taken_there() -> None:
+    variables = described("vm_migrate")
+    for name, module, option in (
+        ("consistency", "vm_export", "consistency"),
+        ("verify", "vm_export", "verify"),
+        ("credentials_from", "vm_export", "credentials_from"),
+        ("state_dir", "vm_import", "state_dir"),
+        ("network_map", "vm_import", "network_map"),
+        ("storage_map", "vm_import", "storage_map"),
+    ):
+        taken = MODULES[module].argument_spec().options[option]
+        assert (variables[name]["type"], variables[name].get("choices")) == (taken["type"], taken.get("choices")), name
+    placement = MODULES["vm_import"].argument_spec().options["placement"]["options"]
+    landing = variables["placement"]["options"]
+    assert set(placement) - set(landing) == {"keep_mac", "power_on"}, "which have variables of their own"
+    assert all(landing[name].get("choices") == placement[name].get("choices") for name in landing)
