@@ -15,6 +15,7 @@ description:
     the reason and a hint where a transfer failed.
   - If told to, keeps metrics of the last transfer of each VM in a file for the textfile collector of node_exporter, and
     adds a line for each transfer to an audit log.
+  - A VM that the preflight of the playbook C(vmferry.migrate.export_fleet) leaves out is told as an export that failed.
   - Reads only what the tasks return, never their arguments. Of a task with C(no_log), only the host and the outcome are
     told.
   - A file that cannot be written gives a warning. It does not make the play fail.
@@ -22,7 +23,8 @@ requirements:
   - enabled by C(callbacks_enabled = vmferry.migrate.transfers) in C(ansible.cfg), or by
     C(ANSIBLE_CALLBACKS_ENABLED=vmferry.migrate.transfers)
 notes:
-  - In check mode nothing is transferred. Such tasks are in the audit log, as C(checked), and nowhere else.
+  - In check mode nothing is transferred. Such tasks are in the audit log, as C(checked), or as C(failed) where they
+    found an error, and nowhere else.
   - A transfer that was started with C(poll=0) is told when M(ansible.builtin.async_status) finds it finished, in the
     same run; otherwise as C(started).
 options:
@@ -86,7 +88,7 @@ import os
 import pwd
 import socket
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -99,6 +101,7 @@ from ansible_collections.vmferry.migrate.plugins.plugin_utils.transfer_report_au
     Circumstances,
     audit_entry,
 )
+from ansible_collections.vmferry.migrate.plugins.plugin_utils.transfer_report_fleet import left_out
 from ansible_collections.vmferry.migrate.plugins.plugin_utils.transfer_report_metrics import NotOurs, write_metrics
 from ansible_collections.vmferry.migrate.plugins.plugin_utils.transfer_report_table import summary_line, table_lines
 
@@ -142,6 +145,8 @@ class CallbackModule(CallbackBase):
         self._transfers: list[Transfer] = []
         self._loops: set[tuple[str, str]] = set()  # host and task, of which items were seen
         self._started: dict[tuple[str, str], StartedJob] = {}  # by host and Ansible's id of the job
+        self._looked: dict[tuple[str, str], str] = {}  # by host and VM, where check mode would have exported it to
+        self._left_out: set[tuple[str, str]] = set()
         self._audit: AuditLog | None = None
 
     def set_options(self, *args: Any, **options: Any) -> None:
@@ -182,6 +187,7 @@ class CallbackModule(CallbackBase):
         # `ansible-playbook` may be given several playbooks, each of which ends so.
         self._transfers.clear()
         self._started.clear()
+        self._left_out.clear()
 
     def _item_ended(self, result: CallbackTaskResult, *, failed: bool = False) -> None:
         self._loops.add((result.host.get_name(), result.task._uuid))
@@ -200,6 +206,9 @@ class CallbackModule(CallbackBase):
         name = task.action.rpartition(".")[2]
         if name == "async_status":
             self._see_status(result, failed)
+            return
+        if name == "set_fact" and not task.check_mode:
+            self._see_plan(result)
             return
         if name not in KINDS or task.resolved_action != f"{COLLECTION}.{name}":
             return
@@ -220,8 +229,21 @@ class CallbackModule(CallbackBase):
             transfer = transfer_of(told, host=host, kind=job.kind, failed=failed, time=time.time())
             self._tell(transfer, job.circumstances)
 
+    def _see_plan(self, result: CallbackTaskResult) -> None:
+        """A batch sets its rows again once it exported; what its preflight left out is still among them."""
+        host = result.host.get_name()
+        for transfer in left_out(result.result, host, time.time()):
+            key = host, transfer.vm
+            if key not in self._left_out:
+                self._left_out.add(key)
+                self._tell(
+                    replace(transfer, url=self._looked.get(key, "")), self._circumstances(result.task.get_name())
+                )
+
     def _tell(self, transfer: Transfer, circumstances: Circumstances) -> None:
         self._transfers.append(transfer)
+        if transfer.check:
+            self._looked[transfer.host, transfer.vm] = transfer.url
         if self._audit is None:
             return
         try:

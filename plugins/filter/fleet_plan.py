@@ -87,6 +87,12 @@ _value:
       type: list
       elements: str
       sample: ["warning: Little room is left."]
+    hints:
+      description: What to do about the findings.
+      returned: always
+      type: list
+      elements: str
+      sample: [Free some space, or choose another store.]
     mode:
       description: The mode of the export.
       returned: state is V(planned)

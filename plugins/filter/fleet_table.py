@@ -10,10 +10,11 @@ version_added: 0.1.0
 author:
   - the vmferry.migrate authors (@vmferry)
 description:
-  - Makes lines of text of the rows of a batch, with the figures aligned and added up, for M(ansible.builtin.debug) or a
-    report by mail.
+  - Makes lines of text of the rows of a batch, with the figures aligned and added up, for a report by mail. The module
+    M(vmferry.migrate.fleet_table) prints them.
   - For the playbook C(vmferry.migrate.export_fleet), and for plays that do some of what it does.
 seealso:
+  - module: vmferry.migrate.fleet_table
   - plugin: vmferry.migrate.fleet_plan
     plugin_type: filter
   - plugin: vmferry.migrate.fleet_outcome
@@ -33,31 +34,25 @@ options:
 """
 
 EXAMPLES = r"""
-- name: Show what is to be done on this host, from vm_export in check mode
-  ansible.builtin.debug:
-    msg: "{{ looked | vmferry.migrate.fleet_plan(inventory_hostname, vms) | vmferry.migrate.fleet_table('plan') }}"
-
-- name: Show how it went, in the end
-  ansible.builtin.debug:
-    msg: "{{ rows | vmferry.migrate.fleet_outcome(exported) | vmferry.migrate.fleet_table('summary') }}"
+- name: Tell how it went, by mail
+  community.general.mail:
+    to: operators@example.com
+    subject: The exports of this night
+    body: "{{ rows | vmferry.migrate.fleet_outcome(exported) | vmferry.migrate.fleet_table('summary') | join('\n') }}"
 # web01  full    1.07 GB  537 MB     12.5  85.9  s3://backups/vms/web01-1f0c9a2b/20261121T063000Z-1a2b3c4d
 """
 
 RETURN = r"""
 _value:
-  description: The lines of the table, sorted by VM, and one with the totals.
+  description: The lines of the table, sorted by VM, one with the totals, and the hints.
   type: list
   elements: str
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
-from ansible_collections.vmferry.migrate.plugins.plugin_utils._fleet import Row, plan_table, summary_table
-
-
-def fleet_table(rows: Sequence[Row], kind: str) -> list[str]:
-    return {"plan": plan_table, "summary": summary_table}[kind](rows)
+from ansible_collections.vmferry.migrate.plugins.plugin_utils._fleet import fleet_table
 
 
 class FilterModule:

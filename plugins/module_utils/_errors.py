@@ -24,6 +24,11 @@ Kind = Literal[
     "cancelled",
     "internal",
 ]
+# The hint of `busy`, where it is a job of ours.
+WAIT_OR_CANCEL = (
+    "Wait until it is done. vmferry.migrate.job_info tells how far it is, and vmferry.migrate.job with "
+    "state: cancelled ends it."
+)
 RETRYABLE: frozenset[str] = frozenset({"network", "timeout", "rate_limited", "busy"})
 
 

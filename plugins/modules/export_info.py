@@ -259,12 +259,12 @@ exports:
           type: int
           sample: 114227853
     duration:
-      description: How long the export took, in seconds.
+      description: How long the export took, in seconds, without what it waited for a slot.
       returned: success
       type: float
       sample: 11.2
     rate:
-      description: Bytes read per second.
+      description: Bytes read from the VM each second of that duration. What is sent may be less.
       returned: success
       type: int
       sample: 95869805

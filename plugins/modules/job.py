@@ -36,8 +36,9 @@ options:
     required: true
   state:
     description:
-      - V(cancelled) stops the job and waits until it has undone what it did. Of a job that died, what it left is
-        removed, for which its provider and its store must be given. A job that was done before is an error.
+      - V(cancelled) stops the job and waits until it has undone what it did. Of a job that died, or that could not undo
+        everything, what it left is removed, for which its provider and its store must be given. A job that was done
+        before is an error, also if it died right after its export was made, which its store tells.
       - V(finished) waits until the job has ended, in whatever way.
       - V(absent) removes the record and the log of a job that has ended, from this host.
     type: str
@@ -53,7 +54,8 @@ options:
     default: 10m
   url:
     description:
-      - A store, in which the job is looked for when this host has no record of it, because another one runs it.
+      - A store, in which the job is looked for when this host has no record of it, because another one runs it, or when
+        its record here gives no sign of life.
       - As O(vmferry.migrate.vm_export#module:url).
     type: str
     required: false
@@ -127,12 +129,14 @@ job:
       type: str
       sample: exporting
     note:
-      description: What it waits for, where the phase does not say.
+      description: What it waits for, or why it had nothing to do, where the phase does not say.
       returned: success
       type: str
       sample: waiting for one of 4 slots of libvirt qemu:///system
     state:
-      description: V(running), V(ready), V(failed) or V(cancelled). A job that died counts as failed.
+      description: >-
+        V(running), V(ready), V(failed) or V(cancelled). A job that died counts as failed. V(gone) where the job of
+        another host has disappeared from the store meanwhile: it failed or was cancelled, and has undone what it did.
       returned: success
       type: str
       sample: running
@@ -142,7 +146,16 @@ job:
       type: bool
       sample: false
     alive:
-      description: Whether its process lives; null where that cannot be told from this host.
+      description: >-
+        Whether its process lives. Null where that cannot be seen from this host, and its record was written within the
+        last five minutes; after that it counts as dead.
+      returned: success
+      type: bool
+      sample: true
+    undone:
+      description: >-
+        Of a job that failed or was cancelled, whether everything that it had made is removed; null for all others. If
+        not, O(state=cancelled) removes the rest, and so does the next run of the task.
       returned: success
       type: bool
       sample: true
@@ -188,12 +201,12 @@ job:
       type: float
       sample: 83.4
     rate:
-      description: Bytes per second, as of late; 0 once it ended.
+      description: Bytes of the disks that are done each second, as of late; 0 once it ended.
       returned: success
       type: int
       sample: 114227853
     average_rate:
-      description: Bytes per second, since the start.
+      description: Bytes of the disks that were done each second, since the start, with its waits.
       returned: success
       type: int
       sample: 95869805

@@ -14,6 +14,7 @@ description:
   - Returns the records that transfers keep of themselves on the host that runs them.
   - With O(url), also the exports in that store, of which other hosts have the records. They tell how far they are every
     15 seconds. Of those that are done, their manifests tell; of those that failed, nothing is left there.
+  - A record is kept for 30 days after the end of its job. Later jobs then remove it.
   - Together with C(async), C(poll) and C(until) this is how a play waits for a transfer and shows how far it is.
 extends_documentation_fragment:
   - vmferry.migrate._attributes
@@ -24,7 +25,8 @@ extends_documentation_fragment:
 options:
   url:
     description:
-      - A store, in which the job is looked for when this host has no record of it, because another one runs it.
+      - A store, in which the job is looked for when this host has no record of it, because another one runs it, or when
+        its record here gives no sign of life.
       - As O(vmferry.migrate.vm_export#module:url).
     type: str
     required: false
@@ -119,7 +121,7 @@ jobs:
       type: str
       sample: exporting
     note:
-      description: What it waits for, where the phase does not say.
+      description: What it waits for, or why it had nothing to do, where the phase does not say.
       returned: success
       type: str
       sample: waiting for one of 4 slots of libvirt qemu:///system
@@ -134,7 +136,16 @@ jobs:
       type: bool
       sample: false
     alive:
-      description: Whether its process lives; null where that cannot be told from this host.
+      description: >-
+        Whether its process lives. Null where that cannot be seen from this host, and its record was written within the
+        last five minutes; after that it counts as dead.
+      returned: success
+      type: bool
+      sample: true
+    undone:
+      description: >-
+        Of a job that failed or was cancelled, whether everything that it had made is removed; null for all others. If
+        not, O(vmferry.migrate.job#module:state=cancelled) removes the rest, and so does the next run of the task.
       returned: success
       type: bool
       sample: true
@@ -180,12 +191,12 @@ jobs:
       type: float
       sample: 83.4
     rate:
-      description: Bytes per second, as of late; 0 once it ended.
+      description: Bytes of the disks that are done each second, as of late; 0 once it ended.
       returned: success
       type: int
       sample: 114227853
     average_rate:
-      description: Bytes per second, since the start.
+      description: Bytes of the disks that were done each second, since the start, with its waits.
       returned: success
       type: int
       sample: 95869805

@@ -204,8 +204,18 @@ EXAMPLES = r"""
 """
 
 RETURN = r"""
+unchanged_since:
+  description:
+    - Where the VM was looked at and nothing had changed since its last export, the id of that export. No new one was
+      made, and RV(export) is that one, with a new RV(export.checked_at). An empty string where an export was made, or
+      was there already by its O(name) or O(max_age), so that the VM was not looked at.
+  returned: success, outside check mode or when the export exists
+  type: str
+  sample: 20261121T063000Z-1a2b3c4d
 export:
-  description: The export, new or found.
+  description:
+    - The export that was made, or that was there already. What it says of how it was made, such as its mode, reason,
+      duration and rate, is of the run that made it.
   returned: success, outside check mode or when the export exists
   type: dict
   contains:
@@ -390,12 +400,12 @@ export:
           type: int
           sample: 114227853
     duration:
-      description: How long the export took, in seconds.
+      description: How long the export took, in seconds, without what it waited for a slot.
       returned: success
       type: float
       sample: 11.2
     rate:
-      description: Bytes read per second.
+      description: Bytes read from the VM each second of that duration. What is sent may be less.
       returned: success
       type: int
       sample: 95869805
@@ -411,13 +421,15 @@ export:
       type: list
       elements: str
 job:
-  description: The transfer. Its record can be read with M(vmferry.migrate.job_info).
-  returned: outside check mode, also on failure once the job has begun
+  description:
+    - The transfer. Its record can be read with M(vmferry.migrate.job_info). In check mode there is none, and only
+      C(vm), C(kind) and C(url) say what was looked at.
+  returned: always, also on failure once the job has begun
   type: dict
   contains:
     id:
       description: The id of the job.
-      returned: success
+      returned: outside check mode
       type: str
     vm:
       description: The VM, by the name that the task used.
@@ -436,11 +448,11 @@ job:
       sample: s3://backups/vms
     record:
       description: The file with its progress, on the host that runs the module.
-      returned: success
+      returned: outside check mode
       type: str
     state_dir:
       description: The folder with the records of jobs.
-      returned: success
+      returned: outside check mode
       type: str
       sample: /var/lib/vmferry
     phase:
@@ -469,7 +481,8 @@ job:
       type: int
       sample: 1074135040
     average_rate:
-      description: Bytes per second, since the start.
+      description:
+        - Bytes of the disks that were done each second, from the start of the job to its end, with its waits.
       returned: outside async and check mode
       type: int
       sample: 95869805
@@ -529,11 +542,13 @@ plan:
       returned: success
       type: int
     bytes_to_send:
-      description: At most so many bytes would be sent to the store.
+      description: >-
+        At most so many bytes would be sent to the store, with the tables of the images and the digests. In an object
+        store, the holes of raw images come on top.
       returned: success
       type: int
     bytes_saved:
-      description: At least so many bytes would not be sent because they are empty.
+      description: At least so many bytes would not be sent because they are empty, or unchanged.
       returned: success
       type: int
     disks:

@@ -269,6 +269,15 @@ export:
       returned: success
       type: str
       sample: "2026-11-21T07:30:00Z"
+    pinned:
+      description: Whether M(vmferry.migrate.export_cleanup) leaves it alone, since an object C(pinned) lies beside it.
+      returned: success
+      type: bool
+      sample: false
+    pin_reason:
+      description: What is written in that object, or an empty string.
+      returned: success
+      type: str
     vm:
       description: The VM that was exported.
       returned: success
@@ -350,12 +359,12 @@ export:
           type: int
           sample: 114227853
     duration:
-      description: How long the export took, in seconds.
+      description: How long the export took, in seconds, without what it waited for a slot.
       returned: success
       type: float
       sample: 11.2
     rate:
-      description: Bytes read per second.
+      description: Bytes read from the VM each second of that duration. What is sent may be less.
       returned: success
       type: int
       sample: 95869805
@@ -371,13 +380,15 @@ export:
       type: list
       elements: str
 job:
-  description: The transfer. Its record can be read with M(vmferry.migrate.job_info).
-  returned: outside check mode, also on failure once the job has begun
+  description:
+    - The transfer. Its record can be read with M(vmferry.migrate.job_info). In check mode there is none, and only
+      C(vm), C(kind) and C(url) say what was looked at.
+  returned: always, also on failure once the job has begun
   type: dict
   contains:
     id:
       description: The id of the job.
-      returned: success
+      returned: outside check mode
       type: str
     vm:
       description: The VM to be, by the name that the task gave it.
@@ -396,11 +407,11 @@ job:
       sample: s3://backups/vms
     record:
       description: The file with its progress, on the host that runs the module.
-      returned: success
+      returned: outside check mode
       type: str
     state_dir:
       description: The folder with the records of jobs.
-      returned: success
+      returned: outside check mode
       type: str
       sample: /var/lib/vmferry
     phase:
@@ -429,7 +440,8 @@ job:
       type: int
       sample: 1074135040
     average_rate:
-      description: Bytes per second, since the start.
+      description:
+        - Bytes of the disks that were done each second, from the start of the job to its end, with its waits.
       returned: outside async and check mode
       type: int
       sample: 95869805

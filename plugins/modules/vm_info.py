@@ -45,10 +45,18 @@ options:
           - suspended
           - crashed
           - unknown
+      folder:
+        description:
+          - A pattern for the folder of the provider's inventory that the VM lies in, as for O(filters.name). V(*) also
+            stands for what lies deeper.
+          - libvirt has no folders, so the module fails with V(unsupported) there.
+        type: str
       tag:
         description:
           - A tag that the VM has.
-          - libvirt knows no tags, so the module fails with V(unsupported) there.
+          - libvirt knows no tags, so there they are the words that users keep in the VM's metadata, as
+            C(virsh metadata web01 urn:vmferry:tags:1 --key vmferry --set '<tags><tag>prod</tag></tags>' --config)
+            sets them. Add C(--live) for a VM that runs.
         type: str
 seealso:
   - module: vmferry.migrate.vm_export
@@ -69,7 +77,13 @@ EXAMPLES = r"""
       power_state: powered_on
   register: found
 
-- name: Export them
+- name: Find what is tagged prod
+  vmferry.migrate.vm_info:
+    provider: libvirt
+    filters:
+      tag: prod
+
+- name: Export the web servers
   vmferry.migrate.vm_export:
     provider: libvirt
     vm: "{{ item.id }}"
@@ -162,7 +176,7 @@ vms:
       type: bool
       sample: true
     tags:
-      description: Its tags; none on libvirt, which knows no tags.
+      description: Its tags; on libvirt those in its metadata.
       returned: success
       type: list
       elements: str
@@ -356,6 +370,7 @@ def argument_spec() -> ArgumentSpec:
                 "options": {
                     "name": {"type": "str"},
                     "power_state": {"type": "str", "choices": list(POWER_STATES)},
+                    "folder": {"type": "str"},
                     "tag": {"type": "str"},
                 },
             },

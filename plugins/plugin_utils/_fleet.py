@@ -36,7 +36,7 @@ def plan_rows(result: Mapping[str, Any], host: str, vms: Sequence[str]) -> list[
         row = {"host": host, "vm": "", "label": host}
         if has_failed(result):
             return [_plan_row(first_failed(result), row)]
-        return [{**row, "state": "none", "findings": ["warning: No VM of this host fits its filters."]}]
+        return [{**row, "state": "none", "findings": ["warning: No VM of this host fits its filters."], "hints": []}]
     return [_plan_row(one, _named(host, vm)) for vm, one in _each(result, vms)]
 
 
@@ -44,6 +44,11 @@ def outcome_rows(rows: Sequence[Row], exported: Mapping[str, Any]) -> list[Row]:
     """The rows of a plan, each that was planned with what came of it, by the result of the role's task."""
     outcomes = dict(_each(exported, [row["vm"] for row in rows if row["state"] == "planned"]))
     return [_outcome_row(outcomes[row["vm"]], row) if row["state"] == "planned" else row for row in rows]
+
+
+def fleet_table(rows: Sequence[Row], kind: str) -> list[str]:
+    """`kind`: plan or summary."""
+    return {"plan": plan_table, "summary": summary_table}[kind](rows)
 
 
 def plan_table(rows: Sequence[Row]) -> list[str]:
@@ -61,7 +66,8 @@ def plan_table(rows: Sequence[Row]) -> list[str]:
         f"{amount(_sum(planned, 'bytes_to_send'))} to send at most; "
         f"{_count(rows, 'done')} done already; {_count(rows, 'failed')} cannot be exported"
     ]
-    return [*text_table(["VM", "MODE", ">TO READ", ">TO SEND", "FINDINGS"], lines), *total]
+    table = text_table(["VM", "MODE", ">TO READ", ">TO SEND", "FINDINGS"], lines)
+    return [*table, *total, *_hints(hint for row in _sorted(rows) for hint in row["hints"])]
 
 
 def summary_table(rows: Sequence[Row]) -> list[str]:
@@ -76,7 +82,7 @@ def summary_table(rows: Sequence[Row]) -> list[str]:
                 amount(row["bytes_stored"]) if moved else NOTHING,
                 f"{row['seconds']:.1f}" if moved else NOTHING,
                 f"{row['rate'] / MB:.1f}" if moved else NOTHING,
-                row.get("url") or row.get("error", {}).get("sentence", NOTHING),
+                row.get("url") or row.get("error", {}).get("message", NOTHING),
             ]
         )
     exported = [row for row in rows if row["state"] == "exported"]
@@ -86,7 +92,12 @@ def summary_table(rows: Sequence[Row]) -> list[str]:
         f"{_count(rows, 'done')} done already; {_count(rows, 'failed')} failed"
     )
     titles = ["VM", "MODE", ">READ", ">STORED", ">SECONDS", ">MB/S", "WHERE, OR WHAT WENT WRONG"]
-    return [*text_table(titles, lines), total]
+    return [*text_table(titles, lines), total, *_hints(row["error"]["hint"] for row in _sorted(rows) if "error" in row)]
+
+
+def _hints(hints: Iterable[str]) -> list[str]:
+    """Below the table and once each: what is wrong with one VM often is with many."""
+    return [f"Hint: {hint}" for hint in dict.fromkeys(hints) if hint]
 
 
 def _each(result: Mapping[str, Any], vms: Sequence[str]) -> Iterable[tuple[str, Mapping[str, Any]]]:
@@ -109,18 +120,33 @@ def _named(host: str, vm: str) -> Row:
 def _plan_row(result: Mapping[str, Any], row: Row) -> Row:
     if has_failed(result):
         failed = _failure(row, error_of(result), "preflight")
-        return {**failed, "findings": [f"error: {failed['error']['sentence']}"]}
+        return {**failed, "findings": [f"error: {failed['error']['message']}"], "hints": [failed["error"]["hint"]]}
     if "plan" not in result:
         url = _where(result)
-        return {**row, "state": "done", "export": result["export"]["id"], "url": url, "findings": [f"info: {url}"]}
-    findings = result["findings"]
+        return {
+            **row,
+            "state": "done",
+            "export": result["export"]["id"],
+            "url": url,
+            "findings": [f"info: {url}"],
+            "hints": [],
+        }
+    findings = [_as_told(finding) for finding in result["findings"]]
     errors = [finding for finding in findings if finding["severity"] == "error"]
-    said = [f"{finding['severity']}: {sentence(finding)}" for finding in findings]
+    row = {
+        **row,
+        "findings": [f"{finding['severity']}: {finding['message']}" for finding in findings],
+        "hints": [finding["hint"] for finding in findings if finding["hint"]],
+    }
     if errors:
-        return {**_failure(row, errors[0], "preflight"), "findings": said}
+        return _failure(row, errors[0], "preflight")
     plan = result["plan"]
-    figures = {name: plan[name] for name in ("mode", "bytes_to_read", "bytes_to_send")}
-    return {**row, "state": "planned", "findings": said, **figures}
+    return {**row, "state": "planned", **{name: plan[name] for name in ("mode", "bytes_to_read", "bytes_to_send")}}
+
+
+def _as_told(finding: Mapping[str, Any]) -> Mapping[str, Any]:
+    """What else is done to a VM passes: the export waits for it, so it keeps nothing from being planned."""
+    return {**finding, "severity": "warning"} if finding.get("kind") == "busy" else finding
 
 
 def _outcome_row(result: Mapping[str, Any], row: Row) -> Row:

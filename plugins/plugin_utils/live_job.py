@@ -16,6 +16,7 @@ from ansible.errors import AnsibleError
 from ansible.utils.display import Display
 
 from ansible_collections.vmferry.migrate.plugins.module_utils._ansible.values import job_id as job_id_value
+from ansible_collections.vmferry.migrate.plugins.module_utils._transfer.owner import SILENCE
 from ansible_collections.vmferry.migrate.plugins.module_utils._transfer.record import WATCHER
 
 from . import poll_command
@@ -33,8 +34,8 @@ CANCEL_SECONDS = 3.0
 SHORTEST_CALL = 10.0  # seconds that a poll may take, at least: a new SSH connection may need them
 LONGEST_CALL = 30.0
 START_PATIENCE = 120.0  # seconds without a record or a result
-DEAD_AFTER = 60.0  # seconds in which a record that can be read does not change
-RESULT_PATIENCE = 15.0  # seconds from a finished record to the module's result
+STILL = 60.0  # seconds in which a record that can be read does not change: then that is told
+RESULT_PATIENCE = 15.0  # seconds from a finished record, or from the end of the process, to the module's result
 
 
 class PlaybookGone(AnsibleError):
@@ -62,7 +63,7 @@ class LiveJob:
         self._results_file = self._payload_dir = self._payload = ""  # the payload holds secrets, its folder none
         self._answer: Answer | None = None  # the last one, of this job
         self._heard_at = self._changed_at = time.monotonic()
-        self._silent = False
+        self._silent = self._still = False
         self._playbook = os.getppid()
 
     def run(self) -> dict[str, Any]:
@@ -74,7 +75,7 @@ class LiveJob:
             return {**self._watch(), **_kept(started)}
         except BaseException as error:
             if self._results_file or not isinstance(error, Exception):
-                self._cancel(error)
+                self._cancel(poll_command.reason(error))
             raise
 
     def _start(self) -> dict[str, Any]:
@@ -126,8 +127,9 @@ class LiveJob:
 
     def _poll(self) -> bool:
         """Whether the host answered."""
+        pid = self._answer.pid if self._answer is not None else None
         seconds = min(LONGEST_CALL, max(SHORTEST_CALL, self._options.silence / 2))
-        answered, why = self._low_level(poll_command.poll(self._place, self._results_file), seconds)
+        answered, why = self._low_level(poll_command.poll(self._place, self._results_file, pid), seconds)
         if answered is None:
             self._fell_silent(why)
             return False
@@ -145,8 +147,8 @@ class LiveJob:
         if self._silent:
             self._silent = False
             self._lines.say("the host answers again")
-        if self._answer is None or answer.record != self._answer.record:
-            self._changed_at = now
+        if self._answer is None or (answer.record, answer.alive) != (self._answer.record, self._answer.alive):
+            self._changed_at, self._still = now, False
         self._answer = answer
         if answer.record is not None:
             self._remove_payload()
@@ -176,9 +178,26 @@ class LiveJob:
             return enriched(result, self._place.job_id, answer) if "job" in result else result
         unchanged = time.monotonic() - self._changed_at
         if answer.record is None:
-            return never_started(START_PATIENCE) if unchanged > START_PATIENCE else None
-        patience = RESULT_PATIENCE if answer.record.get("finished") else DEAD_AFTER
-        return enriched(died(answer.record), self._place.job_id, answer) if unchanged > patience else None
+            return self._given_up(never_started(START_PATIENCE)) if unchanged > START_PATIENCE else None
+        ending = answer.record.get("finished") or answer.alive is False
+        if ending:
+            return enriched(died(answer.record), self._place.job_id, answer) if unchanged > RESULT_PATIENCE else None
+        if answer.alive is None and unchanged > SILENCE:
+            return self._given_up(enriched(died(answer.record), self._place.job_id, answer))
+        if unchanged > STILL:
+            self._stands_still(answer.alive)
+        return None
+
+    def _given_up(self, result: dict[str, Any]) -> dict[str, Any]:
+        """It may live: then it must not go on without anybody."""
+        self._cancel(poll_command.GAVE_UP)
+        return result
+
+    def _stands_still(self, alive: bool | None) -> None:
+        if not self._still:
+            self._still = True
+            process = "its process lives, and is waited for" if alive else "its process cannot be seen from here"
+            self._lines.say(f"nothing new in its record for {clock_time(STILL)}; {process}")
 
     def _fell_silent(self, why: str) -> None:
         if not self._silent:
@@ -201,8 +220,7 @@ class LiveJob:
             return None, f"a command ended with {done['rc']}"
         return done["stdout"], ""
 
-    def _cancel(self, error: BaseException) -> None:
-        reason = poll_command.reason(error)
+    def _cancel(self, reason: str) -> None:
         with contextlib.suppress(Exception):
             self._low_level(poll_command.cancel(self._place, reason), CANCEL_SECONDS)
 

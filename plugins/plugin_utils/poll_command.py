@@ -3,8 +3,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The shell commands of a watched job, and what they answer.
 
-A poll is one command: it renews the lease, and prints the module's result, once there is one, and the job's record.
-It runs as the user and with the environment of the module, so both come to the same state directory.
+A poll is one command: it renews the lease, and prints whether the job's process is there, the module's result, once
+there is one, and the job's record. It runs as the user and with the environment of the module, so both come to the same
+state directory.
 """
 
 from __future__ import annotations
@@ -15,6 +16,8 @@ import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
+
+from ansible_collections.vmferry.migrate.plugins.module_utils._transfer.owner import is_process_alive, started_of
 
 # What the state directory depends on; nothing else of a task's environment goes onto a command line.
 ENVIRONMENT = ("VMFERRY_STATE_DIR", "XDG_STATE_HOME", "HOME")
@@ -58,23 +61,43 @@ class JobPlace:
 
 @dataclass(frozen=True)
 class Answer:
-    """`folder`: the job's; `result`: the module's, unparsed, None until it ends; `record`: None before there is one."""
+    """`folder`: the job's; `result`: the module's, unparsed, None until it ends; `record`: None before there is one.
+
+    `alive`: whether its process was there before the record was read; None where that could not be seen.
+    """
 
     folder: str
     result: str | None
     record: dict[str, Any] | None
+    alive: bool | None = None
+
+    @property
+    def pid(self) -> int | None:
+        pid = ((self.record or {}).get("owner") or {}).get("pid")
+        return pid if isinstance(pid, int) else None
 
 
-def poll(place: JobPlace, results_file: str) -> str:
+def poll(place: JobPlace, results_file: str, pid: int | None = None) -> str:
+    """`pid`: of the job's process, once its record has told."""
     return _joined(
         *place.statements(),
         f'echo; echo {_MARK}folder; printf "%s\\n" "$job"',
+        # The process before everything that it may write: of one that is gone there is nothing to come.
+        f"echo {_MARK}process; {_seen_there(pid)}",
         # The result first: once it is there, the record that follows is the last one.
         f"echo {_MARK}result; cat {shlex.quote(results_file)} 2>/dev/null; echo",
         f"echo {_MARK}record",
         f'if {place.is_own}; then touch "$job"/lease; cat "$job"/record.json; echo; fi',
         f"echo {_MARK}end",
     )
+
+
+def _seen_there(pid: int | None) -> str:
+    """A line each for what module_utils/_transfer/owner.py compares; empty where this system does not tell."""
+    if pid is None:
+        return ":"
+    files = ("cat /proc/sys/kernel/random/boot_id", "readlink /proc/self/ns/pid", f"cat /proc/{pid}/stat")
+    return 'printf "%s\\n" "$(uname -n)" ' + " ".join(f'"$({command} 2>/dev/null)"' for command in files)
 
 
 def cancel(place: JobPlace, reason: str) -> str:
@@ -111,7 +134,17 @@ def parse(output: str) -> Answer:
         raise ValueError("the answer has no end")
     text = {name: "\n".join(lines).strip() for name, lines in sections.items()}
     record = json.loads(text["record"]) if text["record"] else None
-    return Answer(text["folder"], _finished(text["result"]), record)
+    return Answer(text["folder"], _finished(text["result"]), record, _alive(record, sections["process"]))
+
+
+def _alive(record: dict[str, Any] | None, seen: list[str]) -> bool | None:
+    lines = [line.strip() for line in seen]
+    if record is None or len(lines) < len(("hostname", "boot_id", "pid_namespace", "stat")):
+        return None
+    stat = " ".join(lines[3:])
+    namespace = re.search(r"\d+", lines[2])
+    here = {"hostname": lines[0], "boot_id": lines[1], "pid_namespace": int(namespace[0]) if namespace else None}
+    return is_process_alive(record.get("owner") or {}, here, started_of(stat) if stat else None)
 
 
 def _finished(text: str) -> str | None:
@@ -143,6 +176,9 @@ def expanded(path: str) -> str:
 
 def _joined(*statements: str) -> str:
     return "; ".join(statements)
+
+
+GAVE_UP = "a task that waited for a sign of life in vain"
 
 
 def reason(error: BaseException) -> str:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 SIGNIFICANT = 3  # digits of an amount
+SHORTEST = 0.001  # seconds
 UNITS = ("B", "kB", "MB", "GB", "TB", "PB")
 
 
@@ -31,8 +32,9 @@ class ProgressLines:
             return
         if state == self._told and record.get("finished"):
             return
+        first = self._told is None and record.get("id")
         self._told, self._told_at = state, now
-        self.say(described(record))
+        self.say(f"{described(record)} · job {record['id']}" if first else described(record))
 
     def say(self, text: str) -> None:
         who = self._host if self._vm in ("", self._host) else f"{self._host}: {self._vm}"
@@ -59,9 +61,15 @@ def described(record: Mapping[str, Any]) -> str:
 
 
 def _summary(record: Mapping[str, Any]) -> str:
-    lasted = clock_time(float(record["finished"]) - float(record["started"]))
-    rate = record.get("average_rate")
-    return f" in {lasted} · {amount(rate)}/s" if rate else f" in {lasted}"
+    """Of what was read and of what was sent, each with its rate: an increment sends little of what it reads."""
+    seconds = float(record["finished"]) - float(record["started"])
+    parts = [f" in {clock_time(seconds)}"]
+    if note := record.get("note"):
+        return " · ".join([*parts, str(note)])
+    for name, done in (("bytes_read", "read"), ("bytes_sent", "written" if record.get("kind") == "import" else "sent")):
+        if count := record.get(name):
+            parts.append(f"{amount(count)} {done} at {amount(count / max(seconds, SHORTEST))}/s")
+    return " · ".join(parts)
 
 
 def amount(count: float) -> str:

@@ -33,6 +33,7 @@ class Transfer:
     bytes_stored: int | None = None
     duration: float | None = None
     taken_at: float | None = None  # the export's point in time, since the epoch
+    checked_at: float | None = None  # when the VM was last seen to equal the export, which may be when it was taken
     error_kind: str = ""
     message: str = ""
     hint: str = ""
@@ -62,7 +63,9 @@ def transfer_of(
     if result.get("_ansible_no_log") or "censored" in result:
         return Transfer(host, kind, outcome, time, check)
     job, export, error = (_mapping(result.get(name)) for name in ("job", "export", "error"))
-    moved = outcome not in ("unchanged", "checked")
+    found = _error_found(result) if check else {}
+    made = outcome not in ("unchanged", "checked")  # else the figures in `export` are of an earlier run
+    moments = [_moment(export.get(name)) for name in ("taken_at", "checked_at")]
     return Transfer(
         host,
         kind,
@@ -74,13 +77,14 @@ def transfer_of(
         job=_text(job.get("id")),
         export=_text(export.get("id")),
         mode=_text(export.get("mode")),
-        bytes_read=_bytes_read(job, export, kind) if moved else 0,
-        bytes_stored=_bytes_stored(job, export, kind) if moved else 0,
-        duration=_first(_number(job.get("duration")), _number(export.get("duration")) if moved else None),
-        taken_at=_moment(export.get("taken_at")),
-        error_kind=_text(error.get("kind")),
-        message="" if outcome in SUCCESSFUL or outcome == "checked" else _text(result.get("msg")),
-        hint=_text(error.get("hint")),
+        bytes_read=_bytes_read(job, export, kind) if made else _whole(_number(job.get("bytes_read"))) or 0,
+        bytes_stored=_bytes_stored(job, export, kind) if made else 0,
+        duration=_first(_number(job.get("duration")), _number(export.get("duration")) if made else None),
+        taken_at=moments[0],
+        checked_at=max((at for at in moments if at is not None), default=None),
+        error_kind=_text(error.get("kind") or found.get("kind")),
+        message="" if outcome in (*SUCCESSFUL, "checked") else _text(found.get("message") or result.get("msg")),
+        hint=_text(error.get("hint") or found.get("hint")),
     )
 
 
@@ -93,10 +97,19 @@ def _outcome(result: Mapping[str, Any], failed: bool, unreachable: bool, check: 
     if failed or error:  # `failed_when: false` makes no transfer succeed
         return "failed"
     if check:
-        return "checked"
+        return "failed" if _error_found(result) else "checked"
+    if result.get("unchanged_since"):  # it may have read the whole VM to find that out
+        return "unchanged"
     # `changed_when: false` is common on backups: what moved bytes did something nevertheless.
     moved = _number(_mapping(result.get("job")).get("bytes_read"))
     return "ready" if result.get("changed") or moved else "unchanged"
+
+
+def _error_found(result: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The first thing that check mode found to be in the way."""
+    findings = result.get("findings")
+    told = findings if isinstance(findings, list) else []
+    return next((one for one in map(_mapping, told) if one.get("severity") == "error"), {})
 
 
 def _vm_name(result: Mapping[str, Any], export: Mapping[str, Any], kind: str) -> str:

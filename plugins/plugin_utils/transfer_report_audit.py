@@ -30,7 +30,7 @@ class Circumstances:
 
 def audit_entry(transfer: Transfer, circumstances: Circumstances) -> dict[str, Any]:
     return {
-        "time": datetime.fromtimestamp(transfer.time, timezone.utc).isoformat(timespec="milliseconds"),
+        "time": _iso(transfer.time, "milliseconds"),
         "user": circumstances.user,
         "controller": circumstances.controller,
         "playbook": circumstances.playbook,
@@ -44,12 +44,17 @@ def audit_entry(transfer: Transfer, circumstances: Circumstances) -> dict[str, A
         "job": transfer.job,
         "export": transfer.export,
         "mode": transfer.mode,
+        "checked_at": "" if transfer.checked_at is None else _iso(transfer.checked_at, "seconds"),
         "outcome": transfer.outcome,
         "bytes_read": transfer.bytes_read,
         "bytes_stored": transfer.bytes_stored,
         "duration": transfer.duration,
         "error": None if not transfer.message else {"kind": transfer.error_kind, "message": transfer.message},
     }
+
+
+def _iso(moment: float, precision: str) -> str:
+    return datetime.fromtimestamp(moment, timezone.utc).isoformat(timespec=precision)
 
 
 class AuditLog:

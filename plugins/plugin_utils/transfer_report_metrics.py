@@ -29,6 +29,7 @@ DURATION = "vmferry_transfer_duration_seconds"
 BYTES_READ = "vmferry_transfer_bytes_read"
 BYTES_STORED = "vmferry_transfer_bytes_stored"
 TAKEN = "vmferry_transfer_export_taken_timestamp_seconds"
+CHECKED = "vmferry_transfer_export_checked_timestamp_seconds"
 HELP = {
     LAST_RUN: "When a transfer of this VM last ended, well or not.",
     LAST_SUCCESS: "When a transfer of this VM last succeeded, or found that nothing had to be done.",
@@ -37,8 +38,9 @@ HELP = {
     BYTES_READ: "Bytes that the last transfer of this VM read.",
     BYTES_STORED: "Bytes that the last transfer of this VM stored.",
     TAKEN: "The point in time of the export that the last successful transfer of this VM made, found or imported.",
+    CHECKED: "When the VM was last seen to equal that export: its point in time, or later where nothing had changed.",
 }
-KEPT = (LAST_SUCCESS, TAKEN)  # by a failure
+KEPT = (LAST_SUCCESS, TAKEN, CHECKED)  # by a failure
 _LABEL = r'"((?:[^"\\\n]|\\["\\n])*)"'
 _SAMPLE = re.compile(rf"(\w+)\{{host={_LABEL},vm={_LABEL},kind={_LABEL}\}} ([-+.\w]+)")
 _ESCAPED = {"\\": r"\\", '"': r"\"", "\n": r"\n"}
@@ -81,6 +83,8 @@ def _values(transfer: Transfer, before: Mapping[str, float]) -> dict[str, float]
         known[LAST_SUCCESS] = transfer.time
         if transfer.taken_at is not None:
             known[TAKEN] = transfer.taken_at
+        if transfer.checked_at is not None:
+            known[CHECKED] = transfer.checked_at
     measured = {
         LAST_RUN: transfer.time,
         SUCCESS: float(transfer.succeeded),

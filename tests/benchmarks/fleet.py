@@ -120,7 +120,7 @@ def starting(stage: Stage, runs: int) -> Figure:
         known = {record["id"] for record in stage.records()}
 
         def reads(known: set[str] = known) -> bool:
-            return any(one["id"] not in known and one["phase"] in ("exporting", "ready") for one in stage.records())
+            return any(one["id"] not in known and one.get("bytes_read", 0) > 0 for one in stage.records())
 
         ours = until(stage, stage.play(stage.export()), reads)
         beyond.append(ours - plain)

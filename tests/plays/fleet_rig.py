@@ -59,7 +59,7 @@ class Ended:
 
     def line(self, vm: str, table: int = -1) -> str:
         """The table's line of a VM; the plan is the first table, the summary the last."""
-        return re.findall(rf'^\s+"({re.escape(vm)} .*)",?$', self.output, re.MULTILINE)[table]
+        return re.findall(rf"^{re.escape(vm)}(?! +:) .*$", self.output, re.MULTILINE)[table]
 
 
 @dataclass
@@ -70,6 +70,7 @@ class Fleet:
     variables: dict[str, Any] = field(default_factory=dict)  # of all hosts
     hosts: dict[str, dict[str, Any]] = field(default_factory=dict)
     workers: dict[str, dict[str, Any]] = field(default_factory=dict)
+    groups: dict[str, Sequence[str]] = field(default_factory=dict)  # of hosts, besides `vms` and `workers`
     runs: list[Run] = field(default_factory=list)
     enter: Sequence[str] = ()  # the command that runs another on the control node
 
@@ -103,7 +104,8 @@ class Fleet:
     def inventory(self, name: str = "inventory", hosts: Sequence[str] = ()) -> Path:
         """Of these hosts, or of all."""
         chosen = {host: self.hosts[host] for host in hosts or self.hosts}
-        groups = {"vms": {"hosts": chosen}, "workers": {"hosts": self.workers}}
+        more = {group: {"hosts": dict.fromkeys(names)} for group, names in self.groups.items()}
+        groups = {"vms": {"hosts": chosen}, "workers": {"hosts": self.workers}, **more}
         path = self.folder / f"{name}.json"
         path.write_text(json.dumps({"all": {"children": groups, "vars": self.variables}}))
         return path

@@ -28,7 +28,10 @@ from .awx import EXAMPLES, ROOT, command_lines, credential_types, injected
 
 BUCKET, HOUR = "exports", 3600.0
 URL = f"s3://{BUCKET}/vms"
-EXPORTS = {"web01": 2 * HOUR, "db01": 40 * HOUR}  # and how old they are
+EXPORTS = {"web01": 2 * HOUR, "db01": 40 * HOUR, "idle01": 40 * HOUR}  # and how old they are
+CHECKED = time.strftime(
+    "%Y-%m-%dT%H:%M:%SZ", time.gmtime(time.time() - HOUR)
+)  # when idle01 was seen not to have changed
 UUIDS = {name: f"1f0c9a2b-3c4d-4e5f-8a9b-0c1d2e3f4a5{number}" for number, name in enumerate(EXPORTS)}
 
 
@@ -45,6 +48,9 @@ def server() -> Iterator[S3Server]:
             folder = f"vms/{vm_folder(name, UUIDS[name])}/{export_id}"
             text = sample.to_json(lambda file, folder=folder: f"s3://{BUCKET}/{folder}/{file}")  # type: ignore[misc]
             client.put_object(Bucket=BUCKET, Key=f"{folder}/manifest.json", Body=text)
+            if name == "idle01":
+                mark = json.dumps({"checked_at": CHECKED, "job_id": "5f0c41d27a3e4b91"})
+                client.put_object(Bucket=BUCKET, Key=f"{folder}/checked.json", Body=mark)
         yield started
         os.kill(started.pid, signal.SIGKILL)  # an orderly end takes it half a minute
 
@@ -117,8 +123,22 @@ def test_report_counts_only_exports_that_are_recent_and_have_the_name(server: S3
     assert "No such export: db01, web01\n" in other.output.replace('"', "\n")
 
 
+def test_report_counts_an_old_export_as_recent_where_its_vm_was_seen_unchanged(
+    server: S3Server, tmp_path: Path
+) -> None:
+    ended = report(server, tmp_path, {"idle01": {}}, report_hours=26)
+    assert ended.code == 0, ended.output
+    assert f"unchanged at {CHECKED}" in ended.output
+
+
 def test_report_after_failed_exports_shows_them_and_fails(server: S3Server, tmp_path: Path) -> None:
     ended = report(server, tmp_path, {"web01": {}, "db01": {}}, report_exports_failed="yes")
     assert ended.code == 2
     assert f"{URL}/{vm_folder('web01', UUIDS['web01'])}/" in ended.output
     assert "Exports failed." in ended.output
+
+
+def test_report_about_hosts_that_do_not_exist_fails_and_says_so(server: S3Server, tmp_path: Path) -> None:
+    ended = report(server, tmp_path, {"web01": {}, "db01": {}}, export_fleet_hosts="wbe*")
+    assert ended.code == 2
+    assert 'No host of the inventory fits "wbe*".' in ended.output.replace('\\"', '"')

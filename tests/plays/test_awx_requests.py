@@ -20,7 +20,7 @@ import pytest
 
 from .awx import ROOT, command_lines, example
 
-TOKEN, JOB = "token-of-an-operator", "42"
+TOKEN, JOB, WORKFLOW = "token-of-an-operator", "42", "41"
 BLOCKS = re.findall(r"^```sh\n(.*?)^```$", (ROOT / "docs/awx.md").read_text(), re.MULTILINE | re.DOTALL)
 
 
@@ -59,7 +59,7 @@ def controller() -> Iterator[tuple[str, list[Request]]]:
 
 def send(block: str) -> Request:
     with controller() as (url, received):
-        environment = {**os.environ, "AWX_URL": url, "AWX_TOKEN": TOKEN, "JOB": JOB}
+        environment = {**os.environ, "AWX_URL": url, "AWX_TOKEN": TOKEN, "JOB": JOB, "WORKFLOW": WORKFLOW}
         done = subprocess.run(["sh", "-c", block], env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert done.stdout == "{}"
@@ -69,7 +69,7 @@ def send(block: str) -> Request:
 
 def test_there_is_a_request_to_launch_to_watch_and_to_cancel() -> None:
     paths = [urlsplit(send(block).path).path.rstrip("/").rpartition("/")[2] for block in BLOCKS]
-    assert paths == ["launch", "job_events", "cancel"]
+    assert paths == ["launch", "workflow_nodes", "job_events", "cancel"]
 
 
 @pytest.mark.parametrize("block", BLOCKS)
@@ -91,7 +91,8 @@ def test_launch_names_the_workflow_and_answers_its_survey() -> None:
 
 
 def test_watching_asks_for_the_events_that_are_progress_lines_and_cancelling_is_a_post() -> None:
-    watch, cancel = send(BLOCKS[1]), send(BLOCKS[2])
-    assert watch.method == "GET"
+    nodes, watch, cancel = (send(block) for block in BLOCKS[1:])
+    assert (nodes.method, nodes.path) == ("GET", f"/api/v2/workflow_jobs/{WORKFLOW}/workflow_nodes/")
+    assert (watch.method, urlsplit(watch.path).path) == ("GET", f"/api/v2/jobs/{JOB}/job_events/")
     assert "event=verbose" in urlsplit(watch.path).query
-    assert (cancel.method, cancel.path) == ("POST", f"/api/v2/jobs/{JOB}/cancel/")
+    assert (cancel.method, cancel.path) == ("POST", f"/api/v2/workflow_jobs/{WORKFLOW}/cancel/")

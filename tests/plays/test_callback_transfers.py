@@ -189,7 +189,9 @@ def test_a_transfer_under_async_that_is_cancelled_is_told_with_its_vm(scene: Sta
     job, patient = "0123456789abcdef", {"retries": 100, "delay": 1}
     cancelled = run(
         scene,
-        scene.export({"name": "Begun", "async": 60, "poll": 0}, bandwidth_limit=SLOW, vm="web03", job_id=job),
+        scene.export(
+            {"name": "Begun", "async": 60, "poll": 0}, bandwidth_limit=SLOW, vm="web03", job_id=job, mode="full"
+        ),
         {
             "name": "Wait",
             "vmferry.migrate.job_info": {"job": job, "state_dir": str(scene.state)},

@@ -83,3 +83,22 @@ def test_two_slices_at_once_export_each_vm_once_and_share_the_slots(fleet: Fleet
     states = Counter(state for run in ended for state in run.states().values())
     assert states == {"exported": 8, "done": 2}
     assert most_at_once(fleet.exported_when()) == 2
+
+
+def test_a_vm_that_another_run_exports_is_told_beforehand_and_waited_for(fleet: Fleet, rig: LibvirtRig) -> None:
+    fleet.add_hosts(["app01"], "kvm01", export_fleet_consistency="crash_consistent")
+    with off_vms(rig, ["app01"], mib=8):
+        rig.connect().lookupByName("app01").create()
+        first = fleet.start(inventory=fleet.inventory("first"), export_fleet_bandwidth_limit="1MiB/s")
+        fleet.wait_for(lambda: [one for one in fleet.records() if one.get("bytes_sent")])
+        again = fleet.run("--check")
+        assert again.rc == 0, again.output
+        assert "warning: app01 is in use by export job" in again.line("app01", table=0)
+        assert "\nHint: Wait until it is done. vmferry.migrate.job_info" in again.output
+        assert "vmferry.migrate.job with state: cancelled" in again.output
+        second = fleet.run(vm_export_busy_delay=1, export_fleet_mode="full")
+        assert first.wait().rc == 0
+    assert second.rc == 0, second.output
+    assert second.states() == {"app01": "exported"}
+    assert "in use by" in second.line("app01", table=0)
+    assert fleet.exports() == ["app01", "app01"]

@@ -35,7 +35,9 @@ def test_lines_appear_while_the_transfer_lasts(stage: Stage) -> None:
     assert 3 <= len(found) <= 7, lines  # five seconds, one a second
     assert all(line["host"] == "kvm1: web01" for line in found)
     assert re.search(r" · [\d.]+ MB/s · 0:0\d left", found[-1]["rest"])
+    assert lines[0].endswith(f" · job {stage.record()['id']}")
     assert lines[-1].startswith("[kvm1: web01] ready in 0:0")
+    assert re.search(r" · 21\.0 MB read at \S+ MB/s · 2[01]\.\d MB sent at \S+ MB/s$", lines[-1])
     assert play.output.index(lines[-1]) < play.output.index("changed: [kvm1]")
     assert_told(stage, play.result())
     assert stage.left_for_ansible() == []

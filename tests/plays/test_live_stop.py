@@ -11,6 +11,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from rigs.sshd import SshServer
 
 from .playing import Play, Stage
@@ -18,6 +20,7 @@ from .playing import Play, Stage
 CRAWL = "1MiB/s"  # twenty seconds
 LASTING: dict[str, Any] = {"bandwidth_limit": CRAWL, "verify": "none"}
 SILENCE = 4.0  # seconds
+each_way = pytest.mark.parametrize("pipelining", [True, False], ids=["pipelined", "with files"])
 
 
 def test_a_task_timeout_cancels_the_job(stage: Stage) -> None:
@@ -65,9 +68,10 @@ def moving(stage: Stage) -> set[str]:
     return {record["vm"] for record in stage.records() if record["phase"] == "exporting" and record.get("bytes_read")}
 
 
-def test_a_lost_connection_of_a_few_seconds_is_survived(stage: Stage, ssh_server: SshServer) -> None:
+@each_way
+def test_a_lost_connection_of_a_few_seconds_is_survived(stage: Stage, ssh_server: SshServer, pipelining: bool) -> None:
     task = stage.export(bandwidth_limit="2MiB/s", verify="none", controller_timeout="8s")
-    play = stage.play(task, hosts={"kvm1": ssh_server.variables})
+    play = stage.play(task, hosts={"kvm1": {**ssh_server.variables, "ansible_pipelining": pipelining}})
     stage.wait_for_bytes()
     with ssh_server.away():
         stage.wait_for(lambda: "no answer from the host" in play.so_far(), "a line about it")
@@ -81,9 +85,12 @@ def test_a_lost_connection_of_a_few_seconds_is_survived(stage: Stage, ssh_server
     assert stage.left_for_ansible() == []
 
 
-def test_a_host_that_stays_away_is_unreachable_and_stops_the_job_itself(stage: Stage, ssh_server: SshServer) -> None:
+@each_way
+def test_a_host_that_stays_away_is_unreachable_and_stops_the_job_itself(
+    stage: Stage, ssh_server: SshServer, pipelining: bool
+) -> None:
     task = stage.export(**LASTING, controller_timeout="4s")
-    play = stage.play(task, hosts={"kvm1": ssh_server.variables})
+    play = stage.play(task, hosts={"kvm1": {**ssh_server.variables, "ansible_pipelining": pipelining}})
     record = stage.wait_for_bytes()
     with ssh_server.away():
         play.wait(2)

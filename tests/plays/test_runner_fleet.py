@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import time
 from collections.abc import Iterator, Sequence
@@ -44,6 +45,7 @@ def test_events_have_the_lines_the_stats_the_failed_vms_and_no_artefact_the_cred
                 "AWS_SECRET_ACCESS_KEY": server.secret_key,
                 "AWS_ENDPOINT_URL_S3": server.endpoint_url,
                 "AWS_REGION": "us-east-1",
+                "ANSIBLE_CALLBACKS_ENABLED": "vmferry.migrate.transfers",
             },
             verbosity=3,
             export_fleet_url=f"s3://{BUCKET}/vms",
@@ -57,6 +59,7 @@ def test_events_have_the_lines_the_stats_the_failed_vms_and_no_artefact_the_cred
         assert [line for line in run.lines(host) if "exporting disk 1/1 · " in line]
         assert "ready in" in run.lines(host)[-1]
     assert run.lines("app02") == []
+    assert re.search(r"^TRANSFERS: .*\b2 ready\b", (run.artifacts / "stdout").read_text(), re.MULTILINE)
     own = [run.folder / "env/envvars", run.artifacts / "command"]  # in which ansible-runner keeps all it was given
     assert holders(fleet.folder, server.secret_key) == sorted(own)
 

@@ -47,6 +47,14 @@ def test_young_export_is_enough(bench: Bench, off: str) -> None:
     assert second["diff"]["after"]["exports"] == [first["export"]["id"], second["export"]["id"]]
 
 
+def test_what_is_sent_is_not_more_than_check_mode_said(bench: Bench, off: str) -> None:
+    plan = bench.export(off, check_mode=True, mode="full")["plan"]
+    folder = bench.stored(bench.export(off, mode="full")).parent
+    sent = sum(path.stat().st_size for path in folder.glob("disk-*"))
+    assert plan["bytes_to_read"] < sent <= plan["bytes_to_send"] < plan["bytes_to_read"] + MIB
+    assert plan["bytes_saved"] == plan["disks"][0]["size"] - plan["bytes_to_send"]
+
+
 def test_check_mode_tells_the_plan_and_writes_nothing(bench: Bench, small: Guest) -> None:
     before = sorted(bench.folder.rglob("*"))
     result = bench.export("small", check_mode=True)

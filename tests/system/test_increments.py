@@ -121,6 +121,9 @@ def test_where_nothing_changed_nothing_is_written_but_that_it_was_looked(bench: 
     keys = bench.keys()
     again = bench.export(vm.name)
     assert (again["changed"], again["export"]["id"]) == (False, first["export"]["id"])
+    assert (first["unchanged_since"], again["unchanged_since"]) == ("", first["export"]["id"])
+    assert again["export"]["checked_at"] >= first["export"]["taken_at"]
+    assert bench.jobs(job=again["job"]["id"])[0]["note"] == f"nothing changed since {first['export']['id']}"
     assert again["diff"]["before"] == again["diff"]["after"]
     (checked,) = set(bench.keys()) - set(keys)
     assert checked.startswith(bench.stored(first).parent.parent.name)

@@ -123,7 +123,7 @@ def test_another_host_sees_an_export_through_the_store_and_cancels_it(
     assert (running["phase"], running["owner"]["pid"]) == ("exporting", os.getpid())
     assert 0 < running["percent"] < 100
     result = ending.end_job(JobRequest(running["job"], "cancelled", 30.0, elsewhere, bench.store), check_mode=False)
-    assert result["job"]["state"] == "cancelled"
+    assert (result["changed"], result["job"]["state"]) == (True, "gone")
     assert bench.keys() == []
     exporting.join()
     assert outcome

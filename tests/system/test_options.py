@@ -163,6 +163,33 @@ def test_vms_are_found_by_a_pattern_of_their_names(bench: Bench, small: Guest, o
     assert found("Small") == set()
 
 
-def test_libvirt_has_no_tags_and_says_so(bench: Bench) -> None:
-    error = refused(lambda: describe_vms(bench.provider, None, {"tag": "prod"}), "unsupported", "no tags on libvirt")
-    assert "name" in error.hint
+def test_vms_are_found_by_the_tags_of_their_metadata_running_or_off(
+    bench: Bench, small: Guest, off: str, tiny: str
+) -> None:
+    def found(tag: str) -> set[str]:
+        return {vm["name"] for vm in describe_vms(bench.provider, None, {"tag": tag})["vms"]}
+
+    def tag(vm: str, words: str, *scopes: str) -> None:
+        """As docs/libvirt.md has it."""
+        metadata = ["metadata", vm, "urn:vmferry:tags:1", *scopes]
+        change = ["--key", "vmferry", "--set", words] if words else ["--remove"]
+        subprocess.run(["virsh", "-q", "-c", bench.rig.uri, *metadata, *change], check=True)
+
+    assert found("prod") == set()
+    tag("small", "<tags><tag>prod</tag><tag>web &amp; mail</tag></tags>", "--config", "--live")
+    tag(off, "<tags><tag>prod</tag></tags>", "--config")
+    try:
+        assert found("prod") == {"small", off}
+        assert found("web & mail") == {"small"}
+        assert found("pro") == found("prod*") == set()
+        assert describe_vms(bench.provider, ["small"], {})["vms"][0]["tags"] == ("prod", "web & mail")
+    finally:
+        tag("small", "", "--config", "--live")
+        tag(off, "", "--config")
+
+
+def test_libvirt_has_no_folders_and_says_so(bench: Bench) -> None:
+    error = refused(
+        lambda: describe_vms(bench.provider, None, {"folder": "prod"}), "unsupported", "no folders on libvirt"
+    )
+    assert "tag" in error.hint

@@ -196,7 +196,7 @@ GROUPS = (
     ),
     Group(
         "engine",
-        240,
+        300,
         f"the engine by rooms, also on Python {HOST_PYTHON}; contracts of stores",
         engine,
         {SERVERS, HOST, PYTEST},

@@ -45,6 +45,12 @@ def start(folder: Path) -> None:
     print(message(described))
 
 
+def stop(folder: Path) -> None:
+    runs = folder.exists()
+    rig.stop(folder)
+    print("The lab is removed, with what was exported and imported there." if runs else "No lab runs.")
+
+
 def message(described: dict[str, Any]) -> str:
     return RUNS.format(**described, hours=HOURS)
 
@@ -53,7 +59,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="./dev lab")
     parser.add_argument("command", choices=["start", "stop"])
     command = parser.parse_args().command
-    {"start": start, "stop": rig.stop}[command](FOLDER)
+    {"start": start, "stop": stop}[command](FOLDER)
 
 
 if __name__ == "__main__":

@@ -13,12 +13,13 @@ import json
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Mapping
 
+from .._transfer.owner import SILENCE
 from .fields import Fields
 from .naming import is_export_id
 
 INTENT = "intent.json"
 CANCEL = "cancel"  # beside it, from whoever wants the job to stop; holds the reason
-LEASE = 300.0  # seconds; renewed every BEAT, so a slow store or a short pause does not lose it
+LEASE = SILENCE  # seconds; renewed every BEAT
 BEAT = 15.0
 
 

@@ -29,6 +29,19 @@ from .qcow2_format import (
 )
 
 
+def packed_bound(size: int, data: int) -> int:
+    """Bytes that no image of such a disk exceeds, with so many bytes of data in whole clusters."""
+    return CLUSTER * _bounds(size, min(size, data))[1]
+
+
+def _bounds(size: int, data: int) -> tuple[int, int]:
+    """Clusters of the refcount table, and of the whole image, at the most."""
+    tables = disk_tables(size)
+    counted = clusters(data) + tables + 2 + clusters(8 * tables)  # all clusters but refcount blocks and their table
+    table_clusters = clusters(8 * (clusters(counted, REFCOUNTS - 2) + 1))
+    return table_clusters, counted + table_clusters + clusters(counted + table_clusters, REFCOUNTS - 1) + 1
+
+
 class PackedQcow2:
     """Plays ImageWriter. Full, or with `backing` a layer on the image of that name."""
 
@@ -36,11 +49,8 @@ class PackedQcow2:
         """`data_bound`: bytes of data, in whole clusters, that will come at the most; by default the whole disk."""
         self._backing = backing_name(size, backing)
         self._output, tables = output, disk_tables(size)
-        data = clusters(size if data_bound is None else min(size, data_bound))
-        counted = data + tables + 2 + clusters(8 * tables)  # all clusters but refcount blocks and their table
-        table_clusters = clusters(8 * (clusters(counted, REFCOUNTS - 2) + 1))
+        table_clusters, self._bound = _bounds(size, size if data_bound is None else min(size, data_bound))
         self._head = Head(size, tables, table_clusters)
-        self._bound = counted + table_clusters + clusters(counted + table_clusters, REFCOUNTS - 1) + 1
         self._l1 = array("Q", bytes(8 * tables))
         self._blocks: list[int] = []  # offset of each refcount block
         self._l2: Optional[array[int]] = None

@@ -20,15 +20,24 @@ _COMPLAINTS: tuple[tuple[str, Kind], ...] = (
 )
 
 
-def qemu_img(*arguments: str) -> str:
-    """What it prints. Raises `invalid_config` where it is missing, and what it complains of by kind."""
+def qemu_img(*arguments: str, seconds: float | None = None) -> str:
+    """What it prints. Raises `invalid_config` where it is missing, and what it complains of by kind; `timeout` after
+    that many seconds, when it is ended.
+    """
     try:
         done = subprocess.run(  # pylint: disable=ansible-bad-function
-            ["qemu-img", *arguments], capture_output=True, text=True, check=False, env={**os.environ, "LC_ALL": "C"}
+            ["qemu-img", *arguments],
+            capture_output=True,
+            text=True,
+            check=False,
+            env={**os.environ, "LC_ALL": "C"},
+            timeout=seconds,
         )
     except FileNotFoundError as error:
         hint = "Install qemu-utils (Debian, Ubuntu) or qemu-img (Fedora, RHEL, SUSE)."
         raise VmferryError("invalid_config", "qemu-img is not installed.", hint) from error
+    except subprocess.TimeoutExpired as error:
+        raise VmferryError("timeout", f"qemu-img {arguments[0]} was not done within {error.timeout:.0f} s.") from error
     if done.returncode:
         said = " ".join((done.stderr.strip().splitlines() or ["it failed without a word"])[-1].split())[:300]
         kind: Kind = next((meant for words, meant in _COMPLAINTS if words in said), "invalid_config")

@@ -17,7 +17,7 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import Any, Callable, Mapping
 
-from .._errors import VmferryError
+from .._errors import WAIT_OR_CANCEL, VmferryError
 from .._exports.intent import BEAT, CANCEL, INTENT, LEASE, Intent, read_intent
 from .._exports.manifest import MANIFEST
 from .._stores.base import Store, StoreCapabilities
@@ -193,19 +193,14 @@ def in_use(store: Store, intent: Intent) -> VmferryError:
         "busy",
         f"{intent.vm_name} is being exported to {store.url} by job {intent.job_id} "
         f"(process {pid} on {host}, for {int(time.time() - intent.started_at)} s).",
-        "Wait until it is done. A job that died is cleaned up by the next run once its lease is over.",
+        f"{WAIT_OR_CANCEL} A job that died is cleaned up by the next run once its lease is over.",
     )
 
 
 def is_dead(intent: Intent, alive: Callable[[Mapping[str, Any]], bool | None]) -> bool:
-    """`alive` says of an owner True or False where this host can tell, None where it cannot: the lease decides then.
-
-    It also decides after a reboot: in a store that many hosts use, another boot id may as well be another host's.
-    """
+    """`alive` says of an owner True or False where this host can tell, None where it cannot: the lease decides then."""
     seen = alive(intent.owner)
-    if seen is None or intent.owner.get("boot_id") != current_owner()["boot_id"]:
-        return intent.lease_until < time.time()
-    return not seen
+    return intent.lease_until < time.time() if seen is None else not seen
 
 
 def _remove_data(store: Store, folder: str, warn: Callable[[str], object]) -> bool:

@@ -16,17 +16,18 @@ from .requests import ProviderSpec
 
 
 def describe_vms(provider: ProviderSpec, vms: Sequence[str] | None, filters: Mapping[str, Any]) -> dict[str, Any]:
-    """The named VMs (each must exist), or all; `filters`: name (glob), power_state, tag: all given must fit.
+    """The named VMs (each must exist), or all; `filters`: name and folder (globs), power_state, tag: all must fit.
 
-    Raises `unsupported` for a tag where VMs cannot have any: nothing found would look like an answer.
+    Raises `unsupported` for what VMs there cannot have: nothing found would look like an answer.
     """
     with closing(open_provider(provider.name, provider.settings)) as opened:
-        if filters.get("tag") and not opened.has_tags:
-            raise VmferryError(
-                "unsupported",
-                f"VMs have no tags on {opened.name}, so none can be found by one.",
-                "Filter by name or power_state instead.",
-            )
+        for filter, known in (("tag", opened.has_tags), ("folder", opened.has_folders)):
+            if filters.get(filter) and not known:
+                raise VmferryError(
+                    "unsupported",
+                    f"VMs have no {filter}s on {opened.name}, so none can be found by one.",
+                    f"Filter by {'tag, ' if opened.has_tags else ''}name or power_state instead.",
+                )
         found = opened.vms() if vms is None else [opened.describe(vm) for vm in vms]
     chosen = sorted((vm for vm in found if _fits(vm, filters)), key=lambda vm: (vm.name, vm.id))
     return {"changed": False, "vms": [vm.as_dict() for vm in chosen]}
@@ -34,8 +35,10 @@ def describe_vms(provider: ProviderSpec, vms: Sequence[str] | None, filters: Map
 
 def _fits(vm: VmSpec, filters: Mapping[str, Any]) -> bool:
     name, power_state, tag = filters.get("name"), filters.get("power_state"), filters.get("tag")
+    folder = filters.get("folder")
     return (
         (not name or fnmatchcase(vm.name, name))
+        and (not folder or fnmatchcase(vm.path.rpartition("/")[0], folder))
         and (not power_state or vm.power_state == power_state)
         and (not tag or tag in vm.tags)
     )

@@ -20,7 +20,7 @@ from .._stores.open import open_store
 from .._transfer import record
 from .._transfer.orders import ask_to_stop
 from .attempt import remove_dead_attempt
-from .jobs_in_store import StoredJob, jobs_in_store
+from .jobs_in_store import StoredJob, is_given_up, job_in_folder, jobs_in_store, with_store
 from .list_jobs import described
 from .litter import probe_key
 from .requests import JobRequest
@@ -32,7 +32,11 @@ WHO = "the module job"
 
 def end_job(request: JobRequest, check_mode: bool) -> dict[str, Any]:
     """The module's result. Raises `not_found`, `busy`, `conflict` where the job was done already, `timeout`."""
-    ending = _Ending(request)
+    with closing(_Ending(request)) as ending:
+        return _end(ending, request, check_mode)
+
+
+def _end(ending: _Ending, request: JobRequest, check_mode: bool) -> dict[str, Any]:
     found = ending.look()
     if request.state == "absent":
         return _forget(ending, found, check_mode)
@@ -58,56 +62,60 @@ def _forget(ending: _Ending, found: dict[str, Any] | None, check_mode: bool) -> 
 
 
 def _cancel(ending: _Ending, found: dict[str, Any], check_mode: bool) -> dict[str, Any]:
-    if found["ended"] is not None and found["state"] != "ready":
-        return {"changed": False, "job": found}  # however it ended, it has undone what it did
-    if not found["finished"] and check_mode:
-        return {"changed": True, "job": found}
-    if not found["finished"]:
+    _insist_on_not_ready(found)
+    if found["ended"] is not None and found["undone"] is not False:
+        return {"changed": False, "job": found}
+    if not check_mode and not found["finished"]:
         ending.ask()
         found = ending.wait(lambda job: job["finished"])
+        _insist_on_not_ready(found)
+    left = found["finished"] and (found["ended"] is None or found["undone"] is False)
+    if left and not check_mode:
+        ending.undo(found)
+        found = ending.look() or {**found, "state": "cancelled"}
+    return {"changed": True, "job": found, "warnings": ending.warnings}
+
+
+def _insist_on_not_ready(found: dict[str, Any]) -> None:
     if found["state"] == "ready":
         raise VmferryError(
             "conflict",
             f"The job {found['job']} was done before it could be cancelled.",
             "What it made is whole. Remove it if it is not wanted.",
         )
-    if found["ended"] is None and not check_mode:
-        ending.undo(found)
-        found = ending.look() or {**found, "state": "cancelled"}
-    return {"changed": True, "job": found, "warnings": ending.warnings}
 
 
 class _Ending:
-    """The job on this host, by its record; else in the store, by its intent."""
+    """The job on this host, by its record; in the store, by its intent or its manifest."""
 
     def __init__(self, request: JobRequest) -> None:
         self._request = request
+        self._opened: Store | None = None
+        self._attempt = ""  # the job's folder in the store, once it is known
         self.warnings: list[str] = []
         self.state_dir = Path(request.state_dir) if request.state_dir else record.default_state_dir()
         self.folder = record.job_dir(self.state_dir, request.job)
 
+    def close(self) -> None:
+        if self._opened is not None:
+            self._opened.close()
+
     def look(self) -> dict[str, Any] | None:
-        try:
-            here = record.read_job(self.state_dir, self._request.job)
-        except VmferryError as error:
-            if error.kind != "not_found":
-                raise
-        else:
-            return described(here, record.read_log(self.state_dir, self._request.job, 20))
+        here = self._record()
+        if here is not None:
+            told = with_store(here, self._stored()) if is_given_up(here) else here
+            return described(told, record.read_log(self.state_dir, self._request.job, 20))
         stored = self._stored()
         return None if stored is None else described(stored.record, [])
 
     def ask(self) -> None:
         if self.folder.is_dir():
             ask_to_stop(self.folder, WHO)
-            return
-        with closing(self._open_store()) as store:
-            stored = self._find(store)
-            if stored is not None and not stored.record["finished"]:
-                store.put(f"{stored.folder}/{CANCEL}", WHO.encode())
+        stored = self._stored() if self._record_is_silent() else None
+        if stored is not None and not stored.record["finished"]:
+            self._store().put(f"{stored.folder}/{CANCEL}", WHO.encode())
 
     def wait(self, enough: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
-        """A job that was seen and is gone from the store has undone itself."""
         deadline, last = time.monotonic() + self._request.timeout, self.look()
         while last is not None and not enough(last):
             if time.monotonic() > deadline:
@@ -117,54 +125,81 @@ class _Ending:
                     "Wait longer, with timeout.",
                     retryable=True,
                 )
-            time.sleep(POLL if self.folder.is_dir() else STORE_POLL)
+            time.sleep(STORE_POLL if self._record_is_silent() else POLL)
             seen = self.look()
             if seen is None:
-                now = time.time()
-                return {**last, "phase": "cancelled", "state": "cancelled", "finished": True, "ended": now}
+                return self._gone(last)
             last = seen
         if last is None:
             raise VmferryError("not_found", f"The job {self._request.job} is gone.")
         return last
 
+    def _gone(self, last: dict[str, Any]) -> dict[str, Any]:
+        note = "Its record was removed after it had ended."
+        if self._attempt:
+            host = last["owner"].get("hostname", "its host")
+            note = (
+                f"It failed or was cancelled, and nothing of it is left in the store. Its record on {host} tells more."
+            )
+        over = {"phase": "gone", "state": "gone", "finished": True, "ended": time.time(), "alive": False}
+        return {**last, **over, "note": note, "rate": 0, "eta": None}
+
     def undo(self, found: dict[str, Any]) -> None:
-        """Of a job that died: what the next run on the same VM and store would remove."""
+        """Of a job that died, or that could not do it itself: what the next run on the same VM would remove."""
         request, kind = self._request, found["kind"]
         if request.provider is None or (request.store is None and kind == "export"):
+            ended = "died" if found["ended"] is None else "ended"
             raise VmferryError(
                 "invalid_config",
-                f"The job {request.job} died, and what it left can only be removed with its provider and its store.",
+                f"The job {request.job} {ended}, and what it left can only be removed with its provider and its store.",
                 "Give provider, url and storage as the task that started it had them.",
             )
         with closing(open_provider(request.provider.name, request.provider.settings)) as provider:
             provider.undo(request.job)
             if kind == "export":
                 self._remove_from_store(provider)
-        if self.folder.is_dir():
-            record.close_record(self.folder, "cancelled")
+        here = record.reopen_record(self.folder)
+        if here is not None:
+            here.finish("cancelled")
+            here.note_undone()
 
     def _remove_from_store(self, provider: Provider) -> None:
         def forget_point_in_time(intent: Intent) -> None:
             if intent.token:
                 provider.forget(provider.describe(intent.vm_id), [intent.token])
 
-        with closing(self._open_store()) as store:
-            stored = self._find(store)
-            if stored is not None and stored.record["finished"] is None:
-                capabilities = store.probe(probe_key())
-                remove_dead_attempt(store, stored.folder, capabilities, self.warnings.append, forget_point_in_time)
+        stored = self._stored()
+        if stored is not None and stored.record["finished"] is None:
+            store = self._store()
+            capabilities = store.probe(probe_key())
+            remove_dead_attempt(store, stored.folder, capabilities, self.warnings.append, forget_point_in_time)
+
+    def _record(self) -> dict[str, Any] | None:
+        try:
+            return record.read_job(self.state_dir, self._request.job)
+        except VmferryError as error:
+            if error.kind == "not_found":
+                return None
+            raise
+
+    def _record_is_silent(self) -> bool:
+        """Or not there: only the store can tell."""
+        here = self._record()
+        return here is None or is_given_up(here)
 
     def _stored(self) -> StoredJob | None:
         if self._request.store is None:
             return None
-        with closing(self._open_store()) as store:
-            return self._find(store)
+        if self._attempt:  # once found it is never anywhere else
+            return job_in_folder(self._store(), self._attempt, self._request.job)
+        found = next((one for one in jobs_in_store(self._store()) if one.record["id"] == self._request.job), None)
+        self._attempt = "" if found is None else found.folder
+        return found
 
-    def _find(self, store: Store) -> StoredJob | None:
-        return next((one for one in jobs_in_store(store) if one.record["id"] == self._request.job), None)
-
-    def _open_store(self) -> Store:
+    def _store(self) -> Store:
         spec = self._request.store
         if spec is None:
             raise VmferryError("invalid_config", "The job's store is not known.", "Give url and storage.")
-        return open_store(spec.url, spec.settings)
+        if self._opened is None:
+            self._opened = open_store(spec.url, spec.settings)
+        return self._opened

@@ -9,12 +9,15 @@ import time
 from contextlib import contextmanager
 from typing import Any, Iterator, Mapping, Sequence
 
+from .._blocks import LEAF
 from .._errors import VmferryError
 from .._exports.catalog import CatalogEntry
 from .._exports.manifest import LARGEST_DISK
 from .._providers.base import Finding
 from .._providers.spec import DiskSpec, VmSpec
+from .._transfer.digest_file import digest_file_bound
 from .export_base import Choice
+from .image_formats import image_bound
 from .requests import ExportRequest
 
 CLOCK_SKEW = 300.0  # seconds between two hosts' clocks that are not worth a word
@@ -83,16 +86,18 @@ def _insist_on_sameness(request: ExportRequest, vm: VmSpec, disks: Sequence[Disk
         )
 
 
-def plan(disks: Sequence[DiskSpec], choice: Choice, changed: Mapping[str, int]) -> dict[str, Any]:
+def plan(disks: Sequence[DiskSpec], choice: Choice, changed: Mapping[str, int], format: str) -> dict[str, Any]:
     """What a run would do. Bytes are upper bounds: what is allocated is read, and zeros are not sent. `changed`: bytes
     by a disk's name, where the provider can tell; a disk that nobody tracks is read, and sent where it differs.
     """
     each: list[dict[str, Any]] = []
+    to_send = 0
     for disk in disks:
         to_read = disk.size if disk.allocated is None else min(disk.size, disk.allocated)
         if choice.base is not None and disk.name in changed:
             to_read = min(disk.size, changed[disk.name])
         each.append({"id": disk.id, "name": disk.name, "size": disk.size, "bytes_to_read": to_read})
+        to_send += _bound_of_files(format, disk.size, to_read)
     to_read = sum(disk["bytes_to_read"] for disk in each)
     return {
         "mode": "full" if choice.base is None else "incremental",
@@ -101,9 +106,15 @@ def plan(disks: Sequence[DiskSpec], choice: Choice, changed: Mapping[str, int]) 
         "parent": "" if choice.base is None else choice.base.parent.manifest.export_id,
         "disks": each,
         "bytes_to_read": to_read,
-        "bytes_to_send": to_read,
-        "bytes_saved": sum(disk.size for disk in disks) - to_read,
+        "bytes_to_send": to_send,
+        "bytes_saved": max(0, sum(disk.size for disk in disks) - to_send),
     }
+
+
+def _bound_of_files(format: str, size: int, to_read: int) -> int:
+    """Of a disk's image, with its tables, and of its digests."""
+    size, data = min(size, LARGEST_DISK), -(-to_read // LEAF) * LEAF
+    return image_bound(format, size, data) + digest_file_bound(data, size)
 
 
 def too_large(disks: Sequence[DiskSpec]) -> list[Finding]:

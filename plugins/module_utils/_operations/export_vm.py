@@ -61,22 +61,25 @@ class _Export:
     def __init__(self, request: ExportRequest, job: RunningJob, provider: Provider, store: Store) -> None:
         self._request, self._job, self._provider, self._store = request, job, provider, store
         self._catalog = Catalog(store)
-        self._vm = provider.describe(request.vm)
-        self._disks = chosen_disks(self._vm, request.disks)
         self._existing: Sequence[CatalogEntry] = ()
         self._committed: CatalogEntry | None = None
 
     def run(self, check_mode: bool) -> dict[str, Any]:
         self._job.phase("validating")
+        self._job.ask(self._describe)
         if check_mode:
             return self._job.supervise(self._check)  # a signal, too, finds the probe removed
         insist_on_disks(self._vm, self._request.disks)
-        enough = self._look()
+        enough = self._job.ask(self._look)
         if enough is not None:
-            return self._result(enough, changed=False)
+            return self._found(enough)
         self._job.wait_for_slot(self._provider)
         result = self._job.supervise(self._checked_export, self._made)
         return {**result, "warnings": list(self._job.warnings)}
+
+    def _describe(self) -> None:
+        self._vm = self._provider.describe(self._request.vm)
+        self._disks = chosen_disks(self._vm, self._request.disks)
 
     def _look(self) -> CatalogEntry | None:
         """The export that makes a new one needless."""
@@ -92,7 +95,7 @@ class _Export:
         with told_in(findings):
             enough = self._look()
             if enough is not None and not findings:
-                return self._result(enough, changed=False)
+                return self._found(enough)
             choice = Choice(None, "")
         if choice is not None:  # or it is known already why the store cannot be used
             with told_in(findings):
@@ -101,7 +104,8 @@ class _Export:
         if choice is not None:
             findings += self._preflight_of_store(choice)
         diff = _diff(self._existing, "a new export")
-        return checked(findings, self._plan(choice or Choice(None, "")), diff["before"], diff["after"])
+        found = checked(findings, self._plan(choice or Choice(None, "")), diff["before"], diff["after"])
+        return {**found, "job": self._job.as_result()}
 
     def _choose(self) -> Choice:
         newest = max(self._existing, key=lambda entry: entry.manifest.taken_at, default=None)
@@ -110,7 +114,8 @@ class _Export:
 
     def _plan(self, choice: Choice) -> dict[str, Any]:
         token = choice.base.parent.manifest.change_token if choice.base is not None else ""
-        return plan(self._disks, choice, self._provider.changed_since(self._vm, self._disks, token) if token else {})
+        changed = self._provider.changed_since(self._vm, self._disks, token) if token else {}
+        return plan(self._disks, choice, changed, self._request.format)
 
     def _made(self) -> dict[str, Any] | None:
         return None if self._committed is None else self._result(self._committed, changed=True)
@@ -120,7 +125,7 @@ class _Export:
         self._undo_the_dead()
         enough = self._look()  # a job that had the slot before may have made it
         if enough is not None:
-            return self._result(enough, changed=False)
+            return self._found(enough)
         choice = self._choose()
         made = self._export(choice)
         if made is not None:
@@ -130,12 +135,22 @@ class _Export:
         if choice.base is None:
             raise VmferryError("internal", "A full export was taken for an increment without changes.")
         self._note_check(choice.base)
-        return self._result(choice.base.parent, changed=False)
+        return self._unchanged(choice.base.parent)
+
+    def _found(self, entry: CatalogEntry) -> dict[str, Any]:
+        self._job.note(f"the export {entry.manifest.export_id} is there already")
+        return self._result(entry, changed=False)
+
+    def _unchanged(self, entry: CatalogEntry) -> dict[str, Any]:
+        since = entry.manifest.export_id
+        self._job.note(f"nothing changed since {since}")
+        return {**self._result(entry, changed=False), "unchanged_since": since}
 
     def _result(self, entry: CatalogEntry, *, changed: bool) -> dict[str, Any]:
         made = entry.manifest.export_id
         return {
             "changed": changed,
+            "unchanged_since": "",
             "export": export_result(self._store, entry, self._existing),
             "job": self._job.as_result(),
             "diff": _diff(self._existing, made) if changed else _diff(self._existing),
@@ -207,9 +222,10 @@ class _Export:
         self._job.phase("snapshotting")
         kept = False
         try:
-            with self._provider.open_export(
+            point_in_time = self._provider.open_export(
                 self._vm, self._disks, self._request.consistency, owner, self._tracking(choice)
-            ) as session:
+            )
+            with self._job.session(point_in_time) as session:
                 manifest = write_export(self._job, self._store, self._request, session, choice, identity)
                 session.confirm()
                 if manifest is not None:

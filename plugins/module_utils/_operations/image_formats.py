@@ -28,6 +28,15 @@ def image_writer(format: str, size: int, output: ImageOutput, data_bound: int, b
     raise VmferryError("unsupported", f"Images of the format {format!r} cannot be written.", "Use qcow2 or raw.")
 
 
+def image_bound(format: str, size: int, data: int) -> int:
+    """Bytes that an image with so much data, in whole leaves, has at the most; of a raw one, without its holes."""
+    if format == "qcow2":
+        from .._images.qcow2_packed import packed_bound
+
+        return packed_bound(size, data)
+    return data
+
+
 def image_reader(store: Store, key: str, disk: DiskRecord, below: BlockSource | None = None) -> BlockSource:
     """The guest's disk, read out of the image at `key` by ranges. Every read is checked by nobody: digests do that.
     `below`: the disk that the image is a layer on.

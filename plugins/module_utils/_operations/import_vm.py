@@ -14,7 +14,7 @@ from .._exports.catalog import Catalog, CatalogEntry
 from .._exports.chain import chain_of
 from .._exports.fields import Fields, lie
 from .._exports.naming import new_attempt
-from .._providers.base import Job, Provider
+from .._providers.base import Finding, Job, Provider
 from .._providers.open import open_provider
 from .._providers.spec import VmSpec
 from .._stores.base import Store
@@ -42,43 +42,59 @@ def import_vm(request: ImportRequest, check_mode: bool) -> dict[str, Any]:
 class _Import:
     def __init__(self, request: ImportRequest, job: RunningJob, provider: Provider, store: Store) -> None:
         self._request, self._job, self._provider, self._store = request, job, provider, store
+        self._catalog = Catalog(store)
         self._chain: Sequence[CatalogEntry] = ()
 
     def run(self, check_mode: bool) -> dict[str, Any]:
         self._job.phase("validating")
-        ahead = foreseen(self._request, self._provider, self._store) if check_mode else None
-        if ahead is not None:
-            return ahead
-        self._store.require_root()
+        if check_mode:
+            ahead = self._job.ask(lambda: foreseen(self._request, self._provider, self._store))
+            if ahead is not None:
+                return ahead
         if not check_mode:  # or the files of a dead run of this very task would stand in its way
-            for sentence in self._provider.clean_up_imports():
-                self._job.log("warning", sentence)
-        catalog = Catalog(self._store)
-        entry = catalog.find(self._request.export, self._request.vm)
-        placement, made = self._request.placement, entry.manifest.export_id
-        present = self._provider.imported(placement.name)
-        if present is not None and present[1] == made:
-            with suppress(VmferryError):  # what is imported needs its chain no more
-                self._chain = chain_of(entry, catalog.beside(entry))
+            self._job.supervise(self._undo_the_dead)
+        placement = self._request.placement
+        entry, present = self._job.ask(self._find)
+        if present is not None and present[1] == entry.manifest.export_id:
             vm = present[0]
             if placement.power_on and vm.power_state in ("powered_off", "crashed"):
                 return self._started(entry, vm, check_mode)
             return self._result(entry, vm, changed=False)
-        chain = self._chain = chain_of(entry, catalog.beside(entry))
-        exported, native = self._machine(entry)
-        findings = self._provider.check_import(exported, placement, made)
+        exported, native, findings = self._job.ask(lambda: self._check(entry))
         if check_mode:
-            return checked(findings, _plan(chain), {}, {"vm": placement.name, "export": made})
+            after = {"vm": placement.name, "export": entry.manifest.export_id}
+            return {**checked(findings, _plan(self._chain), {}, after), "job": self._job.as_result()}
         raise_first_error(findings)
         self._job.wait_for_slot(self._provider)
-        vm = self._job.supervise(lambda: self._import(chain, exported, native))
+        vm = self._job.supervise(lambda: self._import(self._chain, exported, native))
         return self._result(entry, vm, changed=True)
+
+    def _undo_the_dead(self) -> None:
+        for sentence in self._provider.clean_up_imports():
+            self._job.log("warning", sentence)
+
+    def _find(self) -> tuple[CatalogEntry, tuple[VmSpec, str] | None]:
+        """The export, and the VM of that name with the export that it was made of."""
+        self._store.require_root()
+        entry = self._catalog.find(self._request.export, self._request.vm)
+        present = self._provider.imported(self._request.placement.name)
+        if present is not None and present[1] == entry.manifest.export_id:
+            with suppress(VmferryError):  # what is imported needs its chain no more
+                self._chain = chain_of(entry, self._catalog.beside(entry))
+        return entry, present
+
+    def _check(self, entry: CatalogEntry) -> tuple[VmSpec, Mapping[str, bytes], Sequence[Finding]]:
+        self._chain = chain_of(entry, self._catalog.beside(entry))
+        exported, native = self._machine(entry)
+        findings = self._provider.check_import(exported, self._request.placement, entry.manifest.export_id)
+        return exported, native, findings
 
     def _started(self, entry: CatalogEntry, vm: VmSpec, check_mode: bool) -> dict[str, Any]:
         """Imported before, but never started, or not any more."""
         diff = {"before": {"power_state": vm.power_state}, "after": {"power_state": "powered_on"}}
         if check_mode:
-            return {"changed": True, "findings": [], "plan": _plan([entry], disks=False), "diff": diff}
+            plan = _plan([entry], disks=False)
+            return {"changed": True, "findings": [], "plan": plan, "diff": diff, "job": self._job.as_result()}
         vm = self._job.supervise(lambda: self._provider.start(vm))
         return {**self._result(entry, vm, changed=True), "diff": diff}
 
@@ -98,7 +114,8 @@ class _Import:
         made = entry.manifest.export_id
         self._job.phase("creating")
         owner = Job(self._job.id, new_attempt())
-        with self._provider.open_import(exported, native, self._request.placement, made, owner) as session:
+        disks = self._provider.open_import(exported, native, self._request.placement, made, owner)
+        with self._job.session(disks) as session:
             self._job.phase("importing", [(disk.id, disk.size) for disk in entry.manifest.disks])
             for warning in session.warnings:
                 self._job.warn(warning)

@@ -6,10 +6,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Iterator, Mapping
 
+from .._errors import VmferryError
 from .._exports.catalog import Catalog, CatalogEntry
-from .._exports.intent import Intent
+from .._exports.intent import INTENT, Intent, read_intent
+from .._exports.manifest import MANIFEST, MANIFEST_LIMIT, read_manifest
 from .._stores.base import Store
 from .._transfer.owner import is_owner_alive
 from .attempt import is_dead
@@ -26,11 +28,42 @@ class StoredJob:
     record: dict[str, Any]
 
 
-def jobs_in_store(store: Store) -> list[StoredJob]:
-    """Those under way or dead, by their intents; those that are done, by their manifests."""
+def jobs_in_store(store: Store) -> Iterator[StoredJob]:
+    """Those under way or dead, by their intents; then those that are done, by their manifests."""
     catalog = Catalog(store)
-    under_way = [StoredJob(folder, _of_intent(store, folder, intent)) for folder, intent in catalog.unfinished()]
-    return under_way + [StoredJob(entry.folder, _of_manifest(store, entry)) for entry in catalog.read()[0]]
+    for folder, intent in catalog.unfinished():
+        yield StoredJob(folder, _of_intent(store, folder, intent))
+    for entry in catalog.read()[0]:
+        yield StoredJob(entry.folder, _of_manifest(store, entry))
+
+
+def job_in_folder(store: Store, folder: str, job: str) -> StoredJob | None:
+    """None once it has undone itself, or was undone.
+
+    The intent is read first: whoever commits writes the manifest before the intent goes, so one of the two is seen.
+    """
+    intent, manifest = _get(store, f"{folder}/{INTENT}"), _get(store, f"{folder}/{MANIFEST}")
+    found = None
+    if manifest is not None:
+        entry = CatalogEntry(folder, read_manifest(manifest, store.object_url(f"{folder}/{MANIFEST}")))
+        found = StoredJob(folder, _of_manifest(store, entry))
+    elif intent is not None:
+        read = read_intent(intent, store.object_url(f"{folder}/{INTENT}"))
+        found = StoredJob(folder, _of_intent(store, folder, read))
+    return found if found is not None and found.record["id"] == job else None
+
+
+def is_given_up(found: Mapping[str, Any]) -> bool:
+    """Whether a job's record has no end and no sign of life. A store may know better."""
+    return found["finished"] is None and found["alive"] is False
+
+
+def with_store(found: Mapping[str, Any], stored: StoredJob | None) -> dict[str, Any]:
+    """The record of a job that is given up, corrected by what its store tells: that it is done, or that it lives."""
+    if stored is None or stored.record["finished"] is None:
+        return {**found, "alive": stored is not None and stored.record["alive"]}
+    own = {name: found[name] for name in ("vm", "url", "started", "owner")}
+    return {**stored.record, **own}
 
 
 def _of_intent(store: Store, folder: str, intent: Intent) -> dict[str, Any]:
@@ -77,3 +110,12 @@ def _of_manifest(store: Store, entry: CatalogEntry) -> dict[str, Any]:
         "average_rate": int(size / duration) if duration > 0 else 0,
         "retries": int(made.statistics.get("retries", 0)),
     }
+
+
+def _get(store: Store, key: str) -> bytes | None:
+    try:
+        return store.get(key, MANIFEST_LIMIT)
+    except VmferryError as error:
+        if error.kind == "not_found":
+            return None
+        raise

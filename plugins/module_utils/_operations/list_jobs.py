@@ -12,13 +12,13 @@ from typing import Any, Mapping
 from .._errors import VmferryError
 from .._stores.open import open_store
 from .._transfer import record
-from .jobs_in_store import jobs_in_store
+from .jobs_in_store import is_given_up, jobs_in_store, with_store
 from .requests import StoreSpec
 
 PENDING: dict[str, Any] = dict.fromkeys(
     ("bytes_total", "bytes_read", "bytes_sent", "percent", "phase_percent", "rate", "average_rate", "retries"), 0
 )
-PENDING.update(eta=None, note="")
+PENDING.update(eta=None, note="", undone=None)
 OWN = frozenset(
     {"id", "disk_number", "disk_count", "elapsed", "result", "version", "watcher"}
 )  # the record's, not a result's
@@ -29,14 +29,15 @@ def list_jobs(
 ) -> dict[str, Any]:
     """One job or all, newest first. `state`: running, ready, failed or cancelled; a job that died counts as failed.
 
-    Of a job with a record here, the record speaks; `store` tells of those that other hosts run or ran. A job that is
-    not there (yet) is an empty list, so that a play may wait for it.
+    Of a job with a record here, the record speaks, unless it has no end and no sign of life; `store` tells of those,
+    and of the ones that other hosts run or ran. A job that is not there (yet) is an empty list, so that a play may wait
+    for it.
     """
     folder = Path(state_dir) if state_dir else record.default_state_dir()
-    found = [described(one, record.read_log(folder, one["id"], log_lines)) for one in _records(folder, job)]
-    if store is not None:
-        known = {one["job"] for one in found}
-        found += [one for one in _stored(store) if one["job"] not in known and job in ("", one["job"])]
+    records = _records(folder, job)
+    if store is not None and (not job or not records or is_given_up(records[0])):
+        records = _with_store(store, records, job)
+    found = [described(one, record.read_log(folder, one["id"], log_lines)) for one in records]
     jobs = [one for one in found if vm in ("", one["vm"]) and state in ("", one["state"])]
     jobs.sort(key=lambda one: -float(one["started"]))
     return {"changed": False, "jobs": jobs, "state_dir": str(folder)}
@@ -74,6 +75,9 @@ def _records(folder: Path, job: str) -> list[dict[str, Any]]:
         raise
 
 
-def _stored(spec: StoreSpec) -> list[dict[str, Any]]:
+def _with_store(spec: StoreSpec, records: list[dict[str, Any]], job: str) -> list[dict[str, Any]]:
     with closing(open_store(spec.url, spec.settings)) as store:
-        return [described(one.record, []) for one in jobs_in_store(store)]
+        stored = {one.record["id"]: one for one in jobs_in_store(store) if job in ("", one.record["id"])}
+    known = {one["id"] for one in records}
+    own = [with_store(one, stored.get(one["id"])) if is_given_up(one) else one for one in records]
+    return own + [one.record for id_, one in stored.items() if id_ not in known]

@@ -10,11 +10,13 @@ from typing import Any, Literal, Mapping
 
 from .._exports.retention import Limits, Protections
 from .._providers.base import Consistency, Placement
+from .._providers.snapshots import Quiesce, SnapshotMethod
 from .._transfer.priority import Priority
 
 Verify = Literal["none", "stored", "content"]
 ExportMode = Literal["auto", "full", "incremental"]
 ImageFormat = Literal["qcow2", "raw"]
+SnapshotState = Literal["present", "absent", "reverted", "consolidated"]
 VmState = Literal["powered_on", "powered_off", "absent"]  # that a VM is brought into
 JobState = Literal["cancelled", "finished", "absent"]  # that a job is brought into
 
@@ -99,6 +101,19 @@ class JobRequest:
     state_dir: str = ""  # empty: the default for this user
     store: StoreSpec | None = None  # where jobs of other hosts are looked for
     provider: ProviderSpec | None = None  # to undo what a job left that died
+
+
+@dataclass(frozen=True)
+class SnapshotRequest:
+    provider: ProviderSpec
+    vm: str
+    state: SnapshotState
+    name: str = ""  # a template; empty: the default of a new one, or all of ours
+    quiesce: Quiesce = "auto"
+    memory: bool = False
+    method: SnapshotMethod = "auto"
+    keep: int | None = None  # of ours; None: all
+    timeout: float = 600.0  # seconds
 
 
 @dataclass(frozen=True)

@@ -8,10 +8,10 @@ from __future__ import annotations
 import secrets
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any, Callable, Iterator, Mapping, Sequence, TypeVar
+from typing import Any, Callable, ContextManager, Iterator, Mapping, Sequence, TypeVar
 
 from .._errors import VmferryError
-from .._providers.base import Provider
+from .._providers.base import ExportSession, ImportSession, Provider
 from .._stores.base import Store, StoreCapabilities
 from .._stores.limited import LimitedStore
 from .._stores.open import open_store, store_kind
@@ -19,11 +19,12 @@ from .._stores.retrying import RetryingStore
 from .._transfer.flow import Flow
 from .._transfer.limiter import Limiter
 from .._transfer.limits import Limits
+from .._transfer.old_records import remove_old_jobs
 from .._transfer.orders import Orders
 from .._transfer.owner import current_owner
 from .._transfer.priority import WEIGHTS, yield_to_others
 from .._transfer.progress import Progress
-from .._transfer.record import JobRecord, default_state_dir
+from .._transfer.record import JobRecord, default_state_dir, without_secrets
 from .._transfer.retry import Retry, RetryPolicy
 from .._transfer.shared_bucket import SharedBucket
 from .._transfer.slots import Slots
@@ -32,7 +33,9 @@ from .._transfer.timetable import Timetable, parse_timetable
 from .requests import StoreSpec, TransferOptions
 
 Result = TypeVar("Result")
+Session = TypeVar("Session", ExportSession, ImportSession)
 READ_TIMEOUT = 60.0  # seconds without a byte of an answer
+ASK_GRACE = 3.0  # seconds for a question that was stopped: nothing has to be undone yet
 SPARE_CONNECTIONS = 2  # for the lease and the digest file, beside those of the workers
 
 
@@ -48,19 +51,28 @@ class _NoRecord:
 class RunningJob:
     """In check mode it has no record: nothing is written anywhere."""
 
-    def __init__(self, job_id: str, options: TransferOptions, record: JobRecord | None, phases: Mapping[str, float]):
-        """`phases`: those that move bytes, and how long a byte takes in each, relative to the others."""
-        self.id, self.options = job_id, options
+    def __init__(
+        self,
+        job_id: str,
+        options: TransferOptions,
+        record: JobRecord | None,
+        phases: Mapping[str, float],
+        about: Mapping[str, str] | None = None,
+    ):
+        """`phases`: those that move bytes, and how long a byte takes in each, relative to the others. `about`: vm, kind
+        and url."""
+        self.id, self.options, self._about = job_id, options, about or {}
         self._record = record
         self.flow, self.progress = Flow(), Progress(phases)
         self.owner: Mapping[str, Any] = current_owner()
         self.warnings: list[str] = []
-        self.undone = True  # False once something that had to be removed may still be there
+        self.undone = True  # False once something in the store that had to be removed may still be there
+        self._left = False  # whether the provider may still have something that had to be removed
         self._moved: dict[str, Any] = {}  # the disks, as a finished job's record tells of them
         self._capabilities: StoreCapabilities | None = None
         self.limits = Limits.of_transfer(any_offset=True, workers=options.parallel)
         policy = RetryPolicy(max_retries=options.max_retries, give_up_after=options.idle_timeout)
-        self._retry = Retry(policy, self.flow.sleep, self._retried)
+        self._retry = Retry(policy, self.flow.sleep, self._retried, on_answer=self.progress.answered)
         self._orders = Orders(record.folder, options.controller_timeout) if record else None
         self._held = ExitStack()  # the slot, and the bucket
 
@@ -75,7 +87,8 @@ class RunningJob:
         record = None
         if not check_mode:
             record = JobRecord.create(state_dir_of(options), job_id, kind, vm=vm, url=url, watcher=options.watcher)
-        job = cls(job_id, options, record, phases)
+            remove_old_jobs(state_dir_of(options))
+        job = cls(job_id, options, record, phases, {"vm": vm, "kind": kind, "url": without_secrets(url)})
         try:
             yield job
         except VmferryError as error:
@@ -138,21 +151,30 @@ class RunningJob:
 
         def wait() -> None:
             self.phase("pending")
-            self._note(f"waiting for one of {slots.count} slots of {slots.account}")
+            self.note(f"waiting for one of {slots.count} slots of {slots.account}")
 
         self._watch(lambda: self._held.enter_context(slots.taken(self.flow.sleep, wait)))
         if self.progress.phase != before:
-            self._note("")
-            self.phase(before)
+            self.progress.enter(before)
+            self.note("")
+
+    def ask(self, question: Callable[[], Result]) -> Result:
+        """As `supervise`, for what changes nothing and may be left behind at once where nobody answers."""
+        options = self.options
+        return self._watch(question, options.idle_timeout, options.max_duration, ASK_GRACE)
 
     def supervise(self, work: Callable[[], Result], made: Callable[[], Result | None] = lambda: None) -> Result:
         """`work` in a thread, this thread watching; TERM, INT and HUP cancel it, and so does whoever may.
 
         `made` gives the result once nothing can take it back, although `work` has not returned yet.
         """
+
+        def left_behind() -> None:
+            self._left = True
+
         options = self.options
         try:
-            return self._watch(work, idle_timeout=options.idle_timeout, max_duration=options.max_duration)
+            return self._watch(work, options.idle_timeout, options.max_duration, left_behind=left_behind)
         except VmferryError as error:
             result = made()
             if result is None:
@@ -161,9 +183,15 @@ class RunningJob:
             return result
 
     def _watch(
-        self, work: Callable[[], Result], idle_timeout: float | None = None, max_duration: float | None = None
+        self,
+        work: Callable[[], Result],
+        idle_timeout: float | None = None,
+        max_duration: float | None = None,
+        grace: float | None = None,
+        left_behind: Callable[[], object] = lambda: None,
     ) -> Result:
         asked = self._orders.reason_to_stop if self._orders is not None else lambda: ""
+        chosen: dict[str, Any] = {} if grace is None else {"grace": grace}
         with cancel_on_signals(self.flow):
             return supervise(
                 self.flow,
@@ -173,9 +201,11 @@ class RunningJob:
                 idle_timeout=idle_timeout,
                 max_duration=max_duration,
                 reason_to_stop=asked,
+                left_behind=left_behind,
+                **chosen,
             )
 
-    def _note(self, note: str) -> None:
+    def note(self, note: str) -> None:
         """A sentence for whoever watches, where the phase alone does not say what the job does."""
         if self._record is not None:
             self._record.update({"note": note}, now=True)
@@ -205,6 +235,26 @@ class RunningJob:
                 self.undone = False
                 self.warn(f"{what} could not be removed: {error}")
 
+    @contextmanager
+    def session(self, opened: ContextManager[Session]) -> Iterator[Session]:
+        """A provider's. What it warns of, or raises, while an error is being undone may be left there."""
+        stopped: BaseException | None = None
+        said: list[str] = []
+        try:
+            with opened as session:
+                try:
+                    yield session
+                except BaseException as error:
+                    stopped, said = error, list(session.warnings)
+                    raise
+        except BaseException as error:
+            if stopped is not None:
+                late = session.warnings[len(said) :]
+                self._left = self._left or error is not stopped or bool(late)
+                for warning in late:
+                    self.warn(warning)
+            raise
+
     def warn(self, message: str) -> None:
         if message not in self.warnings:
             self.warnings.append(message)
@@ -217,13 +267,10 @@ class RunningJob:
     def as_result(self) -> dict[str, str]:
         """Also of a job that nobody watches, whose failure would not say which VM it was about."""
         if self._record is None:
-            return {}
-        fields = self._record.fields
+            return dict(self._about)
         return {
             "id": self.id,
-            "vm": fields["vm"],
-            "kind": fields["kind"],
-            "url": fields["url"],
+            **self._about,
             "record": str(self._record.folder / "record.json"),
             "state_dir": str(state_dir_of(self.options)),
         }
@@ -234,9 +281,9 @@ class RunningJob:
 
     def _fail(self, error: VmferryError) -> None:
         error.phase = error.phase or self.progress.phase
+        error.job = self.as_result()
         if self._record is None:
             return
-        error.job = self.as_result()
         self._record.log("error", str(error))
         ended = "cancelled" if error.kind == "cancelled" else "failed"
-        self._record.finish(ended, self.progress.snapshot(), error=error)
+        self._record.finish(ended, self.progress.snapshot(), error=error, undone=self.undone and not self._left)

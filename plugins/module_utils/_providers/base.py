@@ -7,10 +7,14 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
-from typing import ContextManager, Literal, Mapping, Sequence
+from typing import TYPE_CHECKING, ContextManager, Literal, Mapping, Sequence
 
 from .._blocks import BlockSink, BlockSource
+from .._errors import VmferryError
 from .spec import DiskSpec, VmSpec
+
+if TYPE_CHECKING:
+    from .snapshots import SnapshotService
 
 Consistency = Literal["auto", "quiesced", "crash_consistent", "powered_off"]
 Severity = Literal["error", "warning", "info"]
@@ -111,6 +115,7 @@ class Provider(ABC):
 
     name: str
     has_tags = False  # whether VMs can carry words to find them by
+    has_folders = False  # whether a VM's path is its name below folders, with / between them
     max_jobs: int  # transfers at once that do a hypervisor or an account no harm, unless the user knows better
 
     @property
@@ -150,6 +155,10 @@ class Provider(ABC):
     def forget(self, vm: VmSpec, tokens: Sequence[str]) -> Sequence[str]:
         """Drop these; a sentence for each that was there. What is gone already is no error."""
         return ()
+
+    def snapshots(self, vm: VmSpec) -> SnapshotService:
+        """Raises `unsupported` where a provider has none."""
+        raise VmferryError("unsupported", f"Snapshots of VMs on {self.name} are not supported.")
 
     @abstractmethod
     def imported(self, name: str) -> tuple[VmSpec, str] | None:

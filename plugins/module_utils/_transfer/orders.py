@@ -28,6 +28,7 @@ class Orders:
         self._folder, self._timeout, self._clock = folder, controller_timeout, clock
         self._seen = self._lease_time()
         self._heard_at = clock()
+        self._seen_empty = False
 
     def reason_to_stop(self) -> str:
         """Empty while there is none."""
@@ -38,6 +39,9 @@ class Orders:
             with (self._folder / CANCEL).open("rb") as file:
                 text = file.read(_LONGEST_REASON).decode("utf-8", "replace")
         except OSError:
+            return ""
+        if not text and not self._seen_empty:
+            self._seen_empty = True  # between its making and its writing: the next look shows who asked
             return ""
         printable = "".join(letter if letter.isprintable() else " " for letter in text).strip()
         return f"{printable or 'somebody'} asked for it"

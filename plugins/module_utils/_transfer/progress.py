@@ -16,6 +16,7 @@ from typing import Any, Callable, Dict, Iterator, Mapping, Sequence
 
 RATE_MEMORY = 10.0  # seconds in which the rate forgets two thirds of what was
 READS_BACK = frozenset({"verifying"})  # phases whose reads do not count: they were read once before
+ASKS = frozenset({"validating"})  # phases that move no bytes, and in which every answer is a sign of life
 _MIN_INTERVAL = 0.5  # seconds between two measurements of the rate
 
 
@@ -114,6 +115,11 @@ class Progress:
     def moves_bytes(self) -> bool:
         return self.phase in self._weights
 
+    @property
+    def must_move(self) -> bool:
+        """Whether to stand still is a failure in this phase."""
+        return self.moves_bytes or self.phase in ASKS
+
     def enter(self, phase: str, disks: Sequence[DiskProgress] = ()) -> None:
         """Start a phase, with the disks it will go through where it moves bytes."""
         with self._lock:
@@ -149,6 +155,11 @@ class Progress:
 
     def alive(self) -> None:
         self._waited_at = self._clock()
+
+    def answered(self) -> None:
+        """A store did. While bytes should move that is no sign of life: a lease is renewed beside them."""
+        if self.phase in ASKS:
+            self.alive()
 
     @property
     def idle_for(self) -> float:

@@ -21,7 +21,7 @@ from typing import Any, Callable, Dict, List, Mapping, Optional
 from urllib.parse import urlsplit, urlunsplit
 
 from .._errors import VmferryError
-from .owner import current_owner, is_owner_alive
+from .owner import SILENCE, current_owner, is_owner_alive
 
 VERSION = 1
 WATCHER = "VMFERRY_WATCHER"  # the environment variable by which a task tells its job whom it belongs to
@@ -88,13 +88,14 @@ class JobRecord:
             "id": job_id,
             "kind": kind,
             "vm": vm,
-            "url": _without_secrets(url),
+            "url": without_secrets(url),
             "phase": "pending",
             "started": now,
             "heartbeat": now,
             "finished": None,
             "result": None,
             "error": None,
+            "undone": None,
             "owner": current_owner(),
             "watcher": watcher,
         }
@@ -127,8 +128,12 @@ class JobRecord:
         *,
         result: Mapping[str, Any] | None = None,
         error: VmferryError | None = None,
+        undone: bool | None = None,
     ) -> None:
-        """`ready`, `failed` or `cancelled`; what comes later is ignored. One write, so nobody sees half an end."""
+        """`ready`, `failed` or `cancelled`; what comes later is ignored. One write, so nobody sees half an end.
+
+        `undone`: False where something that the job made and had to remove may still be there.
+        """
         if phase not in _FINISHED:
             raise VmferryError("internal", f"A job cannot end in phase {phase!r}.")
         with self._lock:
@@ -136,9 +141,15 @@ class JobRecord:
                 return
             now = time.time()
             self._fields.update(snapshot or {})
-            self._fields.update(phase=phase, finished=now, heartbeat=now, rate=0, eta=None)
+            self._fields.update(phase=phase, finished=now, heartbeat=now, rate=0, eta=None, undone=undone)
             self._fields["result"] = None if result is None else dict(result)
             self._fields["error"] = None if error is None else {**error.as_result(), "message": error.message}
+            self._try_write()
+
+    def note_undone(self) -> None:
+        """Of a job that ended and left something behind, which somebody has removed now."""
+        with self._lock:
+            self._fields["undone"] = True
             self._try_write()
 
     def log(self, level: str, message: str) -> None:
@@ -179,12 +190,13 @@ def read_job(state_dir: Path, job_id: str) -> Dict[str, Any]:
     return found
 
 
-def close_record(folder: Path, phase: str) -> None:
-    """Of a job that died: from now on its record says how it ended."""
+def reopen_record(folder: Path) -> Optional[JobRecord]:
+    """Of a job that is dead, for whoever ends it in its place."""
     found = _read_record(folder)
-    if found is not None:
-        del found["alive"]
-        JobRecord(folder, found).finish(phase)
+    if found is None:
+        return None
+    del found["alive"]
+    return JobRecord(folder, found)
 
 
 def list_jobs(state_dir: Path) -> List[Dict[str, Any]]:
@@ -220,8 +232,13 @@ def read_log(state_dir: Path, job_id: str, lines: int) -> List[Dict[str, Any]]:
 
 
 def is_alive(record: Mapping[str, Any]) -> Optional[bool]:
-    """Whether the job's process runs; None where that cannot be told from here, and only its heartbeat speaks."""
-    return False if record.get("finished") is not None else is_owner_alive(record.get("owner") or {})
+    """Whether the job's process runs; None where that cannot be told from here, and its record was written lately."""
+    if record.get("finished") is not None:
+        return False
+    seen = is_owner_alive(record.get("owner") or {})
+    if seen is None and time.time() - float(record.get("heartbeat") or 0) > SILENCE:
+        return False
+    return seen
 
 
 def _read_record(folder: Path) -> Optional[Dict[str, Any]]:
@@ -259,7 +276,7 @@ def make_private(folder: Path) -> None:
         folder.mkdir(mode=0o700, exist_ok=True)
 
 
-def _without_secrets(url: str) -> str:
+def without_secrets(url: str) -> str:
     """A presigned query or a password in a URL has no place in a record."""
     parts = urlsplit(url)
     if not parts.query and "@" not in parts.netloc:

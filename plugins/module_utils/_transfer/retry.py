@@ -30,7 +30,7 @@ class RetryPolicy:
 
 
 class Retry:
-    """Thread-safe. `on_retry` gets the error and the seconds until the next try."""
+    """Thread-safe. `on_retry` gets the error and the seconds until the next try; `on_answer` hears of every success."""
 
     def __init__(
         self,
@@ -39,8 +39,9 @@ class Retry:
         on_retry: OnRetry | None = None,
         random: Callable[[], float] = random_numbers.random,
         clock: Callable[[], float] = time.monotonic,
+        on_answer: Callable[[], object] = lambda: None,
     ) -> None:
-        self._policy, self._sleep, self._on_retry = policy, sleep, on_retry
+        self._policy, self._sleep, self._on_retry, self._on_answer = policy, sleep, on_retry, on_answer
         self._random, self._clock = random, clock
 
     def call(self, function: Callable[..., Result], *args: Any) -> Result:
@@ -49,7 +50,9 @@ class Retry:
         first_failure = 0.0
         while True:
             try:
-                return function(*args)
+                result = function(*args)
+                self._on_answer()
+                return result
             except VmferryError as error:
                 now = self._clock()
                 first_failure = first_failure if failures else now

@@ -36,13 +36,16 @@ def supervise(
     reason_to_stop: Callable[[], str] = lambda: "",
     tick: float = 0.2,
     grace: float = GRACE,
+    left_behind: Callable[[], object] = lambda: None,
     clock: Callable[[], float] = time.monotonic,
 ) -> Result:
     """What `work` returns, or the job's first error. Seconds; None: no limit.
 
-    `work` runs in a thread of its own; the caller's thread, which gets the signals, only watches. `timeout` where no
-    byte moved for `idle_timeout` in a phase that moves bytes, or where the whole takes longer than `max_duration`;
-    `cancelled` where the flow was asked to, or where `reason_to_stop`, which is asked every tick, names a reason.
+    `work` runs in a thread of its own; the caller's thread, which gets the signals, only watches. `timeout` where for
+    `idle_timeout` no byte moved in a phase that moves bytes, or nothing answered in one that asks, or where the whole
+    takes longer than `max_duration`; `cancelled` where the flow was asked to, or where `reason_to_stop`, which is asked
+    every tick, names a reason.
+    Work that has not ended `grace` after it was stopped is left behind, which `left_behind` hears of.
     """
     job = _Job(flow, work)
     started = clock()
@@ -57,6 +60,7 @@ def supervise(
         if flow.error is not None:
             stopped_at = clock() if stopped_at is None else stopped_at
             if clock() - stopped_at > grace:
+                left_behind()
                 break
         record.update(progress.snapshot())
     record.update(progress.snapshot())
@@ -130,11 +134,12 @@ def _check_time(
                 retryable=False,
             )
         )
-    elif idle_timeout is not None and progress.moves_bytes and progress.idle_for > idle_timeout:
+    elif idle_timeout is not None and progress.must_move and progress.idle_for > idle_timeout:
+        what = "No byte moved" if progress.moves_bytes else "Nothing answered"
         flow.stop(
             VmferryError(
                 "timeout",
-                f"No byte moved for {idle_timeout:g} s while {progress.where}.",
+                f"{what} for {idle_timeout:g} s while {progress.where}.",
                 "See whether the source and the store still answer, or raise idle_timeout.",
             )
         )

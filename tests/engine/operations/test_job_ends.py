@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -75,3 +76,13 @@ def test_no_record_that_anybody_reads_is_at_its_end_and_not_finished(
     at_end = [one for one in written if one["phase"] == state]
     assert [one["finished"] is not None for one in at_end] == [True]
     assert at_end[0]["bytes_read"] == (len(DATA) if state == "ready" else 0)
+
+
+def test_a_job_that_starts_removes_the_records_of_jobs_long_over(tmp_path: Path, options: TransferOptions) -> None:
+    old = JobRecord.create(Path(options.state_dir), "of-last-year", "export")
+    old.finish("ready")
+    found = json.loads((old.folder / "record.json").read_text())
+    (old.folder / "record.json").write_text(json.dumps({**found, "heartbeat": 1.0}))
+    os.utime(old.folder / "record.json", (1.0, 1.0))
+    export_one(tmp_path / "store", OneVm(), options)
+    assert only_job(options)["job"] != "of-last-year"

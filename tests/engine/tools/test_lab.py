@@ -22,6 +22,11 @@ def folder(tmp_path: Path) -> Iterator[Path]:
     rig.stop(tmp_path / "lab")
 
 
+def test_a_stop_without_a_lab_says_that_there_is_none(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    lab.stop(folder)
+    assert capsys.readouterr().out == "No lab runs.\n"
+
+
 @pytest.mark.slow
 def test_the_play_that_is_printed_exports_and_imports_the_vm(
     folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
@@ -49,7 +54,8 @@ def test_the_play_that_is_printed_exports_and_imports_the_vm(
     assert set(listed.stdout.split()) == {"web01", "web01-restored"}
     assert list(Path(described["exports"]).glob("*/*/manifest.json"))
 
-    rig.stop(folder)
+    lab.stop(folder)
+    assert "removed" in capsys.readouterr().out
     assert rig.read(folder) == {}
     assert not folder.exists()
     assert not Path(described["directory"]).exists()

@@ -297,7 +297,7 @@ def test_an_owner_is_alive_only_where_that_can_be_known() -> None:
     owner = current_owner()
     assert is_owner_alive(owner) is True
     assert is_owner_alive({**owner, "pid_started": owner["pid_started"] - 1}) is False
-    assert is_owner_alive({**owner, "boot_id": "another"}) is False
+    assert is_owner_alive({**owner, "boot_id": "another"}) is None  # before a restart, or of another host of that name
     assert is_owner_alive({**owner, "hostname": "elsewhere"}) is None
     assert is_owner_alive({**owner, "pid_namespace": 1}) is None
     assert is_owner_alive({}) is None
@@ -387,6 +387,31 @@ def test_slow_is_not_idle_and_phases_without_bytes_may_take_their_time() -> None
     assert watched(work, flow, progress, idle_timeout=0.3) == "done"
 
 
+def test_a_phase_that_asks_may_last_as_long_as_it_is_answered() -> None:
+    flow, progress = Flow(), Progress()
+
+    def work(answers: int) -> None:
+        progress.enter("validating")
+        for _unused in range(answers):
+            flow.sleep(0.1)
+            progress.answered()
+        flow.sleep(60 if answers == 0 else 0)
+
+    watched(lambda: work(6), flow, progress, idle_timeout=0.3)
+    with pytest.raises(VmferryError, match=r"Nothing answered for 0\.3 s while validating") as caught:
+        watched(lambda: work(0), flow, progress, idle_timeout=0.3)
+    assert (caught.value.kind, caught.value.phase) == ("timeout", "validating")
+
+
+def test_an_answer_of_the_store_is_no_sign_of_life_while_bytes_should_move() -> None:
+    """Or the lease, which is renewed beside them, would hide that they stand still."""
+    clock = Clock()
+    progress = two_disks(clock)
+    clock.now += 100
+    progress.answered()
+    assert progress.idle_for == 100
+
+
 def test_a_job_that_takes_too_long_is_ended() -> None:
     flow, progress = Flow(), Progress()
 
@@ -423,10 +448,12 @@ def test_a_cancel_waits_until_the_work_has_undone_itself() -> None:
 def test_a_thread_that_cannot_be_stopped_does_not_hold_the_caller_for_ever() -> None:
     flow, release = Flow(), threading.Event()
     flow.request_cancel("now")
+    heard: list[str] = []
     try:
         with pytest.raises(VmferryError) as caught:
-            watched(lambda: release.wait(20), flow, grace=0.2)
+            watched(lambda: release.wait(20), flow, grace=0.2, left_behind=lambda: heard.append("it"))
         assert caught.value.kind == "cancelled"
+        assert heard == ["it"]
     finally:
         release.set()
 
@@ -485,7 +512,9 @@ def test_a_signal_cancels_the_job_in_order(number: signal.Signals) -> None:
 
 
 def test_a_record_is_never_seen_torn_and_never_goes_back(tmp_path: Path) -> None:
-    seen = hammer(tmp_path, 1.5)
+    seen = hammer(tmp_path, 1.5, readers=2)
     assert seen.writes > 100
     assert seen.reads > 100
     assert (seen.torn, seen.backward) == (0, 0)
+    assert seen.ended == 2, "both saw the end"
+    assert seen.phases >= 2 * 4, "and much of what was before"

@@ -50,9 +50,18 @@ def test_whoever_asks_first_is_named_in_one_printable_line(tmp_path: Path) -> No
     assert (tmp_path / "cancel").stat().st_mode & 0o777 == 0o600
 
 
-def test_an_empty_order_is_an_order(tmp_path: Path) -> None:
+def test_an_empty_order_is_an_order_once_nothing_has_been_written_into_it(tmp_path: Path) -> None:
     (tmp_path / "cancel").touch()
-    assert "asked for it" in Orders(tmp_path).reason_to_stop()
+    orders = Orders(tmp_path)
+    assert [orders.reason_to_stop(), orders.reason_to_stop()] == ["", "somebody asked for it"]
+
+
+def test_who_asks_is_named_also_by_a_job_that_looks_while_that_is_written(tmp_path: Path) -> None:
+    orders = Orders(tmp_path)
+    (tmp_path / "cancel").touch()
+    assert orders.reason_to_stop() == ""
+    (tmp_path / "cancel").write_text("the operator\n")
+    assert orders.reason_to_stop() == "the operator asked for it"
 
 
 def test_a_controller_that_falls_silent_ends_the_job_and_one_that_is_heard_does_not(tmp_path: Path) -> None:

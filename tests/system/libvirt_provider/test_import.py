@@ -9,6 +9,7 @@ import os
 import signal
 import xml.etree.ElementTree as ET
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -135,6 +136,12 @@ def test_a_pool_is_found_by_name_and_knows_the_new_disks(
         assert sorted(pool.listVolumes()) == ["new-disk-0.qcow2", "new-disk-1.qcow2"]
     finally:
         pool.destroy()
+
+
+def test_tags_come_along(provider: LibvirtProvider, small: Exported, images: Path) -> None:
+    tagged = (replace(small[0], tags=("prod", "web & mail")), *small[1:])
+    run_import(provider, tagged, Placement("new", storage=str(images)))
+    assert provider.describe("new").tags == ("prod", "web & mail")
 
 
 def test_an_import_that_is_not_committed_leaves_nothing(

@@ -171,6 +171,8 @@ def _remove_live(connection: Connection, uuid: str, name: str) -> bool:
         try:
             checkpoint.delete()
         except libvirt.libvirtError as error:
+            if error.get_error_code() == NO_CHECKPOINT:
+                return False  # a watchdog was faster
             if error.get_error_code() != INTERNAL_ERROR:  # "bitmap not found in backing chain"
                 raise
             _delete_disk_by_disk(domain, checkpoint)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import xml.etree.ElementTree as ET
 from typing import Iterator, Sequence
 
-from ..._errors import VmferryError
+from ..._errors import WAIT_OR_CANCEL, VmferryError
 from ..base import Consistency, Finding
 from ..spec import DiskSpec, VmSpec
 from . import backup_job, domain_xml
@@ -31,7 +31,7 @@ def export_findings(
     try:
         if running:
             findings += _of_host(connection)
-            findings += _of_jobs(connection, vm)
+            findings += job_findings(connection, vm)
             findings += _of_scratch(disks, scratch_dir)
         else:
             types = vm.details.get("disk_types", {})
@@ -93,7 +93,8 @@ def _of_host(connection: Connection) -> Iterator[Finding]:
         yield Finding("error", f"libvirt {found} cannot back up a running VM.", hint, "unsupported")
 
 
-def _of_jobs(connection: Connection, vm: VmSpec) -> Iterator[Finding]:
+def job_findings(connection: Connection, vm: VmSpec) -> Iterator[Finding]:
+    """What keeps a VM that runs busy."""
     job = backup_job.current_job(connection, vm.id)
     if job is not None:
         yield _of_backup(job, vm)
@@ -119,7 +120,7 @@ def _of_backup(job: backup_job.BackupJob, vm: VmSpec) -> Finding:
         return Finding("error", f"{vm.name} has a backup job of another program, {job.description}.", hint, "busy")
     if folder.record.alive is False:
         return Finding("warning", f"A dead {folder.record.describe()} left a backup job, which will be aborted.")
-    return Finding("error", f"{vm.name} is in use by {folder.record.describe()}.", "Wait for it.", "busy")
+    return Finding("error", f"{vm.name} is in use by {folder.record.describe()}.", WAIT_OR_CANCEL, "busy")
 
 
 def _of_scratch(disks: Sequence[DiskSpec], scratch_dir: str) -> Iterator[Finding]:

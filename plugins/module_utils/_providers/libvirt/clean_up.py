@@ -9,13 +9,14 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Iterator
 
-from ..._errors import VmferryError
+from ..._errors import WAIT_OR_CANCEL, VmferryError
 from ..spec import VmSpec
 from . import backup_job
 from .checkpoints import TOKEN, remove
 from .connection import Connection
 from .describe import describe
 from .import_leftovers import undo_import
+from .snapshot_remove import undo_overlays
 from .work_folder import WorkFolder, read_folder, work_folders
 
 END_PATIENCE = 30.0
@@ -41,6 +42,7 @@ def clean_up(connection: Connection, vm: VmSpec, scratch_dir: str) -> list[str]:
             continue
         _insist_on_death(folder, vm.name)
         _undo_checkpoints(connection, vm, folder)
+        undo_overlays(connection, vm, folder)
         folder.remove()
         said.append(f"Removed {folder.path}, left by a dead {folder.record.describe()}.")
     return said
@@ -96,7 +98,7 @@ def _folder_of(job: backup_job.BackupJob, vm: VmSpec) -> WorkFolder:
 def _insist_on_death(folder: WorkFolder, vm_name: str) -> None:
     if folder.record.alive is False:
         return
-    hint = "Wait until it is done, or cancel it."
+    hint = WAIT_OR_CANCEL
     if folder.record.alive is None:
         hint = f"It runs, or ran, in another container or on another host. If it is dead, remove {folder.path}."
     raise VmferryError("busy", f"{vm_name} is in use by {folder.record.describe()}.", hint)

@@ -116,6 +116,7 @@ class _Description:
             machine="" if machine is None else machine.get("machine", ""),
             guest_os=domain_xml.guest_os(root),
             guest_agent=domain_xml.agent_connected(root),
+            tags=domain_xml.tags(root),
             host=self._host,
             details=self._details(all_disks),
         )

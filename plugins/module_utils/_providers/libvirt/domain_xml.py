@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import xml.etree.ElementTree as ET
 from dataclasses import dataclass
+from typing import Iterable
 
 from ..._errors import VmferryError
 from ..spec import NicSpec
 
 SOURCE_ATTRIBUTES = {"file": "file", "block": "dev", "dir": "dir", "network": "name", "volume": "volume"}
+TAGS = "urn:vmferry:tags:1"  # libvirt has none, so users keep them in the metadata of a VM
 LIBOSINFO = "{http://libosinfo.org/xmlns/libvirt/domain/1.0}"
 
 
@@ -124,6 +126,23 @@ def has_agent_channel(root: ET.Element) -> bool:
 def guest_os(root: ET.Element) -> str:
     found = root.find(f"metadata/{LIBOSINFO}libosinfo/{LIBOSINFO}os")
     return "" if found is None else found.get("id", "")
+
+
+def tags(root: ET.Element) -> tuple[str, ...]:
+    """Each once, as written. libvirt gives the outer element its namespace, and leaves those in it as they came."""
+    texts = [
+        (element.text or "").strip()
+        for path in ("tag", f"{{{TAGS}}}tag")
+        for element in root.iterfind(f"metadata/{{{TAGS}}}tags/{path}")
+    ]
+    return tuple(dict.fromkeys(text for text in texts if text))
+
+
+def tags_element(words: Iterable[str]) -> ET.Element:
+    element = ET.Element(f"{{{TAGS}}}tags")
+    for word in words:
+        ET.SubElement(element, "tag").text = word
+    return element
 
 
 def qemu_user(root: ET.Element) -> tuple[int, int] | None:

@@ -33,10 +33,13 @@ _KINDS: Dict[int, Tuple[Kind, str]] = {
     55: ("conflict", ""),  # OPERATION_INVALID: the domain's state does not allow it
     67: ("unsupported", ""),  # CONFIG_UNSUPPORTED
     68: ("busy", LOCKED),  # OPERATION_TIMEOUT
+    72: ("not_found", ""),  # NO_DOMAIN_SNAPSHOT
     74: ("unsupported", ""),  # ARGUMENT_UNSUPPORTED: also "no guest agent is configured"
+    77: ("conflict", "The VM differs from what it was then; see virsh snapshot-revert --force."),  # REVERT_RISKY
     78: ("unsupported", ""),  # OPERATION_ABORTED
     79: ("unauthenticated", DENIED),  # AUTH_CANCELLED
     80: ("not_found", ""),  # NO_DOMAIN_METADATA
+    83: ("busy", LOCKED),  # BLOCK_COPY_ACTIVE: any block job
     84: ("unsupported", ""),  # OPERATION_UNSUPPORTED
     86: ("timeout", AGENT),  # AGENT_UNRESPONSIVE
     87: ("busy", LOCKED),  # RESOURCE_BUSY

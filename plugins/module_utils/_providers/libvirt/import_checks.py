@@ -8,7 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, AbstractSet, Callable, Iterable, Iterator
 
-from ..._errors import VmferryError
+from ..._errors import WAIT_OR_CANCEL, VmferryError
 from ..base import Finding, Placement
 from ..spec import VmSpec
 from .clean_up import files_of_the_dead
@@ -19,7 +19,7 @@ from .import_session import insist_on_absence
 from .import_xml import DISK_BUSES, mapped_network
 from .scratch import MIB
 from .storage import check_name, plan_disks
-from .work_folder import free_bytes
+from .work_folder import free_bytes, work_folders
 
 if TYPE_CHECKING:
     import libvirt
@@ -30,6 +30,7 @@ def import_findings(
 ) -> list[Finding]:
     findings: list[Finding] = []
     checks: tuple[Callable[[], Iterable[Finding]], ...] = (
+        lambda: _of_jobs(placement, scratch_dir),
         lambda: _of_name(connection, placement, export_id),
         lambda: _of_disks(connection, vm, placement, export_id, set(files_of_the_dead(scratch_dir))),
         lambda: _of_networks(connection, vm, placement),
@@ -56,6 +57,13 @@ def _of_name(connection: Connection, placement: Placement, export_id: str) -> It
         if made_of != export_id:
             hint = "Import under another name, or remove that VM first."
             yield Finding("error", f"A VM named {placement.name} exists already.", hint, "conflict")
+
+
+def _of_jobs(placement: Placement, scratch_dir: str) -> Iterator[Finding]:
+    for folder in work_folders(scratch_dir):
+        record = folder.record
+        if record.purpose == "import" and record.vm_name == placement.name and record.alive:
+            yield Finding("error", f"{placement.name} is being made by {record.describe()}.", WAIT_OR_CANCEL, "busy")
 
 
 def _of_disks(

@@ -94,9 +94,14 @@ class LibvirtImport(ImportSession):
         self.warnings += trial.warnings
         folder = WorkFolder.create(self._scratch_dir, "import", self._vm.id, self._placement.name, self._job)
         self._folder = folder
-        stack.callback(undo_import, self._connection, folder, UNDO_PATIENCE)
+        stack.callback(self._undo)
         self._serving = stack.enter_context(ExitStack())
         self.sinks = tuple(self._new_disk(disk) for disk in self._disks)
+
+    def _undo(self) -> None:
+        said = undo_import(self._connection, self._folder, UNDO_PATIENCE)
+        if self._folder.path.exists():
+            self.warnings.append(said)
 
     def _placed(self) -> list[PlacedDisk]:
         return [PlacedDisk(disk.spec.name, disk.final, disk.format) for disk in self._disks]

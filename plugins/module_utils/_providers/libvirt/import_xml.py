@@ -76,6 +76,8 @@ class DomainBuilder:
         system = self._native.find(f"metadata/{domain_xml.LIBOSINFO}libosinfo")
         if system is not None:
             metadata.append(copy.deepcopy(system))
+        if self._vm.tags:
+            metadata.append(domain_xml.tags_element(self._vm.tags))
         metadata.append(mark(export_id, attempt, self._vm))
         return metadata
 

@@ -9,6 +9,7 @@ from typing import Any, ContextManager, Mapping, Sequence
 
 from ..._errors import VmferryError
 from ..base import Consistency, ExportSession, Finding, ImportSession, Job, Placement, Provider, Tracking
+from ..snapshots import SnapshotService
 from ..spec import DiskSpec, VmSpec
 from . import checkpoints
 from .checks import export_findings
@@ -23,6 +24,7 @@ from .offline_export import OfflineExport
 from .power_off import shut_down
 from .removal import remove_vm
 from .since import bytes_changed
+from .snapshots import LibvirtSnapshots
 from .work_folder import DEFAULT_SCRATCH
 
 DEFAULT_URI = "qemu:///system"
@@ -33,6 +35,7 @@ class LibvirtProvider(Provider):
     """Settings: `uri` (of this host), `scratch_dir` (a folder on disk, below which every attempt has its own)."""
 
     name = "libvirt"
+    has_tags = True
     max_jobs = 4
 
     def __init__(self, settings: Mapping[str, Any]) -> None:
@@ -84,6 +87,9 @@ class LibvirtProvider(Provider):
 
     def forget(self, vm: VmSpec, tokens: Sequence[str]) -> Sequence[str]:
         return checkpoints.forget(self._connection, vm, tokens)
+
+    def snapshots(self, vm: VmSpec) -> SnapshotService:
+        return LibvirtSnapshots(self._connection, vm, self._scratch_dir)
 
     def imported(self, name: str) -> tuple[VmSpec, str] | None:
         try:

@@ -25,13 +25,13 @@ from pathlib import Path
 from typing import Any, Iterator, Literal, Mapping
 
 from ..._errors import VmferryError
-from ..._transfer.owner import current_owner, is_owner_alive
+from ..._transfer.owner import current_owner, is_of_earlier_boot, is_owner_alive
 from ..base import Job
 
 DEFAULT_SCRATCH = "/var/tmp"
 NAME = re.compile(r"vmferry-[0-9a-f]{8}")
 OWNER = "owner.json"
-Purpose = Literal["export", "import"]
+Purpose = Literal["export", "import", "snapshot"]
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ class Record:
     @property
     def alive(self) -> bool | None:
         """None where this process cannot tell: the owner is in another container or on another host."""
-        return is_owner_alive(self.owner)
+        return False if is_of_earlier_boot(self.owner) else is_owner_alive(self.owner)
 
     def describe(self) -> str:
         where = f"process {self.owner.get('pid', '?')} on {self.owner.get('hostname', '?')}"
@@ -96,6 +96,11 @@ class WorkFolder:
     def will_make(self, **what: str) -> None:
         """Durable when it returns; only then may the effect happen."""
         self.record = replace(self.record, made=(*self.record.made, what))
+        self._write()
+
+    def has_undone(self, **what: str) -> None:
+        """It was written down by `will_make`, and nobody has to see to it any more."""
+        self.record = replace(self.record, made=tuple(one for one in self.record.made if one != what))
         self._write()
 
     def has_made(self, **what: str) -> None:

@@ -161,6 +161,32 @@ def test_each_transfer_is_told_once_whatever_its_task_looks_like(collections: Pa
     assert "transfers" not in "".join(line for line in ended.output.splitlines() if "[WARNING]" in line)
 
 
+def test_a_vm_that_a_batch_leaves_out_is_told_once_as_a_transfer_that_failed(collections: Path, tmp_path: Path) -> None:
+    metrics = tmp_path / "x.prom"
+    error = {"message": "There is no room.", "hint": "Make some.", "kind": "no_space", "when": "preflight"}
+    rows = [{"vm": "db01", "state": "failed", "error": error}, {"vm": "web01", "state": "planned"}]
+    asked = {"vm": "db01", "kind": "export", "url": "file:///srv"}
+    keep = {"ansible.builtin.set_fact": {"export_fleet_result": rows}}
+    on_one_host = {"when": "inventory_hostname == 'h1'"}
+    ended = play(
+        collections,
+        tmp_path,
+        {"vm_export": export({**FAILED, "job": asked}), "check_mode": True, "ignore_errors": True, **on_one_host},
+        {"name": "Only looked", **keep, "check_mode": True},
+        {"name": "Plan", **keep, **on_one_host},
+        {"name": "Outcome", **keep, **on_one_host},
+        settings={"metrics_file": metrics},
+    )
+    assert ended.code == 0, ended.output
+    assert "TRANSFERS: 1 failed" in ended.output
+    assert "no_space: There is no room." in ended.output
+    looked, planned = ended.entries
+    assert (looked["check"], looked["vm"], looked["url"]) == (True, "db01", "file:///srv")
+    assert (planned["check"], planned["task"], planned["vm"], planned["url"]) == (False, "Plan", "db01", "file:///srv")
+    assert planned["error"] == {"kind": "no_space", "message": "There is no room."}
+    assert 'vmferry_transfer_success{host="h1",vm="db01",kind="export"} 0\n' in metrics.read_text()
+
+
 def test_files_that_cannot_be_written_give_one_warning_each_and_fail_nothing(collections: Path, tmp_path: Path) -> None:
     (tmp_path / "victim").write_text("precious\n")
     (tmp_path / "link").symlink_to(tmp_path / "victim")

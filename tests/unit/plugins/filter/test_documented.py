@@ -50,7 +50,7 @@ def plugin(name: str) -> Any:
 def rows_of(name: str) -> list[dict[str, Any]]:
     """In every state that the filter knows."""
     if name.startswith("migration"):
-        looked = {"source": SOURCE, "destination": NOBODY, "export": PLANNED, "import": PLANNED}
+        looked: dict[str, Any] = {"source": SOURCE, "destination": NOBODY, "export": PLANNED, "import": PLANNED}
         row, done = plan_row(looked, WANTED), plan_row({**looked, "destination": MADE_OF_IT}, WANTED)
         if name == "migration_plan":
             return [row, done, plan_row({**looked, "import": FAILED}, WANTED)]

@@ -14,6 +14,8 @@ import pytest
 from ansible.module_utils.testing import patch_module_args
 
 from ansible_collections.vmferry.migrate.plugins.modules import (
+    disk_snapshot,
+    disk_snapshot_info,
     export_cleanup,
     export_info,
     job,
@@ -25,6 +27,8 @@ from ansible_collections.vmferry.migrate.plugins.modules import (
 )
 
 MODULES = {
+    "disk_snapshot": disk_snapshot,
+    "disk_snapshot_info": disk_snapshot_info,
     "export_cleanup": export_cleanup,
     "export_info": export_info,
     "job": job,
@@ -35,6 +39,8 @@ MODULES = {
     "vm_info": vm_info,
 }
 OPERATIONS = {
+    "disk_snapshot": "manage_snapshots",
+    "disk_snapshot_info": "list_snapshots",
     "export_cleanup": "clean_up_exports",
     "export_info": "list_exports",
     "job": "end_job",
@@ -46,6 +52,8 @@ OPERATIONS = {
 }
 # What a task of each module cannot do without.
 LEAST: dict[str, dict[str, Any]] = {
+    "disk_snapshot": {"provider": "libvirt", "vm": "web01"},
+    "disk_snapshot_info": {"provider": "libvirt", "vm": "web01"},
     "export_cleanup": {"url": "file:///srv/exports", "orphans": True, "provider": "libvirt"},
     "export_info": {"url": "file:///srv/exports"},
     "job": {"job": "6f1d2c0e43a5", "state": "finished", "url": "file:///srv/exports"},

@@ -123,7 +123,19 @@ CLEANUP = [
     ("preserve", ["before-*", "gold"], "protections.preserve", ("before-*", "gold")),
     ("min_retention", "7d", "protections.min_retention", 7 * DAY),
 ]
+SNAPSHOT = [
+    *PROVIDER,
+    ("vm", "db01", "vm", "db01"),
+    ("state", "absent", "state", "absent"),
+    ("name", "before-{date}", "name", "before-{date}"),
+    ("quiesce", "required", "quiesce", "required"),
+    ("memory", True, "memory", True),
+    ("method", "internal", "method", "internal"),
+    ("keep", 3, "keep", 3),
+    ("timeout", "2h", "timeout", 7200.0),
+]
 REQUESTS = [
+    *(("disk_snapshot", *row) for row in SNAPSHOT),
     *(("export_cleanup", *row) for row in CLEANUP),
     *(("vm_export", *row) for row in EXPORT),
     *(("vm_import", *row) for row in IMPORT),
@@ -134,8 +146,15 @@ REQUESTS = [
 CALLS: list[tuple[str, str, Any, str, Any]] = [
     *(("vm_info", option, value, f"0.{path.partition('.')[2]}", wanted) for option, value, path, wanted in PROVIDER),
     ("vm_info", "vm", ["web01", "db01"], "1", ["web01", "db01"]),
+    *(
+        ("disk_snapshot_info", option, value, f"0.{path.partition('.')[2]}", wanted)
+        for option, value, path, wanted in PROVIDER
+    ),
+    ("disk_snapshot_info", "vm", "db01", "1", "db01"),
+    ("disk_snapshot_info", "name", "before-upgrade", "2", "before-upgrade"),
     ("vm_info", "filters.name", "web*", "2.name", "web*"),
     ("vm_info", "filters.power_state", "paused", "2.power_state", "paused"),
+    ("vm_info", "filters.folder", "prod/*", "2.folder", "prod/*"),
     ("vm_info", "filters.tag", "prod", "2.tag", "prod"),
     *(("export_info", option, value, f"0.{path.partition('.')[2]}", wanted) for option, value, path, wanted in STORE),
     ("export_info", "vm", "db01", "vm", "db01"),
@@ -209,7 +228,7 @@ def test_every_option_is_in_a_table_above(module: str) -> None:
     assert {option for option in every_option(module) if (module, option) not in WITHOUT_EFFECT} == tested
 
 
-@pytest.mark.parametrize("module", ["vm_export", "vm_import"])
+@pytest.mark.parametrize("module", ["disk_snapshot", "vm_export", "vm_import"])
 def test_every_field_of_a_request_can_be_asked_for(modules: ModuleRun, module: str) -> None:
     def paths(holder: Any, prefix: str = "") -> Iterator[str]:
         for field in fields(holder):
@@ -255,7 +274,7 @@ def test_what_is_left_out_stays_the_choice_of_the_engine(modules: ModuleRun) -> 
 
 
 @pytest.mark.parametrize("check_mode", [True, False])
-@pytest.mark.parametrize("module", ["export_cleanup", "vm_export", "vm_import"])
+@pytest.mark.parametrize("module", ["disk_snapshot", "export_cleanup", "vm_export", "vm_import"])
 def test_check_mode_is_handed_on(modules: ModuleRun, module: str, check_mode: bool) -> None:
     modules.succeed(module, {}, check_mode=check_mode)
     assert modules.calls[-1][0][1] is check_mode

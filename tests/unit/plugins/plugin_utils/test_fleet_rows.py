@@ -48,14 +48,31 @@ def test_vms_found_twice_are_one_and_those_of_one_name_go_by_their_ids() -> None
 def test_every_finding_has_a_line_and_the_first_error_is_the_failure() -> None:
     findings = [
         {"severity": "warning", "message": "Little room.", "hint": "Free some.", "kind": "no_space"},
-        {"severity": "error", "message": "The VM has a job.", "hint": "", "kind": "busy"},
+        {"severity": "error", "message": "The VM has no disk.", "hint": "", "kind": "invalid_config"},
     ]
     rows = plan_rows(looped({**LOOKED, "findings": findings}), "web01", ["web01"])
-    assert rows[0]["error"]["kind"] == "busy"
+    assert rows[0]["error"]["kind"] == "invalid_config"
     assert plan_table(rows)[1:3] == [
-        "web01  failed        -        -  warning: Little room. Free some.",
-        "                                 error: The VM has a job.",
+        "web01  failed        -        -  warning: Little room.",
+        "                                 error: The VM has no disk.",
     ]
+
+
+def test_a_vm_that_is_busy_is_planned_and_told() -> None:
+    busy = {"severity": "error", "message": "The VM has a job.", "hint": "Wait for it.", "kind": "busy"}
+    rows = plan_rows(looped({**LOOKED, "changed": False, "findings": [busy]}), "web01", ["web01"])
+    assert rows[0]["state"] == "planned"
+    assert "error" not in rows[0]
+    table = plan_table(rows)
+    assert table[1].endswith("warning: The VM has a job.")
+    assert table[-1] == "Hint: Wait for it."
+
+
+def test_a_vm_that_is_busy_and_has_an_error_fails_for_the_error() -> None:
+    busy = {"severity": "error", "message": "The VM has a job.", "hint": "", "kind": "busy"}
+    error = {"severity": "error", "message": "It has no disk.", "hint": "", "kind": "invalid_config"}
+    rows = plan_rows(looped({**LOOKED, "findings": [busy, error]}), "web01", ["web01"])
+    assert rows[0]["error"]["kind"] == "invalid_config"
 
 
 def test_an_error_before_the_loop_is_told_of_every_vm() -> None:
@@ -85,11 +102,14 @@ def test_a_url_that_ansible_masked_is_the_stores_instead() -> None:
 
 
 def test_figures_are_aligned_and_added_up() -> None:
-    table = summary_table(ended(EXPORTED, {**EXPORTED, "changed": False}, {"failed": True, "msg": "No."}))
+    failed = {"failed": True, "msg": "No.", "error": {"kind": "internal", "hint": "Ask again."}}
+    table = summary_table(ended(EXPORTED, {**EXPORTED, "changed": False}, failed, failed))
     assert table == [
         "VM           MODE       READ   STORED  SECONDS  MB/S  WHERE, OR WHAT WENT WRONG",
         f"kvm01/web01  full    3.00 MB  2.00 MB      2.0   1.5  {EXPORT['url']}",
         f"kvm01/web02  done          -        -        -     -  {EXPORT['url']}",
         "kvm01/web03  failed        -        -        -     -  No.",
-        "1 exported, 3.00 MB read and 2.00 MB stored; 1 done already; 1 failed",
+        "kvm01/web04  failed        -        -        -     -  No.",
+        "1 exported, 3.00 MB read and 2.00 MB stored; 1 done already; 2 failed",
+        "Hint: Ask again.",
     ]

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -14,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from ansible_collections.vmferry.migrate.plugins.module_utils._transfer.owner import current_owner, started_of
 from ansible_collections.vmferry.migrate.plugins.plugin_utils import poll_command
 from ansible_collections.vmferry.migrate.plugins.plugin_utils.poll_command import JobPlace
 
@@ -127,6 +129,36 @@ def begun(state_dir: Path, watcher: str) -> Path:
     job.mkdir(parents=True)
     (job / "record.json").write_text(json.dumps({"vm": "web01", "watcher": watcher}))
     return job
+
+
+def test_a_poll_tells_whether_the_process_of_the_job_is_there(tmp_path: Path) -> None:
+    child = subprocess.Popen(["sleep", "60"])
+    try:
+        stat = Path(f"/proc/{child.pid}/stat").read_text()
+        owner = {**current_owner(), "pid": child.pid, "pid_started": started_of(stat)}
+        job, place = begun(tmp_path, WATCHER), JobPlace(JOB, str(tmp_path), {}, WATCHER)
+
+        def alive(**other: object) -> bool | None:
+            record = {"watcher": WATCHER, "owner": {**owner, **other}}
+            (job / "record.json").write_text(json.dumps(record))
+            return poll_command.parse(shell(poll_command.poll(place, "/none", child.pid), dict(os.environ))).alive
+
+        assert alive() is True
+        os.kill(child.pid, signal.SIGSTOP)
+        assert alive() is True
+        assert alive(pid_started=1) is False
+        for elsewhere in ({"hostname": "another"}, {"boot_id": "another"}, {"pid_namespace": 1}, {"boot_id": ""}):
+            assert alive(**elsewhere) is None
+        answer = poll_command.parse(shell(poll_command.poll(place, "/none"), dict(os.environ)))
+        assert (answer.alive, answer.pid) == (None, child.pid)
+        child.kill()
+        time.sleep(0.1)
+        assert alive() is False  # dead, though its parent has not asked yet
+        child.wait()
+        assert alive() is False
+    finally:
+        child.kill()
+        child.wait()
 
 
 def test_another_job_of_that_id_is_not_seen_kept_alive_or_cancelled(tmp_path: Path) -> None:

@@ -36,8 +36,11 @@ def test_a_line_reads_well() -> None:
     assert described({**RECORD, "retries": 2}).endswith(" · 2 retries")
     assert described({"phase": "snapshotting"}) == "snapshotting"
     assert described({"phase": "pending", "note": "waiting for a slot"}) == "pending · waiting for a slot"
-    over = {"started": 100.0, "finished": 172.0, "average_rate": 5_000_000}
-    assert described({**RECORD, **over, "phase": "ready"}) == "ready in 1:12 · 5.00 MB/s"
+    over = {"started": 100.0, "finished": 172.0, "bytes_read": 360_000_000, "bytes_sent": 72_000}
+    ended = {**RECORD, **over, "phase": "ready"}
+    assert described(ended) == "ready in 1:12 · 360 MB read at 5.00 MB/s · 72.0 kB sent at 1.00 kB/s"
+    assert described({**ended, "kind": "import"}).endswith(" · 72.0 kB written at 1.00 kB/s")
+    assert described({**ended, "note": "nothing changed since X"}) == "ready in 1:12 · nothing changed since X"
     assert described({**RECORD, **over, "phase": "failed"}) == "failed"
 
 
@@ -97,6 +100,15 @@ def test_the_end_is_told_once() -> None:
     watched = Watched()
     over = {"phase": "ready", "started": 0.0, "finished": 9.0, "average_rate": 0}
     assert [watched.see(10.0, **over), watched.see(99.0, **over)] == [1, 1]
+
+
+def test_the_first_line_says_by_which_id_the_job_is_found() -> None:
+    watched = Watched()
+    watched.see(0.0, id="5f0c41d27a3e4b91", phase="pending", disk_count=0)
+    watched.see(0.0, id="5f0c41d27a3e4b91", phase="snapshotting", disk_count=0)
+    watched.see(1.0, id="5f0c41d27a3e4b91")
+    assert watched.shown[0] == "[kvm1: web01] snapshotting · job 5f0c41d27a3e4b91"
+    assert "5f0c41d27a3e4b91" not in watched.shown[1]
 
 
 def test_a_vm_of_its_hosts_name_is_named_once() -> None:

@@ -26,6 +26,7 @@ from ansible_collections.vmferry.migrate.plugins.plugin_utils.transfer_report_au
     Circumstances,
     audit_entry,
 )
+from ansible_collections.vmferry.migrate.plugins.plugin_utils.transfer_report_fleet import FACT, left_out
 from ansible_collections.vmferry.migrate.plugins.plugin_utils.transfer_report_metrics import Series
 from ansible_collections.vmferry.migrate.plugins.plugin_utils.transfer_report_table import table_lines
 
@@ -76,6 +77,29 @@ def test_an_export_that_was_there_already_moved_nothing() -> None:
     assert (transfer.outcome, transfer.bytes_read, transfer.bytes_stored) == ("unchanged", 0, 0)
 
 
+def test_a_vm_that_was_read_and_had_not_changed_is_unchanged_and_nothing_was_stored() -> None:
+    export = {**EXPORT, "checked_at": "2026-11-22T06:30:00Z"}
+    transfer = told({"changed": False, "job": JOB, "export": export, "unchanged_since": EXPORT["id"]})
+    assert (transfer.outcome, transfer.bytes_read, transfer.bytes_stored) == ("unchanged", 30, 0)
+    assert (transfer.taken_at, transfer.checked_at) == (1795242600.0, 1795329000.0)
+    assert audit_entry(transfer, CIRCUMSTANCES)["checked_at"] == "2026-11-22T06:30:00+00:00"
+
+
+def test_an_export_that_was_just_made_equals_the_vm_as_of_when_it_was_taken() -> None:
+    transfer = told({"changed": True, "job": JOB, "export": {**EXPORT, "checked_at": ""}})
+    assert transfer.checked_at == transfer.taken_at
+
+
+def test_a_check_that_found_an_error_failed_and_tells_the_vm_and_the_store() -> None:
+    error = {"severity": "error", "kind": "no_space", "message": "There is no room.", "hint": "Make some."}
+    findings = [{"severity": "warning", "kind": "", "message": "Hm.", "hint": ""}, error]
+    job = {"vm": "web01", "kind": "export", "url": "s3://b/vms"}
+    transfer = told({"changed": False, "job": job, "findings": findings}, check=True)
+    assert (transfer.outcome, transfer.vm, transfer.url) == ("failed", "web01", "s3://b/vms")
+    assert (transfer.error_kind, transfer.message, transfer.hint) == ("no_space", "There is no room.", "Make some.")
+    assert told({"changed": True, "job": job, "findings": findings[:1]}, check=True).outcome == "checked"
+
+
 def test_bytes_that_moved_count_although_the_task_says_changed_when_false() -> None:
     assert told({"changed": False, "job": JOB, "export": EXPORT}).outcome == "ready"
 
@@ -104,6 +128,31 @@ def test_what_was_masked_is_shown_as_it_is_and_never_counted() -> None:
     export = {**EXPORT, "vm": {"name": MASKED}, "url": "file:///********/x", "disks": [{"bytes_read": MASKED}]}
     transfer = told({"changed": True, "export": export, "job": {}})
     assert (transfer.vm, transfer.url, transfer.bytes_read) == (MASKED, "file:///********/x", None)
+
+
+def rows(*states: tuple[str, str]) -> dict[str, Any]:
+    error = {"message": "There is no VM.", "hint": "List them.", "kind": "not_found", "sentence": ""}
+    found = [
+        {"vm": f"vm{number}", "state": state, **({"error": {**error, "when": when}} if when else {})}
+        for number, (state, when) in enumerate(states)
+    ]
+    return {"ansible_facts": {FACT: found}}
+
+
+def test_a_vm_that_a_batch_leaves_out_is_an_export_that_failed() -> None:
+    told_rows = rows(("planned", ""), ("failed", "preflight"), ("failed", "export"), ("none", ""))
+    (transfer,) = left_out(told_rows, "kvm1", 1000.0)
+    assert (transfer.host, transfer.vm, transfer.outcome, transfer.kind) == ("kvm1", "vm1", "failed", "export")
+    assert (transfer.error_kind, transfer.message, transfer.hint) == ("not_found", "There is no VM.", "List them.")
+
+
+@given(
+    st.recursive(st.none() | st.booleans() | st.text(), st.lists)
+    | st.lists(st.fixed_dictionaries({"state": st.just("failed"), "error": st.text() | st.just({})}))
+)
+def test_facts_of_any_shape_leave_nobody_out(value: Any) -> None:
+    assert left_out({"ansible_facts": value}, "kvm1", 0.0) == []
+    assert left_out({"ansible_facts": {FACT: value}}, "kvm1", 0.0) == []
 
 
 @given(st.recursive(st.none() | st.booleans() | st.floats() | st.text(), st.lists))
@@ -175,6 +224,15 @@ def test_of_two_transfers_of_a_vm_the_last_counts_and_a_success_is_remembered(tm
     }
 
 
+def test_a_vm_that_does_not_change_keeps_a_recovery_point_that_is_not_old() -> None:
+    first = metrics.after({}, [made(taken_at=500.0, checked_at=500.0)])
+    again = metrics.after(first, [made(outcome="unchanged", time=2000.0, taken_at=500.0, checked_at=1990.0)])
+    failed = metrics.after(again, [made(outcome="failed", time=3000.0)])
+    for samples in (again, failed):
+        (values,) = samples.values()
+        assert (values[metrics.TAKEN], values[metrics.CHECKED]) == (500.0, 1990.0)
+
+
 def test_a_file_of_something_else_is_not_overwritten(tmp_path: Path) -> None:
     for content in (b"root:x:0:0\n", b'node_load1{host="a",vm="b",kind="c"} 1\n', b"\xff\xfe"):
         (tmp_path / "x.prom").write_bytes(content)
@@ -201,7 +259,8 @@ def test_a_play_does_not_wait_for_another_for_ever(tmp_path: Path, monkeypatch: 
         metrics.write_metrics(tmp_path / "x.prom", [made()])
 
 
-ENTRY = audit_entry(told(FAILURE, failed=True), Circumstances("root", "here", "a.yml", "Nightly", "Export"))
+CIRCUMSTANCES = Circumstances("root", "here", "a.yml", "Nightly", "Export")
+ENTRY = audit_entry(told(FAILURE, failed=True), CIRCUMSTANCES)
 
 
 def write(path: Path) -> None:
