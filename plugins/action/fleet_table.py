@@ -1,31 +1,15 @@
 # Copyright (c) 2026 the vmferry.migrate authors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""All of `fleet_table`: what debug prints is JSON, in quotes and in one line, which no table survives."""
-
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
-from ansible.plugins.action import ActionBase
-from ansible.utils.display import Display
-
 from ansible_collections.vmferry.migrate.plugins.plugin_utils._fleet import fleet_table
-from ansible_collections.vmferry.migrate.plugins.plugin_utils.progress_lines import printable
+from ansible_collections.vmferry.migrate.plugins.plugin_utils.table_action import TableAction
 
 
-class ActionModule(ActionBase):
-    _requires_connection = False
-    _supports_check_mode = True
-
-    def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
-        result: dict[str, Any] = super().run(tmp, task_vars)
-        _unused, arguments = self.validate_argument_spec(
-            {
-                "rows": {"type": "list", "elements": "dict", "required": True},
-                "kind": {"type": "str", "choices": ["plan", "summary"], "required": True},
-            }
-        )
-        lines = [printable(line) for line in fleet_table(arguments["rows"], arguments["kind"])]
-        Display().display("\n".join(lines))
-        return {**result, "changed": False, "lines": lines}
+class ActionModule(TableAction):
+    def table(self, rows: Sequence[dict[str, Any]], kind: str) -> list[str]:
+        return fleet_table(rows, kind)

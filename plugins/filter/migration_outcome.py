@@ -15,8 +15,7 @@ description:
 seealso:
   - plugin: vmferry.migrate.migration_plan
     plugin_type: filter
-  - plugin: vmferry.migrate.migration_table
-    plugin_type: filter
+  - module: vmferry.migrate.migration_table
 positional: step, result
 options:
   _input:
@@ -46,10 +45,9 @@ EXAMPLES = r"""
         name: web01
   rescue:
     - name: Show what went wrong
-      ansible.builtin.debug:
-        msg: "{{ [outcome] | vmferry.migrate.migration_table('summary') }}"
-      vars:
-        outcome: "{{ row | vmferry.migrate.migration_outcome('import', ansible_failed_result) }}"
+      vmferry.migrate.migration_table:
+        rows: ["{{ row | vmferry.migrate.migration_outcome('import', ansible_failed_result) }}"]
+        kind: summary
 """
 
 RETURN = r"""

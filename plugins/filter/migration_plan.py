@@ -16,8 +16,7 @@ description:
 seealso:
   - plugin: vmferry.migrate.migration_outcome
     plugin_type: filter
-  - plugin: vmferry.migrate.migration_table
-    plugin_type: filter
+  - module: vmferry.migrate.migration_table
 positional: wanted
 options:
   _input:
@@ -37,8 +36,9 @@ options:
 
 EXAMPLES = r"""
 - name: Say what was found
-  ansible.builtin.debug:
-    msg: "{{ [looked | vmferry.migrate.migration_plan(wanted)] | vmferry.migrate.migration_table('plan') }}"
+  vmferry.migrate.migration_table:
+    rows: ["{{ looked | vmferry.migrate.migration_plan(wanted) }}"]
+    kind: plan
   vars:
     looked: {source: "{{ at_source }}", destination: "{{ at_target }}", export: "{{ export }}", import: "{{ import }}"}
     wanted:

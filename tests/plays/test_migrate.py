@@ -167,3 +167,10 @@ def test_one_that_cannot_be_migrated_keeps_no_other_from_it(migration: Migration
     assert steps == {"web02": "preflight", "web03": "preflight", "web04": "power_on"}
     assert "Connection refused" in ended.line("web03")
     migration.has_booted("web01", "web01")
+
+
+def test_no_vm_at_all_is_a_mistake(migration: Migration) -> None:
+    migration.add("web01")
+    ended = migration.run(migrate_hosts="wbe")
+    assert ended.rc == 2
+    assert 'No host fits migrate_hosts, which is "wbe".' in ended.output.replace('\\"', '"')
