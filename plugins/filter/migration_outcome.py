@@ -46,8 +46,8 @@ EXAMPLES = r"""
         name: web01
   rescue:
     - name: Show what went wrong
-      ansible.builtin.debug:
-        msg: "{{ [outcome] | vmferry.migrate.migration_table('summary') }}"
+      vmferry.migrate.print_lines:
+        lines: "{{ [outcome] | vmferry.migrate.migration_table('summary') }}"
       vars:
         outcome: "{{ row | vmferry.migrate.migration_outcome('import', ansible_failed_result) }}"
 """

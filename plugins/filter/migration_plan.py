@@ -37,8 +37,8 @@ options:
 
 EXAMPLES = r"""
 - name: Say what was found
-  ansible.builtin.debug:
-    msg: "{{ [looked | vmferry.migrate.migration_plan(wanted)] | vmferry.migrate.migration_table('plan') }}"
+  vmferry.migrate.print_lines:
+    lines: "{{ [looked | vmferry.migrate.migration_plan(wanted)] | vmferry.migrate.migration_table('plan') }}"
   vars:
     looked: {source: "{{ at_source }}", destination: "{{ at_target }}", export: "{{ export }}", import: "{{ import }}"}
     wanted:

@@ -10,7 +10,7 @@ version_added: 0.1.0
 author:
   - the vmferry.migrate authors (@vmferry)
 description:
-  - Makes lines of text of the rows of migrations, for M(ansible.builtin.debug) or a report by mail.
+  - Makes lines of text of the rows of migrations, for M(vmferry.migrate.print_lines) or a report by mail.
   - For the role P(vmferry.migrate.vm_migrate#role), and for plays that do some of what it does.
 seealso:
   - plugin: vmferry.migrate.migration_plan
@@ -34,8 +34,8 @@ options:
 
 EXAMPLES = r"""
 - name: Show how it went
-  ansible.builtin.debug:
-    msg: "{{ rows | vmferry.migrate.migration_table('summary') }}"
+  vmferry.migrate.print_lines:
+    lines: "{{ rows | vmferry.migrate.migration_table('summary') }}"
 # web01  kvm02/web01  migrated  1.07 GB  21.4  20261121T063000Z-1a2b3c4d
 """
 

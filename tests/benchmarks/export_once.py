@@ -3,9 +3,11 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The module `vm_export`, whole, with a provider that has one disk and freezes nothing; a process of its own.
 
-`export_once.py nbd:SOCKET|file:IMAGE:FORMAT ARGUMENTS [--count]`: the module's arguments lie in a file, as Ansible
-hands them over. After the module's result comes a line of JSON: the peak of the process's resident memory in bytes, its
-CPU-seconds, and with `--count` those of them that went into progress and record.
+`export_once.py nbd:SOCKET[:BITMAP]|file:IMAGE:FORMAT ARGUMENTS [--count]`: the module's arguments lie in a file, as
+Ansible hands them over. With BITMAP, which the server exports, the disk can tell what changed. After the module's
+result comes a line of JSON: the peak of the process's resident memory in bytes, its CPU-seconds, and with `--count`
+those of them that went into progress and record; `planning` and `planning_cpu`, seconds and CPU-seconds until the
+disk's extents were known; `extents`, how many it was told; `read`, bytes that were asked of the disk.
 """
 
 from __future__ import annotations
@@ -17,11 +19,12 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / ".build"))
 
-from ansible_collections.vmferry.migrate.plugins.module_utils._blocks import BlockSource
+from ansible_collections.vmferry.migrate.plugins.module_utils._blocks import BlockSource, Extent, Piece
 from ansible_collections.vmferry.migrate.plugins.module_utils._operations import export_vm as export_operation
 from ansible_collections.vmferry.migrate.plugins.module_utils._providers.base import (
     ExportDisk,
@@ -30,6 +33,7 @@ from ansible_collections.vmferry.migrate.plugins.module_utils._providers.base im
     Provider,
 )
 from ansible_collections.vmferry.migrate.plugins.module_utils._providers.spec import DiskSpec, VmSpec
+from ansible_collections.vmferry.migrate.plugins.module_utils._transfer import pipeline
 from ansible_collections.vmferry.migrate.plugins.module_utils._transfer.progress import DiskProgress, Progress
 from ansible_collections.vmferry.migrate.plugins.module_utils._transfer.record import JobRecord
 from ansible_collections.vmferry.migrate.plugins.modules import vm_export
@@ -41,7 +45,7 @@ def source_of(text: str) -> BlockSource:
         from ansible_collections.vmferry.migrate.plugins.module_utils._nbd.source import NbdSource
         from ansible_collections.vmferry.migrate.plugins.module_utils._nbd.transport import Address
 
-        return NbdSource(Address.unix(Path(rest)))
+        return NbdSource(Address.unix(Path(rest.partition(":")[0])))
     from ansible_collections.vmferry.migrate.plugins.module_utils._images.local_clusters import LocalClusters
     from ansible_collections.vmferry.migrate.plugins.module_utils._providers.libvirt.image_chain import (
         cluster_map,
@@ -53,11 +57,48 @@ def source_of(text: str) -> BlockSource:
     return LocalClusters(chain.size, chain.layers, cluster_map(image, format))
 
 
+def changes_of(text: str) -> BlockSource | None:
+    kind, _colon, rest = text.partition(":")
+    socket, _colon, bitmap = rest.partition(":")
+    if kind != "nbd" or not bitmap:
+        return None
+    from ansible_collections.vmferry.migrate.plugins.module_utils._nbd.classification import changed_since, dirty_bitmap
+    from ansible_collections.vmferry.migrate.plugins.module_utils._nbd.protocol import BASE_ALLOCATION
+    from ansible_collections.vmferry.migrate.plugins.module_utils._nbd.source import NbdSource
+    from ansible_collections.vmferry.migrate.plugins.module_utils._nbd.transport import Address
+
+    contexts = (BASE_ALLOCATION, dirty_bitmap(bitmap))
+    return NbdSource(Address.unix(Path(socket)), contexts=contexts, classify=changed_since(bitmap))
+
+
+class Counted:
+    """Plays BlockSource, and knows how much of it was read and told."""
+
+    read = told = 0  # bytes and extents, of all of them
+    _counting = Lock()
+
+    def __init__(self, source: BlockSource) -> None:
+        self._source, self.size = source, source.size
+
+    def extents(self) -> Iterator[Extent]:
+        for extent in self._source.extents():
+            Counted.told += 1
+            yield extent
+
+    def read_into(self, pieces: Sequence[Piece]) -> None:
+        self._source.read_into(pieces)
+        with Counted._counting:
+            Counted.read += sum(len(memory) for _unused, memory in pieces)
+
+    def close(self) -> None:
+        self._source.close()
+
+
 class OneDisk(Provider):
     name, max_jobs, account = "bench", 1, "bench"
 
-    def __init__(self, source: BlockSource) -> None:
-        self._source = source
+    def __init__(self, source: BlockSource, changes: BlockSource | None) -> None:
+        self._source, self._changes = source, changes
         self._disk = DiskSpec("disk-0", "vda", source.size, "raw", "virtio", "bench")
 
     def vms(self) -> Sequence[VmSpec]:
@@ -73,8 +114,10 @@ class OneDisk(Provider):
 
     @contextmanager
     def open_export(self, vm: VmSpec, *_unused: object) -> Iterator[ExportSession]:
-        yield Unfrozen(vm, ExportDisk(self._disk, self._source))
+        yield Unfrozen(vm, ExportDisk(self._disk, self._source, self._changes))
         self._source.close()
+        if self._changes is not None:
+            self._changes.close()
 
     def clean_up(self, vm: VmSpec) -> Sequence[str]:
         return []
@@ -145,6 +188,23 @@ class Stopwatch:
         return run
 
 
+class Planning:
+    """Seconds and CPU-seconds until all extents of the disk were known: nothing else goes on meanwhile."""
+
+    def __init__(self) -> None:
+        self.seconds = self.cpu = 0.0
+        self._read_extents = pipeline.read_extents
+        vars(pipeline)["read_extents"] = self._timed
+
+    def _timed(self, *words: Any) -> Any:
+        started, worked = time.monotonic(), time.thread_time()
+        try:
+            return self._read_extents(*words)
+        finally:
+            self.seconds += time.monotonic() - started
+            self.cpu += time.thread_time() - worked
+
+
 def peak_memory() -> int:
     """Of this program alone; `ru_maxrss` would also count what its parent held when it forked."""
     found = re.search(r"VmHWM:\s*(\d+) kB", Path("/proc/self/status").read_text())
@@ -152,15 +212,28 @@ def peak_memory() -> int:
     return int(found.group(1)) * 1024
 
 
+def one_disk(text: str) -> OneDisk:
+    changes = changes_of(text)
+    return OneDisk(Counted(source_of(text)), Counted(changes) if changes is not None else None)
+
+
 def main(source: str, arguments: str, count: str = "") -> None:
-    stopwatch = Stopwatch() if count else None
-    vars(export_operation)["open_provider"] = lambda name, settings: OneDisk(source_of(source))
+    stopwatch, planning = Stopwatch() if count else None, Planning()
+    vars(export_operation)["open_provider"] = lambda name, settings: one_disk(source)
     sys.argv = ["vm_export", arguments]
     try:
         vm_export.main()
     finally:
-        counting = stopwatch.seconds if stopwatch else None
-        print(json.dumps({"peak_rss": peak_memory(), "cpu": time.process_time(), "counting": counting}))
+        said = {
+            "peak_rss": peak_memory(),
+            "cpu": time.process_time(),
+            "counting": stopwatch.seconds if stopwatch else None,
+            "planning": planning.seconds,
+            "planning_cpu": planning.cpu,
+            "read": Counted.read,
+            "extents": Counted.told,
+        }
+        print(json.dumps(said))
 
 
 if __name__ == "__main__":

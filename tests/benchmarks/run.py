@@ -14,10 +14,10 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT / "tests"), str(ROOT / ".build")]
 
-from benchmarks import export, fleet
+from benchmarks import export, fleet, incremental
 from benchmarks.measure import Figure
 
-GROUPS = {"export": export.measure, "fleet": fleet.measure}
+GROUPS = {"export": export.measure, "fleet": fleet.measure, "incremental": incremental.measure}
 
 
 def main() -> int:

@@ -49,8 +49,7 @@ def overlaid(contexts: tuple[Runs, ...]) -> Iterator[tuple[int, tuple[int, ...]]
                 left[number], flags_now[number] = run
         step = min(left)
         yield step, tuple(flags_now)
-        for number in range(len(left)):
-            left[number] -= step
+        left = [length - step for length in left]
 
 
 def joined(runs: Iterator[tuple[int, Kind]]) -> Iterator[Extent]:

@@ -102,12 +102,13 @@ def windows(runs: Iterable[Extent], window_size: int) -> Iterator[Window]:
 def _checked(extents: Iterable[Extent], size: int) -> Iterator[Extent]:
     at = 0
     for extent in extents:
-        if extent.offset != at or extent.length < 0 or extent.end > size or extent.kind not in KINDS:
+        length = extent.length
+        if extent.offset != at or length < 0 or at + length > size or extent.kind not in KINDS:
             raise VmferryError(
                 "internal", f"The source's extents are not in order: {extent} where byte {at} of {size} was next."
             )
-        at = extent.end
-        if extent.length:
+        at += length
+        if length:
             yield extent
     if at != size:
         raise VmferryError("internal", f"The source's extents end at byte {at} of {size}.")
@@ -117,6 +118,9 @@ def _leaf_runs(extents: Iterable[Extent], size: int) -> Iterator[Extent]:
     mixed: set[Kind] = set()  # the kinds seen so far in the leaf in which the last extent ended
     for extent in extents:
         at = extent.offset
+        if not mixed and (at + extent.length) % LEAF == 0:  # the usual case, of which there may be millions
+            yield extent
+            continue
         if at % LEAF:
             mixed.add(extent.kind)
             leaf = at - at % LEAF
