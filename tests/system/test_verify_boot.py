@@ -192,12 +192,14 @@ def test_a_cancelled_trial_leaves_nothing(bench: Bench, off: str) -> None:
     assert_nothing_left(bench, off)
 
 
-def test_a_killed_trial_ends_by_itself_and_the_next_one_removes_its_disks(bench: Bench, off: str) -> None:
+def test_a_killed_trial_ends_by_itself_and_the_next_one_removes_its_disks(
+    bench: Bench, off: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     bench.export(off)
+    monkeypatch.setenv("VMFERRY_FAILPOINT", "trial_runs")
     with bench.running_module("export_verify", slow_boot(bench, off)) as process:
-        wait_for_trial(bench.rig)
-        process.signal(signal.SIGKILL)
-        process.process.wait()
+        assert process.process.wait(PATIENCE) == -signal.SIGKILL
+        monkeypatch.delenv("VMFERRY_FAILPOINT")
         deadline = time.monotonic() + PATIENCE
         while trials(bench.rig):
             assert time.monotonic() < deadline, "it runs although nobody watches it"

@@ -9,7 +9,7 @@ import hashlib
 import json
 import shutil
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 
 import pytest
 from stored_chain import LEAF, SIZES, Level, StoredChain, TwoDisks, make_chain
@@ -19,7 +19,6 @@ from ansible_collections.vmferry.migrate.plugins.module_utils._stores.filesystem
 
 LEVELS = pytest.mark.parametrize("level", ["manifest", "stored", "content"])
 READING = pytest.mark.parametrize("level", ["stored", "content"])
-Chain: TypeAlias = StoredChain
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +37,7 @@ def about(problem: dict[str, Any]) -> tuple[str, str, str]:
 
 
 @LEVELS
-def test_a_whole_chain_passes_at_every_level(chain: Chain, level: Level) -> None:
+def test_a_whole_chain_passes_at_every_level(chain: StoredChain, level: Level) -> None:
     result = chain.verify(level)
     assert (result["changed"], result["problems"], result["level"]) == (True, [], level)
     assert result["export"]["id"] == chain.ids[-1]
@@ -46,13 +45,13 @@ def test_a_whole_chain_passes_at_every_level(chain: Chain, level: Level) -> None
     assert result["job"]["vm"] == "web01"
 
 
-def test_every_export_of_a_chain_can_be_chosen(chain: Chain) -> None:
+def test_every_export_of_a_chain_can_be_chosen(chain: StoredChain) -> None:
     for number, export in enumerate(chain.ids):
         result = chain.verify("content", export=export)
         assert result["export"]["structure"] == chain.ids[: number + 1]
 
 
-def test_a_flipped_bit_is_named_by_the_place_on_the_disk_and_the_layer_that_holds_it(chain: Chain) -> None:
+def test_a_flipped_bit_is_named_by_the_place_on_the_disk_and_the_layer_that_holds_it(chain: StoredChain) -> None:
     for number, leaf in ((0, 7), (1, 3), (2, 4)):
         chain.flip(number, "disk-0.qcow2", chain.place(number, "disk-0", leaf) + 1000)
     found = chain.problems("content")
@@ -64,7 +63,7 @@ def test_a_flipped_bit_is_named_by_the_place_on_the_disk_and_the_layer_that_hold
     assert "bytes 196608 to 262144 are not what was read" in found[0]["problem"]
 
 
-def test_what_is_damaged_on_every_disk_is_told_at_once(chain: Chain) -> None:
+def test_what_is_damaged_on_every_disk_is_told_at_once(chain: StoredChain) -> None:
     chain.flip(0, "disk-0.qcow2", chain.place(0, "disk-0", 200))
     chain.flip(0, "disk-0.qcow2", chain.place(0, "disk-0", 201))
     chain.flip(2, "disk-1.qcow2", chain.place(2, "disk-1", 4))
@@ -74,7 +73,7 @@ def test_what_is_damaged_on_every_disk_is_told_at_once(chain: Chain) -> None:
     assert (second["disk"], second["offset"], second["length"]) == ("disk-1", 4 * LEAF, last), "the short last one"
 
 
-def test_stored_names_the_part_of_each_image_that_differs(chain: Chain) -> None:
+def test_stored_names_the_part_of_each_image_that_differs(chain: StoredChain) -> None:
     parts = json.loads(chain.path(0, "manifest.json").read_text())["x_vmferry"]["disks"][0]["object_proof"]["parts"]
     assert len(parts) == 3
     sizes = [part["size"] for part in parts]
@@ -90,14 +89,14 @@ def test_stored_names_the_part_of_each_image_that_differs(chain: Chain) -> None:
     assert len(found) == 3
 
 
-def test_what_a_newer_layer_hides_is_damage_of_the_object_and_not_of_what_is_restored(chain: Chain) -> None:
+def test_what_a_newer_layer_hides_is_damage_of_the_object_and_not_of_what_is_restored(chain: StoredChain) -> None:
     chain.flip(1, "disk-0.qcow2", chain.path(1, "disk-0.qcow2").read_bytes().find(hidden_leaf(chain)))
     assert chain.verify("content")["changed"]
     (problem,) = chain.problems("stored")
     assert about(problem) == (chain.ids[1], "disk-0", "disk-0.qcow2")
 
 
-def hidden_leaf(chain: Chain) -> bytes:
+def hidden_leaf(chain: StoredChain) -> bytes:
     provider = TwoDisks()
     provider.write("disk-0", 5, 1)
     return bytes(provider.disks["disk-0"][5 * LEAF : 6 * LEAF])
@@ -106,7 +105,7 @@ def hidden_leaf(chain: Chain) -> bytes:
 @LEVELS
 @pytest.mark.parametrize("number", [0, 1, 2])
 @pytest.mark.parametrize("name", ["disk-0.qcow2", "disk-1.digests", "vm.json", "native/domain.xml"])
-def test_a_missing_object_is_named_at_every_level(chain: Chain, level: Level, number: int, name: str) -> None:
+def test_a_missing_object_is_named_at_every_level(chain: StoredChain, level: Level, number: int, name: str) -> None:
     chain.path(number, name).unlink()
     (problem,) = chain.problems(level)
     assert problem["export"] == chain.ids[number]
@@ -115,7 +114,7 @@ def test_a_missing_object_is_named_at_every_level(chain: Chain, level: Level, nu
 
 
 @LEVELS
-def test_truncated_objects_are_all_named(chain: Chain, level: Level) -> None:
+def test_truncated_objects_are_all_named(chain: StoredChain, level: Level) -> None:
     for number, name in ((0, "disk-0.qcow2"), (1, "disk-1.qcow2"), (2, "disk-0.digests")):
         chain.change(number, name, lambda data: data[:-100])
     found = chain.problems(level)
@@ -128,7 +127,7 @@ def test_truncated_objects_are_all_named(chain: Chain, level: Level) -> None:
 
 
 @LEVELS
-def test_a_missing_layer_is_named(chain: Chain, level: Level) -> None:
+def test_a_missing_layer_is_named(chain: StoredChain, level: Level) -> None:
     shutil.rmtree(chain.path(0, ""))
     (problem,) = chain.problems(level)
     assert (problem["export"], problem["object"]) == (chain.ids[0], "manifest.json")
@@ -136,7 +135,7 @@ def test_a_missing_layer_is_named(chain: Chain, level: Level) -> None:
 
 
 @LEVELS
-def test_a_swapped_layer_is_named_for_each_disk(chain: Chain, level: Level) -> None:
+def test_a_swapped_layer_is_named_for_each_disk(chain: StoredChain, level: Level) -> None:
     """By another full export of the same VM, whole in itself, at the place of the one that was built upon."""
     other, provider = StoredChain(chain.folder / "other"), TwoDisks()
     for disk in SIZES:
@@ -152,14 +151,14 @@ def test_a_swapped_layer_is_named_for_each_disk(chain: Chain, level: Level) -> N
 
 @LEVELS
 @pytest.mark.parametrize("number", [0, 2])
-def test_a_manifest_that_cannot_be_read_is_named(chain: Chain, level: Level, number: int) -> None:
+def test_a_manifest_that_cannot_be_read_is_named(chain: StoredChain, level: Level, number: int) -> None:
     chain.change(number, "manifest.json", lambda data: data[:-20])
     (problem,) = chain.problems(level)
     assert about(problem) == (chain.ids[number], "", "manifest.json")
     assert "is not JSON" in problem["problem"]
 
 
-def test_a_proof_that_was_changed_is_named(chain: Chain) -> None:
+def test_a_proof_that_was_changed_is_named(chain: StoredChain) -> None:
     chain.change_manifest(1, lambda own: own["disks"][1]["object_proof"].update(root="00" * 32))
     (problem,) = chain.problems("manifest")
     assert about(problem) == (chain.ids[1], "disk-1", "manifest.json")
@@ -167,14 +166,14 @@ def test_a_proof_that_was_changed_is_named(chain: Chain) -> None:
 
 @READING
 @pytest.mark.parametrize("name", ["disk-1.digests", "vm.json", "native/domain.xml"])
-def test_damage_of_a_small_file_is_named(chain: Chain, level: Level, name: str) -> None:
+def test_damage_of_a_small_file_is_named(chain: StoredChain, level: Level, name: str) -> None:
     chain.flip(2, name, -3 % chain.path(2, name).stat().st_size)
     (problem,) = chain.problems(level)
     assert (problem["export"], problem["object"]) == (chain.ids[2], name)
     assert problem["disk"] == ("disk-1" if "digests" in name else "")
 
 
-def test_a_description_that_is_no_vm_is_found_though_it_is_what_was_sent(chain: Chain) -> None:
+def test_a_description_that_is_no_vm_is_found_though_it_is_what_was_sent(chain: StoredChain) -> None:
     text = b'{"name": "web01"}'
     chain.path(2, "vm.json").write_bytes(text)
     told = {"path": "vm.json", "size": len(text), "sha256": hashlib.sha256(text).hexdigest()}
@@ -185,7 +184,7 @@ def test_a_description_that_is_no_vm_is_found_though_it_is_what_was_sent(chain: 
 
 
 @pytest.mark.parametrize("number", [0, 1, 2])
-def test_tables_that_lead_nowhere_are_named_with_their_image(chain: Chain, number: int) -> None:
+def test_tables_that_lead_nowhere_are_named_with_their_image(chain: StoredChain, number: int) -> None:
     """The bit that an L2 entry must not have."""
     chain.change(number, "disk-0.qcow2", lambda data: data[:4] + bytes(4) + data[8:])
     chain.flip(0, "disk-1.qcow2", chain.place(0, "disk-1", 1))
@@ -194,7 +193,7 @@ def test_tables_that_lead_nowhere_are_named_with_their_image(chain: Chain, numbe
     assert about(data) == (chain.ids[0], "disk-1", "disk-1.qcow2")
 
 
-def test_an_entry_of_a_table_that_leads_elsewhere_is_damage_of_the_disk(chain: Chain) -> None:
+def test_an_entry_of_a_table_that_leads_elsewhere_is_damage_of_the_disk(chain: StoredChain) -> None:
     path = chain.path(0, "disk-0.qcow2")
     here, there = (chain.place(0, "disk-0", leaf) for leaf in (7, 8))
     entry = (here | 1 << 63).to_bytes(8, "big")
@@ -206,7 +205,7 @@ def test_an_entry_of_a_table_that_leads_elsewhere_is_damage_of_the_disk(chain: C
 
 
 def test_a_disk_that_is_damaged_in_very_many_places_is_told_in_bounds(
-    chain: Chain, monkeypatch: pytest.MonkeyPatch
+    chain: StoredChain, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     module = "ansible_collections.vmferry.migrate.plugins.module_utils._transfer.damaged_leaves.MOST_RUNS"
     monkeypatch.setattr(module, 10)
@@ -228,7 +227,7 @@ def test_a_raw_image_is_looked_at_as_well(tmp_path: Path, level: Level) -> None:
     assert problem["offset"] == (40 * LEAF if level == "content" else None)
 
 
-def test_reading_all_of_an_image_takes_its_sha256(chain: Chain) -> None:
+def test_reading_all_of_an_image_takes_its_sha256(chain: StoredChain) -> None:
     assert [disk["sha256"] for disk in chain.told()["disks"]] == ["", ""]
     chain.verify("stored")
     chain.verify("content")
@@ -237,7 +236,7 @@ def test_reading_all_of_an_image_takes_its_sha256(chain: Chain) -> None:
         assert disk["sha256"] == hashlib.sha256(image).hexdigest()
 
 
-def test_a_record_tells_how_much_was_read(chain: Chain) -> None:
+def test_a_record_tells_how_much_was_read(chain: StoredChain) -> None:
     job = Path(chain.verify("stored")["job"]["record"])
     record = json.loads(job.read_text())
     stored = [chain.path(number, f"{disk}.qcow2").stat().st_size for number in range(3) for disk in SIZES]
@@ -245,7 +244,7 @@ def test_a_record_tells_how_much_was_read(chain: Chain) -> None:
 
 
 def test_a_store_that_does_not_answer_says_nothing_about_the_export(
-    chain: Chain, monkeypatch: pytest.MonkeyPatch
+    chain: StoredChain, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def unreachable(*_unused: object) -> None:
         raise VmferryError("network", "The file server is gone.")
@@ -265,7 +264,7 @@ def test_a_store_that_does_not_answer_says_nothing_about_the_export(
     assert chain.told()["last_verified"] == before
 
 
-def test_an_export_of_a_newer_version_is_not_called_damaged(chain: Chain) -> None:
+def test_an_export_of_a_newer_version_is_not_called_damaged(chain: StoredChain) -> None:
     chain.change_manifest(2, lambda own: own.update(schema=2))
     with pytest.raises(VmferryError) as caught:
         chain.verify("manifest")

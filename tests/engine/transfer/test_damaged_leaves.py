@@ -20,7 +20,7 @@ def test_runs_are_as_long_as_they_can_be(found: Sequence[int]) -> None:
         damaged.add(index)
     runs = damaged.runs()
     assert [index for first, end in runs for index in range(first, end)] == sorted(found)
-    assert all(end < following for (_first, end), (following, _last) in zip(runs, runs[1:], strict=False))
+    assert all(end < following for (_first, end), (following, _last) in zip(runs, runs[1:]))
     assert damaged.count == len(found)
 
 
