@@ -11,14 +11,14 @@ import shutil
 import statistics
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks import fragmented, throttle
 from benchmarks.export import Bench, fresh
 from benchmarks.exported import newest_export
-from benchmarks.measure import Cost, Figure, in_turn, ratio, run
+from benchmarks.measure import Cost, Figure, ratio, run
 from rigs.nbd import nbdkit, qemu_img, qemu_nbd
 
 GIB, LEAF = 1 << 30, 65536
@@ -99,10 +99,10 @@ class OnePercent:
     def change(self, turn: int, *, scattered: bool) -> None:
         """Through qemu, which tracks it. Patterns of two turns in a row differ, or not all of it would have changed."""
         chance, count = random.Random(turn), self.changed // LEAF
-        places = (
-            sorted(chance.sample(range(self.leaves), count)) if scattered else [chance.randrange(self.leaves - count)]
-        )
-        length = LEAF if scattered else self.changed
+        if scattered:
+            places, length = sorted(chance.sample(range(self.leaves), count)), LEAF
+        else:
+            places, length = [chance.randrange(self.leaves - count)], self.changed
         commands = "".join(f"write -q -P {turn % 255 + 1} {place * LEAF} {length}\n" for place in places)
         subprocess.run(["qemu-io", "-f", "qcow2", self.image], input=commands.encode(), check=True, capture_output=True)
 
@@ -125,22 +125,17 @@ class OnePercent:
         """Of the newest increment, and so of all that it stands on; the peer reads the full image. Both from the
         medium: an image that was proved out of the cache is not proved."""
         image = max(self.store.rglob("*.qcow2"), key=lambda file: file.stat().st_size)
-        ours, (openssl,) = in_turn(
-            self.uncached([sys.executable, str(VERIFY_ONCE), str(self.store), str(self.bench.folder / "state")]),
-            [self.uncached(["openssl", "dgst", "-sha256", str(image)])],
-            self.bench.runs,
-        )
-        speeds = [other.wall / mine.wall for mine, other in zip(ours, openssl)]
+        ours = [sys.executable, str(VERIFY_ONCE), str(self.store), str(self.bench.folder / "state")]
+        openssl = ["openssl", "dgst", "-sha256", str(image)]
+        pairs = [(self.uncached(ours), self.uncached(openssl)) for _unused in range(self.bench.runs)]
+        speeds = [other.wall / mine.wall for mine, other in pairs]
         name = f"content of a chain of {1 + len(KINDS)}, {self.size / GIB:g} GiB: speed"
         return Figure(name, statistics.median(speeds), 1.0, "higher", "openssl dgst -sha256", speeds)
 
-    def uncached(self, command: Sequence[str]) -> Callable[[], Cost]:
-        def once() -> Cost:
-            for image in self.store.rglob("*.qcow2"):
-                drop_cache(image)
-            return run(command)
-
-        return once
+    def uncached(self, command: Sequence[str]) -> Cost:
+        for image in self.store.rglob("*.qcow2"):
+            drop_cache(image)
+        return run(command)
 
 
 def drop_cache(file: Path) -> None:

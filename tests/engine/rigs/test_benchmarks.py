@@ -69,6 +69,7 @@ def test_every_other_leaf_of_a_fragmented_disk_is_an_extent_of_its_own(tmp_path:
     assert found == expected
 
 
+@pytest.mark.slow
 def test_increment_of_one_percent_reads_and_stores_little_more_than_the_changes(tmp_path: Path) -> None:
     figures = {figure.figure: figure.value for figure in OnePercent(Bench(tmp_path, 1), 256 * MIB).figures()}
     for kind in ("scattered", "contiguous"):
