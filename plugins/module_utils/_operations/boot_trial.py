@@ -11,7 +11,9 @@ from typing import Any, Mapping, Sequence, Tuple
 from .._errors import VmferryError
 from .._exports.catalog import CatalogEntry
 from .._exports.naming import new_attempt
-from .._providers.base import Finding, Job, NotBooted, Placement
+from .._providers.base import NotBooted, Placement
+from .._providers.finding import Finding
+from .._providers.job import Job
 from .._providers.open import open_provider
 from .._providers.spec import VmSpec
 from .export_plan import raise_first_error

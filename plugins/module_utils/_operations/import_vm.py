@@ -12,7 +12,9 @@ from .._errors import VmferryError
 from .._exports.catalog import Catalog, CatalogEntry
 from .._exports.chain import chain_of
 from .._exports.naming import new_attempt
-from .._providers.base import Finding, Job, Provider
+from .._providers.base import Provider
+from .._providers.finding import Finding
+from .._providers.job import Job
 from .._providers.open import open_provider
 from .._providers.spec import VmSpec
 from .._stores.base import Store

@@ -14,7 +14,7 @@ from .._errors import VmferryError
 from .._exports.catalog import CatalogEntry
 from .._exports.chain import ChainFault
 from .._exports.manifest import MANIFEST, DiskRecord, StoredFile
-from .._providers.base import Finding
+from .._providers.finding import Finding
 from .._providers.spec import VmSpec
 from .._stores.base import Store
 from .._transfer.damaged_leaves import DamagedLeaves

@@ -7,40 +7,16 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Callable, ContextManager, Literal, Mapping, Sequence
+from typing import Callable, ContextManager, Literal, Mapping, Sequence
 
 from .._blocks import BlockSink, BlockSource
 from .._errors import VmferryError
+from .finding import Finding
+from .job import Job
+from .snapshots import SnapshotService
 from .spec import DiskSpec, VmSpec
 
-if TYPE_CHECKING:
-    from .snapshots import SnapshotService
-
 Consistency = Literal["auto", "quiesced", "crash_consistent", "powered_off"]
-Severity = Literal["error", "warning", "info"]
-
-
-@dataclass(frozen=True)
-class Finding:
-    """One line of a preflight. An `error` means that the real run would fail; `kind` is that failure's."""
-
-    severity: Severity
-    message: str
-    hint: str = ""
-    kind: str = ""
-
-
-@dataclass(frozen=True)
-class Job:
-    """Whose work this is; in the name or description of everything that is made on a provider."""
-
-    job_id: str
-    attempt: str  # 8 hex digits, the export's or import's own
-    chain: str = ""  # 8 hex digits
-
-    @property
-    def token(self) -> str:
-        return f"vmferry-{self.chain}-{self.attempt}"
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,8 @@ from ..._nbd.qemu_img import qemu_img
 from ..._nbd.qemu_nbd import serve
 from ..._nbd.sink import NbdSink
 from ..._transfer.failpoints import failpoint
-from ..base import BootMarkers, ImportSession, Job, Placement
+from ..base import BootMarkers, ImportSession, Placement
+from ..job import Job
 from ..spec import VmSpec
 from . import domain_xml, native_files
 from .connection import LONG_CALL_LIMIT, Connection
