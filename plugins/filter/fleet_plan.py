@@ -48,8 +48,8 @@ EXAMPLES = r"""
   register: looked
 
 - name: Show it
-  ansible.builtin.debug:
-    msg: "{{ rows | vmferry.migrate.fleet_table('plan') }}"
+  vmferry.migrate.print_lines:
+    lines: "{{ rows | vmferry.migrate.fleet_table('plan') }}"
   vars:
     rows: "{{ looked | vmferry.migrate.fleet_plan(inventory_hostname, ['web01', 'web02']) }}"
 """

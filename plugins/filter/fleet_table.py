@@ -11,10 +11,10 @@ author:
   - the vmferry.migrate authors (@vmferry)
 description:
   - Makes lines of text of the rows of a batch, with the figures aligned and added up, for a report by mail. The module
-    M(vmferry.migrate.fleet_table) prints them.
+    M(vmferry.migrate.print_lines) prints them.
   - For the playbook C(vmferry.migrate.export_fleet), and for plays that do some of what it does.
 seealso:
-  - module: vmferry.migrate.fleet_table
+  - module: vmferry.migrate.print_lines
   - plugin: vmferry.migrate.fleet_plan
     plugin_type: filter
   - plugin: vmferry.migrate.fleet_outcome
@@ -34,7 +34,11 @@ options:
 """
 
 EXAMPLES = r"""
-- name: Tell how it went, by mail
+- name: Show how it went, in the end
+  vmferry.migrate.print_lines:
+    lines: "{{ rows | vmferry.migrate.fleet_outcome(exported) | vmferry.migrate.fleet_table('summary') }}"
+
+- name: Tell it, by mail
   community.general.mail:
     to: operators@example.com
     subject: The exports of this night

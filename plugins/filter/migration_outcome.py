@@ -15,7 +15,8 @@ description:
 seealso:
   - plugin: vmferry.migrate.migration_plan
     plugin_type: filter
-  - module: vmferry.migrate.migration_table
+  - plugin: vmferry.migrate.migration_table
+    plugin_type: filter
 positional: step, result
 options:
   _input:
@@ -45,9 +46,10 @@ EXAMPLES = r"""
         name: web01
   rescue:
     - name: Show what went wrong
-      vmferry.migrate.migration_table:
-        rows: ["{{ row | vmferry.migrate.migration_outcome('import', ansible_failed_result) }}"]
-        kind: summary
+      vmferry.migrate.print_lines:
+        lines: "{{ [outcome] | vmferry.migrate.migration_table('summary') }}"
+      vars:
+        outcome: "{{ row | vmferry.migrate.migration_outcome('import', ansible_failed_result) }}"
 """
 
 RETURN = r"""

@@ -16,7 +16,8 @@ description:
 seealso:
   - plugin: vmferry.migrate.migration_outcome
     plugin_type: filter
-  - module: vmferry.migrate.migration_table
+  - plugin: vmferry.migrate.migration_table
+    plugin_type: filter
 positional: wanted
 options:
   _input:
@@ -36,9 +37,8 @@ options:
 
 EXAMPLES = r"""
 - name: Say what was found
-  vmferry.migrate.migration_table:
-    rows: ["{{ looked | vmferry.migrate.migration_plan(wanted) }}"]
-    kind: plan
+  vmferry.migrate.print_lines:
+    lines: "{{ [looked | vmferry.migrate.migration_plan(wanted)] | vmferry.migrate.migration_table('plan') }}"
   vars:
     looked: {source: "{{ at_source }}", destination: "{{ at_target }}", export: "{{ export }}", import: "{{ import }}"}
     wanted:

@@ -11,7 +11,8 @@ version_added: 0.1.0
 author:
   - the vmferry.migrate authors (@vmferry)
 description:
-  - Returns what the manifests in a store say. Nothing but manifests is read.
+  - Returns what the manifests in a store say, and the small notes that later runs left beside them. Nothing else is
+    read.
   - O(url) may also be the folder of one VM or of one export. It fails where there is no such folder or bucket, so that
     a typing error does not look like a store without exports.
 extends_documentation_fragment:
@@ -46,6 +47,7 @@ options:
 seealso:
   - module: vmferry.migrate.vm_export
   - module: vmferry.migrate.vm_import
+  - module: vmferry.migrate.export_verify
 """
 
 EXAMPLES = r"""
@@ -169,6 +171,56 @@ exports:
       returned: success
       type: str
       sample: "2026-11-21T07:30:00Z"
+    last_verified:
+      description: What M(vmferry.migrate.export_verify) last found when it looked at the export again.
+      returned: success
+      type: dict
+      contains:
+        at:
+          description: When that was, in UTC. An empty string if it never was looked at again.
+          returned: success
+          type: str
+          sample: "2026-11-22T03:00:00Z"
+        level:
+          description: How it was looked at, or an empty string.
+          returned: success
+          type: str
+          sample: content
+        passed:
+          description:
+            - Whether it passed. A failure stays until its level, or a higher one, passes.
+          returned: success
+          type: bool
+          sample: true
+        problems:
+          description: How many problems were found.
+          returned: success
+          type: int
+          sample: 0
+        levels:
+          description:
+            - For each level, when it last passed, in UTC. An empty string where it did not, or not since the last
+              failure.
+          returned: success
+          type: dict
+          contains:
+            manifest:
+              description: When V(manifest) last passed.
+              returned: success
+              type: str
+            stored:
+              description: When V(stored) last passed.
+              returned: success
+              type: str
+            content:
+              description: When V(content) last passed.
+              returned: success
+              type: str
+              sample: "2026-11-22T03:00:00Z"
+            boot:
+              description: When V(boot) last passed.
+              returned: success
+              type: str
     pinned:
       description: Whether M(vmferry.migrate.export_cleanup) leaves it alone, since an object C(pinned) lies beside it.
       returned: success
@@ -241,6 +293,12 @@ exports:
           sample: 5368315904
         digest_root:
           description: The digest of the guest's data, independent of the format.
+          returned: success
+          type: str
+        sha256:
+          description:
+            - The SHA-256 of the whole image, once M(vmferry.migrate.export_verify) has read all of it with
+              O(ignore:level=stored). An empty string before.
           returned: success
           type: str
         url:

@@ -101,7 +101,7 @@ jobs:
       type: str
       sample: 3f1c9a2b7d1e4c589a510c3a0d5b6e77
     kind:
-      description: V(export) or V(import).
+      description: V(export), V(import) or V(verify).
       returned: success
       type: str
       sample: export

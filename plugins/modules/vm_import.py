@@ -278,6 +278,56 @@ export:
       description: What is written in that object, or an empty string.
       returned: success
       type: str
+    last_verified:
+      description: What M(vmferry.migrate.export_verify) last found when it looked at the export again.
+      returned: success
+      type: dict
+      contains:
+        at:
+          description: When that was, in UTC. An empty string if it never was looked at again.
+          returned: success
+          type: str
+          sample: "2026-11-22T03:00:00Z"
+        level:
+          description: How it was looked at, or an empty string.
+          returned: success
+          type: str
+          sample: content
+        passed:
+          description:
+            - Whether it passed. A failure stays until its level, or a higher one, passes.
+          returned: success
+          type: bool
+          sample: true
+        problems:
+          description: How many problems were found.
+          returned: success
+          type: int
+          sample: 0
+        levels:
+          description:
+            - For each level, when it last passed, in UTC. An empty string where it did not, or not since the last
+              failure.
+          returned: success
+          type: dict
+          contains:
+            manifest:
+              description: When V(manifest) last passed.
+              returned: success
+              type: str
+            stored:
+              description: When V(stored) last passed.
+              returned: success
+              type: str
+            content:
+              description: When V(content) last passed.
+              returned: success
+              type: str
+              sample: "2026-11-22T03:00:00Z"
+            boot:
+              description: When V(boot) last passed.
+              returned: success
+              type: str
     vm:
       description: The VM that was exported.
       returned: success
@@ -341,6 +391,12 @@ export:
           sample: 5368315904
         digest_root:
           description: The digest of the guest's data, independent of the format.
+          returned: success
+          type: str
+        sha256:
+          description:
+            - The SHA-256 of the whole image, once M(vmferry.migrate.export_verify) has read all of it with
+              O(ignore:level=stored). An empty string before.
           returned: success
           type: str
         url:

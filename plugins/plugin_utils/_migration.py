@@ -74,11 +74,6 @@ def outcome_row(row: Row, step: str, result: Result) -> Row:
     }
 
 
-def migration_table(rows: Sequence[Row], kind: str) -> list[str]:
-    """`kind`: plan or summary."""
-    return {"plan": plan_table, "summary": summary_table}[kind](rows)
-
-
 def plan_table(rows: Sequence[Row]) -> list[str]:
     lines = []
     for row in _sorted(rows):

@@ -26,12 +26,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2] / ".build"))
 
 from ansible_collections.vmferry.migrate.plugins.module_utils._blocks import BlockSource, Extent, Piece
 from ansible_collections.vmferry.migrate.plugins.module_utils._operations import export_vm as export_operation
-from ansible_collections.vmferry.migrate.plugins.module_utils._providers.base import (
-    ExportDisk,
-    ExportSession,
-    Finding,
-    Provider,
-)
+from ansible_collections.vmferry.migrate.plugins.module_utils._providers.base import ExportDisk, ExportSession, Provider
+from ansible_collections.vmferry.migrate.plugins.module_utils._providers.finding import Finding
 from ansible_collections.vmferry.migrate.plugins.module_utils._providers.spec import DiskSpec, VmSpec
 from ansible_collections.vmferry.migrate.plugins.module_utils._transfer import pipeline
 from ansible_collections.vmferry.migrate.plugins.module_utils._transfer.progress import DiskProgress, Progress

@@ -32,7 +32,9 @@ from ansible_collections.vmferry.migrate.plugins.module_utils._operations.reques
     ProviderSpec,
     StoreSpec,
     TransferOptions,
+    VerifyRequest,
 )
+from ansible_collections.vmferry.migrate.plugins.module_utils._operations.verify_export import verify_export
 from ansible_collections.vmferry.migrate.plugins.module_utils._providers.base import Placement
 from rigs.libvirt import LibvirtRig
 
@@ -100,6 +102,12 @@ class Bench:
             ImportRequest(placement=placed, transfer=self.transfer(**(transfer or {})), **asked),
             check_mode,
         )
+
+    def verify(
+        self, *, check_mode: bool = False, transfer: Mapping[str, Any] | None = None, **options: Any
+    ) -> dict[str, Any]:
+        asked = {"provider": self.provider, "store": self.store, "storage": str(self.images), **options}
+        return verify_export(VerifyRequest(transfer=self.transfer(**(transfer or {})), **asked), check_mode)
 
     def refused_export(self, vm: str, kind: str, words: str, **options: Any) -> VmferryError:
         return refused(lambda: self.export(vm, **options), kind, words)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import ast
 import json
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,12 +27,13 @@ from ansible_collections.vmferry.migrate.plugins.module_utils._operations.reques
     JobRequest,
     VmRequest,
 )
+from ansible_collections.vmferry.migrate.plugins.module_utils._providers.base import BootMarkers
 from ansible_collections.vmferry.migrate.plugins.module_utils._stores.open import open_store
 from rigs import guests
 from rigs.domain import Disk, Guest, Machine, domain_xml, remove_domain
 from rigs.libvirt import LibvirtRig
 
-from .exports import Bench
+from .exports import Bench, refused
 
 MODULES = Path(__file__).resolve().parents[2] / "plugins" / "modules"
 TYPES = {"str": str, "int": int, "bool": bool, "float": (int, float), "list": list, "dict": dict}
@@ -119,6 +121,23 @@ def test_what_is_documented_of_a_cleanup_is_returned(bench: Bench, off: str) -> 
     assert_documented("export_cleanup", cleaned, "exports", "deleted", "freed", "orphans", "broken", "diff")
     assert len(cleaned["deleted"]) == 1
     assert stored.name not in cleaned["deleted"]
+
+
+def test_what_is_documented_of_a_verification_is_returned(bench: Bench, off: str) -> None:
+    image = bench.stored(bench.export(off, verify="none"))
+    asked: dict[str, Any] = {"level": "boot", "markers": BootMarkers(guests.boot_marker(off))}
+    planned = bench.verify(check_mode=True, storage="/nowhere", **asked)
+    assert_documented("export_verify", planned, "findings", "plan", "diff")
+    assert_documented("export_verify", bench.verify(**asked), "export", "level", "boot", "job", "diff")
+    data = bytearray(image.read_bytes())
+    data[len(data) // 2] ^= 1
+    image.write_bytes(data)
+    found: dict[str, Any] = {}  # of what is known at one level or the other
+    for level in ("stored", "content"):
+        failed = refused(partial(bench.verify, level=level), "checksum_mismatch", "disk-0").done
+        assert_documented("export_verify", {**failed, "job": failed["job"]}, "export", "level", "job", "diff")
+        found.update({name: value for name, value in failed["problems"][0].items() if value is not None})
+    assert_documented("export_verify", {"problems": [found]}, "problems")
 
 
 def test_what_is_documented_of_a_vm_is_returned(bench: Bench, rig: LibvirtRig) -> None:

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any, Callable, Mapping, TypeVar
 
 from .._errors import VmferryError
@@ -94,6 +95,15 @@ def bandwidth(option: str, text: str) -> str:
     """The text, once it is known to be a rate or a timetable of rates."""
     _read(option, text, parse_timetable)
     return text
+
+
+def regular_expression(option: str, text: str | None) -> str:
+    """'' for None. One that some text fits."""
+    try:
+        re.compile(text or "")
+    except re.error as error:
+        raise invalid(f"{option} is {text!r}, which is no regular expression: {error}.", "See Python's re.") from error
+    return text or ""
 
 
 def name_map(option: str, given: Mapping[str, Any] | None) -> dict[str, str]:

@@ -68,8 +68,15 @@ class Catalog:
     def find(self, export: str = "", vm: str = "") -> CatalogEntry:
         """One export, by id or name, or else the newest; `not_found`, or `conflict` where several VMs fit.
 
-        A broken manifest is never passed over in silence for an older export. Whose it is, its folder tells.
+        A broken manifest is never passed over in silence for an older export.
         """
+        found = self.search(export, vm)
+        if isinstance(found, BrokenEntry):
+            raise found.error
+        return found
+
+    def search(self, export: str = "", vm: str = "") -> CatalogEntry | BrokenEntry:
+        """As `find`; of a broken one, whose it is, its folder tells."""
         whole, broken = self.read(vm)
         found = [entry for entry in whole if export in ("", entry.manifest.export_id, entry.manifest.name)]
         best = max(found, key=lambda entry: (entry.manifest.taken_at, entry.manifest.export_id), default=None)
@@ -84,7 +91,7 @@ class Catalog:
             name, home = entry.folder.rsplit("/", 1)[-1], _home(entry.folder)
             of_vm = vm == "" or home == "" or home in homes or may_be_folder_of(vm, home)
             if export == name or (export == "" and of_vm and (best is None or name > best.manifest.export_id)):
-                raise entry.error
+                return entry
         if best is None:
             what = " ".join(["an export", *([repr(export)] if export else []), *([f"of {vm}"] if vm else [])])
             raise VmferryError(

@@ -5,7 +5,8 @@
 
 from __future__ import annotations
 
-from typing import Callable, Optional, Tuple
+from dataclasses import dataclass
+from typing import Callable, Iterator, Optional, Tuple
 
 from .._errors import VmferryError
 from .catalog import CatalogEntry
@@ -14,36 +15,69 @@ LONGEST_CHAIN = 1000  # exports; what is longer goes in circles, or nobody could
 Find = Callable[[str], Optional[CatalogEntry]]  # an export of the same VM, by its id
 
 
+@dataclass(frozen=True)
+class ChainFault:
+    """`export` is missing, cannot be read, or is another than the one above it was taken against."""
+
+    export: str
+    disk: str  # '' where it is about all of them
+    error: VmferryError
+
+
 def chain_of(entry: CatalogEntry, find: Find) -> Tuple[CatalogEntry, ...]:
     """The full export first, `entry` last, each the parent of the next and of the same disks.
 
     Raises `not_found` for a layer that is missing, `conflict` for one that is another than the child was taken against.
     """
+    chain, faults = followed(entry, find)
+    for fault in faults:
+        raise fault.error
+    return chain
+
+
+def followed(entry: CatalogEntry, find: Find) -> Tuple[Tuple[CatalogEntry, ...], Tuple[ChainFault, ...]]:
+    """As `chain_of`, as far down as it can be followed, and all that is wrong with it."""
     chain = [entry]
+    faults: list[ChainFault] = []
     while chain[-1].manifest.mode == "incremental":
         child = chain[-1]
-        parent = find(child.manifest.parent) if len(chain) < LONGEST_CHAIN else None
+        wanted = child.manifest.parent
+        try:
+            parent = find(wanted) if len(chain) < LONGEST_CHAIN else None
+        except VmferryError as error:
+            if error.kind != "invalid_config":  # what a manifest is, that cannot be trusted
+                raise
+            faults.append(ChainFault(wanted, "", error))
+            break
         if parent is None:
-            raise VmferryError(
-                "not_found",
-                f"{entry.manifest.export_id} cannot be read: {child.manifest.export_id} stands on "
-                f"{child.manifest.parent}, which is not there.",
-                "Use the URL of the folder that has all exports of the VM, or an export of another chain.",
-            )
-        insist_on_parent(child, parent)
+            faults.append(ChainFault(wanted, "", _missing(entry, child)))
+            break
+        faults += _swapped(child, parent)
         chain.append(parent)
-    return tuple(reversed(chain))
+    return tuple(reversed(chain)), tuple(faults)
 
 
-def insist_on_parent(child: CatalogEntry, parent: CatalogEntry) -> None:
-    """What lies at the parent's place is what the child was taken against, disk by disk, by its digests."""
+def _swapped(child: CatalogEntry, parent: CatalogEntry) -> Iterator[ChainFault]:
+    """What lies at the parent's place must be what the child was taken against, disk by disk, by its digests."""
     below = {disk.id: disk for disk in parent.manifest.disks}
     for disk in child.manifest.disks:
         base = below.get(disk.id)
         if base is None or base.size != disk.size or base.digest_root != disk.parent_root:
-            raise VmferryError(
-                "conflict",
-                f"{disk.id} of {child.manifest.export_id} was not taken against what {parent.manifest.export_id} "
-                "holds now.",
-                "The parent was replaced. Use an export of another chain, or another copy of this one.",
-            )
+            yield ChainFault(parent.manifest.export_id, disk.id, _replaced(disk.id, child, parent))
+
+
+def _missing(entry: CatalogEntry, child: CatalogEntry) -> VmferryError:
+    return VmferryError(
+        "not_found",
+        f"{entry.manifest.export_id} cannot be read: {child.manifest.export_id} stands on "
+        f"{child.manifest.parent}, which is not there.",
+        "Use the URL of the folder that has all exports of the VM, or an export of another chain.",
+    )
+
+
+def _replaced(disk: str, child: CatalogEntry, parent: CatalogEntry) -> VmferryError:
+    return VmferryError(
+        "conflict",
+        f"{disk} of {child.manifest.export_id} was not taken against what {parent.manifest.export_id} holds now.",
+        "The parent was replaced. Use an export of another chain, or another copy of this one.",
+    )

@@ -13,7 +13,7 @@ from .._blocks import LEAF
 from .._errors import VmferryError
 from .._exports.catalog import CatalogEntry
 from .._exports.manifest import LARGEST_DISK
-from .._providers.base import Finding
+from .._providers.finding import Finding
 from .._providers.spec import DiskSpec, VmSpec
 from .._transfer.digest_file import digest_file_bound
 from .export_base import Choice

@@ -20,7 +20,9 @@ from .._exports.intent import LEASE, Intent
 from .._exports.manifest import MANIFEST, Manifest, read_manifest
 from .._exports.marks import CHECKED, checked_mark
 from .._exports.naming import export_id, new_attempt
-from .._providers.base import Finding, Job, Provider, Tracking
+from .._providers.base import Provider, Tracking
+from .._providers.finding import Finding
+from .._providers.job import Job
 from .._providers.open import open_provider
 from .._stores.base import Store
 from .._transfer.failpoints import failpoint

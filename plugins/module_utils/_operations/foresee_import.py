@@ -9,7 +9,8 @@ from typing import Any, Mapping
 
 from .._errors import VmferryError
 from .._exports.catalog import Catalog
-from .._providers.base import Finding, Provider
+from .._providers.base import Provider
+from .._providers.finding import Finding
 from .._providers.spec import DiskSpec, VmSpec
 from .._stores.base import Store
 from .export_plan import checked, told_in

@@ -6,15 +6,15 @@
 from __future__ import annotations
 
 from contextlib import ExitStack, closing, suppress
-from hashlib import sha256
 from typing import Any, Mapping, Sequence
 
 from .._errors import VmferryError
 from .._exports.catalog import Catalog, CatalogEntry
 from .._exports.chain import chain_of
-from .._exports.fields import Fields, lie
 from .._exports.naming import new_attempt
-from .._providers.base import Finding, Job, Provider
+from .._providers.base import Provider
+from .._providers.finding import Finding
+from .._providers.job import Job
 from .._providers.open import open_provider
 from .._providers.spec import VmSpec
 from .._stores.base import Store
@@ -24,7 +24,8 @@ from .requests import ImportRequest
 from .results import export_result
 from .running_job import RunningJob
 from .stored_disk import layers_of
-from .verify_export import copy_checked
+from .stored_machine import read_machine
+from .stored_proof import copy_checked
 
 
 def import_vm(request: ImportRequest, check_mode: bool) -> dict[str, Any]:
@@ -85,7 +86,7 @@ class _Import:
 
     def _check(self, entry: CatalogEntry) -> tuple[VmSpec, Mapping[str, bytes], Sequence[Finding]]:
         self._chain = chain_of(entry, self._catalog.beside(entry))
-        exported, native = self._machine(entry)
+        exported, native = read_machine(self._store, entry)
         findings = self._provider.check_import(exported, self._request.placement, entry.manifest.export_id)
         return exported, native, findings
 
@@ -124,31 +125,6 @@ class _Import:
                 copy_checked(self._job, self._store, layers, sink, self._job.progress.disk(number))
             self._job.phase("creating")
             return session.commit()
-
-    def _machine(self, entry: CatalogEntry) -> tuple[VmSpec, Mapping[str, bytes]]:
-        """`vm.json` and the provider's own files, each as long and as digested as the manifest says."""
-        files = {}
-        for stored in entry.manifest.files:
-            data = self._store.get(entry.key(stored.path))
-            if len(data) != stored.size or sha256(data).hexdigest() != stored.sha256:
-                raise VmferryError(
-                    "checksum_mismatch",
-                    f"{self._store.object_url(entry.key(stored.path))} is not what was exported.",
-                    "Use another export of this VM.",
-                )
-            files[stored.path] = data
-        where = self._store.object_url(entry.key("vm.json"))
-        if "vm.json" not in files:
-            raise lie(where, "is missing from the manifest")
-        try:
-            vm = VmSpec.from_dict(Fields.parse(files["vm.json"], where).all())
-        except (TypeError, KeyError, AttributeError) as error:
-            raise lie(where, "does not describe a VM") from error
-        by_id = {disk.id: disk for disk in vm.disks}
-        if any(disk.id not in by_id or by_id[disk.id].size != disk.size for disk in entry.manifest.disks):
-            raise lie(where, "has other disks than the manifest")
-        native = {path[len("native/") :]: data for path, data in files.items() if path.startswith("native/")}
-        return vm.with_disks(tuple(by_id[disk.id] for disk in entry.manifest.disks)), native
 
 
 def _plan(chain: Sequence[CatalogEntry], *, disks: bool = True) -> dict[str, Any]:

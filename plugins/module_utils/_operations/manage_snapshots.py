@@ -14,7 +14,8 @@ from typing import Any, Sequence
 
 from .._errors import VmferryError
 from .._exports.naming import new_attempt
-from .._providers.base import Finding, Job
+from .._providers.finding import Finding
+from .._providers.job import Job
 from .._providers.open import open_provider
 from .._providers.snapshots import Snapshot, SnapshotService, SnapshotWish
 from .._providers.spec import VmSpec

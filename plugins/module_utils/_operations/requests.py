@@ -9,13 +9,14 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, Mapping
 
 from .._exports.retention import Limits, Protections
-from .._providers.base import Consistency, Placement
+from .._providers.base import BootMarkers, Consistency, Placement
 from .._providers.snapshots import Quiesce, SnapshotMethod
 from .._transfer.priority import Priority
 
 Verify = Literal["none", "stored", "content"]
 ExportMode = Literal["auto", "full", "incremental"]
 ImageFormat = Literal["qcow2", "raw"]
+VerifyLevel = Literal["manifest", "stored", "content", "boot"]
 SnapshotState = Literal["present", "absent", "reverted", "consolidated"]
 VmState = Literal["powered_on", "powered_off", "absent"]  # that a VM is brought into
 JobState = Literal["cancelled", "finished", "absent"]  # that a job is brought into
@@ -80,6 +81,19 @@ class ImportRequest:
     export: str = ""  # an export's id or name; empty: the newest
     vm: str = ""  # name or id of the VM that was exported; empty: the only one there
     source_vm: Mapping[str, Any] | None = None  # described; check mode takes it for the export that is not there yet
+    transfer: TransferOptions = TransferOptions()
+
+
+@dataclass(frozen=True)
+class VerifyRequest:
+    store: StoreSpec
+    level: VerifyLevel = "content"
+    export: str = ""  # an export's id or name; empty: the newest
+    vm: str = ""  # name or id of the VM that was exported; empty: the only one there
+    max_age: float | None = None  # seconds for which an earlier pass is enough
+    provider: ProviderSpec | None = None  # where it boots
+    storage: str = ""  # for its disks meanwhile; empty: the provider's default
+    markers: BootMarkers = field(default_factory=BootMarkers)
     transfer: TransferOptions = TransferOptions()
 
 

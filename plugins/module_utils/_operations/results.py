@@ -10,12 +10,14 @@ from typing import Any, Iterable
 from .._exports.catalog import CatalogEntry
 from .._exports.marks import read_checked_at, read_pin
 from .._exports.naming import iso_time
+from .._exports.verifications import read_verifications
 from .._stores.base import Store
 
 
 def export_result(store: Store, entry: CatalogEntry, others: Iterable[CatalogEntry]) -> dict[str, Any]:
     """The `export` of a result. `others`: exports of the same VM, among which are those it stands on."""
     made, pin = entry.manifest, read_pin(store, entry)
+    seen = read_verifications(store, entry)
     duration = float(made.statistics.get("duration", 0.0))
     return {
         "id": made.export_id,
@@ -36,6 +38,7 @@ def export_result(store: Store, entry: CatalogEntry, others: Iterable[CatalogEnt
         "taken_at": iso_time(made.taken_at),
         "created_at": iso_time(made.created_at),
         "checked_at": read_checked_at(store, entry),
+        "last_verified": seen.as_result(),
         "pinned": pin is not None,
         "pin_reason": pin or "",
         "vm": {"id": made.machine.id, "name": made.machine.name, "provider": made.machine.provider},
@@ -49,6 +52,7 @@ def export_result(store: Store, entry: CatalogEntry, others: Iterable[CatalogEnt
                 "bytes_changed": disk.bytes_changed,
                 "bytes_saved": max(0, disk.size - disk.bytes_stored),
                 "digest_root": disk.digest_root,
+                "sha256": seen.files.get(disk.file, ""),
                 "url": store.object_url(entry.key(disk.file)),
                 **_timing(made.statistics.get("disks", {}).get(disk.id, {})),
             }

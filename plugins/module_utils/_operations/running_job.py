@@ -205,6 +205,12 @@ class RunningJob:
                 **chosen,
             )
 
+    def concerns(self, vm: str) -> None:
+        """Of a job that learns from the store which VM it is about."""
+        self._about = {**self._about, "vm": vm}
+        if self._record is not None:
+            self._record.update({"vm": vm}, now=True)
+
     def note(self, note: str) -> None:
         """A sentence for whoever watches, where the phase alone does not say what the job does."""
         if self._record is not None:

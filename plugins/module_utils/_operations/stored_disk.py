@@ -7,9 +7,11 @@ from __future__ import annotations
 
 from contextlib import ExitStack
 from dataclasses import dataclass
+from heapq import merge
+from itertools import groupby
 from typing import Callable, Dict, Iterator, Sequence, Tuple
 
-from .._blocks import BlockSource
+from .._blocks import BlockSource, Extent, Piece
 from .._errors import VmferryError
 from .._exports.catalog import CatalogEntry
 from .._exports.manifest import DiskRecord
@@ -21,6 +23,7 @@ from .image_formats import image_reader
 
 Key = Callable[[str], str]  # of a file beside the manifest
 MergedLeaves = Iterator[Tuple[int, Dict[int, bytes]]]
+MergedHolders = Iterator[Tuple[int, Dict[int, int]]]
 
 
 @dataclass(frozen=True)
@@ -48,6 +51,34 @@ def disk_source(store: Store, layers: Sequence[StoredDisk]) -> BlockSource:
     return source
 
 
+class _Blank:
+    """Plays BlockSource: a disk of zeros, for a layer to stand on."""
+
+    def __init__(self, size: int) -> None:
+        self.size = size
+
+    def extents(self) -> Iterator[Extent]:
+        yield Extent(0, self.size, "zero")
+
+    def read_into(self, pieces: Sequence[Piece]) -> None:
+        for _unused, buffer in pieces:
+            buffer[:] = bytes(len(buffer))
+
+    def close(self) -> None:
+        """Nothing is held."""
+
+
+def walk_tables(store: Store, layer: StoredDisk, *, layered: bool) -> None:
+    """Of one image alone, from its header to the last place that it has data in. Raises `invalid_config`."""
+    below = _Blank(layer.record.size) if layered else None
+    image = image_reader(store, layer.key(layer.record.file), layer.record, below)
+    try:
+        for _unused in image.extents():
+            pass
+    finally:
+        image.close()
+
+
 def disk_leaves(store: Store, layers: Sequence[StoredDisk]) -> MergedLeaves:
     """What the digest files say of the whole disk. Whoever reads it to its end compares the root."""
     return merged_leaves([_digests(store, layer, number > 0) for number, layer in enumerate(layers)])
@@ -63,6 +94,18 @@ def proved_leaves(store: Store, layers: Sequence[StoredDisk]) -> MergedLeaves:
     if tree.root() != disk.digest_root:
         where = store.object_url(layers[-1].key(disk.digests.path))
         raise VmferryError("checksum_mismatch", f"{where}, or one it stands on, is not what its manifest names.")
+
+
+def holders(store: Store, layers: Sequence[StoredDisk]) -> MergedHolders:
+    """In chunk order, which layer each leaf that any of them has is read from, by its number."""
+
+    def tagged(number: int) -> Iterator[Tuple[int, int, Dict[int, bytes]]]:
+        for record in _digests(store, layers[number], number > 0):
+            yield record.chunk, number, record.leaves
+
+    records = merge(*map(tagged, range(len(layers))), key=lambda one: one[:2])
+    for chunk, found in groupby(records, key=lambda one: one[0]):
+        yield chunk, {position: number for _unused, number, leaves in found for position in leaves}
 
 
 def _digests(store: Store, layer: StoredDisk, layered: bool) -> DigestReader:

@@ -1,131 +1,182 @@
 # Copyright (c) 2026 the vmferry.migrate authors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Proof that what lies in the store is what was read: by its bytes, or by its content."""
+"""What `export_verify` does: an export is looked at again, and what was seen is noted beside it."""
 
 from __future__ import annotations
 
-from hashlib import sha256
-from threading import Lock
-from typing import Callable, Iterator, Sequence
+import time
+from contextlib import ExitStack, closing
+from typing import Any, Mapping, Sequence
 
-from .._blocks import LEAF, BlockSink
 from .._errors import VmferryError
-from .._exports.manifest import DiskRecord, StoredFile
+from .._exports.catalog import BrokenEntry, Catalog, CatalogEntry
+from .._exports.chain import ChainFault, followed
+from .._exports.manifest import MANIFEST
+from .._exports.verifications import VERIFIED, Verifications, read_verifications
 from .._stores.base import Store
-from .._transfer.copy_blocks import copy_blocks
-from .._transfer.digest_check import DigestCheck
-from .._transfer.progress import DiskProgress
-from .._transfer.workers import run_workers
-from .requests import Verify
+from .boot_trial import BootTrial
+from .export_plan import CLOCK_SKEW, checked
+from .inspection import Inspection, Problem
+from .requests import VerifyRequest
+from .results import export_result
 from .running_job import RunningJob
-from .stored_disk import Key, StoredDisk, disk_leaves, disk_source
+from .stored_disk import layers_of
 
-SAMPLED_PARTS = 8  # re-read where the store itself vouches for all of them
-READ_AT_ONCE = 16 * LEAF
-
-
-def verify_disk(
-    job: RunningJob, store: Store, layers: Sequence[StoredDisk], how: Verify, progress: DiskProgress
-) -> None:
-    """Of the newest layer. `stored`: the object has its size, and its parts are what was sent: a sample of them where
-    the store was seen to refuse what a checksum does not fit, and every one where it was not. `content`: every leaf of
-    the disk, read through all images. The digest file is read in full either way: nothing can be imported without it.
-    """
-    disk, key = layers[-1].record, layers[-1].key
-    _check_size(store, key(disk.file), disk.bytes_stored)
-    if how == "content":
-        copy_checked(job, store, layers, None, progress)
-        return
-    verify_file(job, store, key, disk.digests, progress.alive)
-    trusted = job.capabilities.verifies_checksums
-    _verify_parts(job, store, key, disk, SAMPLED_PARTS if trusted else len(disk.parts), progress)
+PHASES: Mapping[str, Mapping[str, float]] = {  # in which bytes move, by level
+    "manifest": {},
+    "stored": {"verifying": 1.0},
+    "content": {"verifying": 1.0},
+    "boot": {"importing": 1.0},
+}
 
 
-def verify_file(
-    job: RunningJob, store: Store, key: Key, file: StoredFile, alive: Callable[[], object] = lambda: None
-) -> None:
-    """A small file in the store is, byte for byte, the one the manifest names."""
-    _check_size(store, key(file.path), file.size)
-    whole, buffer = sha256(), memoryview(bytearray(min(READ_AT_ONCE, file.size)))
-    for piece in _pieces(job, store, key(file.path), 0, file.size, buffer):
-        whole.update(piece)
-        alive()
-    if whole.hexdigest() != file.sha256:
-        raise _wrong(store, key(file.path), "is damaged: it is not what was sent")
+def verify_export(request: VerifyRequest, check_mode: bool) -> dict[str, Any]:
+    """The module's result. Raises `VmferryError`, whose `done` has the problems where the export is damaged."""
+    with ExitStack() as stack:
+        url, phases = request.store.url, PHASES[request.level]
+        job = stack.enter_context(RunningJob.start("verify", request.transfer, request.vm, url, phases, check_mode))
+        trial = stack.enter_context(closing(BootTrial(request, job))) if request.level == "boot" else None
+        store = stack.enter_context(closing(job.open_store(request.store)))
+        return _Verification(request, job, store, trial).run(check_mode)
 
 
-def copy_checked(
-    job: RunningJob, store: Store, layers: Sequence[StoredDisk], sink: BlockSink | None, progress: DiskProgress
-) -> None:
-    """The disk out of its images into `sink`, every leaf compared with its digest on the way; or only compared.
+class _Verification:
+    def __init__(self, request: VerifyRequest, job: RunningJob, store: Store, trial: BootTrial | None) -> None:
+        self._request, self._job, self._store, self._trial = request, job, store, trial
 
-    The digests themselves are compared with the manifests first, so that damage of theirs is not taken for an image's.
-    """
-    for layer in layers:
-        verify_file(job, store, layer.key, layer.record.digests, progress.alive)
-    disk, key = layers[-1].record, layers[-1].key
-    check = DigestCheck(disk.size, disk_leaves(store, layers), disk.digest_root, store.object_url(key(disk.file)))
-    source = disk_source(store, layers)
-    try:
-        copy_blocks(source, sink, check, limits=job.limits, flow=job.flow, progress=progress)
-    finally:
-        source.close()
+    def run(self, check_mode: bool) -> dict[str, Any]:
+        self._job.phase("validating")
+        chain, faults, seen = self._job.ask(self._find)
+        self._job.concerns(chain[-1].manifest.machine.name)
+        if self._is_recent(seen):
+            return self._result(chain, seen, seen)
+        inspection = Inspection(self._job, self._store, chain, faults)
+        if check_mode:
+            return self._job.ask(lambda: self._checked(chain, seen, inspection))
+        if self._trial is not None:
+            self._trial.wait_for_slot()
+        booted = self._job.supervise(lambda: self._look(chain, inspection))
+        return self._ended(chain, seen, inspection, booted)
+
+    def _find(self) -> tuple[Sequence[CatalogEntry], Sequence[ChainFault], Verifications]:
+        self._store.require_root()
+        catalog = Catalog(self._store)
+        entry = catalog.search(self._request.export, self._request.vm)
+        if isinstance(entry, BrokenEntry):
+            if entry.error.kind != "invalid_config":  # it may be sound, and of a newer version
+                raise entry.error
+            raise self._failure([_of_manifest(entry)], {"changed": False})
+        return *followed(entry, catalog.beside(entry)), read_verifications(self._store, entry)
+
+    def _is_recent(self, seen: Verifications) -> bool:
+        """A pass from the future was noted while a clock was wrong. It would satisfy every age until then."""
+        at, now = seen.newest(self._request.level), time.time()
+        return self._request.max_age is not None and now - self._request.max_age <= at <= now + CLOCK_SKEW
+
+    def _checked(self, chain: Sequence[CatalogEntry], seen: Verifications, inspection: Inspection) -> dict[str, Any]:
+        inspection.sizes()
+        machine = inspection.machine()
+        findings = [problem.as_finding() for problem in inspection.problems]
+        if self._trial is not None and machine is not None:
+            findings += self._trial.findings(chain[-1], machine)
+        after = {"export": chain[-1].manifest.export_id, "level": self._request.level, "passed": True}
+        result = checked(findings, self._plan(chain), _state(chain, seen), after)
+        return {**result, "job": self._job.as_result()}
+
+    def _plan(self, chain: Sequence[CatalogEntry]) -> dict[str, Any]:
+        """Bytes are an upper bound: what a layer hides is read by `stored` alone."""
+        entry = chain[-1]
+        bytes_of: dict[str, int] = {}
+        for disk in entry.manifest.disks:
+            layers = layers_of(chain, disk.id) if self._request.level != "manifest" else ()
+            bytes_of[disk.id] = sum(layer.record.bytes_stored for layer in layers)
+        return {
+            "export": entry.manifest.export_id,
+            "level": self._request.level,
+            "disks": [
+                {"id": disk.id, "size": disk.size, "bytes_to_read": bytes_of[disk.id]} for disk in entry.manifest.disks
+            ],
+            "bytes_to_read": sum(bytes_of.values()),
+        }
+
+    def _look(self, chain: Sequence[CatalogEntry], inspection: Inspection) -> dict[str, Any]:
+        """What a boot adds to the result."""
+        level = self._request.level
+        images = [(disk.id, disk.bytes_stored) for entry in chain for disk in entry.manifest.disks]
+        disks = [(disk.id, disk.size) for disk in chain[-1].manifest.disks]
+        self._job.phase("verifying", {"stored": images, "content": disks}.get(level, ()))
+        inspection.sizes()
+        if level == "manifest":
+            return {}
+        inspection.small_files()
+        machine = inspection.machine()
+        if level == "stored":
+            inspection.images()
+        elif self._trial is None:
+            inspection.contents()
+        elif machine is not None and not inspection.problems:
+            return self._trial.run(chain[-1], machine, inspection)
+        else:  # it makes no sense to boot it; the rest of what is wrong is wanted all the same
+            self._job.phase("verifying", disks)
+            inspection.contents()
+        return {}
+
+    def _ended(
+        self, chain: Sequence[CatalogEntry], before: Verifications, inspection: Inspection, booted: Mapping[str, Any]
+    ) -> dict[str, Any]:
+        now, level, problems = float(int(time.time())), self._request.level, inspection.problems  # as it is noted
+        if problems:
+            after = before.with_failure(level, now, self._job.id, len(problems))
+        else:
+            after = before.with_pass(level, now, self._job.id, inspection.files)
+        if not self._noted(chain[-1], after):
+            after = before
+        result = {**self._result(chain, before, after), **booted}
+        if problems:
+            raise self._failure(problems, result)
+        return result
+
+    def _noted(self, entry: CatalogEntry, seen: Verifications) -> bool:
+        """A store that can only be read from can be verified, too."""
+        try:
+            with self._job.flow.shielded():
+                self._store.put(entry.key(VERIFIED), seen.to_json())
+        except VmferryError as error:
+            self._job.warn(f"What was found could not be noted beside the export. {error}")
+            return False
+        return True
+
+    def _result(self, chain: Sequence[CatalogEntry], before: Verifications, after: Verifications) -> dict[str, Any]:
+        return {
+            "changed": after is not before,
+            "export": export_result(self._store, chain[-1], chain),
+            "level": self._request.level,
+            "problems": [],
+            "job": self._job.as_result(),
+            "diff": {"before": _state(chain, before), "after": _state(chain, after)},
+            "warnings": list(self._job.warnings),
+        }
+
+    def _failure(self, problems: Sequence[Problem], result: Mapping[str, Any]) -> VmferryError:
+        more = f" There are {len(problems) - 1} more problems." if len(problems) > 1 else ""
+        only_boot = all(problem.is_of_boot for problem in problems)
+        error = VmferryError(
+            "timeout" if only_boot else "checksum_mismatch",
+            f"{problems[0].problem}{more}",
+            "Its disks hold what was exported. See what the guest shows when it is imported and started."
+            if only_boot
+            else "All of them are returned as problems. Use another export, or another copy of this one.",
+            retryable=False,
+        )
+        error.done = {**result, "problems": [problem.as_result() for problem in problems]}
+        return error
 
 
-def _verify_parts(
-    job: RunningJob, store: Store, key: Key, disk: DiskRecord, count: int, progress: DiskProgress
-) -> None:
-    """The first part, which has the image's head, the last, and others spread between them."""
-    offsets, at = [], 0
-    for part in disk.parts:
-        offsets.append(at)
-        at += part.size
-    step = max(1, -(-len(offsets) // max(1, count)))
-    chosen = sorted({*range(0, len(offsets), step), *([len(offsets) - 1] if offsets else [])})
-    progress.expect(sum(disk.parts[number].size for number in chosen))
-    queue, taking = iter(chosen), Lock()
-
-    def take() -> int | None:
-        with taking:
-            return next(queue, None)
-
-    def work() -> None:
-        buffer = memoryview(bytearray(READ_AT_ONCE))
-        while (number := take()) is not None:
-            whole = sha256()
-            for piece in _pieces(job, store, key(disk.file), offsets[number], disk.parts[number].size, buffer):
-                progress.read(len(piece))
-                for block in range(0, len(piece), LEAF):
-                    whole.update(sha256(piece[block : block + LEAF]).digest())
-                progress.settled(len(piece))
-            if whole.hexdigest() != disk.parts[number].sha256:
-                raise _wrong(store, key(disk.file), f"differs from what was sent in the part at {offsets[number]}")
-
-    run_workers(job.flow, min(job.limits.workers, max(1, len(chosen))), work)
+def _of_manifest(broken: BrokenEntry) -> Problem:
+    return Problem(str(broken.error), broken.folder.rsplit("/", 1)[-1], object=MANIFEST)
 
 
-def _pieces(
-    job: RunningJob, store: Store, key: str, offset: int, size: int, buffer: memoryview
-) -> Iterator[memoryview]:
-    for at in range(0, size, max(1, len(buffer))):
-        job.flow.raise_if_stopped()
-        piece = buffer[: min(len(buffer), size - at)]
-        store.read_into(key, offset + at, piece)
-        yield piece
-
-
-def _check_size(store: Store, key: str, size: int) -> None:
-    info = store.stat(key)
-    if info is None or info.size != size:
-        found = "is missing" if info is None else f"has {info.size} bytes"
-        raise _wrong(store, key, f"{found}; {size} bytes were sent")
-    store.drop_cache(key)
-
-
-def _wrong(store: Store, key: str, what: str) -> VmferryError:
-    return VmferryError(
-        "checksum_mismatch",
-        f"{store.object_url(key)} {what}.",
-        "The store did not keep what it was given. Look at its health, and use another copy of the export.",
-    )
+def _state(chain: Sequence[CatalogEntry], seen: Verifications) -> dict[str, Any]:
+    last = seen.as_result()
+    return {"export": chain[-1].manifest.export_id, **{name: last[name] for name in ("level", "at", "passed")}}

@@ -19,7 +19,7 @@ from .export_disk import WrittenDisk, export_disk
 from .requests import ExportRequest
 from .running_job import RunningJob
 from .stored_disk import StoredDisk
-from .verify_export import verify_disk, verify_file
+from .stored_proof import verify_disk, verify_file
 
 VERSION = "0.1.0"  # of the collection; a test compares it with galaxy.yml
 

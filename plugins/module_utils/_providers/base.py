@@ -7,40 +7,16 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, ContextManager, Literal, Mapping, Sequence
+from typing import Callable, ContextManager, Literal, Mapping, Sequence
 
 from .._blocks import BlockSink, BlockSource
 from .._errors import VmferryError
+from .finding import Finding
+from .job import Job
+from .snapshots import SnapshotService
 from .spec import DiskSpec, VmSpec
 
-if TYPE_CHECKING:
-    from .snapshots import SnapshotService
-
 Consistency = Literal["auto", "quiesced", "crash_consistent", "powered_off"]
-Severity = Literal["error", "warning", "info"]
-
-
-@dataclass(frozen=True)
-class Finding:
-    """One line of a preflight. An `error` means that the real run would fail; `kind` is that failure's."""
-
-    severity: Severity
-    message: str
-    hint: str = ""
-    kind: str = ""
-
-
-@dataclass(frozen=True)
-class Job:
-    """Whose work this is; in the name or description of everything that is made on a provider."""
-
-    job_id: str
-    attempt: str  # 8 hex digits, the export's or import's own
-    chain: str = ""  # 8 hex digits
-
-    @property
-    def token(self) -> str:
-        return f"vmferry-{self.chain}-{self.attempt}"
 
 
 @dataclass(frozen=True)
@@ -84,6 +60,19 @@ class ExportSession(ABC):
         """Right before the export commits: from now on the token outlives the session."""
 
 
+@dataclass(frozen=True)
+class BootMarkers:
+    """What tells that a guest has booted; all that are asked for have to be seen."""
+
+    serial: str = ""  # a regular expression, found in what it prints on its first serial port
+    agent: bool = False  # its guest agent answers
+    timeout: float = 300.0  # seconds
+
+
+class NotBooted(VmferryError):
+    """The guest was started, and what tells that it has booted was not seen."""
+
+
 class ImportSession(ABC):
     """Fresh disks, being filled. Leaving without `commit` removes every trace."""
 
@@ -93,6 +82,13 @@ class ImportSession(ABC):
     @abstractmethod
     def commit(self) -> VmSpec:
         """Make the VM of the disks, durable, and start it if that was asked."""
+
+    def boot(self, markers: BootMarkers, wait: Callable[[float], object]) -> float:
+        """In the place of `commit`: start a VM of the disks that is gone when the session is left, however it is left.
+
+        The seconds until all markers were seen; `NotBooted` where they were not. `wait` sleeps for so many seconds.
+        """
+        raise VmferryError("unsupported", "VMs cannot be booted on trial there.", "Verify the content instead.")
 
 
 @dataclass(frozen=True)

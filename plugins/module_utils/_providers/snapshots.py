@@ -9,7 +9,8 @@ from abc import ABC, abstractmethod
 from dataclasses import asdict, dataclass
 from typing import Any, Collection, Literal, Sequence
 
-from .base import Finding, Job
+from .finding import Finding
+from .job import Job
 from .spec import PowerState
 
 SnapshotMethod = Literal["auto", "internal", "external"]

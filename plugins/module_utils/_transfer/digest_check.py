@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from threading import Lock
-from typing import Dict, Iterator, Tuple
+from typing import Callable, Dict, Iterator, Optional, Tuple
 
 from .._blocks import LEAF
 from .._errors import VmferryError
@@ -19,12 +19,20 @@ class DigestCheck:
 
     The tree of what the file says is computed on the way, so a file that was changed along with the data does not
     pass: `finish` compares its root with the one in the manifest. Nothing may be called good before that.
-    `records` come in chunk order, as `merged_leaves` gives them.
+    `records` come in chunk order, as `merged_leaves` gives them. `damaged` is told the number of each leaf that is not
+    what was expected; without it, the first of them raises.
     """
 
-    def __init__(self, size: int, records: Iterator[Tuple[int, Dict[int, bytes]]], root: str, disk: str) -> None:
+    def __init__(
+        self,
+        size: int,
+        records: Iterator[Tuple[int, Dict[int, bytes]]],
+        root: str,
+        disk: str,
+        damaged: Optional[Callable[[int], object]] = None,
+    ) -> None:
         self.size = size
-        self._records, self._root, self._disk = records, root, disk
+        self._records, self._root, self._disk, self._damaged = records, root, disk, damaged
         self._tree, self._lock = DigestTree(size), Lock()
         self._upcoming = next(records, None)
         self._chunk, self._leaves = -1, {}  # type: int, Dict[int, bytes]
@@ -35,7 +43,7 @@ class DigestCheck:
             return [self._digest(index) for index in range(first, first + count)]
 
     def expect_zeros(self, first: int, count: int) -> None:
-        """Raises where the file has anything but zeros there. Costs nothing for terabytes of them."""
+        """The file must have nothing but zeros there. Costs nothing for terabytes of them."""
         end = first + count
         with self._lock:
             chunk = first // CHUNK_LEAVES
@@ -44,7 +52,7 @@ class DigestCheck:
                 for position, digest in self._leaves.items():
                     index = chunk * CHUNK_LEAVES + position
                     if digest and first <= index < end:
-                        raise self._mismatch(index)
+                        self._differs(index)
                 following = self._upcoming[0] if self._upcoming else self._tree.chunk_count
                 chunk = max(chunk + 1, following)
 
@@ -53,8 +61,9 @@ class DigestCheck:
             return
         for index, (one, other) in enumerate(zip(found, expected), first):
             if one != other:
-                raise self._mismatch(index)
-        raise self._mismatch(first + min(len(found), len(expected)))
+                self._differs(index)
+        if len(found) != len(expected):
+            self._differs(first + min(len(found), len(expected)))
 
     def finish(self) -> str:
         """The root, in hex; raises where it is not the one expected."""
@@ -89,9 +98,12 @@ class DigestCheck:
                 self._leaves = leaves
             self._upcoming = next(self._records, None)
 
-    def _mismatch(self, index: int) -> VmferryError:
+    def _differs(self, index: int) -> None:
+        if self._damaged is not None:
+            self._damaged(index)
+            return
         start, end = index * LEAF, min((index + 1) * LEAF, self.size)
-        return VmferryError(
+        raise VmferryError(
             "checksum_mismatch",
             f"{self._disk} is damaged: bytes {start} to {end} are not what was read when it was exported.",
             "The export was changed or damaged in its store; use another copy of it.",

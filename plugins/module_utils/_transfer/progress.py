@@ -96,6 +96,8 @@ class Progress:
         wall: Callable[[], float] = time.time,
     ) -> None:
         self._weights = dict(weights or {"exporting": 1.0})
+        # What a job reads for the first time counts, whatever the phase is called.
+        self._uncounted = READS_BACK if len(self._weights) > 1 else frozenset()
         self._clock, self._wall, self._lock = clock, wall, Lock()
         self._disks: list[DiskProgress] = []
         self._current = 0
@@ -206,7 +208,7 @@ class Progress:
             }
 
     def _read_now(self) -> int:
-        return 0 if self.phase in READS_BACK else sum(disk.bytes_read for disk in self._disks)
+        return 0 if self.phase in self._uncounted else sum(disk.bytes_read for disk in self._disks)
 
     def _percent_now(self, done: float, total: int) -> float:
         if self.phase == "ready":

@@ -24,7 +24,7 @@ from ansible_collections.vmferry.migrate.plugins.module_utils._operations.reques
 )
 from ansible_collections.vmferry.migrate.plugins.module_utils._operations.running_job import RunningJob
 from ansible_collections.vmferry.migrate.plugins.module_utils._operations.stored_disk import StoredDisk
-from ansible_collections.vmferry.migrate.plugins.module_utils._operations.verify_export import (
+from ansible_collections.vmferry.migrate.plugins.module_utils._operations.stored_proof import (
     SAMPLED_PARTS,
     verify_disk,
 )

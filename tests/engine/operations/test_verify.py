@@ -26,7 +26,7 @@ from ansible_collections.vmferry.migrate.plugins.module_utils._operations.reques
 )
 from ansible_collections.vmferry.migrate.plugins.module_utils._operations.running_job import RunningJob
 from ansible_collections.vmferry.migrate.plugins.module_utils._operations.stored_disk import StoredDisk
-from ansible_collections.vmferry.migrate.plugins.module_utils._operations.verify_export import (
+from ansible_collections.vmferry.migrate.plugins.module_utils._operations.stored_proof import (
     copy_checked,
     verify_disk,
     verify_file,

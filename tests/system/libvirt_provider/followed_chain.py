@@ -14,9 +14,9 @@ from ansible_collections.vmferry.migrate.plugins.module_utils._blocks import Blo
 from ansible_collections.vmferry.migrate.plugins.module_utils._providers.base import (
     Consistency,
     ExportSession,
-    Job,
     Tracking,
 )
+from ansible_collections.vmferry.migrate.plugins.module_utils._providers.job import Job
 from ansible_collections.vmferry.migrate.plugins.module_utils._providers.libvirt.provider import LibvirtProvider
 
 from .harness import STEP, open_session, read_all, sha256

@@ -21,10 +21,10 @@ from ansible_collections.vmferry.migrate.plugins.module_utils._blocks import Blo
 from ansible_collections.vmferry.migrate.plugins.module_utils._providers.base import (
     Consistency,
     ExportSession,
-    Finding,
-    Job,
     Tracking,
 )
+from ansible_collections.vmferry.migrate.plugins.module_utils._providers.finding import Finding
+from ansible_collections.vmferry.migrate.plugins.module_utils._providers.job import Job
 from ansible_collections.vmferry.migrate.plugins.module_utils._providers.libvirt.provider import LibvirtProvider
 from ansible_collections.vmferry.migrate.plugins.module_utils._providers.spec import VmSpec
 from rigs.domain import Guest

@@ -13,7 +13,7 @@ from __future__ import annotations
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Iterator
 
-from ..base import Finding
+from ..finding import Finding
 from ..spec import VmSpec
 from .checkpoints import TOKEN
 from .connection import Connection

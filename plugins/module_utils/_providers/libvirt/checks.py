@@ -9,7 +9,8 @@ import xml.etree.ElementTree as ET
 from typing import Iterator, Sequence
 
 from ..._errors import WAIT_OR_CANCEL, VmferryError
-from ..base import Consistency, Finding
+from ..base import Consistency
+from ..finding import Finding
 from ..spec import DiskSpec, VmSpec
 from . import backup_job, domain_xml
 from .bitmaps import can_hold_bitmaps

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, AbstractSet, Callable, Iterable, Iterator
 
 from ..._errors import WAIT_OR_CANCEL, VmferryError
-from ..base import Finding, Placement
+from ..base import Placement
+from ..finding import Finding
 from ..spec import VmSpec
 from .clean_up import files_of_the_dead
 from .connection import Connection

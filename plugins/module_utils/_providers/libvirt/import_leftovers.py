@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import os
 import xml.etree.ElementTree as ET
-from contextlib import suppress
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Iterable, Mapping
+from typing import TYPE_CHECKING, Iterable, Iterator, Mapping
 
 from ..._errors import VmferryError
 from ..spec import VmSpec
@@ -29,6 +29,12 @@ def undo_import(connection: Connection, folder: WorkFolder, patience: float = 0.
     They go unless a VM has them; where the libvirt that the attempt worked on cannot tell, they stay for the next try.
     """
     record, dead = folder.record, f"a dead {folder.record.describe()}"
+    for made in record.made:
+        if "trial" in made:
+            try:
+                _end_trial(connection, made, patience)
+            except VmferryError as error:
+                return f"Left what {dead} made: it cannot be seen whether {record.vm_name} still runs. {error.message}"
     for made in record.made:
         if "part" in made:
             _remove(Path(made["part"]))
@@ -50,6 +56,30 @@ def undo_import(connection: Connection, folder: WorkFolder, patience: float = 0.
     return f"Removed what {dead} had made of {record.vm_name}."
 
 
+def _end_trial(connection: Connection, made: Mapping[str, str], patience: float) -> None:
+    """It ended with the connection that started it, unless libvirt itself was killed just then."""
+    import libvirt
+
+    def work(opened: libvirt.virConnect) -> None:
+        try:
+            opened.lookupByUUIDString(made["trial"]).destroy()
+        except libvirt.libvirtError as error:
+            if error.get_error_code() not in (libvirt.VIR_ERR_NO_DOMAIN, libvirt.VIR_ERR_OPERATION_INVALID):
+                raise
+
+    with _connected(connection, made["uri"]) as asked:
+        asked.call(f"Ending {made['trial']} at {made['uri']}", work, patience=patience)
+
+
+@contextmanager
+def _connected(connection: Connection, uri: str) -> Iterator[Connection]:
+    if connection.uri == uri:
+        yield connection
+        return
+    with closing(Connection(uri)) as other:
+        yield other
+
+
 def _owner(connection: Connection, vm: Mapping[str, str] | None, finals: Iterable[Path], patience: float) -> str:
     """The VM that was made, under whatever name it goes by now, or another that has one of these files; or ''."""
     if vm is None:
@@ -62,12 +92,8 @@ def _owner(connection: Connection, vm: Mapping[str, str] | None, finals: Iterabl
                 return name
         return ""
 
-    asked = connection if connection.uri == vm["uri"] else Connection(vm["uri"])
-    try:
+    with _connected(connection, vm["uri"]) as asked:
         return asked.call(f"Looking for {vm['uuid']} at {vm['uri']}", work, patience=patience)
-    finally:
-        if asked is not connection:
-            asked.close()
 
 
 def _has(opened: libvirt.virConnect, domain: ET.Element, finals: Iterable[Path]) -> bool:

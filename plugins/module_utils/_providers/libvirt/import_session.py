@@ -9,7 +9,7 @@ import os
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Mapping
+from typing import TYPE_CHECKING, Callable, Mapping
 from uuid import uuid4
 
 from ..._errors import VmferryError
@@ -17,7 +17,8 @@ from ..._nbd.qemu_img import qemu_img
 from ..._nbd.qemu_nbd import serve
 from ..._nbd.sink import NbdSink
 from ..._transfer.failpoints import failpoint
-from ..base import ImportSession, Job, Placement
+from ..base import BootMarkers, ImportSession, Placement
+from ..job import Job
 from ..spec import VmSpec
 from . import domain_xml, native_files
 from .connection import LONG_CALL_LIMIT, Connection
@@ -26,6 +27,7 @@ from .host import Host
 from .import_leftovers import identity, undo_import
 from .import_xml import DomainBuilder, PlacedDisk
 from .storage import NewDisk, check_name, part_prefix, plan_disks
+from .trial import Trial, trial_xml
 from .work_folder import WorkFolder
 
 if TYPE_CHECKING:
@@ -79,6 +81,16 @@ class LibvirtImport(ImportSession):
             self._start()
         return describe(self._connection, self._uuid)
 
+    def boot(self, markers: BootMarkers, wait: Callable[[float], object]) -> float:
+        """From the unfinished files, under names that the undoing of this session removes."""
+        self._serving.close()
+        disks = [PlacedDisk(disk.spec.name, disk.part, disk.format) for disk in self._disks]
+        xml = self._builder().build(self._uuid, disks, self._variables(), self._export_id, self._job.attempt)
+        self._folder.will_make(trial=self._uuid, uri=self._connection.uri)
+        with Trial(self._connection.uri, self._placement.name, trial_xml(xml, markers, self._job.job_id)) as trial:
+            failpoint("trial_runs")
+            return trial.wait_for(markers, wait)
+
     def _begin(self, stack: ExitStack) -> None:
         self._disks = plan_disks(self._connection, self._vm, self._placement, self._export_id, self._job.attempt)
         for path in [disk.final for disk in self._disks]:
@@ -119,14 +131,9 @@ class LibvirtImport(ImportSession):
         """Every file durable under its final name, none of which existed before."""
         moves = [(disk.part, disk.final) for disk in self._disks]
         finals: dict[str, Path] = {}
-        variables = self._native.get(native_files.NVRAM)
-        if variables is not None and (self._placement.firmware or self._vm.firmware) == "uefi" and self._disks:
-            folder = self._disks[0].storage.folder
-            part = folder / f"{part_prefix(self._export_id, self._job.attempt)}-nvram.part"
-            finals["nvram"] = folder / f"{self._placement.name}-nvram.fd"
-            self._folder.will_make(part=str(part))
-            _create_empty(part)
-            part.write_bytes(variables)
+        part = self._variables()
+        if part is not None and part.exists():
+            finals["nvram"] = part.parent / f"{self._placement.name}-nvram.fd"
             moves.append((part, finals["nvram"]))
         self._folder.will_make(uuid=self._uuid, uri=self._connection.uri)
         for part, final in moves:
@@ -137,6 +144,18 @@ class LibvirtImport(ImportSession):
             _sync(folder)
         failpoint("settled")
         return finals
+
+    def _variables(self) -> Path | None:
+        """Where those of the firmware are, for a VM that has any. The file is there if the export has them."""
+        if (self._placement.firmware or self._vm.firmware) != "uefi" or not self._disks:
+            return None
+        part = self._disks[0].storage.folder / f"{part_prefix(self._export_id, self._job.attempt)}-nvram.part"
+        self._folder.will_make(part=str(part))
+        variables = self._native.get(native_files.NVRAM)
+        if variables is not None:
+            _create_empty(part)
+            part.write_bytes(variables)
+        return part
 
     def _refresh_pools(self) -> None:
         def refresh(opened: libvirt.virConnect) -> None:

@@ -131,10 +131,13 @@ class DomainBuilder:
         chosen_by_libvirt = self._native.find("os") is not None and self._native.find("os").get("firmware") == "efi"  # type: ignore[union-attr]
         if loader is not None and loader.text and Path(loader.text).exists() and not chosen_by_libvirt:
             system.append(copy.deepcopy(loader))
+            element = ET.Element("nvram")
             if nvram is not None:
-                ET.SubElement(system, "nvram").text = str(nvram)
-            elif variables is not None and variables.get("template"):
-                ET.SubElement(system, "nvram", template=variables.get("template", ""))
+                element.text = str(nvram)
+            if variables is not None and variables.get("template") and not (nvram is not None and nvram.exists()):
+                element.set("template", variables.get("template", ""))
+            if element.text or element.attrib:
+                system.append(element)
             return
         # https://libvirt.org/formatdomain.html#bios-bootloader: libvirt picks a firmware that this host has
         system.set("firmware", "efi")

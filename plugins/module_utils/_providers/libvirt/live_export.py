@@ -15,7 +15,13 @@ from typing import Callable, Sequence
 
 from ..._errors import VmferryError
 from ..._transfer.failpoints import failpoint
-from ..base import Consistency, ExportDisk, ExportSession, Job, Tracking
+from ..base import (
+    Consistency,
+    ExportDisk,
+    ExportSession,
+    Tracking,
+)
+from ..job import Job
 from ..spec import DiskSpec, VmSpec
 from . import backup_job, domain_xml, native_files
 from .bitmaps import can_hold_bitmaps

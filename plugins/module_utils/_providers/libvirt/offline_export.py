@@ -19,7 +19,8 @@ from ..._images.local_clusters import LocalClusters
 from ..._nbd.qemu_nbd import serve
 from ..._nbd.source import NbdSource
 from ..._transfer.failpoints import failpoint
-from ..base import ExportDisk, ExportSession, Job, Tracking
+from ..base import ExportDisk, ExportSession, Tracking
+from ..job import Job
 from ..spec import DiskSpec, VmSpec
 from . import checkpoints, native_files
 from .bitmaps import add_bitmap, can_hold_bitmaps

@@ -8,7 +8,16 @@ from __future__ import annotations
 from typing import Any, ContextManager, Mapping, Sequence
 
 from ..._errors import VmferryError
-from ..base import Consistency, ExportSession, Finding, ImportSession, Job, Placement, Provider, Tracking
+from ..base import (
+    Consistency,
+    ExportSession,
+    ImportSession,
+    Placement,
+    Provider,
+    Tracking,
+)
+from ..finding import Finding
+from ..job import Job
 from ..snapshots import SnapshotService
 from ..spec import DiskSpec, VmSpec
 from . import checkpoints

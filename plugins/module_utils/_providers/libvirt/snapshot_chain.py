@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Collection, Iterator, Mapping, Sequence, Tuple
 from ..._errors import VmferryError
 from ..._images.local_clusters import Layer
 from ..._nbd.qemu_img import image_info
-from ..base import Finding
+from ..finding import Finding
 from ..snapshots import Snapshot, SnapshotDisk
 from ..spec import VmSpec
 from . import domain_xml

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Iterator, Mapping
 
 from ..._errors import VmferryError
 from ..._transfer.failpoints import failpoint
-from ..base import Finding, Job
+from ..finding import Finding
+from ..job import Job
 from ..snapshots import SnapshotWish
 from ..spec import DiskSpec, VmSpec
 from . import domain_xml

@@ -19,7 +19,7 @@ from ..._errors import VmferryError
 from ..._images.local_clusters import Layer
 from ..._nbd.qemu_img import qemu_img
 from ..._transfer.failpoints import failpoint
-from ..base import Job
+from ..job import Job
 from ..spec import DiskSpec, VmSpec
 from . import domain_xml
 from .bitmaps import RECORDS, add_bitmap, bitmaps_of

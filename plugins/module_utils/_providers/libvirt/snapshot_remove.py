@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Collection, Iterator, Sequence
 from ..._errors import VmferryError
 from ..._images.local_clusters import Layer
 from ..._transfer.failpoints import failpoint
-from ..base import Finding
+from ..finding import Finding
 from ..snapshots import Snapshot
 from ..spec import VmSpec
 from . import domain_xml

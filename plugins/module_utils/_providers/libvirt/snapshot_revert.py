@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Iterator, Mapping, Sequence
 from ..._errors import VmferryError
 from ..._nbd.qemu_img import image_info
 from ..._transfer.failpoints import failpoint
-from ..base import Finding, Job
+from ..finding import Finding
+from ..job import Job
 from ..snapshots import Snapshot
 from ..spec import VmSpec
 from .checkpoints_aside import foreign_checkpoints

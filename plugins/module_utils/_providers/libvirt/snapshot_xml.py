@@ -17,7 +17,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Callable, Mapping, Sequence
 
-from ..base import Job
+from ..job import Job
 from ..snapshots import Snapshot, SnapshotDisk
 from ..spec import PowerState
 from . import domain_xml

@@ -10,7 +10,8 @@ from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Collection, Iterator, Sequence
 
 from ..._errors import VmferryError
-from ..base import Finding, Job
+from ..finding import Finding
+from ..job import Job
 from ..snapshots import Snapshot, SnapshotService, SnapshotWish
 from ..spec import VmSpec
 from .checkpoints import forget, tokens

@@ -26,7 +26,7 @@ from typing import Any, Iterator, Literal, Mapping
 
 from ..._errors import VmferryError
 from ..._transfer.owner import current_owner, is_of_earlier_boot, is_owner_alive
-from ..base import Job
+from ..job import Job
 
 DEFAULT_SCRATCH = "/var/tmp"
 NAME = re.compile(r"vmferry-[0-9a-f]{8}")

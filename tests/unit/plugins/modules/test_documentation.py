@@ -80,7 +80,7 @@ def test_documentation_and_code_define_the_same_options(module: str) -> None:
     }
 
 
-@pytest.mark.parametrize("module", ["vm_export", "vm_import"])
+@pytest.mark.parametrize("module", ["export_verify", "vm_export", "vm_import"])
 def test_what_a_job_id_may_be_is_described_as_it_is_refused_and_accepted(module: str) -> None:
     with pytest.raises(VmferryError) as refused:
         job_id("job_id", "no_id")
@@ -159,8 +159,10 @@ def test_returned_values_are_described(module: str) -> None:
 
 def test_a_job_is_described_alike_whatever_it_does() -> None:
     """The plays look at what an export returns."""
-    of_export, of_import = (
+    of_export, of_import, of_verify = (
         {name: (what["type"], what["returned"]) for name, what in job["contains"].items()}
-        for job in (yaml.safe_load(MODULES[module].RETURN)["job"] for module in ("vm_export", "vm_import"))
+        for job in (
+            yaml.safe_load(MODULES[module].RETURN)["job"] for module in ("vm_export", "vm_import", "export_verify")
+        )
     )
-    assert of_export == of_import
+    assert of_export == of_import == of_verify

@@ -32,7 +32,7 @@ FALLBACKS: list[tuple[str, str, str, str]] = [
 ]
 
 
-@pytest.mark.parametrize("module", ["vm_export", "vm_import"])
+@pytest.mark.parametrize("module", ["vm_export", "vm_import", "export_verify"])
 @pytest.mark.parametrize(("variable", "option", "path", "value"), FALLBACKS)
 def test_environment_fills_in_what_the_task_leaves_out(
     modules: ModuleRun, monkeypatch: pytest.MonkeyPatch, module: str, variable: str, option: str, path: str, value: str
@@ -43,7 +43,7 @@ def test_environment_fills_in_what_the_task_leaves_out(
     assert look_up(modules.request(module, task(option, own)), path) == own
 
 
-@pytest.mark.parametrize("module", ["vm_export", "vm_import"])
+@pytest.mark.parametrize("module", ["vm_export", "vm_import", "export_verify"])
 def test_a_job_knows_the_task_that_watches_it(modules: ModuleRun, monkeypatch: pytest.MonkeyPatch, module: str) -> None:
     assert modules.request(module, {}).transfer.watcher == ""
     monkeypatch.setenv("VMFERRY_WATCHER", "fedcba9876543210")

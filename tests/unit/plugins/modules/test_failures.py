@@ -52,7 +52,7 @@ def test_defect_is_an_internal_error_that_says_where_it_is(modules: ModuleRun) -
     assert outcome["error"]["kind"] == "internal"
 
 
-@pytest.mark.parametrize("module", ["vm_export", "vm_import", "export_info"])
+@pytest.mark.parametrize("module", ["vm_export", "vm_import", "export_verify", "export_info"])
 @pytest.mark.parametrize("option", ["secret_key", "session_token", "sse_customer_key"])
 @pytest.mark.parametrize("defect", [True, False])
 def test_no_failure_carries_a_secret_however_it_is_encoded(
@@ -141,6 +141,9 @@ MALFORMED: list[tuple[str, dict[str, Any], str]] = [
     ("vm_info", {"vm": ["web01", ""]}, "vm is empty"),
     ("vm_import", {"network_map": {"production": 7}}, "network_map"),
     ("vm_import", {"storage_map": {"disk-0": None}}, "storage_map"),
+    ("export_verify", {"boot": {"serial": "(login"}}, "boot.serial is '(login'"),
+    ("export_verify", {"boot": {"timeout": "soon"}}, "boot.timeout"),
+    ("export_verify", {"max_age": "0"}, "max_age"),
     ("job_info", {"log_lines": -1}, "log_lines"),
 ]
 
@@ -178,7 +181,7 @@ def test_missing_package_is_named(modules: ModuleRun, package: str, module: str,
     assert not modules.calls
 
 
-@pytest.mark.parametrize("module", ["vm_export", "vm_import", "export_info"])
+@pytest.mark.parametrize("module", ["vm_export", "vm_import", "export_verify", "export_info"])
 @pytest.mark.parametrize(
     ("version", "good"), [("1.9.253", False), ("1.25.99", False), ("1.26.0", True), ("2.0.0", True)]
 )
@@ -191,19 +194,19 @@ def test_boto3_that_lacks_what_we_need_is_refused(modules: ModuleRun, module: st
         assert outcome["error"]["kind"] == "invalid_config"
 
 
-@pytest.mark.parametrize("module", ["vm_export", "vm_import", "export_info"])
+@pytest.mark.parametrize("module", ["vm_export", "vm_import", "export_verify", "export_info"])
 def test_path_needs_no_package_of_a_cloud(modules: ModuleRun, module: str) -> None:
     modules.without_package("boto3")
     modules.succeed(module, {"url": "file:///srv/exports"})
 
 
-@pytest.mark.parametrize("module", ["vm_export", "vm_import", "vm_info"])
+@pytest.mark.parametrize("module", ["vm_export", "vm_import", "export_verify", "vm_info"])
 def test_provider_need_not_be_named_when_its_settings_are_given(modules: ModuleRun, module: str) -> None:
     modules.succeed(module, {"provider": None, "libvirt": {"uri": "qemu:///session"}})
     assert modules.calls
 
 
-@pytest.mark.parametrize("module", ["vm_export", "vm_import", "vm_info"])
+@pytest.mark.parametrize("module", ["vm_export", "vm_import", "export_verify", "vm_info"])
 def test_task_without_any_provider_is_refused(modules: ModuleRun, monkeypatch: pytest.MonkeyPatch, module: str) -> None:
     monkeypatch.setenv("LIBVIRT_DEFAULT_URI", "qemu:///session")  # says how to reach libvirt, not that it is meant
     outcome = modules.fail(module, {"provider": None})

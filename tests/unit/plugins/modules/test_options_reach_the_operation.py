@@ -97,6 +97,19 @@ BRING_VM = [
     ("force", True, "force", True),
     ("remove_disks", True, "remove_disks", True),
 ]
+VERIFY = [
+    *PROVIDER,
+    *STORE,
+    *TRANSFER,
+    ("export", "before-upgrade", "export", "before-upgrade"),
+    ("vm", "db01", "vm", "db01"),
+    ("level", "stored", "level", "stored"),
+    ("max_age", "7d", "max_age", 7 * DAY),
+    ("boot.serial", "login:", "markers.serial", "login:"),
+    ("boot.agent", True, "markers.agent", True),
+    ("boot.timeout", "90s", "markers.timeout", 90.0),
+    ("boot.storage", "scratch", "storage", "scratch"),
+]
 END_JOB = [
     *PROVIDER,
     *STORE,
@@ -139,6 +152,7 @@ REQUESTS = [
     *(("export_cleanup", *row) for row in CLEANUP),
     *(("vm_export", *row) for row in EXPORT),
     *(("vm_import", *row) for row in IMPORT),
+    *(("export_verify", *row) for row in VERIFY),
     *(("job", *row) for row in END_JOB),
     *(("vm", *row) for row in BRING_VM),
 ]
@@ -172,7 +186,7 @@ CALLS: list[tuple[str, str, Any, str, Any]] = [
 # `state` has a single choice, which is what the module does; the others are what the action plugin goes by.
 WITHOUT_EFFECT = {("vm_import", "state"), ("export_cleanup", "orphans"), ("export_cleanup", "credentials_from")} | {
     (module, option)
-    for module in ("vm_export", "vm_import")
+    for module in ("export_verify", "vm_export", "vm_import")
     for option in ("progress", "progress_interval", "credentials_from")
 }
 
@@ -228,7 +242,7 @@ def test_every_option_is_in_a_table_above(module: str) -> None:
     assert {option for option in every_option(module) if (module, option) not in WITHOUT_EFFECT} == tested
 
 
-@pytest.mark.parametrize("module", ["disk_snapshot", "vm_export", "vm_import"])
+@pytest.mark.parametrize("module", ["disk_snapshot", "export_verify", "vm_export", "vm_import"])
 def test_every_field_of_a_request_can_be_asked_for(modules: ModuleRun, module: str) -> None:
     def paths(holder: Any, prefix: str = "") -> Iterator[str]:
         for field in fields(holder):
@@ -274,7 +288,7 @@ def test_what_is_left_out_stays_the_choice_of_the_engine(modules: ModuleRun) -> 
 
 
 @pytest.mark.parametrize("check_mode", [True, False])
-@pytest.mark.parametrize("module", ["disk_snapshot", "export_cleanup", "vm_export", "vm_import"])
+@pytest.mark.parametrize("module", ["disk_snapshot", "export_cleanup", "export_verify", "vm_export", "vm_import"])
 def test_check_mode_is_handed_on(modules: ModuleRun, module: str, check_mode: bool) -> None:
     modules.succeed(module, {}, check_mode=check_mode)
     assert modules.calls[-1][0][1] is check_mode
@@ -284,6 +298,13 @@ def test_check_mode_is_handed_on(modules: ModuleRun, module: str, check_mode: bo
 def test_check_mode_is_supported(modules: ModuleRun, module: str) -> None:
     modules.succeed(module, {}, check_mode=True)
     assert modules.calls
+
+
+@pytest.mark.parametrize("level", ["manifest", "stored", "content"])
+def test_an_export_is_verified_without_a_provider_unless_it_boots(modules: ModuleRun, level: str) -> None:
+    modules.without_package("libvirt")
+    assert modules.request("export_verify", {"level": level, "provider": None}).provider is None
+    assert modules.fail("export_verify", {"provider": None})["error"]["kind"] == "invalid_config"
 
 
 def test_orphans_are_asked_for_by_name(modules: ModuleRun) -> None:

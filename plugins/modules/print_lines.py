@@ -5,15 +5,15 @@
 from __future__ import annotations
 
 DOCUMENTATION = r"""
-module: fleet_table
-short_description: Print a batch as a table
+module: print_lines
+short_description: Print lines as they are to be read
 version_added: 0.1.0
 author:
   - the vmferry.migrate authors (@vmferry)
 description:
-  - Prints the rows of a batch as a table, as it is to be read. M(ansible.builtin.debug) would print it as JSON.
-  - Runs on the control node, whatever the host of the task.
-  - For the playbook C(vmferry.migrate.export_fleet), and for plays that do some of what it does.
+  - Prints lines of text, such as those of a table, as they are. M(ansible.builtin.debug) prints them as JSON.
+  - Runs on the control node, whatever the host of the task. Control characters are left out.
+  - For the playbooks of this collection, and for plays that do some of what they do.
 extends_documentation_fragment:
   - vmferry.migrate._attributes
   - vmferry.migrate._attributes.info_module
@@ -24,35 +24,28 @@ attributes:
   async:
     support: none
 options:
-  rows:
+  lines:
     description:
-      - The rows, as P(vmferry.migrate.fleet_plan#filter) or P(vmferry.migrate.fleet_outcome#filter) returns them.
+      - The lines, as the filters of this collection for tables return them.
     type: list
-    elements: dict
-    required: true
-  kind:
-    description:
-      - V(plan) for what is to be done, V(summary) for what was done.
-    type: str
-    choices:
-      - plan
-      - summary
+    elements: str
     required: true
 seealso:
   - plugin: vmferry.migrate.fleet_table
+    plugin_type: filter
+  - plugin: vmferry.migrate.migration_table
     plugin_type: filter
 """
 
 EXAMPLES = r"""
 - name: Show what is to be done on this host, from vm_export in check mode
-  vmferry.migrate.fleet_table:
-    rows: "{{ looked | vmferry.migrate.fleet_plan(inventory_hostname, vms) }}"
-    kind: plan
+  vmferry.migrate.print_lines:
+    lines: "{{ looked | vmferry.migrate.fleet_plan(inventory_hostname, vms) | vmferry.migrate.fleet_table('plan') }}"
 """
 
 RETURN = r"""
 lines:
-  description: The lines of the table, sorted by VM, one with the totals, and the hints.
+  description: What was printed.
   returned: success
   type: list
   elements: str
