@@ -40,6 +40,7 @@ def test_a_running_vm_is_migrated_and_boots_there_while_the_source_runs_on(migra
     assert made is not None
     again = migration.run()
     assert (again.rc, again.changed, again.states()) == (0, set(), {"web01": "done"}), again.output
+    assert "exists already" not in again.output, "what an earlier run made is no obstacle"
     assert migration.jobs() == ["export", "import"], "nothing is done twice"
     migration.has_booted("web01", "web01")
 
