@@ -56,7 +56,7 @@ class Asking:
     def end(self) -> Allowed:
         assert self.process.stdout is not None
         with self.process.stdout as said:
-            allowed = Allowed([(moment, count) for moment, count in json.loads(said.read())])
+            allowed = Allowed([(float(moment), int(count)) for moment, count in json.loads(said.read())])
         assert self.process.wait() == 0
         return allowed
 

@@ -12,6 +12,7 @@ import signal
 import subprocess
 import tempfile
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ import pytest
 
 from ansible_collections.vmferry.migrate.plugins.module_utils._operations.requests import StoreSpec
 from rigs import guests
-from rigs.domain import Disk, Guest, Machine, define_and_start
+from rigs.domain import Disk, Guest, Machine, define_and_start, domain_xml, remove_domain
 from rigs.fault_proxy import FaultProxy, fault_proxy
 from rigs.libvirt import LibvirtRig
 from rigs.s3_server import S3Server
@@ -32,6 +33,8 @@ from .leftovers import MARK
 BUCKET = "exports"
 DISK = 24 * MIB  # of the small machine: at SLOW, an export of it lasts some five seconds
 DATA = 20 * MIB
+LEAF = 65536
+SIZE = 16 * MIB  # of the disk that is written to from outside
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -107,8 +110,6 @@ def small_machine(rig: LibvirtRig, name: str) -> Machine:
 @pytest.fixture
 def off(rig: LibvirtRig) -> Iterator[str]:
     """The name of a machine that is defined and off; each test has its own."""
-    from rigs.domain import domain_xml, remove_domain
-
     name = f"off-{secrets.token_hex(3)}"
     domain = rig.connect().defineXML(domain_xml(small_machine(rig, name), rig.directory))
     yield name
@@ -132,6 +133,32 @@ def linux(rig: LibvirtRig) -> Iterator[Guest]:
     guest.wait_for_agent()
     yield guest
     guest.destroy()
+
+
+@dataclass(frozen=True)
+class OffVm:
+    """A VM that is off, whose raw disk a test writes to as its guest would."""
+
+    name: str
+    disk: Path
+
+    def write(self, leaf: int, data: bytes) -> None:
+        with self.disk.open("r+b") as file:
+            file.seek(leaf * LEAF)
+            file.write(data)
+
+
+@pytest.fixture
+def vm(rig: LibvirtRig) -> Iterator[OffVm]:
+    name = f"raw-{secrets.token_hex(3)}"
+    disk = rig.directory / f"{name}.raw"
+    disk.write_bytes(random.Random(name).randbytes(SIZE // 2) + bytes(SIZE // 2))
+    domain = rig.connect().defineXML(
+        domain_xml(Machine(name, disks=(Disk(disk, "raw"),), memory_mib=32), rig.directory)
+    )
+    yield OffVm(name, disk)
+    remove_domain(domain)
+    disk.unlink()
 
 
 @pytest.fixture

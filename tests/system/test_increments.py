@@ -7,53 +7,21 @@ from __future__ import annotations
 
 import json
 import os
-import random
-import secrets
 import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
 from ansible_collections.vmferry.migrate.plugins.module_utils._operations.list_exports import list_exports
 from rigs.domain import Disk, Machine, domain_xml, remove_domain
-from rigs.libvirt import LibvirtRig
 
+from .conftest import LEAF, SIZE, OffVm
 from .exports import MIB, PATIENCE, Bench, check, compare
 
-LEAF = 65536
-SIZE = 16 * MIB
 DAY = 86400.0
-
-
-@dataclass(frozen=True)
-class OffVm:
-    """A VM that is off, whose raw disk a test writes to as its guest would."""
-
-    name: str
-    disk: Path
-
-    def write(self, leaf: int, data: bytes) -> None:
-        with self.disk.open("r+b") as file:
-            file.seek(leaf * LEAF)
-            file.write(data)
-
-
-@pytest.fixture
-def vm(rig: LibvirtRig) -> Iterator[OffVm]:
-    name = f"raw-{secrets.token_hex(3)}"
-    disk = rig.directory / f"{name}.raw"
-    disk.write_bytes(random.Random(name).randbytes(SIZE // 2) + bytes(SIZE // 2))
-    domain = rig.connect().defineXML(
-        domain_xml(Machine(name, disks=(Disk(disk, "raw"),), memory_mib=32), rig.directory)
-    )
-    yield OffVm(name, disk)
-    remove_domain(domain)
-    disk.unlink()
 
 
 def restored(bench: Bench, export: str, name: str) -> Path:

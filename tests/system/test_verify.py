@@ -14,9 +14,8 @@ import pytest
 
 from rigs.s3_server import S3Server
 
-from .conftest import BUCKET
+from .conftest import BUCKET, LEAF, OffVm
 from .exports import Bench, refused
-from .test_increments import LEAF, OffVm, vm  # noqa: F401 - a fixture
 
 LEVELS = ("manifest", "stored", "content")
 
@@ -69,7 +68,7 @@ def flipped(at: int) -> Callable[[bytes], bytes]:
 
 def test_a_chain_in_a_bucket_passes_and_its_images_get_their_sha256(
     s3_bench: Bench,
-    vm: OffVm,  # noqa: F811
+    vm: OffVm,
     objects: StoredObjects,
 ) -> None:
     export_twice(s3_bench, vm)
@@ -82,7 +81,7 @@ def test_a_chain_in_a_bucket_passes_and_its_images_get_their_sha256(
     s3_bench.assert_nothing_left(vm.name, runs=False)
 
 
-def test_damage_in_a_bucket_is_named(s3_bench: Bench, vm: OffVm, objects: StoredObjects) -> None:  # noqa: F811
+def test_damage_in_a_bucket_is_named(s3_bench: Bench, vm: OffVm, objects: StoredObjects) -> None:
     full, increment = export_twice(s3_bench, vm)
     sound = vm.disk.read_bytes()
     for export, leaf in ((full, 40), (increment, 20)):
@@ -102,7 +101,7 @@ def test_damage_in_a_bucket_is_named(s3_bench: Bench, vm: OffVm, objects: Stored
 
 def test_what_is_gone_or_cut_off_in_a_bucket_is_named_at_every_level(
     s3_bench: Bench,
-    vm: OffVm,  # noqa: F811
+    vm: OffVm,
     objects: StoredObjects,
 ) -> None:
     full, increment = export_twice(s3_bench, vm)
@@ -117,7 +116,7 @@ def test_what_is_gone_or_cut_off_in_a_bucket_is_named_at_every_level(
     assert found[0]["export"] == full["id"]
 
 
-def test_a_chain_in_a_folder_passes_also_as_a_process_of_its_own(bench: Bench, vm: OffVm) -> None:  # noqa: F811
+def test_a_chain_in_a_folder_passes_also_as_a_process_of_its_own(bench: Bench, vm: OffVm) -> None:
     _full, increment = export_twice(bench, vm)
     arguments = bench.module_arguments(vm=vm.name, level="stored", _ansible_diff=True)
     with bench.running_module("export_verify", arguments) as process:

@@ -23,10 +23,10 @@ NOW = 1_795_242_600.0  # 2026-11-21T06:30:00Z, a Saturday
 NONE = Protections(keep_last=0)
 
 
-def export(name: str, age: float, parent: str = "", vm: str = "web01", /, **rest: object) -> Candidate:
-    """`age` in days. Its name is its id, too."""
-    key, below = f"{vm}/{name}", f"{vm}/{parent}" if parent else ""
-    return Candidate(key, name, vm, vm, NOW - age * DAY, 10, parent=below, **rest)  # type: ignore[arg-type]
+def export(export_id: str, age: float, parent: str = "", vm: str = "web01", /, **rest: object) -> Candidate:
+    """`age` in days."""
+    key, below = f"{vm}/{export_id}", f"{vm}/{parent}" if parent else ""
+    return Candidate(key, export_id, vm, vm, NOW - age * DAY, 10, parent=below, **rest)  # type: ignore[arg-type]
 
 
 def daily(count: int, vm: str = "web01") -> list[Candidate]:

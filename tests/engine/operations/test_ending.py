@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -160,11 +160,9 @@ class Failing(OneVm):
 
     lost = False
 
-    @contextmanager
-    def open_export(self, *_unused: object) -> Iterator[Any]:
+    def open_export(self, *_unused: object) -> AbstractContextManager[Any]:
         self.lost = True
         raise VmferryError("network", "The hypervisor is gone.")
-        yield
 
     def losing(self, store: Store) -> Store:
         delete = store.delete
