@@ -25,7 +25,7 @@ options:
   bandwidth_burst:
     description:
       - How much may go at once before O(bandwidth_limit) slows it down, for example V(4MiB). If not given, what the
-        limit allows in a tenth of a second.
+        limit allows in a quarter of a second.
     type: str
   max_retries:
     description:
@@ -45,7 +45,8 @@ options:
     type: str
   job_id:
     description:
-      - The id that the transfer's job shall have, 8 to 64 hexadecimal digits in lower case. It must be a new one.
+      - The id that the transfer's job shall have, 8 to 64 letters, digits and dashes, as a UUID is. It begins with a
+        letter or a digit, and must be a new one.
       - With it, M(vmferry.migrate.job_info) finds a job that was started with C(poll=0). If not given, a random one.
     type: str
   max_jobs:

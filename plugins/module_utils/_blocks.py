@@ -43,7 +43,8 @@ class BlockSource(Protocol):
     def read_into(self, pieces: Sequence[Piece]) -> None:
         """Fill every piece with the guest's true content, also in `unchanged` runs, or raise. May be pipelined."""
 
-    def close(self) -> None: ...
+    def close(self) -> None:
+        """From any thread, and more than once. Reads that are under way fail, at once where they would wait."""
 
 
 class BlockSink(Protocol):
@@ -63,7 +64,8 @@ class BlockSink(Protocol):
     def flush(self) -> None:
         """Everything written is durable when this returns."""
 
-    def close(self) -> None: ...
+    def close(self) -> None:
+        """From any thread, and more than once. Writes that are under way fail, at once where they would wait."""
 
 
 @dataclass(frozen=True)

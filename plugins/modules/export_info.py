@@ -12,7 +12,8 @@ author:
   - the vmferry.migrate authors (@vmferry)
 description:
   - Returns what the manifests in a store say. Nothing but manifests is read.
-  - O(url) may also be the folder of one VM or of one export.
+  - O(url) may also be the folder of one VM or of one export. It fails where there is no such folder or bucket, so that
+    a typing error does not look like a store without exports.
 extends_documentation_fragment:
   - vmferry.migrate._attributes
   - vmferry.migrate._attributes.info_module

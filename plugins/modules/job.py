@@ -168,7 +168,7 @@ job:
       type: int
       sample: 6442450944
     bytes_read:
-      description: Bytes read so far.
+      description: Bytes read so far, by an export from the VM, by an import from the store.
       returned: success
       type: int
       sample: 536870912
@@ -183,7 +183,7 @@ job:
       type: float
       sample: 41.7
     rate:
-      description: Bytes per second, as of late.
+      description: Bytes per second, as of late; 0 once it ended.
       returned: success
       type: int
       sample: 114227853

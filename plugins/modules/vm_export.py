@@ -29,6 +29,7 @@ attributes:
     support: full
     details:
       - Runs the whole preflight and returns all RV(findings) and the RV(plan).
+      - Of a run that would fail, nothing counts as changed, and what would make it fail is also told by warnings.
       - Whether the store can be written is proved by a small object that is removed again.
   diff_mode:
     support: full

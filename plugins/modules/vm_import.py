@@ -27,6 +27,7 @@ attributes:
     support: full
     details:
       - Runs the whole preflight and returns all RV(findings) and the RV(plan).
+      - Of a run that would fail, nothing counts as changed, and what would make it fail is also told by warnings.
   diff_mode:
     support: full
     details:
@@ -94,7 +95,7 @@ options:
         default: false
       power_on:
         description:
-          - Whether to start the VM.
+          - Whether to start the VM. One that an earlier run has imported is started too if it is off.
         type: bool
         default: false
   network_map:

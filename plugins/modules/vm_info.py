@@ -50,6 +50,7 @@ options:
       tag:
         description:
           - A tag that the VM has.
+          - libvirt knows no tags, so the module fails with V(unsupported) there.
         type: str
 seealso:
   - module: vmferry.migrate.vm_export
@@ -163,7 +164,7 @@ vms:
       type: bool
       sample: true
     tags:
-      description: Its tags.
+      description: Its tags; none on libvirt, which knows no tags.
       returned: success
       type: list
       elements: str

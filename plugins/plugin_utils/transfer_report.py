@@ -106,7 +106,7 @@ def _vm_name(result: Mapping[str, Any], export: Mapping[str, Any], kind: str) ->
 
 
 def _bytes_read(job: Mapping[str, Any], export: Mapping[str, Any], kind: str) -> int | None:
-    """An export's disks tell what was read from the VM; its job also counts what was read back to verify it."""
+    """An export that was made tells it itself; of one that failed, its job does."""
     of_export = _sum_of_disks(export, "bytes_read") if kind == "export" else _sum_of_disks(export, "bytes_stored")
     counted = _number(job.get("bytes_read"))
     return _whole(_first(of_export, counted) if kind == "export" else _first(counted, of_export))

@@ -83,6 +83,9 @@ class OneDisk(Provider):
     def imported(self, name: str) -> None:
         raise NotImplementedError
 
+    def start(self, vm: VmSpec) -> VmSpec:
+        raise NotImplementedError
+
     def check_import(self, *_unused: object) -> Sequence[Finding]:
         raise NotImplementedError
 

@@ -25,8 +25,8 @@ from rigs.record_hammer import hammer
 from rigs.sshd import sshd
 
 MIB = 1 << 20
-WATCHED = 4  # hosts at once, each with its VM
-SHORT, LONG = 10.0, 50.0  # seconds of data at the bandwidth limit
+WATCHED = 8  # hosts at once, each with its VM
+SHORT, LONG = 5.0, 45.0  # seconds
 FLEET, FLEET_DISK, MAX_JOBS = 50, 64 * MIB, 4
 
 
@@ -38,6 +38,7 @@ def measure(folder: Path, runs: int) -> Iterator[Figure]:
             yield starting(stage, runs)
         with machines(rig, [f"small{number:02}" for number in range(FLEET)], FLEET_DISK, FLEET_DISK) as names:
             yield from sharing(staged(rig, folder / "fleet", names))
+            yield from sharing(staged(rig, folder / "limited", names), "16MiB/s")
     yield from reading(folder / "record")
 
 
@@ -51,10 +52,12 @@ def machines(rig: LibvirtRig, names: Sequence[str], size: int, data: int) -> Ite
     guests.place(raw, disk, "qcow2")
     raw.unlink()
     domains = [rig.connect().defineXML(domain_xml(Machine(name, disks=(Disk(disk),)), rig.directory)) for name in names]
-    yield tuple(names)
-    for domain in domains:
-        remove_domain(domain)
-    disk.unlink(missing_ok=True)
+    try:
+        yield tuple(names)
+    finally:
+        for domain in domains:
+            remove_domain(domain)
+        disk.unlink(missing_ok=True)
 
 
 def staged(rig: LibvirtRig, folder: Path, names: tuple[str, ...]) -> Stage:
@@ -67,19 +70,36 @@ def watching(stage: Stage, runs: int) -> Iterator[Figure]:
     """The difference between a long and a short run is watching alone: what starting and ending cost is in both."""
     with sshd() as server:
         for name, variables in (("local", {}), ("SSH", server.variables)):
-            costs = []
-            for _turn in range(runs):
-                (short, short_cpu), (long, long_cpu) = (watched(stage, variables, wanted) for wanted in (SHORT, LONG))
-                costs.append((long_cpu - short_cpu) / (WATCHED * (long - short) / 60))
-            what = f"{name}: control node's CPU-seconds for each host and minute"
-            yield Figure(what, statistics.median(costs), 0.5, "lower", "", costs)
+            waits = [difference(stage, variables, waiting) for _turn in range(runs)]
+            costs = [difference(stage, variables, exporting) for _turn in range(runs)]
+            what = f"{name}: control node's CPU-seconds for each host and minute of"
+            yield Figure(f"{what} progress", statistics.median(costs), 0.5, "lower", "", costs)
+            yield Figure(f"{what} a command that sleeps", statistics.median(waits), None, "lower", "", waits)
 
 
-def watched(stage: Stage, variables: Mapping[str, Any], seconds: float) -> tuple[float, float]:
+def exporting(stage: Stage, seconds: float) -> dict[str, Any]:
+    options: dict[str, Any] = {
+        "bandwidth_limit": f"{int(20 * MIB / seconds)}B/s",
+        "verify": "none",
+        "max_jobs": WATCHED,
+    }
+    return stage.export(vm="{{ vm }}", progress_interval="5s", **options)
+
+
+def waiting(stage: Stage, seconds: float) -> dict[str, Any]:
+    """What Ansible itself needs for a task that lasts."""
+    return {"ansible.builtin.command": {"cmd": f"sleep {seconds}"}}
+
+
+def difference(stage: Stage, variables: Mapping[str, Any], task: Callable[[Stage, float], Mapping[str, Any]]) -> float:
+    (short, short_cpu), (long, long_cpu) = (played(stage, variables, task(stage, wanted)) for wanted in (SHORT, LONG))
+    return (long_cpu - short_cpu) / (WATCHED * (long - short) / 60)
+
+
+def played(stage: Stage, variables: Mapping[str, Any], task: Mapping[str, Any]) -> tuple[float, float]:
     """Wall and CPU-seconds of `ansible-playbook`, without the jobs, which are no children of it."""
     hosts = {name: {**variables, "vm": name} for name in stage.vms}
-    rate = f"{int(20 * MIB / seconds)}B/s"
-    play = stage.play(stage.export(vm="{{ vm }}", bandwidth_limit=rate, progress_interval="5s"), hosts=hosts)
+    play = stage.play(task, hosts=hosts, arguments=["--forks", str(WATCHED)])
     started = time.monotonic()
     _unused, status, used = os.wait4(play.process.pid, 0)
     play.process.returncode = os.waitstatus_to_exitcode(status)
@@ -123,14 +143,17 @@ def until(stage: Stage, play: Play, happened: Callable[[], bool]) -> float:
     return took
 
 
-def sharing(stage: Stage) -> Iterator[Figure]:
-    """The playbook for fleets, VMs being its hosts."""
+def sharing(stage: Stage, limit: str = "") -> Iterator[Figure]:
+    """The playbook for fleets, VMs being its hosts. With a limit, work is mostly waiting, as for a slow store; without,
+    it needs the same cores as the control node."""
     variables = {
         "export_fleet_url": f"file://{stage.store}",
         "export_fleet_libvirt": stage.options()["libvirt"],
         "export_fleet_max_jobs": MAX_JOBS,
         "vm_export_state_dir": str(stage.state),
+        **({"export_fleet_bandwidth_limit": limit} if limit else {}),
     }
+    name = f"{FLEET} exports{f' at {limit} each' if limit else ''}"
     arguments = ["-e", json.dumps(variables), "--forks", str(2 * MAX_JOBS)]
     started = time.monotonic()
     play = stage.play(hosts={name: {} for name in stage.vms}, arguments=arguments, playbook=FLEET_PLAYBOOK)
@@ -141,8 +164,8 @@ def sharing(stage: Stage) -> Iterator[Figure]:
     wall = max(one["finished"] for one in records) - min(one["started"] for one in records)
     assert len(records) == FLEET, f"{len(records)} jobs"
     peer = f"the sum of their work / {MAX_JOBS}"
-    yield Figure(f"{FLEET} exports: wall", wall / (sum(work) / MAX_JOBS), 1.3, "lower", peer, work)
-    yield Figure(f"{FLEET} exports: seconds of the whole playbook", whole, None, "lower", "", [whole])
+    yield Figure(f"{name}: wall", wall / (sum(work) / MAX_JOBS), 1.3, "lower", peer, work)
+    yield Figure(f"{name}: seconds of the whole playbook", whole, None, "lower", "", [whole])
 
 
 FLEET_PLAYBOOK = ROOT / "playbooks/export_fleet.yml"

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import subprocess
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -40,6 +40,7 @@ class Declared:
     verifies_checksums: bool = True
     keeps_metadata: bool = True
     any_offset: bool = False
+    dates_uploads: bool = True  # tells when one began
 
 
 class StoreRig(ABC):
@@ -167,8 +168,8 @@ class S3Rig(StoreRig):
     def fresh(self) -> Store:
         return S3Store(replace(self._root, prefix=f"{token_hex(4)}/"))
 
-    def open(self, **settings: Any) -> Store:
-        return open_store(f"s3://{self.bucket}/{token_hex(4)}", {**self.server.settings, **settings})
+    def open(self, alive: Callable[[], object] = lambda: None, **settings: Any) -> Store:
+        return open_store(f"s3://{self.bucket}/{token_hex(4)}", {**self.server.settings, **settings}, alive)
 
     def leftovers(self, store: Store) -> list[str]:
         prefix = store.url.removeprefix(f"s3://{self.bucket}/") + "/"
@@ -202,7 +203,7 @@ class SloppyS3Rig(S3Rig):
     """Takes any signature and any checksum."""
 
     name = "sloppy_s3"
-    declared = Declared(verifies_checksums=False)
+    declared = Declared(verifies_checksums=False, dates_uploads=False)
     troubles: ClassVar[Mapping[str, Kind]] = {
         **{name: kind for name, kind in S3Rig.troubles.items() if not name.startswith("wrong_")},
         "missing_bucket": "not_found",

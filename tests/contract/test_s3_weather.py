@@ -6,11 +6,13 @@
 from __future__ import annotations
 
 import random
+import time
 
 import pytest
 
-from ansible_collections.vmferry.migrate.plugins.module_utils._blocks import Part, PartReceipt
+from ansible_collections.vmferry.migrate.plugins.module_utils._blocks import Part, PartReceipt, PartWriter
 from ansible_collections.vmferry.migrate.plugins.module_utils._errors import VmferryError
+from ansible_collections.vmferry.migrate.plugins.module_utils._stores import s3_parts
 from ansible_collections.vmferry.migrate.plugins.module_utils._stores.base import Store
 from ansible_collections.vmferry.migrate.plugins.module_utils._stores.limited import LimitedStore
 from ansible_collections.vmferry.migrate.plugins.module_utils._stores.retrying import RetryingStore
@@ -113,6 +115,56 @@ def test_an_abort_after_an_unsettled_completion_removes_the_object(s3: S3Rig, ba
     assert s3.leftovers(bare) == []
 
 
+LATE = Fault(method="POST", path="uploadId=", delay=3)  # carried out long after the client has given up
+UNKNOWN = b"<Error><Code>NoSuchUpload</Code></Error>"
+
+
+@pytest.fixture
+def hasty(s3: S3Rig, proxy: FaultProxy) -> Store:
+    return s3.open(endpoint_url=proxy.endpoint_url, read_timeout=1)
+
+
+def sent(store: Store) -> tuple[PartWriter, PartReceipt]:
+    writer = store.open_parts("vm/a")
+    return writer, PartReceipt(Part(1, 0, len(DATA)), b"", writer.write_part(Part(1, 0, len(DATA)), memoryview(DATA)))
+
+
+def test_an_object_that_appears_after_its_upload_was_given_up_is_removed(
+    s3: S3Rig, hasty: Store, proxy: FaultProxy
+) -> None:
+    writer, receipt = sent(hasty)
+    proxy.fail_next(LATE, Fault(method="DELETE", path="uploadId=", answer=404, body=UNKNOWN))
+    with pytest.raises(VmferryError):
+        writer.complete([receipt], len(DATA))
+    writer.abort()
+    assert [request.method for request in proxy.requests[-2:]] == ["HEAD", "DELETE"]
+    time.sleep(1)
+    assert s3.leftovers(hasty) == []
+
+
+def test_an_object_that_appears_while_its_upload_is_completed_again_is_taken(
+    s3: S3Rig, hasty: Store, proxy: FaultProxy, patience: Patience
+) -> None:
+    writer, receipt = sent(RetryingStore(hasty, patience))
+    proxy.fail_next(LATE, Fault(method="POST", path="uploadId=", answer=404, body=UNKNOWN))
+    assert writer.complete([receipt], len(DATA)).size == len(DATA)
+    assert kinds(patience) == ["timeout"]
+
+
+def test_an_upload_that_may_still_become_an_object_is_not_called_removed(
+    hasty: Store, proxy: FaultProxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(s3_parts, "SETTLE", 0.5)
+    writer, receipt = sent(hasty)
+    proxy.fail_next(Fault(method="POST", path="uploadId=", delay=1.5, answer=404, body=UNKNOWN))
+    with pytest.raises(VmferryError):
+        writer.complete([receipt], len(DATA))
+    with pytest.raises(VmferryError) as raised:
+        writer.abort()
+    assert (raised.value.kind, raised.value.retryable) == ("timeout", False)
+    assert "may still appear" in raised.value.message
+
+
 def test_a_conditional_put_whose_answer_was_lost_is_ours(store: Store, proxy: FaultProxy, patience: Patience) -> None:
     proxy.fail_next(Fault(method="PUT", lose_answer=True))
     store.put("vm/lease", b"owner 1", if_absent=True)
@@ -152,6 +204,57 @@ def test_a_slow_server_is_only_slow(store: Store, proxy: FaultProxy, patience: P
     proxy.bytes_per_second = 8 * MIB
     write(store)
     assert kinds(patience) == []
+
+
+def test_bytes_that_move_slowly_within_a_part_and_within_a_read_are_signs_of_life(s3: S3Rig, proxy: FaultProxy) -> None:
+    signs: list[float] = []
+    store = s3.open(
+        endpoint_url=proxy.endpoint_url, payload_signing=False, alive=lambda: signs.append(time.monotonic())
+    )
+    writer = store.open_parts("vm/a")
+    signs.clear()
+    receipt = PartReceipt(Part(1, 0, len(DATA)), b"", writer.write_part(Part(1, 0, len(DATA)), memoryview(DATA)))
+    assert len(signs) >= len(DATA) // MIB
+    writer.complete([receipt], len(DATA))
+    signs.clear()
+    assert store.get("vm/a") == DATA
+    assert len(signs) >= len(DATA) // MIB
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        Fault(method="GET", answer=200, body=b"0123456789"),
+        Fault(method="GET", answer=206, body=b"01234", headers={"Content-Range": "bytes 0-4/10"}),
+        Fault(method="GET", answer=206, body=b"456789", headers={"Content-Range": "bytes 4-9/10"}),
+        Fault(method="GET", answer=206, body=b"45678"),
+    ],
+)
+def test_an_answer_that_is_not_of_the_range_that_was_asked_for_is_refused(
+    bare: Store, proxy: FaultProxy, answer: Fault
+) -> None:
+    bare.put("vm/a", b"0123456789")
+    proxy.fail_next(answer)
+    with pytest.raises(VmferryError) as raised:
+        bare.read_into("vm/a", 4, memoryview(bytearray(5)))
+    assert (raised.value.kind, raised.value.retryable) == ("unsupported", False)
+    assert "for bytes 4 to 9 of" in raised.value.message
+    assert raised.value.hint
+
+
+def test_who_may_not_list_uploads_is_told_which_permission_that_takes(bare: Store, proxy: FaultProxy) -> None:
+    denied = Fault(method="GET", path="uploads", answer=403, body=b"<Error><Code>AccessDenied</Code></Error>")
+    proxy.fail_next(denied)
+    with pytest.raises(VmferryError) as raised:
+        bare.abort_uploads("vm/")
+    assert (raised.value.kind, raised.value.retryable) == ("permission_denied", False)
+    assert "s3:ListBucketMultipartUploads" in raised.value.hint
+
+
+def test_a_whole_object_may_be_answered_as_a_whole_one(bare: Store, proxy: FaultProxy) -> None:
+    bare.put("vm/a", b"0123456789")
+    proxy.fail_next(Fault(method="GET", answer=200, body=b"0123456789"))
+    assert bare.get("vm/a") == b"0123456789"
 
 
 def test_what_is_sent_again_is_limited_again(bare: Store, proxy: FaultProxy) -> None:

@@ -69,7 +69,12 @@ def test_a_full_medium_keeps_nothing_of_what_did_not_fit(rig: StoreRig) -> None:
 @pytest.mark.parametrize("rig", ["filesystem", "s3", "sloppy_s3"], indirect=True)
 def test_a_missing_root_is_not_an_empty_one(rig: StoreRig) -> None:
     with rig.trouble("missing_root" if rig.name == "filesystem" else "missing_bucket") as store:
-        for call in (lambda: store.stat("vm"), lambda: list(store.list("")), lambda: list(store.list_folders(""))):
+        for call in (
+            store.require_root,
+            lambda: store.stat("vm"),
+            lambda: list(store.list("")),
+            lambda: list(store.list_folders("")),
+        ):
             with pytest.raises(VmferryError) as raised:
                 call()
             assert raised.value.kind == "not_found"

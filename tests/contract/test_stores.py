@@ -9,10 +9,11 @@ import random
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 
-from ansible_collections.vmferry.migrate.plugins.module_utils._blocks import Part, PartReceipt, PartWriter
+from ansible_collections.vmferry.migrate.plugins.module_utils._blocks import ObjectInfo, Part, PartReceipt, PartWriter
 from ansible_collections.vmferry.migrate.plugins.module_utils._errors import VmferryError
 from ansible_collections.vmferry.migrate.plugins.module_utils._stores.base import Store
 
@@ -81,6 +82,13 @@ def test_put_replaces(store: Store) -> None:
     first = store.put("vm/a", b"first")
     assert store.put("vm/a", b"second!").etag != first.etag
     assert store.get("vm/a") == b"second!"
+
+
+def test_a_root_without_objects_is_a_root(rig: StoreRig, store: Store) -> None:
+    if rig.declared.any_offset:
+        Path(store.url.removeprefix("file://")).mkdir()
+    store.require_root()
+    assert list(store.list("")) == []
 
 
 def test_what_does_not_exist_is_none_or_not_found(store: Store) -> None:
@@ -291,6 +299,23 @@ def test_what_a_killed_process_left_is_removed_below_a_prefix_only(rig: StoreRig
     left = [name for name in rig.leftovers(store) if name not in ("vm", "vm/1", "vm/2")]
     assert [name.partition("/a")[0] for name in left] == ["vm/1/manifest.json", "vm/2"]
     assert store.abort_uploads("") == 1
+
+
+def test_only_the_unfinished_that_were_chosen_are_removed_by_key_and_by_the_stores_clock(
+    rig: StoreRig, store: Store
+) -> None:
+    now, seen, data = store.put("vm/now", b"").modified, [], pattern(PART)
+    for key in ("vm/1/a", "vm/1/b"):
+        send(store.open_parts(key), Part(1, 0, PART), data)
+
+    def chosen(info: ObjectInfo) -> bool:
+        seen.append(info)
+        return info.key == "vm/1/b"
+
+    assert store.abort_uploads("vm/", chosen) == 1
+    assert sorted(info.key for info in seen) == ["vm/1/a", "vm/1/b"]
+    assert not rig.declared.dates_uploads or all(abs(info.modified - now) < 10 for info in seen)
+    assert store.abort_uploads("vm/") == 1
 
 
 def test_ranges_are_read_at_every_edge(store: Store) -> None:

@@ -18,9 +18,10 @@ from rigs.domain import Disk, Machine, domain_xml, remove_domain
 from rigs.libvirt import LibvirtRig
 from rigs.sshd import SshServer, sshd
 
-from .fleet_rig import fleet as fleet
+from . import fleet_rig
 from .playing import Stage
 
+fleet = fleet_rig.fleet  # a fixture
 MIB = 1 << 20
 DISK, DATA = 24 * MIB, 20 * MIB
 VMS = ("web01", "web02", "web03", "web04")

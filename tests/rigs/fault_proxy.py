@@ -14,6 +14,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 
 _BUFFER = 65536
+_SEGMENT = 1400  # bytes
 
 
 @dataclass(frozen=True)
@@ -48,6 +49,9 @@ class FaultProxy:
         self.requests: list[Request] = []
         self.bytes_per_second = 0.0  # towards the server; 0: unlimited
         self._listener = socket.create_server(("127.0.0.1", 0))
+        # As on a network: loopback else takes megabytes at once, whatever the rate behind it.
+        self._listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_MAXSEG, _SEGMENT)
+        self._listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _BUFFER)
         self.port: int = self._listener.getsockname()[1]
         self.endpoint_url = f"http://127.0.0.1:{self.port}"
         self._open: set[socket.socket] = set()

@@ -3,7 +3,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Small machines that boot without a network, built from the packages in packages.txt and kept for the next run.
 
-    mbr_disk(path, "alpha")   a raw disk that prints boot_marker("alpha") on the first serial port; 0.1 s under TCG
+    mbr_disk(path, "alpha")   a raw disk that prints boot_marker("alpha") on the first serial port; 0.1 s under TCG;
+                              powers its machine off when it gets a byte there
     linux_disk()              a raw disk that boots Linux from BIOS (syslinux)
     uefi_disk()               the same from UEFI (a unified kernel image), without the firmware's shell
     kernel_files()            kernel and initramfs to boot directly, with any disks or none
@@ -59,9 +60,9 @@ OVMF_VARIABLES = Path("/usr/share/OVMF/OVMF_VARS_4M.fd")
 # guest/mbr.s, assembled. Two bytes of signature follow at offset 510.
 MBR = (
     bytes.fromhex(
-        "ea057c000031c08ed88ec08ed0bc007c52be4d7ce81e005ab442be6a7ccd13720bbe007ee80e00be637ceb03be567ce80300"
-        "f4ebfdac84c0741288c3bafd03eca82074f8baf80388d8eeebe9c3424f4f542d4f4b2000524541442d4552524f520d0a0020"
-        "454e440d0a0010000100007e000001"
+        "ea057c000031c08ed88ec08ed0bc007c52be5d7ce82e005ab442be7a7ccd13720bbe007ee81e00be737ceb03be667ce81300"
+        "fbf4bafd03eca80174f7ba0406b80020efebeeac84c0741288c3bafd03eca82074f8baf80388d8eeebe9c3424f4f542d4f4b"
+        "2000524541442d4552524f520d0a0020454e440d0a0010000100007e000001"
     ).ljust(510, b"\0")
     + b"\x55\xaa"
 )

@@ -9,6 +9,7 @@
         rig.directory     # room for disks and sockets; removed by stop()
         rig.connect()     # the rig's own libvirt.virConnect, reopened after a restart
         rig.kill()        # SIGKILL to libvirtd; the machines live on
+        rig.hang()        # a context in which libvirtd accepts connections and answers nobody
         rig.start()       # a new libvirtd finds them again
 
 libvirtd keeps everything under the XDG directories when it is not root. Run by root, it is put into a user namespace
@@ -27,6 +28,7 @@ import signal
 import subprocess
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -49,6 +51,7 @@ class LibvirtRig:
         self.directory = Path()
         self.uri = ""
         self.environment: dict[str, str] = {}
+        self._started_in = dict(os.environ)  # a daemon that a test starts again is no child of that test
         self._daemon: subprocess.Popen[bytes] | None = None
         self._connection: libvirt.virConnect | None = None
 
@@ -69,7 +72,7 @@ class LibvirtRig:
         with log:
             self._daemon = subprocess.Popen(
                 [*_as_ordinary_user(), "/usr/sbin/libvirtd"],
-                env={**os.environ, **self.environment},
+                env={**self._started_in, **self.environment},
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -94,6 +97,16 @@ class LibvirtRig:
         self._daemon.wait()
         self._daemon = None
         self._disconnect()
+
+    @contextlib.contextmanager
+    def hang(self) -> Iterator[None]:
+        if self._daemon is None:
+            raise RuntimeError("this libvirt does not run")
+        self._daemon.send_signal(signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            self._daemon.send_signal(signal.SIGCONT)
 
     def stop(self) -> None:
         """End the daemon and every machine, and remove all files. Does nothing when already stopped."""

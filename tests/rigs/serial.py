@@ -6,6 +6,7 @@
 console = Console(path)                          # the unix socket of a virtual serial port
 console.wait_for("GUEST-READY", 60)              # -> everything printed up to and with the marker
 console.run("dd if=/dev/zero of=/dev/vda bs=1M count=1 seek=5 conv=fsync")  # -> output, or CommandFailed
+console.type("x")                                # for the guests of mbr_disk, which power off at that
 with console.writing("/dev/vda", 0, 64 << 20):   # the guest writes, zeroes and discards all the while
     ...
 """
@@ -64,6 +65,10 @@ class Console:
     def wait_for(self, marker: str, timeout: float = 60) -> str:
         """Everything printed since the last wait, up to the marker's end; TimeoutError says what came instead."""
         return self._wait_for(re.compile(re.escape(marker)), timeout)
+
+    def type(self, text: str) -> None:
+        """Send it as it is."""
+        self._socket.sendall(text.encode())
 
     def run(self, command: str, timeout: float = 60) -> str:
         """Run shell commands in the guest; their output, stripped. CommandFailed has it if the last one fails."""

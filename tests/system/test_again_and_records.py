@@ -16,7 +16,7 @@ from typing import Any
 from ansible_collections.vmferry.migrate.plugins.module_utils._operations.list_exports import list_exports
 from rigs.domain import Guest
 
-from .exports import MIB, Bench
+from .exports import MIB, SLOW, Bench
 
 
 def test_export_of_that_name_is_not_made_twice(bench: Bench, off: str) -> None:
@@ -112,6 +112,22 @@ def test_what_is_written_is_for_its_owner_alone(bench: Bench, small: Guest) -> N
     modes = {str(path): stat.S_IMODE(path.stat().st_mode) for path in found}
     wanted = {str(path): 0o700 if path.is_dir() else 0o600 for path in found}
     assert modes == wanted
+
+
+def test_what_an_export_needs_meanwhile_is_for_its_owner_alone(bench: Bench, small: Guest) -> None:
+    with bench.running_module("vm_export", bench.module_arguments(vm="small", bandwidth_limit=SLOW)) as exporter:
+        exporter.wait_for_bytes()
+        (folder,) = bench.scratch.iterdir()
+        modes = {path: path.lstat().st_mode for path in [folder, *folder.rglob("*")]}
+        exporter.process.terminate()
+        assert exporter.result()["error"]["kind"] == "cancelled"
+    assert {"nbd", "vda.scratch", "watchdog"} <= {path.name for path in modes}
+    assert stat.S_IMODE(modes.pop(folder)) == 0o711  # QEMU, another user, goes through it to its own
+    closed = {path for path, mode in modes.items() if stat.S_ISDIR(mode) and stat.S_IMODE(mode) == 0o700}
+    seen = {path.name: oct(mode) for path, mode in modes.items() if mode & 0o077 and path.parent not in closed}
+    assert seen == {}
+    assert {path.name: oct(mode) for path, mode in modes.items() if stat.S_ISREG(mode) and mode & 0o077} == {}
+    bench.assert_nothing_left("small")
 
 
 def test_disks_of_an_import_are_for_their_owner_alone(bench: Bench, off: str) -> None:

@@ -106,6 +106,30 @@ def test_machine_is_started_if_that_was_asked(bench: Bench, small: Guest, import
     assert bench.rig.connect().lookupByName(imported).isActive()
 
 
+def test_machine_that_was_imported_before_is_started_if_that_was_asked(
+    bench: Bench, small: Guest, imported: str
+) -> None:
+    bench.export("small")
+    bench.import_(imported)
+    placement = {"power_on": True}
+    assert bench.import_(imported, placement=placement, check_mode=True)["changed"]
+    result = bench.import_(imported, placement=placement)
+    assert (result["changed"], result["vm"]["power_state"]) == (True, "on")
+    assert bench.rig.connect().lookupByName(imported).isActive()
+    assert not bench.import_(imported, placement=placement)["changed"]
+
+
+def test_machine_that_could_not_be_started_is_no_success_the_next_time_either(
+    bench: Bench, networked: str, networks: None, imported: str
+) -> None:
+    bench.export(networked)
+    placement = {"network_map": {"office": "lab"}, "power_on": True}  # no libvirt has started that network
+    error = bench.refused_import(imported, "conflict", "lab", placement=placement)
+    assert "complete" in error.hint
+    bench.refused_import(imported, "conflict", "lab", placement=placement)
+    assert not bench.rig.connect().lookupByName(imported).isActive()
+
+
 def test_second_import_changes_nothing(bench: Bench, small: Guest, imported: str) -> None:
     bench.export("small")
     assert bench.import_(imported)["changed"]
@@ -145,6 +169,20 @@ def test_check_mode_of_an_import_tells_all_and_writes_nothing(bench: Bench, netw
     assert errors == {"not_found", "conflict"}
     assert result["plan"]["bytes_to_read"] > 0
     assert {path: path.stat().st_mtime_ns for path in bench.folder.rglob("*")} == before
+
+
+def test_check_mode_of_an_import_tells_of_a_taken_name_beside_all_else(bench: Bench, networked: str) -> None:
+    bench.export(networked)
+    (bench.images / f"{networked}-disk-0.qcow2").write_bytes(b"somebody's")
+    result = bench.import_(networked, check_mode=True)
+    errors = [finding for finding in result["findings"] if finding["severity"] == "error"]
+    assert sorted(finding["kind"] for finding in errors) == ["conflict", "conflict", "not_found"]
+    assert sum("VM named networked" in finding["message"] for finding in errors) == 1
+    assert sum("networked-disk-0.qcow2" in finding["message"] for finding in errors) == 1
+    assert result["plan"]["bytes_to_read"] > 0
+    assert not result["changed"]
+    assert result["diff"]["after"] == result["diff"]["before"]
+    assert result["warnings"] == [f"{finding['message']} {finding['hint']}".rstrip() for finding in errors]
 
 
 def test_changed_byte_in_the_image_is_found(bench: Bench, small: Guest) -> None:

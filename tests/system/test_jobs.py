@@ -50,6 +50,26 @@ def test_a_running_export_is_cancelled_and_nothing_of_it_is_left_when_that_is_sa
     refused(lambda: end(bench, module.job, "finished"), "not_found", module.job)
 
 
+@pytest.mark.parametrize("place", ["bench", "s3_bench"])
+def test_rate_and_eta_are_those_of_the_limit_from_the_first_seconds_on(
+    request: pytest.FixtureRequest, small: Guest, place: str
+) -> None:
+    limit, bench = 500 << 10, request.getfixturevalue(place)
+    arguments = bench.module_arguments(vm="small", bandwidth_limit="500KiB/s")
+    with bench.running_module("vm_export", arguments) as module:
+        begun = module.wait_for_bytes()["heartbeat"]
+        seen = []
+        while not seen or seen[-1]["heartbeat"] < begun + 7:
+            time.sleep(0.5)
+            seen += bench.jobs(job=module.job)
+        module.process.terminate()
+        module.result()
+    rates = [job["rate"] for job in seen if job["heartbeat"] > begun + 3]
+    assert all(limit / 1.5 < rate < limit * 1.5 for rate in rates), rates
+    assert seen[-1]["eta"] == pytest.approx(seen[-1]["bytes_total"] / limit, rel=0.5)
+    bench.assert_nothing_left("small")
+
+
 def test_a_job_that_is_done_cannot_be_cancelled_any_more(bench: Bench, off: str) -> None:
     job = bench.export(off)["job"]["id"]
     refused(lambda: end(bench, job, "cancelled"), "conflict", job)

@@ -111,7 +111,8 @@ def forget_job(bench: Bench, job: str) -> None:
     (bench.state / "jobs" / job).rmdir()
 
 
-def test_guest_that_powers_off_ends_the_export(bench: Bench, rig: LibvirtRig) -> None:
+@pytest.mark.parametrize("how", ["itself", "from outside"])
+def test_guest_that_powers_off_ends_the_export(bench: Bench, rig: LibvirtRig, how: str) -> None:
     guest = define_and_start(rig, small_machine(rig, "doomed"))
     try:
         guest.console.wait_for(guests.boot_marker("doomed"))
@@ -119,7 +120,10 @@ def test_guest_that_powers_off_ends_the_export(bench: Bench, rig: LibvirtRig) ->
         def power_off() -> None:
             wait_for_backup(bench, "doomed")
             time.sleep(0.5)
-            guest.domain.destroy()
+            if how == "itself":
+                guest.console.type("x")
+            else:
+                guest.domain.destroy()
 
         with meanwhile(power_off) as off:
             error = bench.refused_export("doomed", "conflict", "powered off", transfer={"bandwidth_limit": SLOW})

@@ -115,9 +115,18 @@ def test_what_the_guest_discarded_or_zeroed_reads_as_zeros(bench: Bench, linux: 
     bench.assert_nothing_left("linux")
 
 
+def test_guest_with_its_agent_is_not_frozen_for_a_crash_consistent_export(bench: Bench, linux: Guest) -> None:
+    linux.console.run(": > /run/freezes")
+    result = bench.export("linux", disks=("vdc",), consistency="crash_consistent", verify="none")
+    assert result["export"]["consistency"] == "crash_consistent"
+    assert linux.console.run("cat /run/freezes") == ""
+    bench.assert_nothing_left("linux")
+
+
 def test_guest_with_its_agent_is_quiesced(bench: Bench, linux: Guest) -> None:
     result = bench.export("linux", disks=("vdc",), consistency="quiesced")
     assert result["export"]["consistency"] == "quiesced"
+    assert linux.console.run("cat /run/freezes").split()[-2:] == ["freeze", "thaw"]
     linux.console.run("touch /mnt/writable-again && sync && rm /mnt/writable-again")
     bench.assert_nothing_left("linux")
 

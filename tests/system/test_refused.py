@@ -8,15 +8,17 @@ from __future__ import annotations
 import subprocess
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
 
+from ansible_collections.vmferry.migrate.plugins.module_utils._operations.list_exports import list_exports
 from ansible_collections.vmferry.migrate.plugins.module_utils._operations.requests import ProviderSpec, StoreSpec
 from rigs.domain import Guest
 from rigs.ports import free_port
 
-from .exports import Bench
+from .exports import Bench, refused
 
 
 def test_machine_that_does_not_exist(bench: Bench) -> None:
@@ -50,6 +52,37 @@ def test_bucket_that_does_not_exist(s3_bench: Bench, small: Guest) -> None:
     missing = StoreSpec("s3://no-such-bucket/x", s3_bench.store.settings)
     s3_bench.refused_export("small", "not_found", "no-such-bucket", store=missing)
     s3_bench.assert_nothing_left("small")
+
+
+def places_without_exports(bench: Bench, s3_bench: Bench) -> list[tuple[StoreSpec, str]]:
+    """And what is said of each."""
+    (bench.folder / "file").touch()
+    settings = s3_bench.store.settings
+    return [
+        (StoreSpec(f"file://{bench.folder}/file"), "file is not a folder"),
+        (StoreSpec(f"file://{bench.folder}/missing"), "missing does not exist"),
+        (StoreSpec("s3://no-such-bucket", settings), "no-such-bucket does not exist"),
+        (StoreSpec("s3://no-such-bucket/x", settings), "no-such-bucket does not exist"),
+    ]
+
+
+def test_a_place_that_does_not_exist_is_not_listed_as_one_without_exports(bench: Bench, s3_bench: Bench) -> None:
+    for store, words in places_without_exports(bench, s3_bench):
+        asked = partial(list_exports, store, "", "", [], "", statistics=False)
+        assert refused(asked, "not_found", words).hint
+    for store in (bench.store, s3_bench.store):
+        assert list_exports(store, "", "", [], "", statistics=False)["exports"] == []
+
+
+def test_an_import_from_a_place_that_does_not_exist_says_so(bench: Bench, s3_bench: Bench) -> None:
+    for store, words in places_without_exports(bench, s3_bench):
+        assert bench.refused_import("restored", "not_found", words, store=store).hint
+
+
+def test_an_export_makes_the_last_folder_of_its_path(bench: Bench, off: str) -> None:
+    new = StoreSpec(f"file://{bench.folder}/new", {})
+    assert bench.export(off, store=new, verify="none", max_age=60.0)["changed"]
+    assert not bench.export(off, store=new, max_age=60.0)["changed"]
 
 
 def test_path_below_a_file(bench: Bench, small: Guest) -> None:
@@ -108,6 +141,33 @@ def test_check_mode_tells_all_findings_at_once_and_writes_nothing(bench: Bench, 
     errors = {finding["kind"] for finding in result["findings"] if finding["severity"] == "error"}
     assert errors == {"unsupported", "permission_denied"}
     assert sorted(path for path in bench.folder.rglob("*")) == before
+
+
+def test_check_mode_says_of_a_run_that_would_fail_that_it_changes_nothing_and_warns_why(
+    bench: Bench, small: Guest
+) -> None:
+    doomed = bench.export("small", check_mode=True, disks=("vda", "vdz"))
+    (error,) = (finding for finding in doomed["findings"] if finding["severity"] == "error")
+    assert not doomed["changed"]
+    assert doomed["diff"]["after"] == doomed["diff"]["before"]
+    assert doomed["warnings"] == [f"{error['message']} {error['hint']}"]
+    sound = bench.export("small", check_mode=True)
+    assert sound["changed"]
+    assert sound["diff"]["after"] != sound["diff"]["before"]
+    assert sound["warnings"] == []
+
+
+def test_check_mode_tells_of_a_taken_name_and_of_unknown_disks_beside_all_else(bench: Bench, small: Guest) -> None:
+    bench.export("small", name="nightly", verify="none")
+    keys = bench.keys()
+    asked = {"name": "nightly", "format": "raw", "disks": ("vda", "vdz"), "consistency": "quiesced"}
+    result = bench.export("small", check_mode=True, **asked)
+    errors = {finding["kind"]: finding for finding in result["findings"] if finding["severity"] == "error"}
+    assert set(errors) == {"conflict", "not_found", "unsupported"}
+    assert "nightly" in errors["conflict"]["message"]
+    assert "vdz" in errors["not_found"]["message"]
+    assert [disk["name"] for disk in result["plan"]["disks"]] == ["vda"]
+    assert bench.keys() == keys
 
 
 def test_one_machine_is_exported_once_at_a_time(bench: Bench, small: Guest) -> None:

@@ -14,7 +14,7 @@ from typing import Iterator, Protocol
 from .._errors import VmferryError
 from .intent import INTENT, Intent, read_intent
 from .manifest import MANIFEST, MANIFEST_LIMIT, Manifest, read_manifest
-from .naming import is_export_id, vm_folder
+from .naming import is_export_id, may_be_folder_of, vm_folder
 
 
 class Shelf(Protocol):
@@ -68,7 +68,7 @@ class Catalog:
     def find(self, export: str = "", vm: str = "") -> CatalogEntry:
         """One export, by id or name, or else the newest; `not_found`, or `conflict` where several VMs fit.
 
-        A broken manifest is never passed over in silence for an older export.
+        A broken manifest is never passed over in silence for an older export. Whose it is, its folder tells.
         """
         whole, broken = self.read(vm)
         found = [entry for entry in whole if export in ("", entry.manifest.export_id, entry.manifest.name)]
@@ -79,9 +79,11 @@ class Catalog:
                 f"Exports of more than one VM in {self._shelf.object_url('')} fit.",
                 "Say which VM with vm, or give the export's id.",
             )
+        homes = {_home(entry.folder) for entry in whole}
         for entry in broken:
-            name = entry.folder.rsplit("/", 1)[-1]
-            if export == name or (export == "" and (best is None or name > best.manifest.export_id)):
+            name, home = entry.folder.rsplit("/", 1)[-1], _home(entry.folder)
+            of_vm = vm == "" or home == "" or home in homes or may_be_folder_of(vm, home)
+            if export == name or (export == "" and of_vm and (best is None or name > best.manifest.export_id)):
                 raise entry.error
         if best is None:
             what = " ".join(["an export", *([repr(export)] if export else []), *([f"of {vm}"] if vm else [])])
@@ -151,3 +153,8 @@ class Catalog:
             if error.kind == "not_found":
                 return None
             raise
+
+
+def _home(folder: str) -> str:
+    """The VM's folder that an export's folder lies in; empty where the URL itself is one VM's or one export."""
+    return folder.rpartition("/")[0]

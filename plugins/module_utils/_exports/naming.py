@@ -33,6 +33,12 @@ def vm_folder(name: str, uuid: str) -> str:
     return f"{plain}-{short}"
 
 
+def may_be_folder_of(vm: str, folder: str) -> bool:
+    """Whether a VM of this name, or of this UUID, has its exports there, unless it was renamed."""
+    name, _unused, short = folder.rpartition("-")
+    return vm_folder(vm, "")[: -len("-00000000")] == name or vm_folder("x", vm)[2:] == short
+
+
 def is_export_id(text: str) -> bool:
     return EXPORT_ID.fullmatch(text) is not None
 

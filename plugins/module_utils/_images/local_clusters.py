@@ -9,6 +9,7 @@ import os
 from array import array
 from bisect import bisect_right
 from dataclasses import dataclass
+from threading import Lock
 from typing import Any, Iterator, Mapping, Sequence
 
 from .._blocks import Extent, Piece
@@ -44,6 +45,7 @@ class LocalClusters:
             self._depths.append(0 if entry["zero"] else entry["depth"])
         self._starts.append(size)
         self._files: list[int] = []
+        self._closing = Lock()  # a descriptor that is closed twice may be somebody else's by then
         try:
             for layer in layers:
                 self._files.append(os.open(layer.path, os.O_RDONLY | os.O_CLOEXEC))
@@ -67,9 +69,10 @@ class LocalClusters:
                 offset, buffer, index = offset + len(here), buffer[len(here) :], index + 1
 
     def close(self) -> None:
-        for descriptor in self._files:
+        with self._closing:
+            files, self._files = self._files, []
+        for descriptor in files:
             os.close(descriptor)
-        self._files = []
 
     def _read(self, index: int, offset: int, buffer: memoryview) -> None:
         place = self._places[index]

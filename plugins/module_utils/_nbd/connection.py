@@ -17,7 +17,7 @@ from .._blocks import Piece
 from .._errors import VmferryError
 from .coverage import Coverage
 from .failures import garbage, refused_command
-from .handshake import Export, Handshake, Security
+from .handshake import Export, Handshake, Opening, Security, unwatched
 from .protocol import (
     BLOCK_DESCRIPTOR,
     CHUNK,
@@ -47,6 +47,7 @@ REQUEST_SIZE = 512 * 1024  # bytes; 256 KiB to 1 MiB measure alike, and the wind
 REQUESTS_IN_FLIGHT = 16  # what qemu serves at once on one connection
 ZERO_SIZE = 32 * 1024 * 1024  # bytes; larger ones may be refused, or outlast the timeout on a slow disk
 DEFAULT_IDLE_TIMEOUT = 60.0  # seconds
+FLUSH_TIMEOUT = 3600.0  # seconds; a host may hold many gigabytes back, and a slow disk takes them at its own pace
 PLAIN = Security()
 
 
@@ -64,11 +65,12 @@ class Connection:
         *,
         security: Security = PLAIN,
         idle_timeout: float = DEFAULT_IDLE_TIMEOUT,
+        opening: Opening = unwatched,
     ) -> None:
         self.usable = False
         self._where = f"Export {export!r} of {address}" if export else f"The default export of {address}"
-        handshake = Handshake(address, security, idle_timeout)
-        self._transport = handshake.transport
+        handshake = Handshake(address, security, idle_timeout, opening)
+        self._transport, self._idle_timeout = handshake.transport, idle_timeout
         try:
             self.export: Export = handshake.go(export, contexts)
         except BaseException:
@@ -122,17 +124,15 @@ class Connection:
         self._demand(TransmissionFlag.SEND_WRITE_ZEROES)
         self._send_in_steps(Command.WRITE_ZEROES, offset, length, FLAG_NO_HOLE if no_hole else NO_FLAGS)
 
-    def trim(self, offset: int, length: int) -> None:
-        """The content is no longer needed; what it reads as afterwards is up to the server."""
-        self._demand(TransmissionFlag.SEND_TRIM)
-        self._send_in_steps(Command.TRIM, offset, length, NO_FLAGS)
-
     def flush(self) -> None:
+        """However long that takes: no byte moves meanwhile, so the idle timeout does not apply."""
         self._demand(TransmissionFlag.SEND_FLUSH)
         with self._exchange():
             flying: dict[int, str] = {}
             self._send(flying, Command.FLUSH, 0, 0)
+            self._transport.wait_for(max(FLUSH_TIMEOUT, self._idle_timeout))
             self._acknowledge_all(flying)
+            self._transport.wait_for(self._idle_timeout)
 
     def block_status(self, offset: int, length: int) -> dict[str, Iterator[tuple[int, ...]]]:
         """Per context, (length, flags) of runs from `offset` on.

@@ -8,14 +8,13 @@ from __future__ import annotations
 import ssl
 from dataclasses import dataclass, field, replace
 from struct import Struct
-from typing import Mapping, Sequence
+from typing import Callable, Mapping, Sequence
 
 from .._errors import VmferryError
 from .failures import garbage, refused_option
 from .protocol import (
     DEFAULT_MAX_PAYLOAD,
     DEFAULT_MIN_BLOCK,
-    DEFAULT_PREFERRED_BLOCK,
     EXPORT_NAME_PADDING,
     EXPORT_NAME_REPLY,
     GREETING,
@@ -61,7 +60,6 @@ class Export:
     size: int
     flags: int
     min_block: int = DEFAULT_MIN_BLOCK
-    preferred_block: int = DEFAULT_PREFERRED_BLOCK
     max_payload: int = DEFAULT_MAX_PAYLOAD
     structured: bool = False
     contexts: Mapping[int, str] = field(default_factory=dict)
@@ -79,13 +77,21 @@ class Export:
         return self.can(TransmissionFlag.CAN_MULTI_CONN)
 
 
+Opening = Callable[[Transport], object]  # is told of a stream as soon as there is one, and may abort it
+
+
+def unwatched(transport: Transport) -> None:
+    """For whoever has no use for it."""
+
+
 class Handshake:
     """The option phase of one connection. `transport` is the stream to go on with afterwards."""
 
-    def __init__(self, address: Address, security: Security, idle_timeout: float) -> None:
+    def __init__(self, address: Address, security: Security, idle_timeout: float, opening: Opening = unwatched) -> None:
         self._where = str(address)
         plain = connect(address, idle_timeout)
         self.transport: Transport = plain
+        opening(plain)
         try:
             self._greet()
             if security.context is not None:
@@ -179,10 +185,10 @@ class Handshake:
         size, flags = self._unpack(INFO_EXPORT, infos[Info.EXPORT])
         if Info.BLOCK_SIZE not in infos:
             return Export(name, size, flags)
-        smallest, preferred, largest = self._unpack(INFO_BLOCK_SIZE, infos[Info.BLOCK_SIZE])
+        smallest, _preferred, largest = self._unpack(INFO_BLOCK_SIZE, infos[Info.BLOCK_SIZE])
         if not 1 <= smallest <= 65536 or smallest & (smallest - 1) or largest < smallest:
             raise garbage(self._where, f"block sizes from {smallest} to {largest} are impossible")
-        return Export(name, size, flags, smallest, preferred, largest)
+        return Export(name, size, flags, smallest, largest)
 
     def _export_name(self, name: str) -> Export:
         """The option that every server has, and that fails by hanging up."""

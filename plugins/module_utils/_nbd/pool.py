@@ -11,17 +11,22 @@ from typing import Callable, Iterator, Sequence
 
 from .._errors import VmferryError
 from .connection import Connection
+from .handshake import Opening
+from .transport import Transport
 
 
 class Pool:
     """Opens a connection when all are lent out, up to `limit` (0: without one). Broken ones are not kept."""
 
-    def __init__(self, connect: Callable[[], Connection], limit: int = 0, idle: Sequence[Connection] = ()) -> None:
+    def __init__(
+        self, connect: Callable[[Opening], Connection], limit: int = 0, idle: Sequence[Connection] = ()
+    ) -> None:
         self._connect, self._limit = connect, limit
         self._changed = Condition()
         self._idle = list(idle)
         self._lent: set[Connection] = set()
         self._opening = 0
+        self._streams: set[Transport] = set()  # on which a handshake is under way
         self._closed = False
 
     @contextmanager
@@ -49,6 +54,8 @@ class Pool:
             self._closed = True
             for connection in self._lent:
                 connection.abort()
+            for stream in self._streams:
+                stream.abort()
             self._changed.notify_all()
         self.discard_idle()
 
@@ -61,15 +68,28 @@ class Pool:
                 self._lent.add(connection)
                 return connection
             self._opening += 1
+        streams: list[Transport] = []
+
+        def opening(stream: Transport) -> None:
+            streams.append(stream)
+            with self._changed:
+                self._streams.add(stream)
+                if self._closed:
+                    stream.abort()
+
         try:
-            opened = self._connect()
-        except BaseException:
+            opened = self._connect(opening)
+        except BaseException as error:
             with self._changed:
                 self._opening -= 1
+                self._streams.difference_update(streams)
                 self._changed.notify()
+            if self._closed and isinstance(error, VmferryError):
+                raise _cancelled() from error
             raise
         with self._changed:
             self._opening -= 1
+            self._streams.difference_update(streams)
             self._lent.add(opened)
             if self._closed:
                 opened.abort()

@@ -49,12 +49,10 @@ MAX_STATUS_REQUEST = 0xFFFF0000  # bytes; the most that 32 bits hold and every b
 
 # Size constraints where a server names none
 DEFAULT_MIN_BLOCK = 1
-DEFAULT_PREFERRED_BLOCK = 4096
 DEFAULT_MAX_PAYLOAD = 32 * 1024 * 1024
 
 BASE_ALLOCATION = "base:allocation"
-STATE_HOLE = 1  # base:allocation
-STATE_ZERO = 2
+STATE_ZERO = 2  # of base:allocation
 
 
 class HandshakeFlag(IntFlag):

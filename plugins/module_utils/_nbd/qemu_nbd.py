@@ -26,7 +26,8 @@ from .transport import Address
 SHARED = 64  # connections at once; one per reading thread and disk
 MAX_SOCKET_PATH = 107  # bytes, sun_path of Linux
 START_TIMEOUT = 60.0  # seconds: a qcow2 that was not closed is repaired first
-STOP_TIMEOUT = 60.0  # seconds: the caches of a written image are flushed last
+WRITE_BACK_TIMEOUT = 3600.0  # seconds: the caches of a written image are flushed last, onto a disk that may be slow
+STOP_TIMEOUT = 15.0  # seconds, where nothing that is written matters
 POLL = 0.01  # seconds
 
 Layer = Tuple[Path, str]  # an image and its format
@@ -105,9 +106,9 @@ def serve(
             child.wait_until_serving(address)
             yield Server(address, child.pid)
         except BaseException:
-            child.stop()
+            child.stop(STOP_TIMEOUT)
             raise
-        child.stop()
+        child.stop(STOP_TIMEOUT if read_only else WRITE_BACK_TIMEOUT)
         child.demand_success()
     finally:
         shutil.rmtree(folder, ignore_errors=True)
@@ -153,11 +154,11 @@ class _Child:
                     message = f"qemu-nbd did not open {self._image} within {START_TIMEOUT:.0f} s."
                     raise VmferryError("timeout", message) from error
 
-    def stop(self) -> None:
+    def stop(self, patience: float) -> None:
         for number in (signal.SIGTERM, signal.SIGKILL):
             if self._thread.is_alive() and self._process is not None:
                 self._process.send_signal(number)
-                self._thread.join(STOP_TIMEOUT)
+                self._thread.join(patience)
 
     def demand_success(self) -> None:
         """A server that was told to stop, and could not write everything, says so by its exit status."""

@@ -12,7 +12,7 @@ from .._blocks import Piece
 from .._errors import VmferryError
 from .alignment import round_down, round_up, split
 from .connection import DEFAULT_IDLE_TIMEOUT, PLAIN, REQUEST_SIZE, Connection
-from .handshake import Security
+from .handshake import Opening, Security, unwatched
 from .pool import Pool
 from .protocol import TransmissionFlag
 from .transport import Address
@@ -39,8 +39,8 @@ class NbdSink:
         self._reads_zero, self._no_hole = reads_zero, no_hole
         self._edges = Lock()
 
-        def connect() -> Connection:
-            return Connection(address, export, security=security, idle_timeout=idle_timeout)
+        def connect(opening: Opening = unwatched) -> Connection:
+            return Connection(address, export, security=security, idle_timeout=idle_timeout, opening=opening)
 
         first = connect()
         self._export = first.export

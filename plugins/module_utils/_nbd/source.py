@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-import time
+from threading import Event
 from typing import Callable, Iterator, Sequence, TypeVar
 
 from .._blocks import Extent, Piece
@@ -31,8 +31,7 @@ class NbdSource:
     `contexts` are asked for on every connection. A server without `base:allocation`, or without any block status, is
     one extent of data; a server without another context that was asked for is an error (`not_found`), for a bitmap
     that is left out would turn an increment into something else. Reads that fail in a way that may pass are made
-    again, whole, on a fresh connection, up to `retries` times with growing pauses; `sleep(seconds)` may raise to
-    give up.
+    again, whole, on a fresh connection, up to `retries` times with growing pauses, which `close` cuts short.
     """
 
     def __init__(
@@ -45,15 +44,17 @@ class NbdSource:
         security: Security = PLAIN,
         idle_timeout: float = DEFAULT_IDLE_TIMEOUT,
         retries: int = 3,
-        sleep: Callable[[float], None] = time.sleep,
+        sleep: Callable[[float], object] | None = None,
     ) -> None:
         self._where = f"export {export!r} of {address}"
-        self._classify, self._retries, self._sleep = classify, retries, sleep
+        self._classify, self._retries = classify, retries
+        self._closed = Event()
+        self._sleep = sleep or self._closed.wait
         self._wanted = tuple(contexts)
         self._size: int | None = None
         self._pool = Pool(
-            lambda: self._checked(
-                Connection(address, export, self._wanted, security=security, idle_timeout=idle_timeout)
+            lambda opening: self._checked(
+                Connection(address, export, self._wanted, security=security, idle_timeout=idle_timeout, opening=opening)
             )
         )
         self._try(lambda connection: None)
@@ -70,6 +71,7 @@ class NbdSource:
 
     def close(self) -> None:
         """Reads that are under way fail at once, with `cancelled`."""
+        self._closed.set()
         self._pool.close()
 
     def _status(self, offset: int, length: int) -> dict[str, Runs]:

@@ -52,6 +52,9 @@ class Transport(Protocol):
 
     def send(self, head: Buffer, body: Buffer = b"") -> None: ...
 
+    def wait_for(self, seconds: float) -> None:
+        """From now on the limit of each call that moves no byte."""
+
     def abort(self) -> None:
         """End the stream, from any thread: whoever waits on it fails at once."""
 
@@ -92,6 +95,9 @@ class PlainTransport:
         except OSError as error:
             raise failed_call(f"Sending to {self._where}", error) from error
 
+    def wait_for(self, seconds: float) -> None:
+        set_kernel_timeouts(self.socket, seconds)
+
     def abort(self) -> None:
         with contextlib.suppress(OSError):  # the server was faster
             self.socket.shutdown(socket.SHUT_RDWR)
@@ -131,6 +137,9 @@ class TlsTransport:
                 self._socket.sendall(body)
         except OSError as error:
             raise failed_call(f"Sending to {self._where}", error) from error
+
+    def wait_for(self, seconds: float) -> None:
+        self._socket.settimeout(seconds)
 
     def abort(self) -> None:
         with contextlib.suppress(OSError):

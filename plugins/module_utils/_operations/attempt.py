@@ -21,6 +21,7 @@ from .._exports.intent import BEAT, CANCEL, INTENT, LEASE, Intent, read_intent
 from .._exports.manifest import MANIFEST
 from .._stores.base import Store, StoreCapabilities
 from .._transfer.failpoints import failpoint
+from .._transfer.flow import Stopped
 from .._transfer.owner import current_owner, is_owner_alive
 from .running_job import RunningJob
 
@@ -34,6 +35,7 @@ class AttemptFolder:
         self._store, self._folder, self._intent, self._job = store, folder, intent, job
         self._capabilities = job.capabilities
         self._etag = ""
+        self.claimed_at = 0.0  # by the store's clock
         self._done = threading.Event()
         self._keeper = threading.Thread(target=self._keep, name="lease", daemon=True)
         self._committed = False
@@ -41,7 +43,8 @@ class AttemptFolder:
     def __enter__(self) -> AttemptFolder:
         try:
             text, conditional = self._intent.to_json(), self._capabilities.conditional_put
-            self._etag = self._store.put(self.key(INTENT), text, if_absent=conditional).etag
+            written = self._store.put(self.key(INTENT), text, if_absent=conditional)
+            self._etag, self.claimed_at = written.etag, written.modified
         except BaseException:  # it may have been written although its answer was lost
             self._undo()
             raise
@@ -53,51 +56,73 @@ class AttemptFolder:
 
     def commit(self, manifest: bytes) -> None:
         """Raises `conflict` where another run has taken this one for dead: then nothing is committed."""
-        self._done.set()
-        self._keeper.join()
+        self._let_go()
         self._renew()
         failpoint("manifest")
         self._store.put(self.key(MANIFEST), manifest, if_absent=self._capabilities.conditional_put)
         failpoint("committed")
         self._insist_on_ownership()
         self._committed = True
-        with suppress(VmferryError):  # beside a manifest it means nothing; the next run removes it
+        # Beside a manifest it means nothing, and the next run removes it.
+        with suppress(VmferryError), self._job.flow.shielded():
             remove_intent(self._store, self._folder)
 
     def __exit__(self, *_unused: object) -> None:
-        self._done.set()
-        self._keeper.join()
+        self._let_go()
         if not self._committed:
             self._undo()
 
     def _undo(self) -> None:
-        with self._job.flow.shielded():  # undoing waits for the store, although the job was stopped
-            remove_attempt(self._store, self._folder)
+        with self._job.undoing(self._store.object_url(self._folder)):
+            # The manifest first, since that un-commits; the intent last, since it says that there is more to remove.
+            self._store.delete(self.key(MANIFEST))
+            clean = _remove_data(self._store, self._folder, self._job.warn)
+            if clean and self._job.undone:
+                self._store.delete(self.key(INTENT))
+
+    def _let_go(self) -> None:
+        with self._job.flow.changing():  # the keeper may be waiting for its next try
+            self._done.set()
+        self._keeper.join()
 
     def _keep(self) -> None:
-        while not self._done.wait(self.beat):
-            try:
-                self._renew()
-                if self._store.stat(self.key(CANCEL)) is not None:
-                    self._job.flow.request_cancel(f"{self._store.object_url(self.key(CANCEL))} asks for it")
-            except VmferryError as error:
-                if error.kind == "conflict":
-                    self._job.flow.stop(error)
-                    return
-                # The data's own requests decide whether the store is lost.
-                self._job.log("warning", f"The lease could not be renewed: {error}")
+        with suppress(Stopped), self._job.flow.until(self._done.is_set):
+            while not self._done.wait(self.beat):
+                self._beat()
+
+    def _beat(self) -> None:
+        try:
+            self._renew()
+            if self._store.stat(self.key(CANCEL)) is not None:
+                self._job.flow.request_cancel(f"{self._store.object_url(self.key(CANCEL))} asks for it")
+        except VmferryError as error:
+            if error.kind == "conflict":
+                self._job.flow.stop(error)
+                raise Stopped from error
+            # The data's own requests decide whether the store is lost.
+            self._job.log("warning", f"The lease could not be renewed: {error}")
 
     def _renew(self) -> None:
         self._intent = self._intent.renewed(time.time(), self._job.progress.snapshot())
         if not self._capabilities.conditional_replace:
             self._insist_on_ownership()
-        condition = self._etag if self._capabilities.conditional_replace else None
         try:
-            self._etag = self._store.put(self.key(INTENT), self._intent.to_json(), if_match=condition).etag
+            self._put_intent()
         except VmferryError as error:
-            if error.kind in ("conflict", "not_found"):
-                raise self._taken_over() from error
-            raise
+            if error.kind not in ("conflict", "not_found"):
+                raise
+            self._adopt()
+            self._put_intent()
+
+    def _put_intent(self) -> None:
+        condition = self._etag if self._capabilities.conditional_replace else None
+        self._etag = self._store.put(self.key(INTENT), self._intent.to_json(), if_match=condition).etag
+
+    def _adopt(self) -> None:
+        """What is there is no longer what was seen to be written. It is ours where an answer was lost."""
+        info = self._store.stat(self.key(INTENT))
+        self._insist_on_ownership()
+        self._etag = info.etag if info is not None else ""
 
     def _insist_on_ownership(self) -> None:
         key = self.key(INTENT)
@@ -119,13 +144,9 @@ class AttemptFolder:
         )
 
 
-def remove_attempt(store: Store, folder: str) -> None:
-    """The manifest first, since that un-commits; the intent last, since it says that there is something to remove."""
-    store.delete(f"{folder}/{MANIFEST}")
-    _remove_data(store, folder)
-
-
-def remove_dead_attempt(store: Store, folder: str, capabilities: StoreCapabilities) -> bool:
+def remove_dead_attempt(
+    store: Store, folder: str, capabilities: StoreCapabilities, warn: Callable[[str], object]
+) -> bool:
     """False where it was committed after all, and stays. Raises `busy` where its owner lives."""
     key = f"{folder}/{INTENT}"
     info = store.stat(key)
@@ -145,7 +166,8 @@ def remove_dead_attempt(store: Store, folder: str, capabilities: StoreCapabiliti
     if store.stat(f"{folder}/{MANIFEST}") is not None:
         remove_intent(store, folder)
         return False
-    _remove_data(store, folder)
+    if _remove_data(store, folder, warn):
+        store.delete(key)
     return True
 
 
@@ -164,10 +186,6 @@ def in_use(store: Store, intent: Intent) -> VmferryError:
     )
 
 
-def probe_key() -> str:
-    return f".vmferry-probe-{secrets.token_hex(4)}"
-
-
 def is_dead(intent: Intent, alive: Callable[[Mapping[str, Any]], bool | None]) -> bool:
     """`alive` says of an owner True or False where this host can tell, None where it cannot: the lease decides then.
 
@@ -179,10 +197,15 @@ def is_dead(intent: Intent, alive: Callable[[Mapping[str, Any]], bool | None]) -
     return not seen
 
 
-def _remove_data(store: Store, folder: str) -> None:
-    prefix = f"{folder}/"
-    store.abort_uploads(prefix)
+def _remove_data(store: Store, folder: str, warn: Callable[[str], object]) -> bool:
+    """False where uploads may be left that can be removed later, so that the intent has to stay."""
+    prefix, clean = f"{folder}/", True
+    try:
+        store.abort_uploads(prefix)
+    except VmferryError as error:
+        clean = not error.retryable  # to be refused is for ever: no later run could do more
+        warn(f"Unfinished uploads below {store.object_url(prefix)} may be left: {error} {error.hint}".rstrip())
     for info in list(store.list(prefix)):
         if info.key not in (prefix + INTENT, prefix + MANIFEST):
             store.delete(info.key)
-    store.delete(prefix + INTENT)
+    return clean

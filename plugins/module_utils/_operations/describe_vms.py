@@ -9,14 +9,24 @@ from contextlib import closing
 from fnmatch import fnmatchcase
 from typing import Any, Mapping, Sequence
 
+from .._errors import VmferryError
 from .._providers.open import open_provider
 from .._providers.spec import VmSpec
 from .requests import ProviderSpec
 
 
 def describe_vms(provider: ProviderSpec, vms: Sequence[str] | None, filters: Mapping[str, Any]) -> dict[str, Any]:
-    """The named VMs (each must exist), or all; `filters`: name (glob), power_state, tag: all given must fit."""
+    """The named VMs (each must exist), or all; `filters`: name (glob), power_state, tag: all given must fit.
+
+    Raises `unsupported` for a tag where VMs cannot have any: nothing found would look like an answer.
+    """
     with closing(open_provider(provider.name, provider.settings)) as opened:
+        if filters.get("tag") and not opened.has_tags:
+            raise VmferryError(
+                "unsupported",
+                f"VMs have no tags on {opened.name}, so none can be found by one.",
+                "Filter by name or power_state instead.",
+            )
         found = opened.vms() if vms is None else [opened.describe(vm) for vm in vms]
     chosen = sorted((vm for vm in found if _fits(vm, filters)), key=lambda vm: (vm.name, vm.id))
     return {"changed": False, "vms": [vm.as_dict() for vm in chosen]}

@@ -18,9 +18,10 @@ from .._stores.base import Store
 from .._stores.open import open_store
 from .._transfer import record
 from .._transfer.orders import ask_to_stop
-from .attempt import probe_key, remove_dead_attempt
+from .attempt import remove_dead_attempt
 from .jobs_in_store import StoredJob, jobs_in_store
 from .list_jobs import described
+from .litter import probe_key
 from .requests import JobRequest
 
 POLL = 0.5  # seconds between two looks at a record
@@ -72,7 +73,7 @@ def _cancel(ending: _Ending, found: dict[str, Any], check_mode: bool) -> dict[st
     if found["ended"] is None and not check_mode:
         ending.undo(found)
         found = ending.look() or {**found, "state": "cancelled"}
-    return {"changed": True, "job": found}
+    return {"changed": True, "job": found, "warnings": ending.warnings}
 
 
 class _Ending:
@@ -80,6 +81,7 @@ class _Ending:
 
     def __init__(self, request: JobRequest) -> None:
         self._request = request
+        self.warnings: list[str] = []
         self.state_dir = Path(request.state_dir) if request.state_dir else record.default_state_dir()
         self.folder = record.job_dir(self.state_dir, request.job)
 
@@ -139,7 +141,7 @@ class _Ending:
             with closing(self._open_store()) as store:
                 stored = self._find(store)
                 if stored is not None and stored.record["finished"] is None:
-                    remove_dead_attempt(store, stored.folder, store.probe(probe_key()))
+                    remove_dead_attempt(store, stored.folder, store.probe(probe_key()), self.warnings.append)
         if self.folder.is_dir():
             record.close_record(self.folder, "cancelled")
 

@@ -47,11 +47,11 @@ def export_disk(
     digest_sum, digest_size = sha256(), 0
     with ExitStack() as on_error:
         image = store.open_parts(key(image_file), metadata=metadata)
-        on_error.callback(_shielded(job, image.abort))
+        on_error.callback(_undo, job, store.object_url(key(image_file)), image.abort)
         stream = SequentialObject(
             store.open_parts(key(digest_file), metadata=metadata), digest_file_bound(size, size), rules
         )
-        on_error.callback(_shielded(job, stream.abort))
+        on_error.callback(_undo, job, store.object_url(key(digest_file)), stream.abort)
 
         def emit(data: bytes) -> None:
             nonlocal digest_size
@@ -70,8 +70,9 @@ def export_disk(
             progress=progress,
         )
         failpoint("data-sent")
-        image.complete(written.receipts, written.size)
-        stream.finish()
+        with progress.rest():
+            image.complete(written.receipts, written.size)
+            stream.finish()
         on_error.pop_all()
     failpoint("objects-complete")
     record = DiskRecord(
@@ -93,11 +94,6 @@ def export_disk(
     return WrittenDisk(record, {"duration": duration, "bytes_read": written.bytes_read})
 
 
-def _shielded(job: RunningJob, undo: Callable[[], object]) -> Callable[[], object]:
-    """Undoing waits for the store as long as it takes, although the job has been stopped."""
-
-    def run() -> None:
-        with job.flow.shielded():
-            undo()
-
-    return run
+def _undo(job: RunningJob, what: str, undo: Callable[[], object]) -> None:
+    with job.undoing(what):
+        undo()

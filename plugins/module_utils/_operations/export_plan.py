@@ -6,7 +6,8 @@
 from __future__ import annotations
 
 import time
-from typing import Any, Sequence
+from contextlib import contextmanager
+from typing import Any, Iterator, Mapping, Sequence
 
 from .._errors import VmferryError
 from .._exports.catalog import CatalogEntry
@@ -19,22 +20,22 @@ CLOCK_SKEW = 300.0  # seconds between two hosts' clocks that are not worth a wor
 
 
 def chosen_disks(vm: VmSpec, wanted: Sequence[str] | None) -> tuple[DiskSpec, ...]:
-    """In the VM's order. `wanted` names disks by our id or by the provider's name."""
-    if wanted is None:
-        chosen = vm.disks
-    else:
-        known = {name for disk in vm.disks for name in (disk.id, disk.name)}
-        unknown = [name for name in wanted if name not in known]
-        if unknown:
-            raise VmferryError(
-                "not_found",
-                f"{vm.name} has no disk {', '.join(unknown)}.",
-                f"It has {', '.join(f'{disk.id} ({disk.name})' for disk in vm.disks) or 'no disks at all'}.",
-            )
-        chosen = tuple(disk for disk in vm.disks if disk.id in wanted or disk.name in wanted)
-    if not chosen:
+    """In the VM's order. `wanted` names disks by our id or by the provider's name; None: all."""
+    return tuple(disk for disk in vm.disks if wanted is None or disk.id in wanted or disk.name in wanted)
+
+
+def insist_on_disks(vm: VmSpec, wanted: Sequence[str] | None) -> None:
+    """Raises `not_found` for a disk that the VM does not have, `invalid_config` where none is left to export."""
+    known = {name for disk in vm.disks for name in (disk.id, disk.name)}
+    unknown = [name for name in wanted or () if name not in known]
+    if unknown:
+        raise VmferryError(
+            "not_found",
+            f"{vm.name} has no disk {', '.join(unknown)}.",
+            f"It has {', '.join(f'{disk.id} ({disk.name})' for disk in vm.disks) or 'no disks at all'}.",
+        )
+    if not chosen_disks(vm, wanted):
         raise VmferryError("invalid_config", f"{vm.name} has no disk to export.", "Name at least one of its disks.")
-    return chosen
 
 
 def satisfying_export(
@@ -116,6 +117,29 @@ def raise_first_error(findings: Sequence[Finding]) -> None:
     for finding in findings:
         if finding.severity == "error":
             raise VmferryError(finding.kind or "invalid_config", finding.message, finding.hint)  # type: ignore[arg-type]
+
+
+def checked(
+    findings: Sequence[Finding], planned: Mapping[str, Any], before: Mapping[str, Any], after: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Check mode's result. A run that would fail changes nothing, and a play shows warnings, but no findings."""
+    errors = [finding for finding in findings if finding.severity == "error"]
+    return {
+        "changed": not errors,
+        "findings": [vars(finding) for finding in findings],
+        "plan": planned,
+        "diff": {"before": before, "after": before if errors else after},
+        "warnings": [f"{finding.message} {finding.hint}".rstrip() for finding in errors],
+    }
+
+
+@contextmanager
+def told_in(findings: list[Finding]) -> Iterator[None]:
+    """What the body fails with is one more finding, so that a check tells the next ones as well."""
+    try:
+        yield
+    except VmferryError as error:
+        findings.append(finding_of(error))
 
 
 def finding_of(error: VmferryError) -> Finding:

@@ -13,11 +13,11 @@ from .._errors import VmferryError
 from .._exports.catalog import Catalog, CatalogEntry
 from .._exports.fields import Fields, lie
 from .._exports.naming import new_attempt
-from .._providers.base import Job, Provider
+from .._providers.base import Finding, Job, Provider
 from .._providers.open import open_provider
 from .._providers.spec import VmSpec
 from .._stores.base import Store
-from .export_plan import raise_first_error
+from .export_plan import checked, raise_first_error
 from .requests import ImportRequest
 from .results import export_result
 from .running_job import RunningJob
@@ -42,35 +42,36 @@ class _Import:
 
     def run(self, check_mode: bool) -> dict[str, Any]:
         self._job.phase("validating")
+        self._store.require_root()
         entry = Catalog(self._store).find(self._request.export, self._request.vm)
-        if entry.manifest.mode != "full":
-            raise VmferryError(
-                "unsupported", f"{entry.manifest.export_id} is an increment; only full exports can be imported."
-            )
         placement, made = self._request.placement, entry.manifest.export_id
         present = self._provider.imported(placement.name)
-        if present is not None:
-            vm, imported_from = present
-            if imported_from != made:
-                raise VmferryError(
-                    "conflict",
-                    f"A VM named {placement.name} exists and was not made from {made}.",
-                    "Import under another name, or remove that VM first.",
-                )
+        if present is not None and present[1] == made:
+            vm = present[0]
+            if placement.power_on and vm.power_state in ("off", "crashed"):
+                return self._started(entry, vm, check_mode)
             return self._result(entry, vm, changed=False)
+        findings: list[Finding] = []
+        if entry.manifest.mode != "full":
+            findings.append(
+                Finding("error", f"{made} is an increment; only full exports can be imported.", "", "unsupported")
+            )
         exported, native = self._machine(entry)
-        findings = self._provider.check_import(exported, placement, made)
+        findings += self._provider.check_import(exported, placement, made)
         if check_mode:
-            return {
-                "changed": True,
-                "findings": [vars(finding) for finding in findings],
-                "plan": _plan(entry),
-                "diff": {"before": {}, "after": {"vm": placement.name, "export": made}},
-            }
+            return checked(findings, _plan(entry), {}, {"vm": placement.name, "export": made})
         raise_first_error(findings)
         self._job.wait_for_slot(self._provider)
         vm = self._job.supervise(lambda: self._import(entry, exported, native))
         return self._result(entry, vm, changed=True)
+
+    def _started(self, entry: CatalogEntry, vm: VmSpec, check_mode: bool) -> dict[str, Any]:
+        """Imported before, but never started, or not any more."""
+        diff = {"before": {"power_state": vm.power_state}, "after": {"power_state": "on"}}
+        if check_mode:
+            return {"changed": True, "findings": [], "plan": _plan(entry, disks=False), "diff": diff}
+        vm = self._job.supervise(lambda: self._provider.start(vm))
+        return {**self._result(entry, vm, changed=True), "diff": diff}
 
     def _result(self, entry: CatalogEntry, vm: VmSpec, *, changed: bool) -> dict[str, Any]:
         after = {"vm": vm.name, "export": entry.manifest.export_id}
@@ -122,10 +123,12 @@ class _Import:
         return vm.with_disks(tuple(by_id[disk.id] for disk in entry.manifest.disks)), native
 
 
-def _plan(entry: CatalogEntry) -> dict[str, Any]:
-    disks = [{"id": disk.id, "size": disk.size, "bytes_to_read": disk.bytes_stored} for disk in entry.manifest.disks]
+def _plan(entry: CatalogEntry, *, disks: bool = True) -> dict[str, Any]:
+    """`disks`: whether any has to be read."""
+    chosen = entry.manifest.disks if disks else ()
+    planned = [{"id": disk.id, "size": disk.size, "bytes_to_read": disk.bytes_stored} for disk in chosen]
     return {
         "export": entry.manifest.export_id,
-        "disks": disks,
-        "bytes_to_read": sum(disk.bytes_stored for disk in entry.manifest.disks),
+        "disks": planned,
+        "bytes_to_read": sum(disk.bytes_stored for disk in chosen),
     }

@@ -20,6 +20,7 @@ def list_exports(
 ) -> dict[str, Any]:
     """All that fit; `export` (an id or a name) must exist. Broken manifests are told, never left out in silence."""
     with closing(open_store(spec.url, spec.settings)) as store:
+        store.require_root()
         catalog = Catalog(store)
         whole, broken = catalog.read(vm)
         if export:

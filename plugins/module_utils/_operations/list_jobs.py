@@ -43,9 +43,11 @@ def described(found: Mapping[str, Any], log: list[dict[str, Any]]) -> dict[str, 
     """A job as results show it, from its record."""
     ended = found["finished"]
     died = ended is None and found["alive"] is False
+    at_rest = {"rate": 0, "eta": None} if died else {}
     return {
         **PENDING,
         **{name: value for name, value in found.items() if name not in ("id", "disk_number", "disk_count")},
+        **at_rest,
         "disk": found.get("disk_number", 0),
         "disks": found.get("disk_count", 0),
         "disk_name": found.get("disk", ""),

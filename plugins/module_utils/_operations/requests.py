@@ -33,7 +33,7 @@ class TransferOptions:
 
     parallel: int | None = None  # readers at work; one per core
     bandwidth_limit: str = ""  # a rate or a timetable of rates; empty or 0: unlimited
-    bandwidth_burst: int | None = None  # bytes that may go at once; a second's worth
+    bandwidth_burst: int | None = None  # bytes that may go at once; a quarter of a second's worth
     max_retries: int = 3
     idle_timeout: float = 300.0
     max_duration: float | None = None

@@ -38,6 +38,11 @@ def state_dir_of(options: TransferOptions) -> Path:
     return Path(options.state_dir) if options.state_dir else default_state_dir()
 
 
+class _NoRecord:
+    def update(self, snapshot: Mapping[str, Any]) -> None:
+        """Check mode leaves nothing behind."""
+
+
 class RunningJob:
     """In check mode it has no record: nothing is written anywhere."""
 
@@ -48,6 +53,7 @@ class RunningJob:
         self.flow, self.progress = Flow(), Progress(phases)
         self.owner: Mapping[str, Any] = current_owner()
         self.warnings: list[str] = []
+        self.undone = True  # False once something that had to be removed may still be there
         self._moved: dict[str, Any] = {}  # the disks, as a finished job's record tells of them
         self._capabilities: StoreCapabilities | None = None
         self.limits = Limits.within(PATH_BUDGET, any_offset=True, workers=options.parallel)
@@ -97,11 +103,12 @@ class RunningJob:
         path = spec.url.startswith(("/", "file:"))
         budget = PATH_BUDGET if path else STORE_BUDGET
         self.limits = Limits.within(budget, any_offset=path, workers=self.options.parallel)
-        store = open_store(spec.url, {**self._patience(), **spec.settings})
+        store = open_store(spec.url, {**self._patience(), **spec.settings}, self.progress.alive)
         timetable = parse_timetable(self.options.bandwidth_limit)
         if not timetable.unlimited:
             burst, alive = self.options.bandwidth_burst, self.progress.alive
-            store = LimitedStore(store, Limiter(timetable, burst, self.flow.sleep, waiting=alive))
+            limiter = Limiter(timetable, burst, self.flow.sleep, waiting=alive)
+            store = LimitedStore(store, limiter, self.progress.passing)
         return RetryingStore(store, self._retry)
 
     def _patience(self) -> dict[str, Any]:
@@ -125,22 +132,30 @@ class RunningJob:
             self._note("")
             self.phase(before)
 
-    def supervise(self, work: Callable[[], Result]) -> Result:
-        """`work` in a thread, this thread watching; TERM, INT and HUP cancel it, and so does whoever may."""
+    def supervise(self, work: Callable[[], Result], made: Callable[[], Result | None] = lambda: None) -> Result:
+        """`work` in a thread, this thread watching; TERM, INT and HUP cancel it, and so does whoever may.
+
+        `made` gives the result once nothing can take it back, although `work` has not returned yet.
+        """
         options = self.options
-        return self._watch(work, idle_timeout=options.idle_timeout, max_duration=options.max_duration)
+        try:
+            return self._watch(work, idle_timeout=options.idle_timeout, max_duration=options.max_duration)
+        except VmferryError as error:
+            result = made()
+            if result is None:
+                raise
+            self.warn(f"What was made is whole, but it could not all be left in order: {error}")
+            return result
 
     def _watch(
         self, work: Callable[[], Result], idle_timeout: float | None = None, max_duration: float | None = None
     ) -> Result:
-        if self._record is None or self._orders is None:
-            raise VmferryError("internal", "In check mode nothing is moved.")
-        asked = self._orders.reason_to_stop
+        asked = self._orders.reason_to_stop if self._orders is not None else lambda: ""
         with cancel_on_signals(self.flow):
             return supervise(
                 self.flow,
                 self.progress,
-                self._record,
+                self._record or _NoRecord(),
                 work,
                 idle_timeout=idle_timeout,
                 max_duration=max_duration,
@@ -165,6 +180,17 @@ class RunningJob:
             }
         if self._record is not None:
             self._record.update(self.progress.snapshot())
+
+    @contextmanager
+    def undoing(self, what: str) -> Iterator[None]:
+        """Inside, this thread waits for the store although the job was stopped. What fails is a warning: the error
+        that is being undone is the one to be told."""
+        with self.flow.shielded():
+            try:
+                yield
+            except VmferryError as error:
+                self.undone = False
+                self.warn(f"{what} could not be removed: {error}")
 
     def warn(self, message: str) -> None:
         if message not in self.warnings:

@@ -11,7 +11,7 @@ from typing import Callable, Iterator
 
 from .._blocks import LEAF, BlockSink
 from .._errors import VmferryError
-from .._exports.manifest import DiskRecord
+from .._exports.manifest import DiskRecord, StoredFile
 from .._stores.base import Store
 from .._transfer.copy_blocks import copy_blocks
 from .._transfer.digest_check import DigestCheck
@@ -31,29 +31,45 @@ READ_AT_ONCE = 16 * LEAF
 def verify_disk(job: RunningJob, store: Store, key: Key, disk: DiskRecord, how: Verify, progress: DiskProgress) -> None:
     """`stored`: the object has its size, and its parts are what was sent: a sample of them where the store was seen to
     refuse what a checksum does not fit, and every one where it was not. `content`: every leaf, read through the image.
+    The digest file is read in full either way: nothing can be imported without it.
     """
-    store.drop_cache(key(disk.file))
-    info = store.stat(key(disk.file))
-    if info is None or info.size != disk.bytes_stored:
-        found = "is missing" if info is None else f"has {info.size} bytes"
-        raise _wrong(store, key, disk, f"{found}; {disk.bytes_stored} bytes were sent")
+    _check_size(store, key(disk.file), disk.bytes_stored)
     if how == "content":
         copy_checked(job, store, key, disk, None, progress)
         return
+    verify_file(job, store, key, disk.digests, progress.alive)
     trusted = job.capabilities.verifies_checksums
     _verify_parts(job, store, key, disk, SAMPLED_PARTS if trusted else len(disk.parts), progress)
+
+
+def verify_file(
+    job: RunningJob, store: Store, key: Key, file: StoredFile, alive: Callable[[], object] = lambda: None
+) -> None:
+    """A small file in the store is, byte for byte, the one the manifest names."""
+    _check_size(store, key(file.path), file.size)
+    whole, buffer = sha256(), memoryview(bytearray(min(READ_AT_ONCE, file.size)))
+    for piece in _pieces(job, store, key(file.path), 0, file.size, buffer):
+        whole.update(piece)
+        alive()
+    if whole.hexdigest() != file.sha256:
+        raise _wrong(store, key(file.path), "is damaged: it is not what was sent")
 
 
 def copy_checked(
     job: RunningJob, store: Store, key: Key, disk: DiskRecord, sink: BlockSink | None, progress: DiskProgress
 ) -> None:
-    """The disk out of its image into `sink`, every leaf compared with its digest on the way; or only compared."""
+    """The disk out of its image into `sink`, every leaf compared with its digest on the way; or only compared.
+
+    The digests themselves are compared with the manifest first, so that damage of theirs is not taken for the image's.
+    """
+    verify_file(job, store, key, disk.digests, progress.alive)
     digests = SequentialReader(
         lambda offset, buffer: store.read_into(key(disk.digests.path), offset, buffer), disk.digests.size
     )
     reader = DigestReader(digests.read, store.object_url(key(disk.digests.path)))
     if reader.header.size != disk.size:
-        raise _wrong(store, key, disk, f"has digests of a disk of {reader.header.size} bytes, not of {disk.size}")
+        found = f"has the digests of a disk of {reader.header.size} bytes, not of {disk.size}"
+        raise _wrong(store, key(disk.digests.path), found)
     check = DigestCheck(disk.size, merged_leaves([reader]), disk.digest_root, store.object_url(key(disk.file)))
     source = image_reader(store, key(disk.file), disk)
     try:
@@ -89,7 +105,7 @@ def _verify_parts(
                     whole.update(sha256(piece[block : block + LEAF]).digest())
                 progress.settled(len(piece))
             if whole.hexdigest() != disk.parts[number].sha256:
-                raise _wrong(store, key, disk, f"differs from what was sent in the part at {offsets[number]}")
+                raise _wrong(store, key(disk.file), f"differs from what was sent in the part at {offsets[number]}")
 
     run_workers(job.flow, min(job.limits.workers, max(1, len(chosen))), work)
 
@@ -97,16 +113,24 @@ def _verify_parts(
 def _pieces(
     job: RunningJob, store: Store, key: str, offset: int, size: int, buffer: memoryview
 ) -> Iterator[memoryview]:
-    for at in range(0, size, len(buffer)):
+    for at in range(0, size, max(1, len(buffer))):
         job.flow.raise_if_stopped()
         piece = buffer[: min(len(buffer), size - at)]
         store.read_into(key, offset + at, piece)
         yield piece
 
 
-def _wrong(store: Store, key: Key, disk: DiskRecord, what: str) -> VmferryError:
+def _check_size(store: Store, key: str, size: int) -> None:
+    info = store.stat(key)
+    if info is None or info.size != size:
+        found = "is missing" if info is None else f"has {info.size} bytes"
+        raise _wrong(store, key, f"{found}; {size} bytes were sent")
+    store.drop_cache(key)
+
+
+def _wrong(store: Store, key: str, what: str) -> VmferryError:
     return VmferryError(
         "checksum_mismatch",
-        f"{store.object_url(key(disk.file))} {what}.",
-        "The store did not keep what it was given; look at its health before trying again.",
+        f"{store.object_url(key)} {what}.",
+        "The store did not keep what it was given. Look at its health, and use another copy of the export.",
     )

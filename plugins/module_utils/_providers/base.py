@@ -90,6 +90,7 @@ class Provider(ABC):
     """Raises `VmferryError`. VMs are named as users name them: by name, UUID or inventory path."""
 
     name: str
+    has_tags = False  # whether VMs can carry words to find them by
     max_jobs: int  # transfers at once that do a hypervisor or an account no harm, unless the user knows better
 
     @property
@@ -125,6 +126,10 @@ class Provider(ABC):
         self, vm: VmSpec, native: Mapping[str, bytes], placement: Placement, export_id: str, job: Job
     ) -> ContextManager[ImportSession]:
         """`vm` as it was exported; one sink per disk of it, in its order."""
+
+    @abstractmethod
+    def start(self, vm: VmSpec) -> VmSpec:
+        """Power it on; what it is afterwards."""
 
     @abstractmethod
     def clean_up(self, vm: VmSpec) -> Sequence[str]:

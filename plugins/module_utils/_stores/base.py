@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Iterator, Mapping
+from typing import Callable, Iterator, Mapping
 
 from .._blocks import ObjectInfo, PartWriter
 from .._errors import VmferryError
@@ -42,6 +42,13 @@ class Store(ABC):
         """Prove that the store can be written, by an object at `key` that is removed again; find out what it does.
 
         What it finds, the store uses from then on (a checksum that the server really verifies).
+        """
+
+    @abstractmethod
+    def require_root(self) -> None:
+        """`not_found` where nothing could be read because the URL names no place: a typing error is no empty store.
+
+        A store that is written to makes the place where it can, so it is not asked for then.
         """
 
     @abstractmethod
@@ -87,8 +94,11 @@ class Store(ABC):
         """Gone when it returns; deleting what does not exist is no error. With `if_match`, a changed object stays."""
 
     @abstractmethod
-    def abort_uploads(self, prefix: str) -> int:
-        """Remove what unfinished uploads below `prefix` left behind; returns how many there were."""
+    def abort_uploads(self, prefix: str, chosen: Callable[[ObjectInfo], bool] | None = None) -> int:
+        """Remove what unfinished uploads below `prefix` left behind, all or the `chosen`; returns how many.
+
+        `chosen` is told the key that was to be, and in `modified` when the upload began or was last written to.
+        """
 
     @abstractmethod
     def free_space(self) -> int | None:

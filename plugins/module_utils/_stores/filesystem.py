@@ -10,6 +10,7 @@ import os
 import pwd
 from contextlib import suppress
 from pathlib import Path
+from stat import S_ISDIR
 from typing import Any, Callable, Iterator, Mapping, Optional
 from urllib.parse import unquote, urlsplit
 
@@ -19,7 +20,7 @@ from .base import Store, StoreCapabilities
 from .filesystem_errors import translated
 from .filesystem_parts import FilesystemParts, etag_of, info_of, locked
 from .folders import Access, Folders, split_key
-from .keys import check_key, check_prefix
+from .keys import PARTIAL, check_key, check_prefix
 
 MAX_FILE = (1 << 63) - 1  # bytes: off_t
 MAX_PARTS = 1 << 31  # a file has none; large enough that no part size follows from it
@@ -80,6 +81,20 @@ class FilesystemStore(Store):
                 return True
             raise
         return False
+
+    def require_root(self) -> None:
+        root = self._folders.root
+        with translated(f"Opening {self.url}"):
+            try:
+                is_folder = S_ISDIR(root.stat().st_mode)
+            except (FileNotFoundError, NotADirectoryError) as error:
+                raise VmferryError(
+                    "not_found",
+                    f"{self.url} does not exist.",
+                    "Correct the storage URL, or mount the file system that belongs there.",
+                ) from error
+        if not is_folder:
+            raise VmferryError("not_found", f"{self.url} is not a folder.", "Name the folder that holds the exports.")
 
     def stat(self, key: str) -> ObjectInfo | None:
         check_key(key)
@@ -164,13 +179,15 @@ class FilesystemStore(Store):
                 raise VmferryError("conflict", f"{url} has changed since it was read.")
             os.unlink(name, dir_fd=folder)
 
-    def abort_uploads(self, prefix: str) -> int:
+    def abort_uploads(self, prefix: str, chosen: Callable[[ObjectInfo], bool] | None = None) -> int:
         check_prefix(prefix)
         removed = 0
         with translated(f"Removing unfinished files below {self.object_url(prefix)}"):
             if not self._exists():
                 return 0
-            for path, _unused in list(self._folders.walk(prefix, partial=True)):
+            for path, status in list(self._folders.walk(prefix, partial=True)):
+                if chosen is not None and not chosen(info_of(PARTIAL.sub("", path), status)):
+                    continue
                 *names, name = path.split("/")
                 with suppress(FileNotFoundError), self._folders.folder(names) as folder:
                     os.unlink(name, dir_fd=folder)

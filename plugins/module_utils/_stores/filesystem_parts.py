@@ -53,6 +53,7 @@ class FilesystemParts:
         self._folders, self._key, self._url = folders, key, url
         self._names, self._name = split_key(key)
         self._partial = f"{self._name}.{secrets.token_hex(8)}.part"
+        self._placed: Optional[ObjectInfo] = None  # under its name, maybe not durably
         self._done: Optional[ObjectInfo] = None
         self._broken = False
         with translated(f"Writing {url}"):
@@ -79,25 +80,35 @@ class FilesystemParts:
         return self.finish(size)
 
     def finish(self, size: int, *, if_absent: bool = False, if_match: Optional[str] = None) -> ObjectInfo:
-        """As `complete`, if the condition holds; else `conflict`. Called again after success: the same answer."""
+        """As `complete`, if the condition holds; else `conflict`. Called again after success: the same answer.
+
+        Called again after a failure it goes on where it failed: in place is not yet durable.
+        """
         if self._done is not None:
             return self._done
         with translated(f"Writing {self._url}"):
-            os.ftruncate(self._file, size)
-            self._sync()
-            status = os.fstat(self._file)
-            if if_absent:
-                self._link()
-            elif if_match is not None:
-                with locked(self._folder, self._url):
-                    self._require(if_match)
-                    self._rename()
-            else:
-                self._rename()
-            self._done = info_of(self._key, status)
+            if self._placed is None:
+                os.ftruncate(self._file, size)
+                self._sync()
+                placed = info_of(self._key, os.fstat(self._file))
+                self._place(if_absent, if_match)
+                self._placed = placed
+            with suppress(FileNotFoundError):  # a link leaves the old name beside the new one
+                os.unlink(self._partial, dir_fd=self._folder)
             os.fsync(self._folder)
         self._close()
+        self._done = self._placed
         return self._done
+
+    def _place(self, if_absent: bool, if_match: Optional[str]) -> None:
+        if if_absent:
+            self._link()
+        elif if_match is not None:
+            with locked(self._folder, self._url):
+                self._require(if_match)
+                self._rename()
+        else:
+            self._rename()
 
     def _sync(self) -> None:
         # After a failed fsync the kernel forgets the lost pages and the next fsync succeeds: never believe that one.
@@ -122,8 +133,6 @@ class FilesystemParts:
             if error.errno not in (errno.EPERM, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK):
                 raise
             self._rename_locked()
-            return
-        os.unlink(self._partial, dir_fd=self._folder)
 
     def _rename_locked(self) -> None:
         with locked(self._folder, self._url):

@@ -12,31 +12,33 @@ from .._errors import VmferryError
 from .base import Store
 
 Settings = Mapping[str, Any]
+Alive = Callable[[], object]
 
 
-def _filesystem(url: str, settings: Settings) -> Store:
+def _filesystem(url: str, settings: Settings, alive: Alive) -> Store:
     from .filesystem import open_filesystem
 
     return open_filesystem(url, settings)
 
 
-def _s3(url: str, settings: Settings) -> Store:
+def _s3(url: str, settings: Settings, alive: Alive) -> Store:
     from .s3 import open_s3
 
-    return open_s3(url, settings)
+    return open_s3(url, settings, alive)
 
 
-_OPENERS: Mapping[str, Callable[[str, Settings], Store]] = {"file": _filesystem, "s3": _s3}
+_OPENERS: Mapping[str, Callable[[str, Settings, Alive], Store]] = {"file": _filesystem, "s3": _s3}
 
 
-def open_store(url: str, settings: Settings) -> Store:
+def open_store(url: str, settings: Settings, alive: Alive = lambda: None) -> Store:
     """The store at `url`: `file:///path`, a bare absolute path, or `s3://bucket/prefix`.
 
-    `settings` are the task's `storage` options. Nothing is written and nothing is asked of a server yet. Raises
-    `invalid_config` for a URL or a setting that cannot be meant, `unsupported` for a scheme that is not known.
+    `settings` are the task's `storage` options; `alive` is called while the bytes of one long call move. Nothing is
+    written and nothing is asked of a server yet. Raises `invalid_config` for a URL or a setting that cannot be meant,
+    `unsupported` for a scheme that is not known.
     """
     if url.startswith("/"):
-        return _filesystem(url, settings)
+        return _filesystem(url, settings, alive)
     try:
         parts = urlsplit(url)
     except ValueError as error:
@@ -57,4 +59,4 @@ def open_store(url: str, settings: Settings) -> Store:
             f"The storage URL's scheme '{parts.scheme}' is not known.",
             f"Known are {known} and an absolute path.",
         )
-    return opener(url, settings)
+    return opener(url, settings, alive)

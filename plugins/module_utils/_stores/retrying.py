@@ -23,6 +23,9 @@ class RetryingStore(Store):
     def probe(self, key: str) -> StoreCapabilities:
         return self._retry.call(self._store.probe, key)
 
+    def require_root(self) -> None:
+        self._retry.call(self._store.require_root)
+
     def stat(self, key: str) -> ObjectInfo | None:
         return self._retry.call(self._store.stat, key)
 
@@ -81,8 +84,8 @@ class RetryingStore(Store):
     def delete(self, key: str, *, if_match: str | None = None) -> None:
         self._retry.call(partial(self._store.delete, key, if_match=if_match))
 
-    def abort_uploads(self, prefix: str) -> int:
-        return self._retry.call(self._store.abort_uploads, prefix)
+    def abort_uploads(self, prefix: str, chosen: Callable[[ObjectInfo], bool] | None = None) -> int:
+        return self._retry.call(self._store.abort_uploads, prefix, chosen)
 
     def free_space(self) -> int | None:
         return self._retry.call(self._store.free_space)

@@ -5,8 +5,9 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
-from typing import Any, Dict, Iterator, Mapping, Optional
+from typing import Any, Callable, Dict, Iterator, Mapping, Optional
 from urllib.parse import unquote, urlsplit
 
 from .._blocks import ObjectInfo, PartWriter
@@ -24,10 +25,11 @@ MIN_PART = 5 * 1024**2  # bytes, all four: https://docs.aws.amazon.com/AmazonS3/
 MAX_PART = 5 * 1024**3
 MAX_OBJECT = 5 * 1024**4  # what every server takes; AWS itself takes more since 2025
 MAX_PARTS = 10_000
+_RANGE = re.compile(r"bytes (\d+)-(\d+)/")
 READ_CHUNK = 1024 * 1024  # bytes; urllib3 makes a copy of this size on the way into the buffer
 
 
-def open_s3(url: str, settings: Mapping[str, Any]) -> S3Store:
+def open_s3(url: str, settings: Mapping[str, Any], alive: Callable[[], object] = lambda: None) -> S3Store:
     """`s3://bucket` or `s3://bucket/prefix`."""
     parts = urlsplit(url)
     prefix = unquote(parts.path).strip("/")
@@ -42,7 +44,7 @@ def open_s3(url: str, settings: Mapping[str, Any]) -> S3Store:
     options = S3Settings.from_options(settings)
     encryption = options.encryption()
     folder = f"{prefix}/" if prefix else ""
-    return S3Store(Bucket(connect(options), parts.netloc, folder, encryption, options.secrets))
+    return S3Store(Bucket(connect(options), parts.netloc, folder, encryption, options.secrets, alive))
 
 
 class S3Store(Store):
@@ -64,6 +66,10 @@ class S3Store(Store):
             verifies_checksums=found.verifies_checksums,
             conditional_replace=found.conditional_replace,
         )
+
+    def require_root(self) -> None:
+        """A bucket has no folders that could be missing in it."""
+        self._require_bucket()
 
     def stat(self, key: str) -> ObjectInfo | None:
         info = self._bucket.head(check_key(key))
@@ -95,11 +101,18 @@ class S3Store(Store):
             return
         end = offset + len(buffer)
         with self._bucket.reading("Reading", check_key(key)):
-            body = self._client.get_object(
+            answer = self._client.get_object(
                 **self._bucket.at(key), Range=f"bytes={offset}-{end - 1}", **self._bucket.encryption.using()
-            )["Body"]
+            )
+            body = answer["Body"]
             try:
-                filled = _fill(body, buffer)
+                if not _is_of_range(answer, offset, end):
+                    raise VmferryError(
+                        "unsupported",
+                        f"Asked for bytes {offset} to {end} of {self.object_url(key)}, the server gave others.",
+                        "The server, or a proxy before it, does not serve ranges of an object.",
+                    )
+                filled = _fill(body, buffer, self._bucket.alive)
                 complete = filled == len(buffer)
             finally:
                 # A connection that still has bytes of an answer in it cannot be used again.
@@ -154,7 +167,7 @@ class S3Store(Store):
         with self._bucket.doing("Writing", check_key(key)):
             answer = self._client.put_object(
                 **self._bucket.at(key),
-                Body=MemoryBody(view),
+                Body=MemoryBody(view, self._bucket.alive),
                 ContentLength=len(data),
                 Metadata=encode_metadata(metadata),
                 **(self._checksum.of(view) if self._checksum else {}),
@@ -183,13 +196,16 @@ class S3Store(Store):
         with self._bucket.doing("Deleting", check_key(key)):
             self._client.delete_object(**self._bucket.at(key), **condition)
 
-    def abort_uploads(self, prefix: str) -> int:
+    def abort_uploads(self, prefix: str, chosen: Callable[[ObjectInfo], bool] | None = None) -> int:
         aborted = 0
         full = self._bucket.prefix + check_prefix(prefix)
         for page in self._pages("list_multipart_uploads", Prefix=full):
             for entry in page.get("Uploads", []):
-                if entry["Key"].startswith(full):  # some servers do not filter
-                    abort_upload(self._bucket, entry["Key"][len(self._bucket.prefix) :], entry["UploadId"])
+                if not entry["Key"].startswith(full):  # some servers do not filter
+                    continue
+                info = ObjectInfo(entry["Key"][len(self._bucket.prefix) :], 0, "", entry["Initiated"].timestamp())
+                if chosen is None or chosen(info):
+                    abort_upload(self._bucket, info.key, entry["UploadId"])
                     aborted += 1
         return aborted
 
@@ -200,7 +216,15 @@ class S3Store(Store):
         self._client.close()
 
 
-def _fill(body: Any, buffer: memoryview) -> int:
+def _is_of_range(answer: Mapping[str, Any], offset: int, end: int) -> bool:
+    """An answer that ends early is of the range, too: the object is shorter than was thought."""
+    if answer["ResponseMetadata"]["HTTPStatusCode"] != 206:
+        return offset == 0 and int(answer["ContentLength"]) == end
+    found = _RANGE.match(answer.get("ContentRange", ""))
+    return found is not None and int(found[1]) == offset and int(found[2]) < end
+
+
+def _fill(body: Any, buffer: memoryview, alive: Callable[[], object]) -> int:
     filled = 0
     while filled < len(buffer):
         chunk = body.read(min(READ_CHUNK, len(buffer) - filled))
@@ -208,4 +232,5 @@ def _fill(body: Any, buffer: memoryview) -> int:
             break
         buffer[filled : filled + len(chunk)] = chunk
         filled += len(chunk)
+        alive()
     return filled

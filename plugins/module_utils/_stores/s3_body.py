@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import os
-from typing import Any
+from typing import Any, Callable
 
 CHUNK = 1024 * 1024  # bytes
 
@@ -14,7 +14,9 @@ CHUNK = 1024 * 1024  # bytes
 class MemoryBody:
     """Gives slices of the memory itself, never a copy, and can be rewound for signing and for redirects."""
 
-    def __init__(self, data: memoryview) -> None:
+    def __init__(self, data: memoryview, alive: Callable[[], object] = lambda: None) -> None:
+        """`alive` is called for each slice: whoever asks for one has sent those before."""
+        self._alive = alive
         self._data = data.cast("B") if data.format != "B" else data
         self._at = 0
         self._least = 0
@@ -26,6 +28,7 @@ class MemoryBody:
         end = len(self._data) if size < 0 else self._at + max(size, self._least)
         chunk = self._data[self._at : end]
         self._at += len(chunk)
+        self._alive()
         return chunk
 
     def send(self) -> None:

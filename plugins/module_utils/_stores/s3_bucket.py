@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Dict, Iterator, Mapping, Sequence
+from typing import Any, Callable, Dict, Iterator, Mapping, Sequence
 from urllib.parse import quote, unquote
 
 from .._blocks import ObjectInfo
@@ -27,6 +27,7 @@ class Bucket:
     prefix: str  # empty, or ends in a slash
     encryption: Encryption
     secrets: Sequence[str]
+    alive: Callable[[], object] = lambda: None  # called while the bytes of a body move
 
     @property
     def url(self) -> str:

@@ -24,8 +24,8 @@ _CREDENTIALS = "Check access_key, secret_key, session_token or profile."
 _DENIED: _Meaning = (
     "permission_denied",
     "access was denied",
-    "Grant s3:GetObject, s3:PutObject, s3:DeleteObject, s3:ListBucket, s3:AbortMultipartUpload and "
-    "s3:ListMultipartUploadParts on this bucket and prefix.",
+    "Grant s3:ListBucket and s3:ListBucketMultipartUploads on this bucket, and s3:GetObject, s3:PutObject, "
+    "s3:DeleteObject, s3:AbortMultipartUpload and s3:ListMultipartUploadParts on its objects.",
 )
 _BUSY: _Meaning = ("rate_limited", "the server asks to slow down", "Lower parallel, or try again later.")
 _BROKEN: _Meaning = ("network", "the server reported an error of its own", "Try again later.")

@@ -17,6 +17,9 @@ from .s3_checksums import Checksum
 
 _ABORTS = 20  # parts that were under way when an upload was aborted may land afterwards and have to be aborted again
 _ABORT_PAUSE = 0.25  # seconds
+_UNANSWERED = ("timeout", "network")
+SETTLE = 15.0  # seconds in which a completion that was never answered is waited for
+_SETTLE_PAUSE = 0.5
 
 
 class S3Parts:
@@ -26,7 +29,7 @@ class S3Parts:
         self._bucket, self._key, self._checksum = bucket, key, checksum
         self._token = secrets.token_hex(16)
         self._metadata = {**encode_metadata(metadata), UPLOAD_TOKEN: self._token}
-        self._completing = False
+        self._completing = self._unanswered = False
         self._done: ObjectInfo | None = None
         with bucket.doing("Writing", key):
             answer = bucket.client.create_multipart_upload(
@@ -46,7 +49,7 @@ class S3Parts:
             answer = self._bucket.client.upload_part(
                 **self._upload,
                 PartNumber=part.number,
-                Body=MemoryBody(data),
+                Body=MemoryBody(data, self._bucket.alive),
                 ContentLength=len(data),
                 **checksum,
                 **self._bucket.encryption.using(),
@@ -65,9 +68,11 @@ class S3Parts:
                 self._join(receipts)
             else:
                 self._put_empty()
-        except VmferryError:
-            # Whether it took effect is not known after a lost answer, and a second call finds no upload any more.
-            info = self._if_ours()
+        except VmferryError as error:
+            # Whether it took effect is not known after a lost answer, and a second call finds no upload any more,
+            # maybe because the first one is still being carried out.
+            self._unanswered = self._unanswered or error.kind in _UNANSWERED
+            info = self._settled() if self._unanswered and error.kind == "not_found" else self._if_ours()
             if info is None or info.size != size:
                 raise
             return info
@@ -105,9 +110,24 @@ class S3Parts:
         if self._done is not None:
             return
         self._abort_upload()
-        if self._completing and self._if_ours() is not None:
+        if not self._completing:
+            return
+        if (self._settled() if self._unanswered else self._if_ours()) is not None:
             with self._bucket.doing("Removing", self._key):
                 self._bucket.client.delete_object(**self._bucket.at(self._key))
+        elif self._unanswered:
+            raise VmferryError(
+                "timeout",
+                f"{self._bucket.url}/{self._key} may still appear: the server never answered its completion.",
+                retryable=False,
+            )
+
+    def _settled(self) -> ObjectInfo | None:
+        """The object, as soon as it is there; None where it does not appear for a while."""
+        deadline = time.monotonic() + SETTLE
+        while (info := self._if_ours()) is None and time.monotonic() < deadline:
+            time.sleep(_SETTLE_PAUSE)
+        return info
 
     def _abort_upload(self) -> None:
         abort_upload(self._bucket, self._key, self._upload["UploadId"])

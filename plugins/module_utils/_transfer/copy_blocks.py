@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from dataclasses import dataclass
 from threading import Lock
 from typing import Sequence, Tuple
@@ -48,6 +49,21 @@ def copy_blocks(
     Zeros are left out where the sink reads zero already. Raises `checksum_mismatch`, naming the place on the disk,
     before the leaf in question is written; nothing written may be used unless this returns.
     """
+    with ExitStack() as woken:  # whoever waits for the source or the sink, when the job stops
+        woken.enter_context(flow.on_stop(source.close))
+        if sink is not None:
+            woken.enter_context(flow.on_stop(sink.close))
+        return _copied(source, sink, check, limits, flow, progress or DiskProgress())
+
+
+def _copied(
+    source: BlockSource,
+    sink: BlockSink | None,
+    check: DigestCheck | None,
+    limits: Limits,
+    flow: Flow,
+    progress: DiskProgress,
+) -> CopyResult:
     if check is not None and check.size != source.size:
         raise VmferryError(
             "checksum_mismatch", f"The image holds a disk of {source.size} bytes; its digests are of {check.size}."
@@ -59,14 +75,14 @@ def copy_blocks(
     extents = ExtentMap(source.extents(), source.size)
     if extents.bytes_of("unchanged"):
         raise VmferryError("internal", "What was read has parts that only its parent knows.")
-    progress = progress or DiskProgress()
     progress.expect(extents.bytes_of("data"))
     copy = _Copy(source, sink, check, extents, limits, flow, progress)
     run_workers(flow, limits.workers, copy.work)
     root = check.finish() if check is not None else ""
     if sink is not None:
         copy.zero(source.size, sink.size - source.size)
-        sink.flush()
+        with progress.rest():
+            sink.flush()
     zeros = extents.bytes_of("zero") + copy.zeros_found
     return CopyResult(extents.bytes_of("data"), copy.bytes_written, zeros, root)
 

@@ -25,7 +25,7 @@ class Flow:
         self._changed = Condition()  # on an RLock: whoever changes something may also wait
         self._error: BaseException | None = None
         self._hooks: list[Callable[[], object]] = []
-        self._shielded = local()
+        self._own = local()  # of each thread: `shielded` and `ended`
         self.cancel_reason = ""
 
     @property
@@ -86,12 +86,24 @@ class Flow:
     @contextmanager
     def shielded(self) -> Iterator[None]:
         """For undoing: inside, this thread's waits and sleeps are no longer cut short by the error being undone."""
-        before = getattr(self._shielded, "on", False)
-        self._shielded.on = True
+        before = getattr(self._own, "shielded", False)
+        self._own.shielded = True
         try:
             yield
         finally:
-            self._shielded.on = before
+            self._own.shielded = before
+
+    @contextmanager
+    def until(self, ended: Callable[[], bool]) -> Iterator[None]:
+        """Inside, this thread's waits and sleeps end, as if it were stopped, once `ended` is true.
+
+        Whoever makes it true does so within `changing`.
+        """
+        self._own.ended = ended
+        try:
+            yield
+        finally:
+            del self._own.ended
 
     def request_cancel(self, reason: str) -> None:
         """May be called by a signal handler: it takes no lock, which the interrupted thread might hold.
@@ -105,7 +117,10 @@ class Flow:
             self.stop(VmferryError("cancelled", f"The job was cancelled: {self.cancel_reason}."))
 
     def _stops_me(self) -> bool:
-        return self._error is not None and not getattr(self._shielded, "on", False)
+        ended = getattr(self._own, "ended", None)
+        if ended is not None and ended():
+            return True
+        return self._error is not None and not getattr(self._own, "shielded", False)
 
 
 class Turns:

@@ -47,9 +47,10 @@ class Placement:
 class PartAssembler:
     """Plays `ImageOutput` for an image writer, one thread at a time; `deliver` is for all threads."""
 
-    def __init__(self, store: PartWriter, sent: Callable[[int], object]) -> None:
-        """`sent` is told how many bytes the store has taken, once for each byte."""
-        self._store, self._sent = store, sent
+    def __init__(self, store: PartWriter, sent: Callable[[int], object], held: Callable[[int], object]) -> None:
+        """`sent` is told how many bytes the store has taken, once for each byte; `held`, how many more or fewer wait
+        in buffers."""
+        self._store, self._sent, self._held = store, sent, held
         self._counting = Lock()
         self._placed: list[Placement] = []
         self._placed_bytes = 0
@@ -133,6 +134,7 @@ class PartAssembler:
                 self._store.write_at(place.part.part.offset + place.at, place.data)
                 self._count(len(place.data))
             else:
+                self._held(len(place.data))
                 place.part.buffer[place.at : place.at + len(place.data)] = place.data
         for place in placed:
             with self._counting:
@@ -199,6 +201,7 @@ class PartAssembler:
         if whole.buffer is not None:
             etag = self._store.write_part(whole.part, memoryview(whole.buffer)[: whole.part.size])
             self._count(whole.part.size)
+            self._held(-whole.part.size)
             if whole is not self._first or not self._head_size:
                 self._buffers.release(whole.buffer)
             whole.buffer = None

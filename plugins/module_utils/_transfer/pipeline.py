@@ -59,18 +59,20 @@ def export_disk(
     `make_image(output, data_bound)` gets the bytes of leaves that may hold data. Raises the first error of any thread
     when all of them have ended, and `unsupported` before the first byte where the store cannot take the object.
     """
-    extents = ExtentMap(source.extents(), source.size)
+    with flow.on_stop(source.close):  # whoever waits for the source is woken
+        extents = ExtentMap(source.extents(), source.size)
     if extents.bytes_of("unchanged") and not layered:
         raise VmferryError("internal", "A full export cannot leave out what has not changed.")
     progress = progress or DiskProgress()
     progress.expect(extents.bytes_of("data"))
-    assembler = PartAssembler(parts, progress.sent)
+    assembler = PartAssembler(parts, progress.sent, progress.held)
     image = make_image(assembler, extents.data_bound)
     sizes = PartSizes.for_object(image.size_bound, image.head_size, limits.part, rules)
     held_back = sizes.first if image.head_size else 0
     assembler.begin(sizes, image.head_size, Buffers(flow, limits.part_budget - held_back, sizes.other))
     export = _Export(source, extents, image, assembler, digests, limits, flow, progress)
-    run_workers(flow, limits.workers, export.work)
+    with flow.on_stop(source.close):
+        run_workers(flow, limits.workers, export.work)
     root = digests.finish()
     image.finish()
     assembler.finish(image.head())

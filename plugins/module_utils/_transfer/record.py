@@ -122,7 +122,7 @@ class JobRecord:
             if self._fields["finished"] is not None:
                 return
             now = time.time()
-            self._fields.update(phase=phase, finished=now, heartbeat=now, eta=None)
+            self._fields.update(phase=phase, finished=now, heartbeat=now, rate=0, eta=None)
             self._fields["result"] = None if result is None else dict(result)
             self._fields["error"] = None if error is None else {**error.as_result(), "message": error.message}
             self._try_write()

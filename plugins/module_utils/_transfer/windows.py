@@ -59,10 +59,6 @@ class Window:
     def data_bytes(self) -> int:
         return sum(run.length for run in self.runs if run.kind == "data")
 
-    @property
-    def guest_bytes(self) -> int:
-        return sum(run.length for run in self.runs)
-
     def pieces(self, buffer: memoryview) -> list[Piece]:
         """Where each data run belongs in memory: one behind the other, all but the disk's last in whole leaves."""
         found, at = [], 0

@@ -118,3 +118,45 @@ def test_an_intent_without_a_manifest_is_unfinished(root: Path, catalog: Catalog
     intent = Intent(NEW, "ab" * 16, UUID, "web01", 1.0, 2.0, {"host": "kvm01", "pid": 7})
     (folder / "intent.json").write_bytes(intent.to_json())
     assert list(catalog.unfinished(UUID)) == [(f"{folder.parent.name}/{NEW}", intent)]
+
+
+def broken(folder: Path) -> Path:
+    (folder / "manifest.json").write_text("{")
+    return folder
+
+
+@pytest.mark.parametrize("vm", ["web01", UUID])
+def test_a_broken_export_of_another_vm_does_not_block_this_ones_newest(root: Path, catalog: Catalog, vm: str) -> None:
+    commit(root, OLD)
+    broken(commit(root, NEW, vm="web01-test", uuid=OTHER))
+    assert catalog.find(vm=vm).manifest.export_id == OLD
+    with pytest.raises(VmferryError):
+        catalog.find()
+
+
+@pytest.mark.parametrize("vm", ["web01", UUID])
+def test_a_broken_newest_export_of_this_vm_does(root: Path, catalog: Catalog, vm: str) -> None:
+    commit(root, OLD)
+    commit(root, NEW, vm="db01", uuid=OTHER)
+    broken(commit(root, NEW))
+    with pytest.raises(VmferryError) as refused:
+        catalog.find(vm=vm)
+    assert refused.value.kind == "invalid_config"
+
+
+def test_a_vm_that_was_renamed_is_known_by_the_folder_its_exports_went_to(root: Path, catalog: Catalog) -> None:
+    older = commit(root, OLD, vm="old-name")
+    renamed = commit(root, OLD.replace("20T", "19T"), vm="new-name")
+    renamed.rename(older.parent / renamed.name)
+    broken(commit(root, NEW, vm="old-name"))
+    with pytest.raises(VmferryError) as refused:
+        catalog.find(vm="new-name")
+    assert refused.value.kind == "invalid_config"
+
+
+def test_where_the_url_is_one_vms_folder_every_broken_export_in_it_counts(root: Path, catalog: Catalog) -> None:
+    folder = commit(root, OLD).parent
+    broken(commit(root, NEW))
+    with pytest.raises(VmferryError) as refused:
+        Catalog(open_store(f"file://{folder}", {})).find(vm="web01")
+    assert refused.value.kind == "invalid_config"

@@ -104,22 +104,10 @@ def test_zeros_become_holes_unless_forbidden(tmp_path: Path) -> None:
     assert blocks[False] < blocks[True]
 
 
-def test_trim_gives_space_back(tmp_path: Path) -> None:
-    image = tmp_path / "disk.raw"
-    image.write_bytes(b"\xaa" * 4 * MIB)
-    before = image.stat().st_blocks
-    with serve(image, "raw", read_only=False, socket_dir=tmp_path) as server:
-        connection = Connection(server.address)
-        connection.trim(MIB, 2 * MIB)
-        connection.flush()
-        connection.close()
-    assert image.stat().st_blocks <= before // 2 + 8
-
-
 def test_a_command_that_the_server_does_not_offer_is_never_sent(served: Path) -> None:
     connection = Connection(Address.unix(served))
     with pytest.raises(VmferryError) as caught:
-        connection.trim(0, 4096)
+        connection.write_zeroes(0, 4096)
     assert caught.value.kind == "unsupported"
     connection.read_into([(0, memoryview(bytearray(512)))])
     connection.close()
@@ -138,7 +126,7 @@ def test_forbidden_write_is_permission_denied() -> None:
     script = [
         "get_size=echo 1M",
         "pread=dd if=/dev/zero count=$3 iflag=count_bytes",
-        "pwrite=echo EPERM no >&2; exit 1",
+        "pwrite=cat > /dev/null; echo EPERM no >&2; exit 1",  # or nbdkit's own pipe breaks first, now and then
     ]
     with nbd.nbdkit("eval", *script) as path:
         sink = NbdSink(Address.unix(path))

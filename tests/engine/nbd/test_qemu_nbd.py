@@ -12,12 +12,14 @@ import subprocess
 import sys
 import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
 from ansible_collections.vmferry.migrate.plugins.module_utils._blocks import Extent
 from ansible_collections.vmferry.migrate.plugins.module_utils._errors import VmferryError
+from ansible_collections.vmferry.migrate.plugins.module_utils._nbd import qemu_nbd
 from ansible_collections.vmferry.migrate.plugins.module_utils._nbd.classification import changed_since, dirty_bitmap
 from ansible_collections.vmferry.migrate.plugins.module_utils._nbd.protocol import BASE_ALLOCATION
 from ansible_collections.vmferry.migrate.plugins.module_utils._nbd.qemu_nbd import serve
@@ -223,6 +225,32 @@ def test_written_data_is_in_the_image_when_the_context_is_left(tmp_path: Path) -
         sink.write([(0, memoryview(b"w" * MIB))])
         sink.close()
     assert judged(image, "qcow2").content == b"w" * MIB
+
+
+def test_a_slow_disk_is_waited_for_when_a_written_image_is_closed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(qemu_nbd, "STOP_TIMEOUT", 0.2)
+    image = made(tmp_path / "disk.qcow2", "qcow2", MIB).path
+    with serve(image, "qcow2", read_only=False, socket_dir=tmp_path) as server:
+        sink = NbdSink(server.address)
+        sink.write([(0, memoryview(b"w" * MIB))])
+        sink.close()
+        os.kill(server.pid, signal.SIGSTOP)
+        threading.Timer(1.0, os.kill, (server.pid, signal.SIGCONT)).start()
+    assert judged(image, "qcow2").content == b"w" * MIB
+
+
+def test_a_server_that_hangs_is_ended_where_nothing_it_writes_matters(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(qemu_nbd, "STOP_TIMEOUT", 0.2)
+    image, pid = made(tmp_path / "disk.qcow2", "qcow2", MIB).path, 0
+    with suppress(KeyError), serve(image, "qcow2", read_only=False, socket_dir=tmp_path) as server:
+        pid = server.pid
+        os.kill(pid, signal.SIGSTOP)
+        raise KeyError
+    assert ended(pid)
 
 
 def test_a_folder_too_deep_for_a_socket(islands: Image, tmp_path: Path) -> None:

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -25,6 +26,7 @@ from ansible_collections.vmferry.migrate.plugins.module_utils._operations.reques
 from ansible_collections.vmferry.migrate.plugins.module_utils._operations.running_job import RunningJob
 from ansible_collections.vmferry.migrate.plugins.module_utils._stores.base import Store, StoreCapabilities
 from ansible_collections.vmferry.migrate.plugins.module_utils._stores.filesystem import open_filesystem
+from ansible_collections.vmferry.migrate.plugins.module_utils._transfer.flow import Stopped
 from ansible_collections.vmferry.migrate.plugins.module_utils._transfer.owner import current_owner
 
 EXPORT = "20261121T063000Z-1a2b3c4d"
@@ -49,13 +51,15 @@ def as_found(found: StoreCapabilities) -> StoreCapabilities:
 
 
 def attempt(
-    store: Store, owner: Mapping[str, Any] = ELSEWHERE, lease: float = -100.0, know: Callable[..., Any] = as_found
+    store: Store, owner: Mapping[str, Any] | None = None, lease: float = -100.0, know: Callable[..., Any] = as_found
 ) -> AttemptFolder:
     """One whose lease is over, as that of a host that was paused."""
     job = RunningJob("a" * 32, TransferOptions(), None, {})
     job.capabilities = know(store.probe("probe"))
     now = time.time()
-    return AttemptFolder(store, FOLDER, Intent(EXPORT, job.id, VM, "web01", now - 400, now + lease, owner), job)
+    return AttemptFolder(
+        store, FOLDER, Intent(EXPORT, job.id, VM, "web01", now - 400, now + lease, owner or ELSEWHERE), job
+    )
 
 
 def keys(store: Store) -> list[str]:
@@ -63,7 +67,7 @@ def keys(store: Store) -> list[str]:
 
 
 def remove(store: Store) -> bool:
-    return remove_dead_attempt(store, FOLDER, store.probe("probe"))
+    return remove_dead_attempt(store, FOLDER, store.probe("probe"), print)
 
 
 def test_a_committed_export_has_no_intent_that_a_wrong_answer_about_its_manifest_could_bring_to_bear(
@@ -190,3 +194,87 @@ def test_conditions_are_not_sent_to_a_store_that_does_not_know_them(
     with folder as claimed:
         claimed.commit(b"{}")
     assert keys(store) == [f"{FOLDER}/{MANIFEST}"]
+
+
+def test_a_stop_after_the_manifest_leaves_a_committed_export_committed(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, delete = attempt(store), store.delete
+
+    def stopped(key: str, **options: Any) -> None:
+        if not key.endswith(INTENT):
+            folder._job.flow.stop(VmferryError("cancelled", "Late."))
+            folder._job.flow.sleep(0.01)  # as a repetition would
+        delete(key, **options)
+
+    monkeypatch.setattr(store, "delete", stopped)
+    with folder as claimed:
+        store.put(DATA, b"data")
+        claimed.commit(b"{}")
+    assert keys(store) == [DATA, f"{FOLDER}/{MANIFEST}"]
+
+
+def kept(store: Store, monkeypatch: pytest.MonkeyPatch) -> tuple[AttemptFolder, threading.Event]:
+    """Whose keeper waits, after a failure of the store, for its next try in an hour."""
+    folder, waiting = attempt(store, lease=LEASE), threading.Event()
+    put, keeper = store.put, folder._keeper
+
+    def failing(key: str, *words: Any, **options: Any) -> Any:
+        if threading.current_thread() is keeper:
+            waiting.set()
+            folder._job.flow.sleep(3600)
+        return put(key, *words, **options)
+
+    monkeypatch.setattr(AttemptFolder, "beat", 0.05)
+    monkeypatch.setattr(store, "put", failing)
+    return folder, waiting
+
+
+def test_leaving_does_not_wait_for_a_lease_that_is_tried_again_and_again(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, waiting = kept(store, monkeypatch)
+    started = time.monotonic()
+    with folder as claimed:
+        store.put(DATA, b"data")
+        assert waiting.wait(10)
+        claimed.commit(b"{}")
+    assert time.monotonic() - started < 10
+    assert keys(store) == [DATA, f"{FOLDER}/{MANIFEST}"]
+
+
+@pytest.mark.filterwarnings("error::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_job_that_is_stopped_ends_its_lease_without_a_word(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder, waiting = kept(store, monkeypatch)
+
+    def export() -> None:
+        with folder:
+            assert waiting.wait(10)
+            folder._job.flow.stop(VmferryError("cancelled", "Enough."))
+            raise Stopped
+
+    with pytest.raises(Stopped):
+        export()
+    assert not folder._keeper.is_alive()
+    assert keys(store) == []
+
+
+def test_a_renewal_whose_answer_was_lost_is_not_taken_for_another_runs(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, put, lost = attempt(store, lease=LEASE), store.put, threading.Event()
+
+    def losing(key: str, *words: Any, **options: Any) -> Any:
+        made = put(key, *words, **options)
+        if threading.current_thread() is folder._keeper:
+            lost.set()
+            raise VmferryError("network", "The answer was lost.")
+        return made
+
+    monkeypatch.setattr(AttemptFolder, "beat", 0.05)
+    with folder as claimed:
+        store.put(DATA, b"data")
+        monkeypatch.setattr(store, "put", losing)
+        assert lost.wait(10)
+        claimed.commit(b"{}")
+    assert keys(store) == [DATA, f"{FOLDER}/{MANIFEST}"]

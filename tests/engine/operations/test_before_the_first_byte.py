@@ -23,6 +23,7 @@ from ansible_collections.vmferry.migrate.plugins.module_utils._exports.manifest 
 from ansible_collections.vmferry.migrate.plugins.module_utils._operations.attempt import is_dead
 from ansible_collections.vmferry.migrate.plugins.module_utils._operations.export_plan import (
     chosen_disks,
+    insist_on_disks,
     satisfying_export,
     too_large,
 )
@@ -69,7 +70,9 @@ def test_a_name_that_means_something_else_already_is_a_conflict() -> None:
 def test_disks_are_named_by_our_id_or_by_the_providers_name() -> None:
     assert chosen_disks(VM, ("vdb", "disk-0")) == DISKS
     with pytest.raises(VmferryError, match="no disk vdc"):
-        chosen_disks(VM, ("vdc",))
+        insist_on_disks(VM, ("vda", "vdc"))
+    with pytest.raises(VmferryError, match="no disk to export"):
+        insist_on_disks(replace(VM, disks=()), None)
 
 
 def intent(owner: Mapping[str, Any], lease: float) -> Intent:

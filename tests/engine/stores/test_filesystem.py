@@ -13,6 +13,7 @@ import pytest
 
 from ansible_collections.vmferry.migrate.plugins.module_utils._errors import VmferryError
 from ansible_collections.vmferry.migrate.plugins.module_utils._stores.base import Store
+from ansible_collections.vmferry.migrate.plugins.module_utils._stores.filesystem_parts import FilesystemParts
 from ansible_collections.vmferry.migrate.plugins.module_utils._stores.open import open_store
 
 MIB = 1024 * 1024
@@ -143,6 +144,23 @@ def test_reading_and_aborting_make_no_root(root: Path, store: Store) -> None:
     assert not root.exists()
 
 
+def test_a_root_that_can_be_made_is_not_there_yet(root: Path, store: Store) -> None:
+    with pytest.raises(VmferryError) as raised:
+        store.require_root()
+    assert (raised.value.kind, str(root) in raised.value.message) == ("not_found", True)
+    assert raised.value.hint
+    assert not root.exists()
+    store.put("vm/a", b"")
+    store.require_root()
+
+
+def test_a_file_is_no_root(root: Path, store: Store) -> None:
+    root.touch()
+    with pytest.raises(VmferryError) as raised:
+        store.require_root()
+    assert (raised.value.kind, "not a folder" in raised.value.message) == ("not_found", True)
+
+
 def test_the_probe_removes_the_root_it_made(root: Path, store: Store) -> None:
     store.probe("vm/.probe")
     assert not root.exists()
@@ -159,3 +177,61 @@ def test_writers_and_deleters_of_one_folder_do_not_trip_over_each_other(store: S
     with ThreadPoolExecutor(4) as pool:
         list(pool.map(churn, range(4)))
     assert list(store.list("")) == []
+
+
+@pytest.mark.parametrize("if_absent", [False, True])
+def test_a_name_is_durable_before_it_is_believed_and_no_descriptor_is_left_open(
+    root: Path, store: Store, monkeypatch: pytest.MonkeyPatch, if_absent: bool
+) -> None:
+    fsync, flushed, failures = os.fsync, [], [OSError(116, "Stale file handle")]
+
+    def once(descriptor: int) -> None:
+        if stat.S_ISDIR(os.fstat(descriptor).st_mode) and failures:
+            raise failures.pop()
+        fsync(descriptor)
+        flushed.append(str(Path(f"/proc/self/fd/{descriptor}").readlink()))
+
+    store.put("vm/a", b"x")
+    store.delete("vm/a")
+    before = descriptors()
+    writer = open_parts(store, "vm/b")
+    writer.write_at(0, memoryview(b"new"))
+    monkeypatch.setattr(os, "fsync", once)
+    with pytest.raises(VmferryError) as raised:
+        writer.finish(3, if_absent=if_absent)
+    assert raised.value.retryable
+    assert str(root / "vm") not in flushed
+    assert writer.finish(3, if_absent=if_absent).size == 3
+    assert str(root / "vm") in flushed
+    assert descriptors() == before
+    assert store.get("vm/b") == b"new"
+    assert [path.name for path in (root / "vm").iterdir()] == ["b"]
+
+
+def test_a_linked_name_whose_old_name_cannot_be_removed_is_ours(
+    root: Path, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    unlink, failures = os.unlink, [OSError(116, "Stale file handle")]
+
+    def once(*words: object, **options: object) -> None:
+        if failures:
+            raise failures.pop()
+        unlink(*words, **options)
+
+    writer = open_parts(store, "vm/b")
+    writer.write_at(0, memoryview(b"new"))
+    monkeypatch.setattr(os, "unlink", once)
+    with pytest.raises(VmferryError):
+        writer.finish(3, if_absent=True)
+    assert writer.finish(3, if_absent=True).size == 3
+    assert [path.name for path in (root / "vm").iterdir()] == ["b"]
+
+
+def open_parts(store: Store, key: str) -> FilesystemParts:
+    writer = store.open_parts(key)
+    assert isinstance(writer, FilesystemParts)
+    return writer
+
+
+def descriptors() -> int:
+    return len(list(Path("/proc/self/fd").iterdir()))

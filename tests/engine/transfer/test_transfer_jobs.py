@@ -72,7 +72,7 @@ def test_percent_weighs_disks_and_phases_and_ends_at_100() -> None:
     assert progress.snapshot()["percent"] == 99.9
     progress.enter("ready")
     assert progress.snapshot()["percent"] == 100
-    assert progress.snapshot()["bytes_read"] == 300
+    assert progress.snapshot()["bytes_read"] == 200, "what is read back to verify it was read once before"
 
 
 def test_percent_never_exceeds_100_nor_goes_back_whatever_is_counted() -> None:
@@ -113,6 +113,41 @@ def test_rate_average_and_eta_follow_the_bytes() -> None:
         progress.snapshot()
     assert progress.snapshot()["rate"] == pytest.approx(50, rel=0.02)
     assert 70 < progress.snapshot()["average_rate"] < 100
+
+
+def test_the_rate_is_right_from_the_first_bytes_on_however_large_the_steps_are() -> None:
+    """A window of 2 MiB at 512 KiB/s, every 4 s, after a while in which no byte could move."""
+    clock = Clock()
+    progress = Progress({"exporting": 1.0}, clock)
+    for _unused in range(20):
+        clock.now += 1
+        progress.snapshot()
+    progress.enter("exporting", [progress.new_disk("disk-0", 1 << 30)])
+    seen = []
+    for second in range(1, 61):
+        clock.now += 1
+        if second % 4 == 0:
+            progress.disk(0).read(2 << 20)
+            progress.disk(0).settled(2 << 20)
+        seen.append(progress.snapshot()["rate"] / (512 << 10))
+    assert seen[:3] == [0, 0, 0]
+    assert max(seen) < 1.5
+    assert min(seen[3:]) > 0.5
+
+
+def test_bytes_in_a_part_that_is_not_sent_are_not_through() -> None:
+    clock = Clock()
+    progress = Progress({"exporting": 1.0}, clock)
+    progress.enter("exporting", [progress.new_disk("disk-0", 1000)])
+    disk = progress.disk(0)
+    for how in (disk.read, disk.held, disk.settled):
+        how(800)
+    clock.now += 10
+    assert (progress.snapshot()["rate"], progress.snapshot()["phase_percent"]) == (0, 40.0)
+    disk.held(-800)
+    clock.now += 10
+    assert progress.snapshot()["rate"] > 0
+    assert progress.snapshot()["phase_percent"] == 80.0
 
 
 def create(folder: Path, clock: Clock | None = None, **more: Any) -> JobRecord:
@@ -171,11 +206,13 @@ def test_readers_never_see_half_a_record(tmp_path: Path) -> None:
 def test_a_finished_record_says_how_and_stays_so(tmp_path: Path) -> None:
     record = create(tmp_path)
     assert read_job(tmp_path, JOB)["alive"] is True
+    record.update({"rate": 100, "eta": 2.0}, now=True)
     record.finish("failed", error=VmferryError("no_space", "Full.", "Make room.", phase="exporting"))
     record.update({"phase": "exporting"}, now=True)
     record.finish("ready", result={})
     found = read_job(tmp_path, JOB)
     assert (found["phase"], found["alive"], found["result"]) == ("failed", False, None)
+    assert (found["rate"], found["eta"]) == (0, None)
     assert found["error"] == {
         "kind": "no_space",
         "retryable": False,

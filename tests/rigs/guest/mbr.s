@@ -2,6 +2,7 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 # A boot sector that prints "BOOT-OK ", then the text of the disk's second sector, then " END" on the first serial port.
+# Then a byte on that port powers the machine off, as its own system would.
 # Reading the second sector through the firmware shows that the disk behind the first one is there as well.
 # Assemble: as --32 -o mbr.o mbr.s && objcopy -O binary -j .text mbr.o mbr.bin
 .code16
@@ -9,6 +10,7 @@
 .equ SECTOR, 0x7e00
 .equ COM1_DATA, 0x3f8
 .equ COM1_STATUS, 0x3fd
+.equ PM1A_CONTROL, 0x604                # of ACPI, where SeaBIOS puts it
 
 start:
     ljmp $0, $(ORIGIN + main - start)
@@ -34,8 +36,16 @@ unreadable:
     mov $(ORIGIN + failure - start), %si
 last:
     call print
+    sti
 halt:
-    hlt
+    hlt                                 # until the firmware's timer, 18 times a second
+    mov $COM1_STATUS, %dx
+    in %dx, %al
+    test $1, %al
+    jz halt
+    mov $PM1A_CONTROL, %dx
+    mov $0x2000, %ax                    # SLP_EN, of S5
+    out %ax, %dx
     jmp halt
 
 print:                                  # the text at si, to its zero byte

@@ -148,7 +148,27 @@ def test_an_import_that_is_not_committed_leaves_nothing(
     assert provider.imported("new") is None
 
 
-@pytest.mark.parametrize("step", ["settled", "before_define", "defined"])
+def killed_import(
+    rig: LibvirtRig, scratch: Path, images: Path, small: Exported, monkeypatch: pytest.MonkeyPatch, step: str
+) -> str:
+    """An import of `new` whose process dies at `step`, without a chance to undo anything; the job's id."""
+    job = new_job()
+    child = os.fork()
+    if child == 0:
+        monkeypatch.setenv("VMFERRY_FAILPOINT", step)
+        dying = LibvirtProvider({"uri": rig.uri, "scratch_dir": str(scratch)})
+        with dying.open_import(small[0], small[1], Placement("new", storage=str(images)), EXPORT, job) as session:
+            session.commit()
+        os._exit(1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
+    assert list(images.iterdir())
+    return job.job_id
+
+
+WHOLE = ["new-disk-0.qcow2", "new-disk-1.qcow2"]
+
+
+@pytest.mark.parametrize("step", ["settled", "before_define", "defined", "recorded"])
 def test_a_killed_import_is_undone_by_the_next_run_unless_it_was_complete(
     provider: LibvirtProvider,
     rig: LibvirtRig,
@@ -158,21 +178,93 @@ def test_a_killed_import_is_undone_by_the_next_run_unless_it_was_complete(
     monkeypatch: pytest.MonkeyPatch,
     step: str,
 ) -> None:
-    vm, native, _unused = small
-    child = os.fork()
-    if child == 0:
-        monkeypatch.setenv("VMFERRY_FAILPOINT", step)
-        dying = LibvirtProvider({"uri": rig.uri, "scratch_dir": str(scratch)})
-        with dying.open_import(vm, native, Placement("new", storage=str(images)), EXPORT, new_job()) as session:
-            session.commit()
-        os._exit(1)
-    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
-    assert list(images.iterdir())
-    said = provider.clean_up(vm)
+    killed_import(rig, scratch, images, small, monkeypatch, step)
+    said = provider.clean_up(small[0])
     assert len(said) == 1
-    left = sorted(path.name for path in images.iterdir())
-    assert left == (["new-disk-0.qcow2", "new-disk-1.qcow2"] if step == "defined" else [])
-    assert (provider.imported("new") is not None) == (step == "defined")
+    complete = step in ("defined", "recorded")
+    assert sorted(path.name for path in images.iterdir()) == (WHOLE if complete else [])
+    assert (provider.imported("new") is not None) == complete
+
+
+@pytest.mark.parametrize("step", ["defined", "recorded"])
+def test_a_whole_vm_keeps_its_disks_under_whatever_name_it_goes(
+    provider: LibvirtProvider,
+    rig: LibvirtRig,
+    small: Exported,
+    images: Path,
+    scratch: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    step: str,
+) -> None:
+    killed_import(rig, scratch, images, small, monkeypatch, step)
+    rig.connect().lookupByName("new").rename("new-name", 0)
+    assert len(provider.clean_up(small[0])) == 1
+    assert sorted(path.name for path in images.iterdir()) == WHOLE
+    assert provider.describe("new-name").disks[0].size == 4 << 20
+
+
+@pytest.mark.parametrize("kind", ["file", "volume"])
+def test_a_whole_vm_that_was_defined_anew_keeps_its_disks(
+    provider: LibvirtProvider,
+    rig: LibvirtRig,
+    small: Exported,
+    images: Path,
+    scratch: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    kind: str,
+) -> None:
+    """Another UUID, another name, none of our metadata: only the disks tell."""
+    killed_import(rig, scratch, images, small, monkeypatch, "defined")
+    domain = rig.connect().lookupByName("new")
+    root = ET.fromstring(domain.XMLDesc())
+    for tag in ("uuid", "metadata"):
+        for element in root.findall(tag):
+            root.remove(element)
+    name = root.find("name")
+    assert name is not None
+    name.text = "new-again"
+    domain.undefine()
+    pool = rig.connect().storagePoolCreateXML(
+        f"<pool type='dir'><name>anew</name><target><path>{images}</path></target></pool>"
+    )
+    try:
+        if kind == "volume":
+            for disk in root.iterfind("devices/disk"):
+                source = disk.find("source")
+                assert source is not None
+                disk.set("type", "volume")
+                source.attrib = {"pool": "anew", "volume": Path(source.attrib["file"]).name}
+        rig.connect().defineXML(ET.tostring(root, "unicode"))
+        said = provider.clean_up(small[0])
+    finally:
+        pool.destroy()
+    assert "new-again" in said[0]
+    assert sorted(path.name for path in images.iterdir()) == WHOLE
+
+
+@pytest.mark.parametrize("step", ["settled", "defined"])
+def test_a_dead_import_is_judged_by_the_libvirt_it_was_made_on(
+    provider: LibvirtProvider,
+    rig: LibvirtRig,
+    small: Exported,
+    images: Path,
+    scratch: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    step: str,
+) -> None:
+    job_id = killed_import(rig, scratch, images, small, monkeypatch, step)
+    before = sorted(path.name for path in images.iterdir())
+    elsewhere = LibvirtProvider({"uri": "test:///default", "scratch_dir": str(scratch)})
+    rig.kill()
+    try:
+        said = elsewhere.undo(job_id)
+        assert "cannot be asked" in said[0]
+        assert sorted(path.name for path in images.iterdir()) == before, "nothing is removed where nobody can tell"
+    finally:
+        rig.start()
+    assert len(elsewhere.undo(job_id)) == 1
+    assert sorted(path.name for path in images.iterdir()) == ([] if step == "settled" else WHOLE)
+    elsewhere.close()
 
 
 def test_an_existing_disk_is_never_touched(provider: LibvirtProvider, small: Exported, images: Path) -> None:

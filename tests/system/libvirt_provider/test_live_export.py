@@ -6,9 +6,11 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import threading
 import time
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -189,3 +191,19 @@ def test_libvirts_own_description_is_kept(provider: LibvirtProvider, busy_guest:
         assert b"<name>busy</name>" in session.native["domain.xml"]
         assert session.vm.disks[1] == session.disks[0].spec
         assert abs(session.taken_at - time.time()) < 60
+
+
+def test_a_folder_that_cannot_be_removed_is_a_warning_and_not_the_end_of_an_export_that_is_done(
+    provider: LibvirtProvider, busy_guest: Guest, scratch: Path, tmp_path: Path
+) -> None:
+    with ExitStack() as unmounting:
+        with open_session(provider, "busy", "crash_consistent", ("vdb",)) as session:
+            read_all(session.disks[0].source, tmp_path / "copy")
+            (folder,) = scratch.iterdir()
+            held = folder / "held"
+            held.mkdir()
+            subprocess.run(["mount", "-t", "tmpfs", "none", str(held)], check=True)
+            unmounting.callback(subprocess.run, ["umount", str(held)], check=True)
+        assert str(held) in " ".join(session.warnings)
+        assert busy_guest.domain.jobStats()["type"] == 0
+    shutil.rmtree(folder, ignore_errors=True)  # the watchdog may be at it still

@@ -5,7 +5,9 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
+import xml.etree.ElementTree as ET
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -124,6 +126,94 @@ def test_a_backing_file_of_an_unnamed_format_is_refused(
         assert [finding.kind for finding in provider.check_export(vm, vm.disks, "auto")] == ["invalid_config"]
     finally:
         domain.undefine()
+
+
+@pytest.mark.parametrize("off", ["qcow2", "raw"], indirect=True)
+@pytest.mark.parametrize("trace", ["content", "owner"])
+def test_a_vm_that_ran_meanwhile_is_noticed_also_when_it_is_off_again(
+    provider: LibvirtProvider, off: tuple[libvirt.virDomain, Path], trace: str
+) -> None:
+    """As on a file system without locks. Every start leaves its trace: libvirt gives the images to QEMU's user."""
+    with open_session(provider, "off") as session:
+        read_all(session.disks[0].source, off[1].with_name("copied"))
+        session.confirm()
+        image = Path(session.vm.disks[0].source)
+        if trace == "content":
+            with image.open("r+b") as file:
+                file.write(image.read_bytes()[:512])
+        else:
+            os.chown(image, 12345, 12345)
+            os.chown(image, 0, 0)
+        with pytest.raises(VmferryError, match="was changed") as caught:
+            session.confirm()
+        assert (caught.value.kind, caught.value.retryable) == ("conflict", True)
+
+
+def test_another_vm_may_start_on_the_same_backing_file(
+    provider: LibvirtProvider, rig: LibvirtRig, tmp_path: Path
+) -> None:
+    base, overlay = guests.mbr_disk(tmp_path / "base.raw", "base"), tmp_path / "overlay.qcow2"
+    subprocess.run(["qemu-img", "create", "-q", "-f", "qcow2", "-b", base, "-F", "raw", overlay], check=True)
+    domain = rig.connect().defineXML(domain_xml(Machine("shared", (Disk(overlay),)), rig.directory))
+    try:
+        with open_session(provider, "shared") as session:
+            os.chown(base, 12345, 12345)
+            session.confirm()
+    finally:
+        domain.undefine()
+
+
+def overridden(rig: LibvirtRig, image: Path, override: str, inside: str) -> libvirt.virDomain:
+    """A domain that says something of its disk that the disk's header does not."""
+    xml = ET.fromstring(domain_xml(Machine("overridden", (Disk(image, image.suffix[1:]),)), rig.directory))
+    element = xml.find(f"devices/disk{inside}")
+    assert element is not None
+    element.append(ET.fromstring(override))
+    return rig.connect().defineXML(ET.tostring(xml, "unicode"))
+
+
+def refusal(provider: LibvirtProvider) -> str:
+    with pytest.raises(VmferryError) as caught, open_session(provider, "overridden"):
+        pass
+    vm = provider.describe("overridden")
+    findings = provider.check_export(vm, vm.disks, "auto")
+    assert [finding.kind for finding in findings] == [caught.value.kind] == ["unsupported"]
+    return caught.value.message
+
+
+def test_a_slice_of_an_image_is_not_taken_for_the_image(
+    provider: LibvirtProvider, rig: LibvirtRig, tmp_path: Path
+) -> None:
+    image = guests.mbr_disk(tmp_path / "container.raw", "container", 2 << 20)
+    slices = "<slices><slice type='storage' offset='1048576' size='1048576'/></slices>"
+    domain = overridden(rig, image, slices, "/source")
+    try:
+        assert "slice" in refusal(provider)
+    finally:
+        domain.undefine()
+
+
+def test_backing_files_are_those_that_the_guest_would_see(
+    provider: LibvirtProvider, rig: LibvirtRig, tmp_path: Path
+) -> None:
+    base = guests.mbr_disk(tmp_path / "base.raw", "base", 2 << 20)
+    other = guests.mbr_disk(tmp_path / "other.raw", "other", 2 << 20)
+    overlay = tmp_path / "overlay.qcow2"
+    subprocess.run(["qemu-img", "create", "-q", "-f", "qcow2", "-b", base, "-F", "raw", overlay], check=True)
+    store = "<backingStore type='file'><format type='{}'/><source file='{}'/>{}</backingStore>"
+    for override in (store.format("raw", other, ""), store.format("qcow2", base, ""), "<backingStore/>"):
+        domain = overridden(rig, overlay, override, "")
+        try:
+            assert "backing files" in refusal(provider)
+        finally:
+            domain.undefine()
+    for override in (store.format("raw", base, ""), store.format("raw", base, "<backingStore/>")):
+        domain = overridden(rig, overlay, override, "")
+        try:
+            with open_session(provider, "overridden") as session:
+                assert sha256(read_all(session.disks[0].source, tmp_path / "copied")) == sha256(base)
+        finally:
+            domain.undefine()
 
 
 def test_powered_off_means_off(provider: LibvirtProvider, rig: LibvirtRig) -> None:

@@ -9,13 +9,17 @@ import os
 import signal
 import subprocess
 import sys
+import time
 import zipfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from ansible_collections.vmferry.migrate.plugins.module_utils._errors import VmferryError
+from ansible_collections.vmferry.migrate.plugins.module_utils._providers.libvirt import backup_job, guest_freeze
+from ansible_collections.vmferry.migrate.plugins.module_utils._providers.libvirt.connection import Connection
 from ansible_collections.vmferry.migrate.plugins.module_utils._providers.libvirt.provider import LibvirtProvider
 from rigs.domain import Guest
 from rigs.libvirt import LibvirtRig
@@ -118,6 +122,68 @@ def test_a_scratch_that_runs_low_ends_the_export_and_not_the_guest(
     provider.close()
 
 
+def test_a_scratch_on_which_not_even_a_name_fits_ends_the_export_and_not_the_guest(
+    rig: LibvirtRig, busy_guest: Guest, tiny_scratch: Path, tmp_path: Path
+) -> None:
+    """Out of inodes: the watchdog cannot leave its word why the job ended, and ends it all the same."""
+    provider = LibvirtProvider({"uri": rig.uri, "scratch_dir": str(tiny_scratch)})
+    with pytest.raises(VmferryError) as caught:  # noqa: PT012, SIM117
+        with open_session(provider, "busy", "crash_consistent") as session:
+            (tiny_scratch / "filler").touch()
+            room = os.statvfs(tiny_scratch)
+            full = f"remount,nr_inodes={room.f_files - room.f_ffree}"
+            subprocess.run(["mount", "-o", full, str(tiny_scratch)], check=True)
+            (tiny_scratch / "filler").write_bytes(bytes(40 << 20))
+            eventually(lambda: no_job(busy_guest))
+            read_all(source_of(session, "vdb"), tmp_path / "lost")
+    assert caught.value.kind in ("no_space", "conflict")
+    assert busy_guest.domain.state()[0] == 1
+    assert [path.name for path in tiny_scratch.iterdir()] == ["filler"]
+    provider.close()
+
+
+def test_the_watchdog_outlives_what_ends_its_exporter_politely(
+    rig: LibvirtRig, busy_guest: Guest, scratch: Path
+) -> None:
+    """As systemd stops a service: TERM to every process, and later KILL to those that are left."""
+    process = exporter(rig.uri, scratch, "busy", "crash_consistent")
+    assert process.stdout is not None
+    assert process.stdout.readline() == "OPEN\n"
+    watchdog = watchdog_of(scratch)
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        os.kill(watchdog, number)
+    process.kill()
+    process.wait()
+    eventually(lambda: no_job(busy_guest), 5)
+    eventually(lambda: not list(scratch.iterdir()), 5)
+    eventually(lambda: not is_running(watchdog), 5)
+
+
+def test_a_dead_watchdog_has_a_successor_that_knows_as_much(rig: LibvirtRig, busy_guest: Guest, scratch: Path) -> None:
+    process = exporter(rig.uri, scratch, "busy", "crash_consistent")
+    assert process.stdout is not None
+    assert process.stdout.readline() == "OPEN\n"
+    first = watchdog_of(scratch)
+    os.kill(first, signal.SIGKILL)
+    eventually(lambda: watchdog_of(scratch) != first)
+    process.kill()
+    process.wait()
+    eventually(lambda: no_job(busy_guest), 5)
+    eventually(lambda: not list(scratch.iterdir()), 5)
+
+
+def test_an_export_that_nobody_can_watch_over_ends(
+    provider: LibvirtProvider, busy_guest: Guest, scratch: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(VmferryError, match="watchdog"):  # noqa: PT012, SIM117
+        with open_session(provider, "busy", "crash_consistent") as session:
+            monkeypatch.setattr(sys, "executable", "/bin/false")
+            os.kill(watchdog_of(scratch), signal.SIGKILL)
+            time.sleep(3)
+            read_all(source_of(session, "vdb"), tmp_path / "unwatched")
+    assert no_job(busy_guest)
+
+
 def test_a_scratch_with_no_room_is_found_before(rig: LibvirtRig, busy_guest: Guest, tiny_scratch: Path) -> None:
     with (tiny_scratch / "filler").open("wb") as file:
         file.write(bytes(30 << 20))
@@ -141,6 +207,34 @@ def test_an_agent_that_hangs_costs_consistency_and_leaves_nothing_frozen(
     busy_guest.wait_for_agent()
     busy_guest.console.run("echo thawed > /mnt/hung; sync", 15)
     eventually(lambda: not list(scratch.iterdir()), 15)
+
+
+def test_a_guest_that_freezes_after_nobody_waits_for_it_is_thawed_while_the_export_goes_on(
+    provider: LibvirtProvider, busy_guest: Guest, scratch: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(guest_freeze, "AGENT_TIMEOUT", 1)
+    with slow_freeze(busy_guest, seconds=5), open_session(provider, "busy") as session:
+        assert session.consistency == "crash_consistent"
+        hooked = "while [ ! -e /run/froze ]; do sleep 0.1; done"
+        busy_guest.console.run(f"{hooked}; echo thawed > /mnt/late; sync", 20)
+        assert list(scratch.iterdir()), "the export is over: the test proves nothing"
+    busy_guest.wait_for_agent()
+
+
+@contextmanager
+def slow_freeze(guest: Guest, seconds: int) -> Iterator[None]:
+    """The agent's hook takes as long as, say, a database that flushes."""
+    console = guest.console
+    agent = console.run("tr '\\0' ' ' < /proc/$(pidof qemu-ga)/cmdline").strip()
+    stop = "kill $(pidof qemu-ga); while pidof qemu-ga; do sleep 0.1; done"
+    console.run(f"printf '#!/bin/sh\n[ \"$1\" = freeze ] && sleep {seconds} && touch /run/froze\ntrue\n' > /run/hook")
+    console.run(f"chmod +x /run/hook; {stop}; {agent} -F/run/hook")
+    guest.wait_for_agent()
+    try:
+        yield
+    finally:
+        console.run(f"rm -f /run/froze /run/hook; {stop}; {agent}")
+        guest.wait_for_agent()
 
 
 def test_an_exporter_out_of_a_zip_has_a_watchdog_too(
@@ -179,3 +273,31 @@ def test_an_exporter_out_of_a_zip_has_a_watchdog_too(
     process.wait()
     eventually(lambda: no_job(busy_guest), 5)
     eventually(lambda: not list(scratch.iterdir()), 5)
+
+
+def test_a_backup_job_that_begins_after_its_exporter_gave_up_is_aborted(
+    provider: LibvirtProvider, busy_guest: Guest, scratch: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The connection broke before libvirt's answer came; libvirt itself lives, and carries the request out."""
+    late = []
+
+    def lost(connection: Connection, uuid: str, vm_name: str, xml: str) -> None:
+        late.append(xml)
+        raise VmferryError("network", "Beginning the backup job failed: client socket is closed.")
+
+    monkeypatch.setattr(backup_job, "begin", lost)
+    with pytest.raises(VmferryError, match="client socket"), open_session(provider, "busy", "crash_consistent"):
+        pass
+    busy_guest.domain.backupBegin(late[0], None)
+    assert not no_job(busy_guest)
+    eventually(lambda: no_job(busy_guest), 10)
+    eventually(lambda: not list(scratch.iterdir()), 10)
+
+
+def test_a_backup_job_that_libvirt_refuses_leaves_nothing_to_wait_for(
+    provider: LibvirtProvider, busy_guest: Guest, scratch: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(backup_job, "backup_xml", lambda *_unused: "<domainbackup mode='pull'><nonsense")
+    with pytest.raises(VmferryError, match="Beginning"), open_session(provider, "busy", "crash_consistent"):
+        pass
+    assert not list(scratch.iterdir())

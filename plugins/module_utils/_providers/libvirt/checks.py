@@ -13,7 +13,7 @@ from ..base import Consistency, Finding
 from ..spec import DiskSpec, VmSpec
 from . import backup_job, domain_xml
 from .connection import Connection
-from .image_chain import read_chain
+from .offline_disks import read_chains
 from .scratch import MIB, reserve_of
 from .work_folder import free_bytes, read_folder
 
@@ -33,9 +33,8 @@ def export_findings(
             findings += _of_jobs(connection, vm)
             findings += _of_scratch(disks, scratch_dir)
         else:
-            for disk in disks:
-                if vm.details.get("disk_types", {}).get(disk.name) in LOCAL:
-                    read_chain(disk.source, disk.format)
+            types = vm.details.get("disk_types", {})
+            read_chains(connection, vm.id, [disk for disk in disks if types.get(disk.name) in LOCAL])
     except VmferryError as error:
         findings.append(Finding("error", error.message, error.hint, error.kind))
     if len(disks) < len(vm.disks):

@@ -47,7 +47,7 @@ def clean_up_imports(connection: Connection, scratch_dir: str) -> list[str]:
     said = []
     for folder in work_folders(scratch_dir):
         if folder.record.purpose == "import" and folder.record.alive is False:
-            said += _undone_import(connection, folder)
+            said.append(undo_import(connection, folder))
     return said
 
 
@@ -58,15 +58,10 @@ def undo_job(connection: Connection, job_id: str, scratch_dir: str) -> list[str]
     for folder in mine:
         if folder.record.purpose == "import":
             _insist_on_death(folder, folder.record.vm_name)
-            said += _undone_import(connection, folder)
+            said.append(undo_import(connection, folder))
         else:
             said += clean_up(connection, describe(connection, folder.record.vm_id), scratch_dir)
     return said
-
-
-def _undone_import(connection: Connection, folder: WorkFolder) -> list[str]:
-    undo_import(connection, folder)
-    return [f"Removed what a dead {folder.record.describe()} had made of {folder.record.vm_name}."]
 
 
 def _folder_of(job: backup_job.BackupJob, vm: VmSpec) -> WorkFolder:

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import time
-from threading import Lock
+from threading import Lock, Thread
 from typing import TYPE_CHECKING, Callable, TypeVar
 from urllib.parse import urlsplit
 
@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     import libvirt
 
 Result = TypeVar("Result")
+CALL_LIMIT = 120.0  # seconds; the slowest calls, such as beginning a backup of many disks, take a few
+LONG_CALL_LIMIT = 900.0  # seconds for what grows with the host: a pool with thousands of volumes, a VM to be started
+CLOSE_LIMIT = 5.0
 PAUSE = 0.5  # seconds between two attempts to reach a daemon that restarts
 
 
@@ -38,10 +41,18 @@ class Connection:
         self._lock = Lock()
         self._open: libvirt.virConnect | None = None
 
-    def call(self, doing: str, work: Callable[[libvirt.virConnect], Result], *, patience: float = 0.0) -> Result:
+    def call(
+        self,
+        doing: str,
+        work: Callable[[libvirt.virConnect], Result],
+        *,
+        patience: float = 0.0,
+        limit: float | None = None,
+    ) -> Result:
         """`work` with a live connection, once more with a fresh one if the first turned out to be dead.
 
-        So `work` must not mind being begun twice. `patience`: seconds to wait for a daemon that is down.
+        So `work` must not mind being begun twice. `patience`: seconds to wait for a daemon that is down. `limit`:
+        seconds for a daemon that is there and does not answer, `CALL_LIMIT` unless told; then it raises `timeout`.
         """
         import libvirt
 
@@ -49,7 +60,7 @@ class Connection:
         fresh = False
         while True:
             try:
-                return work(self._connected())
+                return self._limited(doing, work, limit)
             except libvirt.libvirtError as error:
                 if not is_disconnect(error) or (fresh and time.monotonic() >= deadline):
                     raise explained(error, doing) from error
@@ -58,11 +69,11 @@ class Connection:
             fresh = True
             self.close()
 
-    def once(self, doing: str, work: Callable[[libvirt.virConnect], Result]) -> Result:
-        """`work` exactly once: for what must not be done twice."""
+    def once(self, doing: str, work: Callable[[libvirt.virConnect], Result], limit: float | None = None) -> Result:
+        """`work` exactly once: for what must not be done twice. After `timeout` or `network` it may yet happen."""
         self.call(doing, lambda connection: connection.getLibVersion())  # notices a daemon that was restarted
         with translated(doing):
-            return work(self._connected())
+            return self._limited(doing, work, limit)
 
     def domain(
         self, uuid: str, doing: str, work: Callable[[libvirt.virDomain], Result], patience: float = 0.0
@@ -74,19 +85,65 @@ class Connection:
         import libvirt
 
         with self._lock:
-            if self._open is not None:
-                try:
-                    self._open.close()
-                except libvirt.libvirtError as error:
-                    if not is_disconnect(error):
-                        raise explained(error, f"Closing {self.uri}") from error
-                self._open = None
+            opened, self._open = self._open, None
+        if opened is None:
+            return
+        try:
+            in_time(opened.close, CLOSE_LIMIT)
+        except TooLate:
+            return  # the thread that waits keeps it, and closes it should the daemon come back
+        except libvirt.libvirtError as error:
+            if not is_disconnect(error):
+                raise explained(error, f"Closing {self.uri}") from error
+
+    def _limited(self, doing: str, work: Callable[[libvirt.virConnect], Result], limit: float | None) -> Result:
+        seconds = CALL_LIMIT if limit is None else limit
+        try:
+            return in_time(lambda: work(self._connected()), seconds)
+        except TooLate as error:
+            with self._lock:
+                self._open = None  # closing it would wait too; whoever waits on it still holds it
+            raise VmferryError(
+                "timeout",
+                f"{doing} failed: {self.uri} did not answer within {seconds:g} s.",
+                "libvirtd, or virtqemud, may hang: see its log. Restarting it does not disturb running VMs.",
+            ) from error
 
     def _connected(self) -> libvirt.virConnect:
+        """Not under the lock, which nobody could have while a daemon that hangs is being connected to."""
         import libvirt
 
         with self._lock:
+            if self._open is not None:
+                return self._open
+        libvirt.registerErrorHandler(_say_nothing, None)
+        opened = libvirt.open(self.uri)
+        with self._lock:
             if self._open is None:
-                libvirt.registerErrorHandler(_say_nothing, None)
-                self._open = libvirt.open(self.uri)
+                self._open = opened
             return self._open
+
+
+class TooLate(Exception):
+    """The work goes on, in a thread that is left behind."""
+
+
+def in_time(work: Callable[[], Result], seconds: float) -> Result:
+    """libvirt's own calls wait for ever for a daemon that hangs, and nothing can interrupt them."""
+    result: list[Result] = []
+    errors: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            result.append(work())
+        except BaseException as error:  # noqa: BLE001  # raised again below, in the thread that asked
+            errors.append(error)
+
+    thread = Thread(target=run, name="vmferry-libvirt", daemon=True)
+    thread.start()
+    thread.join(seconds)
+    if errors:
+        raise errors[0]
+    if not result:
+        raise TooLate
+    return result[0]

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Mapping
 from ..._errors import VmferryError
 from ..spec import DiskSpec, PowerState, SnapshotSpec, VmSpec
 from . import domain_xml
-from .connection import Connection
+from .connection import LONG_CALL_LIMIT, Connection
 from .errors import is_disconnect
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ def describe_all(connection: Connection) -> list[VmSpec]:
                     raise
         return found
 
-    return connection.call("Listing the VMs", work)
+    return connection.call("Listing the VMs", work, limit=LONG_CALL_LIMIT)
 
 
 def describe(connection: Connection, vm: str) -> VmSpec:

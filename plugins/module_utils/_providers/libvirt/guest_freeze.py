@@ -5,7 +5,8 @@
 
 from __future__ import annotations
 
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from threading import Event, Thread
 from typing import TYPE_CHECKING, Callable, Iterator
 
 from ..._errors import VmferryError
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 AGENT_TIMEOUT = 10  # seconds; Windows itself ends a freeze that takes longer
 THAW_PATIENCE = 30.0  # seconds for a libvirtd that is just then restarting
 THAW_ATTEMPTS = 3
+THAW_PAUSE = 1.0  # seconds between two attempts while nobody knows whether the guest is frozen
 
 
 @contextmanager
@@ -84,8 +86,40 @@ def _patience(domain: libvirt.virDomain) -> Iterator[None]:
 
 
 def _thaws(connection: Connection, uuid: str, vm_name: str) -> bool:
+    """Whether the guest is known not to be frozen any more. An agent carries out one order after the other, so an
+    answer to this one means that the freeze before it is over too.
+    """
+
+    def work(domain: libvirt.virDomain) -> None:
+        if domain.isActive():
+            _thaw_once(domain)
+
     try:
-        connection.domain(uuid, f"Thawing the file systems of {vm_name}", _thaw_once)
-    except VmferryError:  # the watchdog goes on trying
-        return False
+        connection.domain(uuid, f"Thawing the file systems of {vm_name}", work)
+    except VmferryError as error:
+        return error.kind == "not_found"
     return True
+
+
+class PersistentThaw:
+    """Beside an export whose freeze had no known end: thaws again and again, until it is known to be over.
+
+    `tell` gets `thawed` then. Where that is not before `stop`, it is the watchdog that goes on.
+    """
+
+    def __init__(self, connection: Connection, uuid: str, vm_name: str, tell: Callable[[str], None]) -> None:
+        self._connection, self._uuid, self._vm_name, self._tell = connection, uuid, vm_name, tell
+        self._ended = Event()
+        self._thread = Thread(target=self._run, name="vmferry-thaw", daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        self._ended.set()
+        self._thread.join(2 * AGENT_TIMEOUT)
+
+    def _run(self) -> None:
+        while not self._ended.wait(THAW_PAUSE):
+            if _thaws(self._connection, self._uuid, self._vm_name):
+                with suppress(VmferryError):  # without a watchdog, nobody has to hear of it
+                    self._tell("thawed")
+                return

@@ -6,8 +6,6 @@
 from __future__ import annotations
 
 import json
-import os
-import stat
 import subprocess
 from dataclasses import dataclass
 from typing import Any, Iterator, Mapping, Sequence
@@ -24,7 +22,6 @@ FORMATS = ("qcow2", "raw")
 class ImageChain:
     size: int  # bytes, as the guest sees it
     layers: tuple[Layer, ...]
-    block_device: bool
     plain: bool  # every cluster lies, unencrypted, in the image that maps it
 
 
@@ -45,14 +42,7 @@ def read_chain(path: str, format: str) -> ImageChain:
         plain = plain and not info.get("format-specific", {}).get("data", {}).get("data-file")
         layers.append(Layer(backing, format))
         backing, format = _next(info, backing)
-    return ImageChain(size, tuple(layers), is_block_device(path), plain)
-
-
-def is_block_device(path: str) -> bool:
-    try:
-        return stat.S_ISBLK(os.stat(path).st_mode)  # noqa: PTH116 - a string, as libvirt gave it
-    except OSError:
-        return False
+    return ImageChain(size, tuple(layers), plain)
 
 
 def cluster_map(path: str, format: str) -> Iterator[Mapping[str, Any]]:

@@ -6,10 +6,11 @@
 from __future__ import annotations
 
 import os
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Mapping
+from uuid import uuid4
 
 from ..._errors import VmferryError
 from ..._nbd.qemu_img import qemu_img
@@ -20,7 +21,7 @@ from ..base import ImportSession, Job, Placement
 from ..spec import VmSpec
 from . import domain_xml, native_files
 from .clean_up import clean_up_imports
-from .connection import Connection
+from .connection import LONG_CALL_LIMIT, Connection
 from .describe import describe
 from .host import Host
 from .import_leftovers import identity, undo_import
@@ -30,6 +31,9 @@ from .work_folder import WorkFolder
 
 if TYPE_CHECKING:
     import libvirt
+
+
+UNDO_PATIENCE = 20.0  # seconds for a libvirtd that is just then restarting
 
 
 class LibvirtImport(ImportSession):
@@ -47,6 +51,7 @@ class LibvirtImport(ImportSession):
         self._connection, self._vm, self._native = connection, vm, native
         self._placement, self._export_id, self._job, self._scratch_dir = placement, export_id, job, scratch_dir
         self.warnings: list[str] = []
+        self._uuid = str(uuid4())  # chosen here, so that it can be written down before libvirt hears of it
         self._open, self._serving = ExitStack(), ExitStack()
 
     def __enter__(self) -> LibvirtImport:
@@ -64,14 +69,17 @@ class LibvirtImport(ImportSession):
     def commit(self) -> VmSpec:
         self._serving.close()  # QEMU writes back what it holds
         finals = self._settle()
-        xml = self._builder().build(self._placed(), finals.get("nvram"), self._export_id, self._job.attempt)
+        xml = self._builder().build(self._uuid, self._placed(), finals.get("nvram"), self._export_id, self._job.attempt)
         self._refresh_pools()
         failpoint("before_define")
-        uuid = self._connection.once(f"Defining {self._placement.name}", lambda opened: _define(opened, xml))
+        self._connection.once(f"Defining {self._placement.name}", lambda opened: _define(opened, xml))
         failpoint("defined")
+        with suppress(OSError):  # what is written down already makes the undo ask for this VM, and find it
+            self._folder.has_made(uuid=self._uuid, uri=self._connection.uri)
+        failpoint("recorded")
         if self._placement.power_on:
-            self._start(uuid)
-        return describe(self._connection, uuid)
+            self._start()
+        return describe(self._connection, self._uuid)
 
     def _begin(self, stack: ExitStack) -> None:
         self._disks = plan_disks(self._connection, self._vm, self._placement, self._export_id, self._job.attempt)
@@ -82,11 +90,13 @@ class LibvirtImport(ImportSession):
         host = Host(self._connection)
         self._builder = lambda: DomainBuilder(self._vm, root, self._placement, host)
         trial = self._builder()
-        trial.build(self._placed(), None, self._export_id, self._job.attempt)  # refuses before the first byte
+        trial.build(
+            self._uuid, self._placed(), None, self._export_id, self._job.attempt
+        )  # refuses before the first byte
         self.warnings += trial.warnings
         folder = WorkFolder.create(self._scratch_dir, "import", self._vm.id, self._placement.name, self._job)
         self._folder = folder
-        stack.callback(undo_import, self._connection, folder)
+        stack.callback(undo_import, self._connection, folder, UNDO_PATIENCE)
         self._serving = stack.enter_context(ExitStack())
         self.sinks = tuple(self._new_disk(disk) for disk in self._disks)
 
@@ -115,6 +125,7 @@ class LibvirtImport(ImportSession):
             _create_empty(part)
             part.write_bytes(variables)
             moves.append((part, finals["nvram"]))
+        self._folder.will_make(uuid=self._uuid, uri=self._connection.uri)
         for part, final in moves:
             _sync(part)
             self._folder.will_make(final=str(final), identity=identity(part))
@@ -129,16 +140,20 @@ class LibvirtImport(ImportSession):
             for name in sorted({disk.storage.pool for disk in self._disks if disk.storage.pool}):
                 opened.storagePoolLookupByName(name).refresh()
 
-        self._connection.call("Refreshing the storage pools", refresh)
+        self._connection.call("Refreshing the storage pools", refresh, limit=LONG_CALL_LIMIT)
 
-    def _start(self, uuid: str) -> None:
+    def _start(self) -> None:
         try:
-            self._connection.once(
-                f"Starting {self._placement.name}", lambda opened: opened.lookupByUUIDString(uuid).create()
-            )
+            start(self._connection, self._uuid, self._placement.name)
         except VmferryError as error:
             error.hint = f"The import itself is complete: the VM is there, and off. {error.hint}".strip()
             raise
+
+
+def start(connection: Connection, uuid: str, vm_name: str) -> None:
+    connection.once(
+        f"Starting {vm_name}", lambda opened: opened.lookupByUUIDString(uuid).create(), limit=LONG_CALL_LIMIT
+    )
 
 
 def insist_on_absence(path: Path) -> None:
@@ -148,12 +163,11 @@ def insist_on_absence(path: Path) -> None:
         )
 
 
-def _define(opened: libvirt.virConnect, xml: str) -> str:
-    """Without an UUID in the XML, libvirt refuses a name that is taken instead of changing that VM."""
+def _define(opened: libvirt.virConnect, xml: str) -> None:
+    """With a UUID that nobody has, libvirt refuses a name that is taken instead of changing that VM."""
     import libvirt
 
-    uuid: str = opened.defineXMLFlags(xml, libvirt.VIR_DOMAIN_DEFINE_VALIDATE).UUIDString()
-    return uuid
+    opened.defineXMLFlags(xml, libvirt.VIR_DOMAIN_DEFINE_VALIDATE)
 
 
 def _create_empty(path: Path) -> None:

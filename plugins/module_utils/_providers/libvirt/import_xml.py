@@ -57,12 +57,13 @@ class DomainBuilder:
         self._has_native = native is not None
         self.warnings: list[str] = []
 
-    def build(self, disks: Sequence[PlacedDisk], nvram: Path | None, export_id: str, attempt: str) -> str:
+    def build(self, uuid: str, disks: Sequence[PlacedDisk], nvram: Path | None, export_id: str, attempt: str) -> str:
         kind = self._native.get("type", "")
         root = ET.Element("domain", type=self._host.domain_type(self._vm.architecture, kind))
         if kind and root.get("type") != kind:
             self.warnings.append(f"This host has no {kind}: the VM runs, more slowly, under {root.get('type')}.")
         ET.SubElement(root, "name").text = self._placement.name
+        ET.SubElement(root, "uuid").text = uuid
         root.append(self._metadata(export_id, attempt))
         self._add_size(root)
         root.append(self._system(nvram))

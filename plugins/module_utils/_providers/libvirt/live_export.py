@@ -12,7 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 from threading import Lock
 from types import TracebackType
-from typing import TYPE_CHECKING, Iterator, Sequence
+from typing import TYPE_CHECKING, Callable, Iterator, Sequence
 
 from ..._blocks import Extent, Piece
 from ..._errors import VmferryError
@@ -24,7 +24,7 @@ from ..spec import DiskSpec, VmSpec
 from . import backup_job, domain_xml, native_files
 from .connection import Connection
 from .describe import describe
-from .guest_freeze import frozen
+from .guest_freeze import PersistentThaw, frozen
 from .scratch import reserve_of, socket_path
 from .watchdog_launcher import WatchdogProcess
 from .work_folder import WorkFolder
@@ -35,7 +35,8 @@ if TYPE_CHECKING:
 NBD_TIMEOUT = 60.0  # seconds without a byte; QEMU answers late while the guest's own disk is slow
 NBD_RETRIES = 2
 POWER_OFF_SEEN = 3.0  # seconds until libvirt has noticed that a QEMU is gone; measured: half a second
-END_PATIENCE = 60.0  # seconds for a libvirtd that is down when the job has to be ended
+UNANSWERED = ("network", "timeout")  # kinds of failure after which libvirt may still do what it was asked
+END_PATIENCE = 20.0  # seconds for a libvirtd that is down when the job has to be ended; then the watchdog waits
 
 
 class LiveExport(ExportSession):
@@ -72,7 +73,7 @@ class LiveExport(ExportSession):
         self.vm = describe(self._connection, self.vm.id)
         root = self._domain_xml()
         folder = WorkFolder.create(self._scratch_dir, "export", self.vm.id, self.vm.name, self._job)
-        leaving = _Leaving(self._connection, self.vm.id, folder)
+        leaving = _Leaving(self._connection, self.vm.id, folder, self.warnings)
         stack.callback(leaving.leave)
         room = folder.make_room_for_qemu(domain_xml.qemu_user(root))
         leaving.socket = socket_path(folder.path, root, self._job.attempt)
@@ -87,7 +88,7 @@ class LiveExport(ExportSession):
         failpoint("watchdog")
         self._begin(root, room, leaving)
         failpoint("backup_begun")
-        self._open_disks(stack, folder, leaving.socket)
+        self._open_disks(stack, folder, leaving.socket, leaving.watchdog.check)
 
     def _begin(self, root: ET.Element, room: Path, leaving: _Leaving) -> None:
         chosen = {disk.name for disk in self._chosen}
@@ -100,7 +101,12 @@ class LiveExport(ExportSession):
 
         def begin() -> None:
             leaving.tell("begin")
-            backup_job.begin(self._connection, self.vm.id, self.vm.name, xml)
+            try:
+                backup_job.begin(self._connection, self.vm.id, self.vm.name, xml)
+            except VmferryError as error:
+                if error.kind not in UNANSWERED:
+                    leaving.tell("begun")  # libvirt refused: no job will follow
+                raise
             self.taken_at = time.time()
             leaving.tell("begun")
 
@@ -115,6 +121,7 @@ class LiveExport(ExportSession):
                 if self._wanted == "quiesced" or not error.message.startswith("Freezing"):
                     raise
                 self.warnings.append(f"{error.message} The export is crash consistent.")
+                leaving.thaw_if_frozen(self.vm.name)
         begin()
         self.consistency = "crash_consistent"
 
@@ -130,10 +137,10 @@ class LiveExport(ExportSession):
             return False
         return True
 
-    def _open_disks(self, stack: ExitStack, folder: WorkFolder, socket: str) -> None:
+    def _open_disks(self, stack: ExitStack, folder: WorkFolder, socket: str, check: Callable[[], None]) -> None:
         disks = []
         for disk in self._chosen:
-            source = PointInTime(self._connection, self.vm, folder.path, socket, disk.name)
+            source = PointInTime(self._connection, self.vm, folder.path, socket, disk.name, check)
             stack.callback(source.close)
             disks.append(ExportDisk(replace(disk, size=source.size), source))
         sizes = {disk.spec.id: disk.spec for disk in disks}
@@ -148,32 +155,44 @@ class LiveExport(ExportSession):
 class _Leaving:
     """Undoes in the one safe order: the job, its files, then the watchdog, which stays where that did not succeed."""
 
-    def __init__(self, connection: Connection, uuid: str, folder: WorkFolder) -> None:
-        self._connection, self._uuid, self._folder = connection, uuid, folder
+    def __init__(self, connection: Connection, uuid: str, folder: WorkFolder, warnings: list[str]) -> None:
+        self._connection, self._uuid, self._folder, self._warnings = connection, uuid, folder, warnings
         self.socket = ""
         self.watchdog: WatchdogProcess | None = None
-        self._frozen = False
+        self._frozen = self._beginning = False
+        self._thaw: PersistentThaw | None = None
 
     def tell(self, event: str) -> None:
+        self._frozen = {"freeze": True, "thawed": False}.get(event, self._frozen)
+        self._beginning = {"begin": True, "begun": False}.get(event, self._beginning)
         if self.watchdog is not None:
             self.watchdog.tell(event)
-        self._frozen = {"freeze": True, "thawed": False}.get(event, self._frozen)
+
+    def thaw_if_frozen(self, vm_name: str) -> None:
+        """The export goes on; a guest whose freeze came true after all must not wait until it is over."""
+        if self._frozen:
+            self._thaw = PersistentThaw(self._connection, self._uuid, vm_name, self.tell)
 
     def leave(self) -> None:
+        if self._thaw is not None:
+            self._thaw.stop()
         try:
             if self.socket:
                 backup_job.end(self._connection, self._uuid, self.socket, END_PATIENCE)
             if self._frozen:
                 raise VmferryError("internal", "The guest could not be thawed.")
+            if self._beginning:
+                raise VmferryError("internal", "A backup job may still begin.")
             failpoint("job_ended")
             self._folder.remove()
             if self.socket:
                 with suppress(FileNotFoundError):
                     Path(self.socket).unlink()
-        except VmferryError:
-            # What was read is right; libvirt is only away. The watchdog goes on until it is back.
+        except (VmferryError, OSError) as error:
+            # What was read is right; libvirt is only away, or late. The watchdog goes on until nothing can follow.
             if self.watchdog is None:
                 raise
+            self._warnings.append(f"What the export made on this host is left to its watchdog to undo. {error}")
             self.watchdog.abandon()
             return
         if self.watchdog is not None:
@@ -183,8 +202,18 @@ class _Leaving:
 class PointInTime:
     """Plays BlockSource: one disk of a backup job, and the reason where that job came to an early end."""
 
-    def __init__(self, connection: Connection, vm: VmSpec, folder: Path, socket: str, target: str) -> None:
+    def __init__(
+        self,
+        connection: Connection,
+        vm: VmSpec,
+        folder: Path,
+        socket: str,
+        target: str,
+        check: Callable[[], None],
+    ) -> None:
+        """`check` raises what makes reading on unwise."""
         self._connection, self._vm, self._folder, self._target = connection, vm, folder, target
+        self._check = check
         self._reason: VmferryError | None = None
         self._asking = Lock()
         self._source = NbdSource(Address.unix(Path(socket)), target, idle_timeout=NBD_TIMEOUT, retries=NBD_RETRIES)
@@ -194,12 +223,14 @@ class PointInTime:
         return self._source.size
 
     def extents(self) -> Iterator[Extent]:
+        self._check()
         try:
             yield from self._source.extents()
         except VmferryError as error:
             raise self._explained(error) from error
 
     def read_into(self, pieces: Sequence[Piece]) -> None:
+        self._check()
         try:
             self._source.read_into(pieces)
         except VmferryError as error:
@@ -221,30 +252,34 @@ class PointInTime:
 
     def _why(self, error: VmferryError) -> VmferryError:
         name, target = self._vm.name, self._target
-        if (self._folder / "stopped").exists():
-            return VmferryError(
-                "no_space",
-                f"The export of {target} of {name} was stopped: the guest wrote so much meanwhile that the scratch "
-                f"folder {self._folder.parent} ran low.",
-                "Set scratch_dir to a larger file system, or export while the guest writes less.",
-            )
         try:
             active = self._is_active()
             if active and backup_job.current_job(self._connection, self._vm.id) is not None:
                 return error
             deadline = time.monotonic() + POWER_OFF_SEEN
-            while active and time.monotonic() < deadline:
+            while active and not self._was_stopped() and time.monotonic() < deadline:
                 time.sleep(0.2)
                 active = self._is_active()
         except VmferryError as second:
             if second.kind != "not_found":
                 return error
             active = False
+        if self._was_stopped():
+            return VmferryError(
+                "no_space",
+                f"The export of {target} of {name} was stopped: the guest wrote so much meanwhile that the scratch "
+                f"folder {self._folder.parent} ran low.",
+                "Set scratch_dir to a larger file system, or export while the guest writes less.",
+            )
         if active:
             happened = f"The backup job of {name} was aborted by somebody else while {target} was being read."
         else:
             happened = f"{name} was powered off while {target} was being exported."
         return VmferryError("conflict", happened, "Export it again.", retryable=True)
+
+    def _was_stopped(self) -> bool:
+        """By the watchdog, which says so a moment after it ended the job."""
+        return (self._folder / "stopped").exists()
 
 
 def _domain_is_active(domain: libvirt.virDomain) -> bool:

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from contextlib import ExitStack
 from dataclasses import replace
@@ -22,11 +23,10 @@ from ..spec import DiskSpec, VmSpec
 from . import native_files
 from .connection import Connection
 from .describe import describe
-from .image_chain import ImageChain, cluster_map, paths, read_chain
+from .image_chain import ImageChain, cluster_map, paths
 from .image_lock import ImageLock
+from .offline_disks import read_chains
 from .work_folder import DEFAULT_SCRATCH
-
-STATE_PATIENCE = 30.0  # seconds for a libvirtd that is down
 
 
 class OfflineExport(ExportSession):
@@ -48,15 +48,15 @@ class OfflineExport(ExportSession):
         self._cleanup.__exit__(kind, error, traceback)
 
     def confirm(self) -> None:
-        """Raises `conflict` where somebody started the VM. Locks keep QEMU away; some file systems ignore them."""
+        """Raises `conflict` where somebody started the VM, also if it is off again. Locks keep QEMU away; some file
+        systems ignore them.
+        """
         state = describe(self._connection, self.vm.id).power_state
-        if state not in ("off", "crashed"):
-            raise VmferryError(
-                "conflict",
-                f"{self.vm.name} was started while it was being exported.",
-                "Export it again.",
-                retryable=True,
-            )
+        changed = [path for path, seen in self._seen.items() if _stamp(path, self._tops) != seen]
+        if state in ("off", "crashed") and not changed:
+            return
+        what = f"{changed[0]} was changed" if changed else f"{self.vm.name} was started"
+        raise VmferryError("conflict", f"{what} while it was being exported.", "Export it again.", retryable=True)
 
     def _open(self, stack: ExitStack) -> None:
         self.vm = describe(self._connection, self.vm.id)
@@ -64,8 +64,10 @@ class OfflineExport(ExportSession):
         chosen = [now[disk.name] for disk in self._chosen if disk.name in now]
         if len(chosen) != len(self._chosen):
             raise VmferryError("conflict", f"{self.vm.name} lost a disk meanwhile.", "Export it again.", retryable=True)
-        chains = [read_chain(disk.source, disk.format) for disk in chosen]
+        chains = read_chains(self._connection, self.vm.id, chosen)
         stack.callback(ImageLock(paths(chains)).close)
+        self._tops = frozenset(chain.layers[0].path for chain in chains)
+        self._seen = {path: _stamp(path, self._tops) for path in paths(chains)}
         self.confirm()
         self.taken_at = time.time()
         self.native = native_files.read(self._connection, self.vm, self.warnings)
@@ -75,6 +77,13 @@ class OfflineExport(ExportSession):
         self.disks = tuple(disks)
         sizes = {disk.spec.id: disk.spec for disk in disks}
         self.vm = self.vm.with_disks(tuple(sizes.get(disk.id, disk) for disk in self.vm.disks))
+
+
+def _stamp(path: str, tops: frozenset[str]) -> tuple[int, ...]:
+    """What a VM that runs leaves on its images. libvirt changes the owner of a backing file for any VM that has it."""
+    with Path(path).open("rb") as file:  # a network file system looks anew at what is opened
+        seen = os.fstat(file.fileno())
+    return (seen.st_size, seen.st_mtime_ns, *([seen.st_ctime_ns] if path in tops else []))
 
 
 def _source(stack: ExitStack, chain: ImageChain) -> BlockSource:

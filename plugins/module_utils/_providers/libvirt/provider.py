@@ -16,7 +16,7 @@ from .connection import Connection
 from .describe import describe, describe_all
 from .import_checks import import_findings
 from .import_leftovers import import_mark
-from .import_session import LibvirtImport
+from .import_session import LibvirtImport, start
 from .live_export import LiveExport
 from .offline_export import OfflineExport
 from .work_folder import DEFAULT_SCRATCH
@@ -80,6 +80,10 @@ class LibvirtProvider(Provider):
         self, vm: VmSpec, native: Mapping[str, bytes], placement: Placement, export_id: str, job: Job
     ) -> ContextManager[ImportSession]:
         return LibvirtImport(self._connection, vm, native, placement, export_id, job, self._scratch_dir)
+
+    def start(self, vm: VmSpec) -> VmSpec:
+        start(self._connection, vm.id, vm.name)
+        return describe(self._connection, vm.id)
 
     def clean_up(self, vm: VmSpec) -> Sequence[str]:
         return [

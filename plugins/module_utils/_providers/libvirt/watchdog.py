@@ -51,7 +51,9 @@ class Watchdog:
                     self.rescue()
                     return
                 self.hear(data)
-            elif not self.aborted and self.scratch_runs_low():
+            elif self.aborted:
+                self.say_why()
+            elif self.scratch_runs_low():
                 self.stop_in_time()
 
     def hear(self, data: bytes) -> None:
@@ -73,12 +75,16 @@ class Watchdog:
         """The export is lost, the guest is not: with a full scratch its own writes would fail."""
         import libvirt
 
-        (self.folder / "stopped").touch()
         try:
             self.undo()
-            self.aborted = True
         except libvirt.libvirtError:
-            pass  # the next tick tries again
+            return  # the next tick tries again
+        self.aborted = True
+        self.say_why()
+
+    def say_why(self) -> None:
+        with suppress(OSError):  # there may be no room for it before libvirt has removed the scratch files
+            (self.folder / "stopped").touch()
 
     def rescue(self) -> None:
         import libvirt
@@ -176,14 +182,17 @@ def first_line() -> bytes:
 
 
 def main() -> None:
-    for number in (signal.SIGINT, signal.SIGHUP):
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):  # the end of the pipe decides, and nothing else
         signal.signal(number, signal.SIG_IGN)
     settings = json.loads(first_line())
     sys.path[:0] = settings["path"]
+    os.umask(0o077)
     import libvirt
 
     libvirt.registerErrorHandler(lambda _context, _error: None, None)
-    Path(settings["folder"], "watchdog").write_text(str(os.getpid()), encoding="utf-8")
+    sign = Path(settings["folder"], "watchdog")
+    sign.with_suffix(".new").write_text(str(os.getpid()), encoding="utf-8")
+    sign.with_suffix(".new").replace(sign)
     Watchdog(settings).watch()
 
 

@@ -13,12 +13,15 @@ import sys
 import time
 from contextlib import suppress
 from pathlib import Path
+from threading import Event, Lock, Thread
+from typing import Any, Mapping
 
 from ..._errors import VmferryError
 from . import watchdog  # so that the file is shipped with this one
 
 START_TIMEOUT = 20.0  # seconds, for an interpreter and one import on a busy host
 END_TIMEOUT = 10.0
+LOOK_PAUSE = 1.0  # seconds between two looks whether it lives
 # The program arrives by the pipe too: no file of it has to exist, and no process list shows ten kilobytes of it.
 BOOTSTRAP = """\
 import os, sys
@@ -33,27 +36,23 @@ exec(compile(program, "vmferry-watchdog", "exec"), {"__name__": "__main__"})
 
 
 class WatchdogProcess:
-    """Lives from `start` until `finish`; without that it undoes everything, once this process ends or abandons it."""
+    """Lives from `start` until `finish`; without that it undoes everything, once this process ends or abandons it.
 
-    def __init__(self, process: subprocess.Popen[bytes]) -> None:
-        self._process = process
+    One that is killed gets a successor, which hears all that was told before.
+    """
+
+    def __init__(self, folder: Path, settings: Mapping[str, Any]) -> None:
+        self._folder, self._settings = folder, settings
+        self._told: list[str] = []
+        self._changing, self._ended = Lock(), Event()
+        self._failure: VmferryError | None = None
+        self._process = self._launch()
+        self._guard = Thread(target=self._guard_it, name="vmferry-watchdog", daemon=True)
+        self._guard.start()
 
     @classmethod
     def start(cls, *, uri: str, uuid: str, folder: Path, socket: str, reserve: int) -> WatchdogProcess:
         """Returns when it is ready to act. `reserve`: bytes that must stay free where the scratch files are."""
-        program = pkgutil.get_data(__package__ or "", "watchdog.py")
-        if program is None:
-            raise VmferryError("internal", f"The program of {watchdog.__name__} cannot be read.")
-        command = [sys.executable, "-I", "-c", BOOTSTRAP, f"vmferry-watchdog:{folder.name}", str(len(program))]
-        process = subprocess.Popen(  # pylint: disable=ansible-bad-function
-            command,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            start_new_session=True,  # a kill of the exporter's process group or session must not reach it
-            cwd="/",
-        )
-        started = cls(process)
         settings = {
             "uri": uri,
             "uuid": uuid,
@@ -62,45 +61,103 @@ class WatchdogProcess:
             "reserve": reserve,
             "path": [entry for entry in sys.path if os.path.isdir(entry)],  # noqa: PTH112 - of an isolated interpreter
         }
-        started._send(program + json.dumps(settings).encode() + b"\n")
-        started._wait_until_ready(folder / "watchdog")
-        return started
+        return cls(folder, settings)
 
     def tell(self, event: str) -> None:
         """`freeze`, `thawed`, `begin`, `begun`: each before it is done, or after it is undone."""
-        self._send(json.dumps(event).encode() + b"\n")
+        with self._changing:
+            self._told.append(event)
+            try:
+                _send(self._process, _line(event))
+            except VmferryError:
+                self._process = self._successor()
+
+    def check(self) -> None:
+        """Raises where it died and could not be started again: nobody would undo the job, or end it in time."""
+        if self._failure is not None:
+            raise self._failure
 
     def finish(self) -> None:
         """Nothing is left to undo."""
-        with suppress(VmferryError):  # it ended by itself
-            self.tell("done")
-        self._end(END_TIMEOUT)
+        self._ended.set()
+        with self._changing:
+            with suppress(VmferryError):  # it ended by itself
+                _send(self._process, _line("done"))
+            _end(self._process, END_TIMEOUT)
 
     def abandon(self) -> None:
         """It goes on alone: what could not be undone here is undone as soon as libvirt can be reached."""
-        self._end(0)
+        self._ended.set()
+        with self._changing:
+            _end(self._process, 0)
 
-    def _end(self, patience: float) -> None:
-        if self._process.stdin is not None:
-            with suppress(BrokenPipeError):
-                self._process.stdin.close()
-        with suppress(subprocess.TimeoutExpired):
-            self._process.wait(patience)
+    def _guard_it(self) -> None:
+        while not self._ended.wait(LOOK_PAUSE):
+            with self._changing:
+                if self._ended.is_set() or self._process.poll() is None:
+                    continue
+                try:
+                    self._process = self._successor()
+                except VmferryError as error:
+                    self._failure = error
+                    return
 
-    def _send(self, data: bytes) -> None:
-        pipe = self._process.stdin
+    def _successor(self) -> subprocess.Popen[bytes]:
+        _end(self._process, 0)
         try:
-            if pipe is not None:
-                pipe.write(data)
-                pipe.flush()
-        except (BrokenPipeError, ValueError) as error:
-            raise VmferryError("internal", "The watchdog of the backup job died.", "Try again.") from error
+            return self._launch()
+        except VmferryError as error:
+            message = f"The watchdog of the backup job died, and has no successor. {error.message}"
+            raise VmferryError("internal", message, error.hint) from error
 
-    def _wait_until_ready(self, sign: Path) -> None:
+    def _launch(self) -> subprocess.Popen[bytes]:
+        program = pkgutil.get_data(__package__ or "", "watchdog.py")
+        if program is None:
+            raise VmferryError("internal", f"The program of {watchdog.__name__} cannot be read.")
+        command = [sys.executable, "-I", "-c", BOOTSTRAP, f"vmferry-watchdog:{self._folder.name}", str(len(program))]
+        process = subprocess.Popen(  # pylint: disable=ansible-bad-function
+            command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,  # a kill of the exporter's process group or session must not reach it
+            cwd="/",
+        )
+        try:
+            told = b"".join(_line(event) for event in self._told)
+            _send(process, program + _line(self._settings) + told)
+            self._wait_until_ready(process)
+        except VmferryError:
+            _end(process, 0)
+            raise
+        return process
+
+    def _wait_until_ready(self, process: subprocess.Popen[bytes]) -> None:
         deadline = time.monotonic() + START_TIMEOUT
-        while not sign.exists():
-            if self._process.poll() is not None or time.monotonic() > deadline:
-                self.abandon()
+        sign = self._folder / "watchdog"
+        while not (sign.exists() and sign.read_text(encoding="utf-8") == str(process.pid)):
+            if process.poll() is not None or time.monotonic() > deadline:
                 hint = f"Can {sys.executable} -I import libvirt?"
                 raise VmferryError("internal", "The watchdog of the backup job did not start.", hint)
             time.sleep(0.02)
+
+
+def _line(said: object) -> bytes:
+    return json.dumps(said).encode() + b"\n"
+
+
+def _send(process: subprocess.Popen[bytes], data: bytes) -> None:
+    try:
+        if process.stdin is not None:
+            process.stdin.write(data)
+            process.stdin.flush()
+    except (BrokenPipeError, ValueError) as error:
+        raise VmferryError("internal", "The watchdog of the backup job died.", "Try again.") from error
+
+
+def _end(process: subprocess.Popen[bytes], patience: float) -> None:
+    if process.stdin is not None:
+        with suppress(BrokenPipeError):
+            process.stdin.close()
+    with suppress(subprocess.TimeoutExpired):
+        process.wait(patience)

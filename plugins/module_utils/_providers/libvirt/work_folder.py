@@ -20,7 +20,7 @@ import re
 import shutil
 import stat
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Iterator, Literal, Mapping
 
@@ -95,17 +95,12 @@ class WorkFolder:
 
     def will_make(self, **what: str) -> None:
         """Durable when it returns; only then may the effect happen."""
-        record = self.record
-        self.record = Record(
-            record.purpose,
-            record.vm_id,
-            record.vm_name,
-            record.job_id,
-            record.attempt,
-            record.owner,
-            record.started_at,
-            (*record.made, what),
-        )
+        self.record = replace(self.record, made=(*self.record.made, what))
+        self._write()
+
+    def has_made(self, **what: str) -> None:
+        """In the place of all that was written down before: from now on it belongs to somebody, and stays."""
+        self.record = replace(self.record, made=(what,))
         self._write()
 
     def remove(self) -> None:

@@ -18,6 +18,8 @@ from ansible_collections.vmferry.migrate.plugins.doc_fragments import (
     _storage,
     _transfer,
 )
+from ansible_collections.vmferry.migrate.plugins.module_utils._ansible.values import job_id
+from ansible_collections.vmferry.migrate.plugins.module_utils._errors import VmferryError
 from ansible_collections.vmferry.migrate.tests.unit.plugins.modules.module_run import MODULES
 
 COLLECTION = Path(__file__).resolve().parents[4]
@@ -76,6 +78,16 @@ def test_documentation_and_code_define_the_same_options(module: str) -> None:
     assert {name: essence(one) for name, one in documented(module).items()} == {
         name: essence(one) for name, one in implemented(module).items()
     }
+
+
+@pytest.mark.parametrize("module", ["vm_export", "vm_import"])
+def test_what_a_job_id_may_be_is_described_as_it_is_refused_and_accepted(module: str) -> None:
+    with pytest.raises(VmferryError) as refused:
+        job_id("job_id", "no_id")
+    rule = refused.value.hint.removeprefix("It is ").rstrip(".")
+    assert rule in " ".join(documented(module)["job_id"]["description"])
+    for accepted in ("A" * 8, "z" * 64, "0123456789abcdef", "6F1D2C0E-43a5-4c58-9a51-0c3a0d5b6e77", "nightly-web01"):
+        assert job_id("job_id", accepted) == accepted
 
 
 @pytest.mark.parametrize("module", MODULES)

@@ -1,0 +1,48 @@
+# Copyright (c) 2026 the vmferry.migrate authors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What the record of a job says once it has ended, and whoever reads it meanwhile."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from one_vm import DATA, OneVm, export_one
+
+from ansible_collections.vmferry.migrate.plugins.module_utils._errors import VmferryError
+from ansible_collections.vmferry.migrate.plugins.module_utils._operations.list_jobs import list_jobs
+from ansible_collections.vmferry.migrate.plugins.module_utils._operations.requests import TransferOptions
+
+
+@pytest.fixture
+def options(tmp_path: Path) -> TransferOptions:
+    return TransferOptions(state_dir=str(tmp_path / "state"))
+
+
+def only_job(options: TransferOptions) -> dict[str, Any]:
+    (job,) = list_jobs(options.state_dir, "", "", "", 0)["jobs"]
+    return dict(job)
+
+
+def test_an_export_has_read_what_it_read_from_the_vm_and_nothing_else(tmp_path: Path, options: TransferOptions) -> None:
+    made = export_one(tmp_path / "store", OneVm(), options)
+    job = only_job(options)
+    assert made["export"]["verified"] == "stored"
+    assert job["bytes_read"] == made["export"]["disks"][0]["bytes_read"] == len(DATA)
+
+
+@pytest.mark.parametrize("state", ["ready", "failed", "cancelled"])
+def test_a_job_that_ended_moves_nothing_any_more(tmp_path: Path, options: TransferOptions, state: str) -> None:
+    class Failing(OneVm):
+        def clean_up(self, vm: Any) -> list[str]:
+            raise VmferryError("cancelled" if state == "cancelled" else "network", "It stops here.")
+
+    if state == "ready":
+        export_one(tmp_path / "store", OneVm(), options)
+    else:
+        with pytest.raises(VmferryError):
+            export_one(tmp_path / "store", Failing(), options)
+    job = only_job(options)
+    assert (job["state"], job["finished"], job["rate"], job["eta"]) == (state, True, 0, None)
