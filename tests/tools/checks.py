@@ -202,7 +202,7 @@ GROUPS = (
         "units", 120, f"unit tests on every ansible-core and on Python {HOST_PYTHON}", units, {EVERY_CORE, HOST, PYTEST}
     ),
     Group(
-        "sanity", 300, f"ansible-test sanity on every ansible-core and for Python {HOST_PYTHON}", sanity, {EVERY_CORE}
+        "sanity", 240, f"ansible-test sanity on every ansible-core and for Python {HOST_PYTHON}", sanity, {EVERY_CORE}
     ),
     Group(
         "engine",
@@ -211,7 +211,7 @@ GROUPS = (
         engine,
         {SERVERS, HOST, PYTEST},
     ),
-    Group("system", 420, "exports and imports against real libvirt and S3 servers", system, {SERVERS, PYTEST}),
+    Group("system", 480, "exports and imports against real libvirt and S3 servers", system, {SERVERS, PYTEST}),
     Group("plays", 500, "ansible-playbook, over SSH too: live jobs, fleets, AWX", plays, {SERVERS, PYTEST}),
     Group("integration", 240, "the modules in plays", integration, {SERVERS, EVERY_CORE}),
     Group("molecule", 150, "the roles", molecule, {SERVERS}),
