@@ -30,6 +30,9 @@ def chosen_vms(found: Mapping[str, Any]) -> list[str]:
     return sorted(name if names.count(name) == 1 else identity for identity, name in vms.items())
 
 
+_SEVERITIES = ("error", "warning", "info")  # the worst is told first
+
+
 def plan_rows(result: Mapping[str, Any], host: str, vms: Sequence[str]) -> list[Row]:
     """One row for each VM, of the result of the role's task in check mode; one for the host if it got no VM."""
     if not vms:
@@ -131,7 +134,7 @@ def _plan_row(result: Mapping[str, Any], row: Row) -> Row:
             "findings": [f"info: {url}"],
             "hints": [],
         }
-    findings = [_as_told(finding) for finding in result["findings"]]
+    findings = sorted(map(_as_told, result["findings"]), key=lambda finding: _SEVERITIES.index(finding["severity"]))
     errors = [finding for finding in findings if finding["severity"] == "error"]
     row = {
         **row,

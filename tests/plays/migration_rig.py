@@ -170,12 +170,19 @@ def migrations(here: LibvirtRig, there: LibvirtRig) -> Iterator[Migration]:
 
 
 @pytest.fixture(scope="module")
+def here() -> Iterator[LibvirtRig]:
+    """Not the plays' own, whose VMs have such names too."""
+    with LibvirtRig() as started:
+        yield started
+
+
+@pytest.fixture(scope="module")
 def there() -> Iterator[LibvirtRig]:
     with LibvirtRig() as started:
         yield started
 
 
 @pytest.fixture
-def migration(rig: LibvirtRig, there: LibvirtRig) -> Iterator[Migration]:
-    with migrations(rig, there) as made:
+def migration(here: LibvirtRig, there: LibvirtRig) -> Iterator[Migration]:
+    with migrations(here, there) as made:
         yield made

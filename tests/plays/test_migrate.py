@@ -14,7 +14,7 @@ from rigs.ports import free_port
 from . import migration_rig
 from .migration_rig import UNREACHABLE, Migration
 
-there, migration = migration_rig.there, migration_rig.migration  # fixtures
+here, there, migration = migration_rig.here, migration_rig.there, migration_rig.migration  # fixtures
 MIB = 1 << 20
 CUT_POWER = {"vm_migrate_power_off_timeout": "1", "vm_migrate_power_off_force": True}
 WRONG_IMPORT = {"vm_import_bandwidth_limit": "fast"}  # which only the import itself hears of
