@@ -213,9 +213,9 @@ GROUPS = (
     ),
     Group("system", 440, "exports and imports against real libvirt and S3 servers", system, {SERVERS, PYTEST}),
     Group("plays", 660, "ansible-playbook, over SSH too: live jobs, fleets, AWX", plays, {SERVERS, PYTEST}),
-    Group("integration", 200, "the modules in plays", integration, {SERVERS, EVERY_CORE}),
-    Group("molecule", 130, "the roles", molecule, {SERVERS}),
-    Group("demo", 90, "./dev demo", demo, {SERVERS}),
+    Group("integration", 220, "the modules in plays", integration, {SERVERS, EVERY_CORE}),
+    Group("molecule", 120, "the roles", molecule, {SERVERS}),
+    Group("demo", 80, "./dev demo", demo, {SERVERS}),
 )
 assert SETUP_BUDGET + sum(group.budget for group in GROUPS) <= WHOLE_RUN_SECONDS
 

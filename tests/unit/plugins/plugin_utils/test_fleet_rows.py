@@ -45,7 +45,7 @@ def test_vms_found_twice_are_one_and_those_of_one_name_go_by_their_ids() -> None
     assert chosen_vms(found) == ["2", "3", "web01"]
 
 
-def test_every_finding_has_a_line_and_the_first_error_is_the_failure() -> None:
+def test_every_finding_has_a_line_the_worst_first_and_the_first_error_is_the_failure() -> None:
     findings = [
         {"severity": "warning", "message": "Little room.", "hint": "Free some.", "kind": "no_space"},
         {"severity": "error", "message": "The VM has no disk.", "hint": "", "kind": "invalid_config"},
@@ -53,8 +53,8 @@ def test_every_finding_has_a_line_and_the_first_error_is_the_failure() -> None:
     rows = plan_rows(looped({**LOOKED, "findings": findings}), "web01", ["web01"])
     assert rows[0]["error"]["kind"] == "invalid_config"
     assert plan_table(rows)[1:3] == [
-        "web01  failed        -        -  warning: Little room.",
-        "                                 error: The VM has no disk.",
+        "web01  failed        -        -  error: The VM has no disk.",
+        "                                 warning: Little room.",
     ]
 
 
