@@ -221,7 +221,7 @@ class LiveJob:
         return done["stdout"], ""
 
     def _cancel(self, reason: str) -> None:
-        with contextlib.suppress(Exception):
+        with contextlib.suppress(Exception):  # unseen, the job stops itself when its lease is over
             self._low_level(poll_command.cancel(self._place, reason), CANCEL_SECONDS)
 
     def _show(self, line: str) -> None:
