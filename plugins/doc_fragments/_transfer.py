@@ -11,7 +11,8 @@ class ModuleDocFragment:
 options:
   parallel:
     description:
-      - How many readers work at the same time. If not given, one for each core of the host that runs the module.
+      - How many readers work at the same time. If not given, one for each core of the host that runs the module, and
+        V(4) for files and objects.
     type: int
   bandwidth_limit:
     description:
@@ -68,12 +69,13 @@ options:
     description:
       - How many transfers may run at once on one hypervisor or account, counted over all processes that use the same
         O(state_dir). Further ones wait, in phase V(pending), and O(max_duration) begins when their turn comes.
-      - If not given, V(4) for libvirt.
+      - If not given, V(4) for libvirt, and V(8) for the objects of one bucket, or of the folders of one host.
     type: int
   controller_timeout:
     description:
       - For how long the transfer goes on when nothing is heard of the control node, which may have been killed, or may
-        have lost its connection. Then the transfer stops and undoes what it did.
+        have lost its connection. Then the transfer stops, as after any failure that may pass. An import undoes what it
+        did then, and an export is kept for the next run as its C(on_failure) says.
       - V(0) lets it go on to its end.
       - If not given, V(2m), and V(0) with C(async), where nobody watches.
     type: str
@@ -93,8 +95,8 @@ options:
     default: 5s
   credentials_from:
     description:
-      - Whose environment variables, such as E(AWS_ACCESS_KEY_ID), the store's credentials come from where O(storage)
-        has none.
+      - Whose environment variables, such as E(AWS_ACCESS_KEY_ID) or E(GCP_SERVICE_ACCOUNT_FILE), the store's
+        credentials come from where C(storage) has none.
       - V(auto) is the control node's where it has them, and else those of the host that runs the module.
       - V(controller) fails where the control node has none. V(target) never looks there.
     type: str

@@ -31,6 +31,7 @@ options:
     description:
       - What is to be done. C(vm) becomes C(name) at C(to_host), and belongs to the inventory host
         C(host). C(power_off), C(power_on), C(delete_source) and C(reachable) are the role's variables, as truths.
+        C(unknown_host) is the host that is to be logged in to, if the inventory has no such host, and may be missing.
     type: dict
     required: true
 """

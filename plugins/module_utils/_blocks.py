@@ -95,6 +95,8 @@ class ObjectInfo:
     etag: str = ""
     modified: float = 0.0
     metadata: Mapping[str, str] = field(default_factory=dict)
+    locked: bool = False  # the store keeps this very version for a while, whoever replaces it
+    content_type: str = ""  # where the store keeps one
 
 
 class PartWriter(Protocol):
@@ -102,6 +104,10 @@ class PartWriter(Protocol):
 
     A part sent again replaces itself, so a retry is always right.
     """
+
+    @property
+    def token(self) -> str:
+        """By which another process finds what this one wrote (`Store.resume_parts`). No secret."""
 
     @property
     def any_offset(self) -> bool:
@@ -112,25 +118,83 @@ class PartWriter(Protocol):
     def write_part(self, part: Part, data: memoryview) -> str:
         """Returns the store's own receipt, to be handed back to `complete`."""
 
-    def complete(self, receipts: Sequence[PartReceipt], size: int) -> ObjectInfo:
-        """All parts, ordered by number, and the object's size (a file may end in a hole)."""
+    def confirms(self, receipt: PartReceipt) -> bool:
+        """Of a writer that was taken up again: whether the store holds this very part, by its own word or its bytes."""
+
+    def complete(self, receipts: Sequence[PartReceipt], size: int, *, if_absent: bool = False) -> ObjectInfo:
+        """All parts, ordered by number, and the object's size (a file may end in a hole).
+
+        With `if_absent`, `conflict` where another object is there, as far as the store keeps conditions at all.
+        """
+
+    def leave(self) -> None:
+        """Nothing more is written here; what was written stays, to be taken up again by `token`."""
 
     def abort(self) -> None:
         """Nothing of the object is left behind, also after a failed `complete`. What is gone already is no error."""
 
 
+class FileWriter(PartWriter, Protocol):
+    """One that takes `any_offset`."""
+
+    def read_back(self, offset: int, buffer: memoryview) -> None:
+        """What was written there, zeros where nothing was; thread-safe."""
+
+
+class PieceWriter(Protocol):
+    """A `PartWriter` of a store that `joins_pieces`: takes a part in runs, too, in any order, from several threads."""
+
+    def write_piece(self, part: Part, number: int, data: memoryview) -> None:
+        """Numbered from 1 in the order in which they lie in the part. A piece sent again replaces itself."""
+
+    def join_pieces(self, part: Part) -> str:
+        """When all of them were taken. Returns the receipt of the part, as `write_part` does."""
+
+
+class StreamWriter(PartWriter, Protocol):
+    """Takes parts in their order alone: whoever brings one that is not next waits."""
+
+    def interrupt(self) -> None:
+        """From any thread: whoever waits here fails."""
+
+
+class Cipher(Protocol):
+    """Encrypts what an image stores; thread-safe."""
+
+    def encrypt(self, offset: int, data: memoryview, into: memoryview) -> None:
+        """`offset`: of the data in the file. What is as long as the data goes `into` memory, which `data` may be."""
+
+
 class ImageOutput(Protocol):
     """Where an image writer puts the file's bytes, in order, from `head_size` on."""
 
-    def emit(self, data: memoryview, digests: Sequence[bytes] | None = None) -> None:
-        """`digests` are the SHA-256 of each 64 KiB of `data`, where they are known already."""
+    def emit(self, data: memoryview, digests: Sequence[bytes] | None = None, cipher: Cipher | None = None) -> None:
+        """`digests` are the SHA-256 of each 64 KiB of `data`, where they are known already.
+
+        With `cipher`, whole leaves that are stored encrypted, by the place in the file that they get now.
+        """
 
     def hole(self, length: int) -> None:
         """Zeros, that a file need not store."""
 
 
+class Codec(Protocol):
+    """Compresses the leaves of an image before they are laid out; thread-safe."""
+
+    def pack(self, leaf: memoryview) -> bytes | None:
+        """None where that saves too little."""
+
+
 class ImageWriter(Protocol):
     """Guest data in, in guest order; an image file out, in one pass, the head last."""
+
+    @property
+    def codec(self) -> Codec | None:
+        """None where leaves are not compressed."""
+
+    @property
+    def encrypts(self) -> bool:
+        """Whether what is stored is something else than what was digested."""
 
     @property
     def head_size(self) -> int: ...
@@ -139,8 +203,11 @@ class ImageWriter(Protocol):
     def size_bound(self) -> int:
         """No image of this disk, with the data it was announced to hold, is longer."""
 
-    def data(self, offset: int, run: memoryview, digests: Sequence[bytes]) -> None:
-        """Whole leaves (the disk's last one padded with zeros), and the SHA-256 of each leaf as it lies in `run`."""
+    def data(self, offset: int, run: memoryview, digests: Sequence[bytes], packed: Sequence[bytes | None] = ()) -> None:
+        """Whole leaves (the disk's last one padded with zeros), and the SHA-256 of each leaf as it lies in `run`.
+
+        `packed`: what the codec made of each leaf, if there is a codec.
+        """
 
     def zero(self, offset: int, length: int) -> None: ...
 

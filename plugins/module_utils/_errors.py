@@ -29,6 +29,8 @@ WAIT_OR_CANCEL = (
     "Wait until it is done. vmferry.migrate.job_info tells how far it is, and vmferry.migrate.job with "
     "state: cancelled ends it."
 )
+# And where it is an export.
+WAIT_OR_FOLLOW = f"{WAIT_OR_CANCEL} With attach: true, vm_export follows it instead of failing."
 RETRYABLE: frozenset[str] = frozenset({"network", "timeout", "rate_limited", "busy"})
 
 

@@ -100,7 +100,8 @@ options:
   keep:
     description:
       - How many of the snapshots that this collection made for this VM stay, the new one included. The oldest are
-        removed. Those of others are neither counted nor touched.
+        removed, also those that were given a O(name), such as V(before-upgrade). Those of others are neither counted
+        nor touched.
       - Of O(state=present), where at least 1 stays, and of O(state=absent) without O(name). All stay if it is not given
         with O(state=present), and none with O(state=absent).
     type: int
@@ -376,7 +377,7 @@ from ansible_collections.vmferry.migrate.plugins.module_utils._ansible.provider_
 from ansible_collections.vmferry.migrate.plugins.module_utils._ansible.run import run
 from ansible_collections.vmferry.migrate.plugins.module_utils._ansible.sdk import require_provider_sdk
 from ansible_collections.vmferry.migrate.plugins.module_utils._ansible.values import count, duration, vm_name
-from ansible_collections.vmferry.migrate.plugins.module_utils._operations.requests import SnapshotRequest
+from ansible_collections.vmferry.migrate.plugins.module_utils._operations.jobs.requests import SnapshotRequest
 
 
 def argument_spec() -> ArgumentSpec:

@@ -13,12 +13,17 @@ author:
 description:
   - Returns what the manifests in a store say, and the small notes that later runs left beside them. Nothing else is
     read.
+  - With O(trusted_keys), exports that none of them signed, or that were changed since, are listed as what they claim to
+    be, and RV(exports[].signature) tells which they are. They do not count in RV(statistics), and are not found by
+    O(export). What lies among the exports of O(vm), was changed, and claims to be of another one is in RV(broken).
+    Nothing else of this collection acts on any of them where O(trusted_keys) is given.
   - O(url) may also be the folder of one VM or of one export. It fails where there is no such folder or bucket, so that
     a typing error does not look like a store without exports.
 extends_documentation_fragment:
   - vmferry.migrate._attributes
   - vmferry.migrate._attributes.info_module
   - vmferry.migrate._attributes.actiongroup_storage
+  - vmferry.migrate._signing.trust
   - vmferry.migrate._storage
 options:
   vm:
@@ -27,7 +32,7 @@ options:
     type: str
   export:
     description:
-      - One export, by its id or by its name. It must exist.
+      - One export, by its id or by its name. It must exist, and be signed by one of O(trusted_keys), if there are any.
     type: str
   tags:
     description:
@@ -128,6 +133,11 @@ exports:
       returned: success
       type: str
       sample: vmferry-5e6f7a8b-1a2b3c4d
+    snapshot:
+      description: The name of the snapshot that was exported, or an empty string where the VM itself was.
+      returned: success
+      type: str
+      sample: before-upgrade
     consistency:
       description: How the point in time was taken.
       returned: success
@@ -138,6 +148,11 @@ exports:
       returned: success
       type: str
       sample: qcow2
+    compression:
+      description: How clusters of the disk images are compressed.
+      returned: success
+      type: str
+      sample: none
     tags:
       description: The tags it was given.
       returned: success
@@ -221,6 +236,26 @@ exports:
               description: When V(boot) last passed.
               returned: success
               type: str
+    encryption:
+      description: How its images are encrypted, V(luks) or V(none).
+      returned: success
+      type: str
+      sample: none
+    signature:
+      description: >-
+        V(none) where the manifest is not signed, V(unchecked) where it is and O(trusted_keys) is left out, V(valid)
+        where one of the trusted keys signed it, V(invalid) where none did, or where it was changed since.
+      returned: success
+      type: str
+      sample: valid
+    signed_by:
+      description: >-
+        The public keys that the manifest says it is signed with, in hexadecimal digits. Anybody can write one there;
+        only RV(exports[].signature) tells whether one that is trusted did sign.
+      returned: success
+      type: list
+      elements: str
+      sample: [d75a980182b10ab7d54bfed3c964073a0ee172f3daa62325af021a68f707511a]
     pinned:
       description: Whether M(vmferry.migrate.export_cleanup) leaves it alone, since an object C(pinned) lies beside it.
       returned: success
@@ -281,6 +316,13 @@ exports:
           returned: success
           type: int
           sample: 1074135040
+        sent_as:
+          description:
+            - How the image was sent, V(parts) or V(stream), or V(joined_parts) where the store has no parts and they
+              were joined by reading them back. Empty for an export that does not say.
+          returned: success
+          type: str
+          sample: parts
         bytes_changed:
           description: Bytes that differ from the parent; for a full export, all that is not empty.
           returned: success
@@ -361,6 +403,11 @@ statistics:
       returned: success
       type: int
       sample: 7
+    untrusted:
+      description: How many more none of O(trusted_keys) signed. All other numbers here are without them.
+      returned: success
+      type: int
+      sample: 0
     vms:
       description: Of how many VMs.
       returned: success
@@ -426,6 +473,7 @@ from typing import Any
 from ansible_collections.vmferry.migrate.plugins.module_utils._ansible.argspec import ArgumentSpec, TaskArguments
 from ansible_collections.vmferry.migrate.plugins.module_utils._ansible.run import run
 from ansible_collections.vmferry.migrate.plugins.module_utils._ansible.sdk import require_store_sdk
+from ansible_collections.vmferry.migrate.plugins.module_utils._ansible.signing_options import trust, trust_arguments
 from ansible_collections.vmferry.migrate.plugins.module_utils._ansible.storage_options import (
     storage_arguments,
     store_spec,
@@ -442,7 +490,7 @@ def argument_spec() -> ArgumentSpec:
             "statistics": {"type": "bool", "default": False},
         }
     )
-    return own.merge(storage_arguments())
+    return own.merge(storage_arguments(), trust_arguments())
 
 
 def list_(arguments: TaskArguments, check_mode: bool) -> dict[str, Any]:
@@ -458,6 +506,7 @@ def list_(arguments: TaskArguments, check_mode: bool) -> dict[str, Any]:
         tags=arguments["tags"],
         purpose=arguments.text("purpose"),
         statistics=arguments["statistics"],
+        seals=trust(arguments),
     )
 
 

@@ -16,11 +16,15 @@ description:
   - It goes on after what it finds, and fails with all RV(problems), each with the export, the disk, the object, and
     where it can be told the place.
   - What was found is noted in an object beside the manifest, for O(max_age) and M(vmferry.migrate.export_info).
+  - A pass of O(level=stored) also writes the SHA-256 of each whole image into the manifest, as C(checksum) of a disk,
+    which other tools compare. It does so only where the store can refuse to replace what somebody else has changed.
 extends_documentation_fragment:
   - vmferry.migrate._attributes
   - vmferry.migrate._attributes.actiongroup_libvirt_storage
   - vmferry.migrate._provider
   - vmferry.migrate._libvirt
+  - vmferry.migrate._signing.trust
+  - vmferry.migrate._encryption
   - vmferry.migrate._storage
   - vmferry.migrate._transfer
   - vmferry.migrate._transfer.state_dir
@@ -79,8 +83,8 @@ options:
     type: str
   boot:
     description:
-      - For O(level=boot), what tells that the VM has booted, at least one of O(boot.serial) and O(boot.agent). If both
-        are given, both have to be seen.
+      - For O(level=boot), what tells that the VM has booted, at least one of O(boot.serial), O(boot.agent) and
+        O(boot.screen). All that are given have to be seen.
     type: dict
     suboptions:
       serial:
@@ -91,6 +95,15 @@ options:
       agent:
         description:
           - Whether to wait until the guest agent answers.
+        type: bool
+        default: false
+      screen:
+        description:
+          - Whether to wait until the screen shows something that is not the firmware's. That is, twice in a row, a
+            picture with more than a cursor in which most of the firmware's first one is gone.
+          - A system that only adds lines below the firmware's is not seen by it.
+          - This is the weakest of the three, for guests that have neither of the others. An error of a boot loader that
+            clears the screen passes for a boot, and so does the shell of a UEFI firmware that found nothing to boot.
         type: bool
         default: false
       timeout:
@@ -126,6 +139,20 @@ EXAMPLES = r"""
     vm: db01
     export: before-upgrade
     level: stored
+
+- name: Look at every byte, and at who signed it
+  vmferry.migrate.export_verify:
+    url: s3://backups/vms
+    vm: web01
+    level: stored
+    trusted_keys: ["{{ lookup('ansible.builtin.file', 'signing.pub') }}"]
+
+- name: Read an encrypted export as a restore would
+  vmferry.migrate.export_verify:
+    url: s3://backups/vms
+    vm: web01
+    encryption:
+      passphrase_file: /etc/vmferry/passphrase
 
 - name: Show that it boots
   vmferry.migrate.export_verify:
@@ -202,6 +229,11 @@ export:
       returned: success
       type: str
       sample: vmferry-5e6f7a8b-1a2b3c4d
+    snapshot:
+      description: The name of the snapshot that was exported, or an empty string where the VM itself was.
+      returned: success
+      type: str
+      sample: before-upgrade
     consistency:
       description: How the point in time was taken.
       returned: success
@@ -212,6 +244,11 @@ export:
       returned: success
       type: str
       sample: qcow2
+    compression:
+      description: How clusters of the disk images are compressed.
+      returned: success
+      type: str
+      sample: none
     tags:
       description: The tags it was given.
       returned: success
@@ -245,6 +282,24 @@ export:
       returned: success
       type: str
       sample: "2026-11-21T07:30:00Z"
+    encryption:
+      description: How its images are encrypted, V(luks) or V(none).
+      returned: success
+      type: str
+      sample: none
+    signature:
+      description: >-
+        V(none) where the manifest is not signed, V(unchecked) where it is and O(trusted_keys) is left out, V(valid)
+        where one of the trusted keys signed it, or the passphrase of O(encryption).
+      returned: success
+      type: str
+      sample: valid
+    signed_by:
+      description: The public keys that the manifest says it is signed with, in hexadecimal digits.
+      returned: success
+      type: list
+      elements: str
+      sample: [d75a980182b10ab7d54bfed3c964073a0ee172f3daa62325af021a68f707511a]
     pinned:
       description: Whether M(vmferry.migrate.export_cleanup) leaves it alone, since an object C(pinned) lies beside it.
       returned: success
@@ -355,6 +410,13 @@ export:
           returned: success
           type: int
           sample: 1074135040
+        sent_as:
+          description:
+            - How the image was sent, V(parts) or V(stream), or V(joined_parts) where the store has no parts and they
+              were joined by reading them back. Empty for an export that does not say.
+          returned: success
+          type: str
+          sample: parts
         bytes_changed:
           description: Bytes that differ from the parent; for a full export, all that is not empty.
           returned: success
@@ -650,6 +712,10 @@ msg:
 from typing import Any
 
 from ansible_collections.vmferry.migrate.plugins.module_utils._ansible.argspec import ArgumentSpec, TaskArguments
+from ansible_collections.vmferry.migrate.plugins.module_utils._ansible.encryption_options import (
+    encryption_arguments,
+    with_passphrase,
+)
 from ansible_collections.vmferry.migrate.plugins.module_utils._ansible.provider_options import (
     provider_arguments,
     provider_spec,
@@ -659,6 +725,7 @@ from ansible_collections.vmferry.migrate.plugins.module_utils._ansible.sdk impor
     require_provider_sdk,
     require_store_sdk,
 )
+from ansible_collections.vmferry.migrate.plugins.module_utils._ansible.signing_options import trust, trust_arguments
 from ansible_collections.vmferry.migrate.plugins.module_utils._ansible.storage_options import (
     storage_arguments,
     store_spec,
@@ -672,7 +739,7 @@ from ansible_collections.vmferry.migrate.plugins.module_utils._ansible.values im
     optional_duration,
     regular_expression,
 )
-from ansible_collections.vmferry.migrate.plugins.module_utils._operations.requests import VerifyRequest
+from ansible_collections.vmferry.migrate.plugins.module_utils._operations.jobs.requests import VerifyRequest
 from ansible_collections.vmferry.migrate.plugins.module_utils._providers.base import BootMarkers
 
 
@@ -689,13 +756,16 @@ def argument_spec() -> ArgumentSpec:
                 "options": {
                     "serial": {"type": "str"},
                     "agent": {"type": "bool", "default": False},
+                    "screen": {"type": "bool", "default": False},
                     "timeout": {"type": "str", "default": "5m"},
                     "storage": {"type": "str"},
                 },
             },
         }
     )
-    return own.merge(provider_arguments(), storage_arguments(), transfer_arguments())
+    return own.merge(
+        provider_arguments(), storage_arguments(), transfer_arguments(), trust_arguments(), encryption_arguments()
+    )
 
 
 def verify_request(arguments: TaskArguments) -> VerifyRequest:
@@ -711,8 +781,10 @@ def verify_request(arguments: TaskArguments) -> VerifyRequest:
         markers=BootMarkers(
             serial=regular_expression("boot.serial", boot["serial"]),
             agent=boot["agent"],
+            screen=boot["screen"],
             timeout=duration("boot.timeout", boot["timeout"]),
         ),
+        seals=with_passphrase(trust(arguments), arguments, strict=True),
         transfer=transfer_options(arguments),
     )
 

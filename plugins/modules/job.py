@@ -36,9 +36,12 @@ options:
     required: true
   state:
     description:
-      - V(cancelled) stops the job and waits until it has undone what it did. Of a job that died, or that could not undo
-        everything, what it left is removed, for which its provider and its store must be given. A job that was done
-        before is an error, also if it died right after its export was made, which its store tells.
+      - V(cancelled) stops the job and waits until it has undone what it did. Of a job that died, that could not undo
+        everything, or that left what it had for the next run, this is removed, for which its provider and its store
+        must be given; of one that moved files or objects, only the store that it wrote to, on the host that it ran on.
+        No other host can do that, since a store does not tell which job an upload is of, nor whether that is alive.
+        A job that was done before is an error, also if it died right after its export was made, which
+        its store tells.
       - V(finished) waits until the job has ended, in whatever way.
       - V(absent) removes the record and the log of a job that has ended, from this host.
     type: str
@@ -103,13 +106,13 @@ job:
   returned: success
   type: dict
   contains:
-    job:
+    id:
       description: The id of the job.
       returned: success
       type: str
       sample: 3f1c9a2b7d1e4c589a510c3a0d5b6e77
     kind:
-      description: V(export), V(import) or V(verify).
+      description: V(export), V(import), V(verify), V(upload), V(download) or V(copy).
       returned: success
       type: str
       sample: export
@@ -159,6 +162,13 @@ job:
       returned: success
       type: bool
       sample: true
+    kept:
+      description: >-
+        What an export that failed or was killed left for the next run of the task to go on with, its id as C(export),
+        and the time until which it is held as C(until); null where there is nothing.
+      returned: success
+      type: dict
+      sample: {export: 20261121T063000Z-1a2b3c4d, until: "2026-11-21T07:31:12Z"}
     disk:
       description: Which disk it is at, counted from 1.
       returned: success
@@ -230,15 +240,29 @@ job:
       returned: success
       type: float
       sample: 1795242600.0
+    started_at:
+      description: The same in UTC.
+      returned: success
+      type: str
+      sample: '2026-11-21T06:30:00Z'
     heartbeat:
       description: When its record was written last, in seconds since the epoch.
       returned: success
       type: float
       sample: 1795242608.9
+    heartbeat_at:
+      description: The same in UTC.
+      returned: success
+      type: str
+      sample: '2026-11-21T06:30:08Z'
     ended:
-      description: When it ended, in seconds since the epoch.
-      returned: when it ended
+      description: When it ended, in seconds since the epoch; null before.
+      returned: success
       type: float
+    ended_at:
+      description: The same in UTC; an empty string before.
+      returned: success
+      type: str
     owner:
       description: The process that runs it, and its host.
       returned: success
@@ -258,6 +282,11 @@ job:
           returned: success
           type: float
           sample: 1795242608.9
+        at:
+          description: The same in UTC.
+          returned: success
+          type: str
+          sample: '2026-11-21T06:30:08Z'
         level:
           description: How bad it is.
           returned: success
@@ -318,7 +347,7 @@ from ansible_collections.vmferry.migrate.plugins.module_utils._ansible.storage_o
 )
 from ansible_collections.vmferry.migrate.plugins.module_utils._ansible.transfer_options import state_dir_arguments
 from ansible_collections.vmferry.migrate.plugins.module_utils._ansible.values import duration
-from ansible_collections.vmferry.migrate.plugins.module_utils._operations.requests import JobRequest
+from ansible_collections.vmferry.migrate.plugins.module_utils._operations.jobs.requests import JobRequest
 
 
 def argument_spec() -> ArgumentSpec:

@@ -32,7 +32,9 @@ options:
     required: false
   job:
     description:
-      - One job, by its id. There is none in the result before the job has begun.
+      - One job, by its id. There is none in the result before the job has begun, nor of an id that nobody knows, and
+        that is no error, so that a play may wait for it with C(until). Where it has to be there, C(assert) that
+        RV(jobs) is not empty.
     type: str
   vm:
     description:
@@ -95,13 +97,13 @@ jobs:
   type: list
   elements: dict
   contains:
-    job:
+    id:
       description: The id of the job.
       returned: success
       type: str
       sample: 3f1c9a2b7d1e4c589a510c3a0d5b6e77
     kind:
-      description: V(export), V(import) or V(verify).
+      description: V(export), V(import), V(verify), V(upload), V(download) or V(copy).
       returned: success
       type: str
       sample: export
@@ -149,6 +151,14 @@ jobs:
       returned: success
       type: bool
       sample: true
+    kept:
+      description: >-
+        What an export that failed or was killed left for the next run of the task to go on with, its id as C(export),
+        and the time until which it is held as C(until). Null where there is nothing, and where only the store could
+        tell and O(url) is not given.
+      returned: success
+      type: dict
+      sample: {export: 20261121T063000Z-1a2b3c4d, until: "2026-11-21T07:31:12Z"}
     disk:
       description: Which disk it is at, counted from 1.
       returned: success
@@ -220,15 +230,29 @@ jobs:
       returned: success
       type: float
       sample: 1795242600.0
+    started_at:
+      description: The same in UTC.
+      returned: success
+      type: str
+      sample: '2026-11-21T06:30:00Z'
     heartbeat:
       description: When its record was written last, in seconds since the epoch.
       returned: success
       type: float
       sample: 1795242608.9
+    heartbeat_at:
+      description: The same in UTC.
+      returned: success
+      type: str
+      sample: '2026-11-21T06:30:08Z'
     ended:
-      description: When it ended, in seconds since the epoch.
-      returned: when it ended
+      description: When it ended, in seconds since the epoch; null before.
+      returned: success
       type: float
+    ended_at:
+      description: The same in UTC; an empty string before.
+      returned: success
+      type: str
     owner:
       description: The process that runs it, and its host.
       returned: success
@@ -248,6 +272,11 @@ jobs:
           returned: success
           type: float
           sample: 1795242608.9
+        at:
+          description: The same in UTC.
+          returned: success
+          type: str
+          sample: '2026-11-21T06:30:08Z'
         level:
           description: How bad it is.
           returned: success

@@ -39,7 +39,8 @@ options:
       - V(powered_on) starts it if it is off.
       - V(powered_off) has its guest shut itself down, by the guest agent where it is connected and by ACPI otherwise,
         and waits until it is off.
-      - V(absent) removes it. It must be off. Its snapshots, and its firmware's variables, go with it.
+      - V(absent) removes it. It must be off, and its memory must not be saved. Its snapshots, and its firmware's
+        variables, go with it.
     type: str
     choices:
       - powered_on
@@ -165,7 +166,7 @@ from ansible_collections.vmferry.migrate.plugins.module_utils._ansible.provider_
 from ansible_collections.vmferry.migrate.plugins.module_utils._ansible.run import run
 from ansible_collections.vmferry.migrate.plugins.module_utils._ansible.sdk import require_provider_sdk
 from ansible_collections.vmferry.migrate.plugins.module_utils._ansible.values import duration, vm_name
-from ansible_collections.vmferry.migrate.plugins.module_utils._operations.requests import VmRequest
+from ansible_collections.vmferry.migrate.plugins.module_utils._operations.jobs.requests import VmRequest
 
 
 def argument_spec() -> ArgumentSpec:

@@ -16,14 +16,23 @@ description:
   - An export exists once its manifest is written, which is the last step. Whatever interrupts it before, nothing of it
     is ever taken for an export.
   - The images can be used without this collection; C(qemu-img) reads them as they are.
+  - With O(signing) or O(trusted_keys), only exports that a trusted key signed count as being there; the key that signs
+    is trusted, too. An increment stands on no other, and the first export after O(signing) was set is a full one.
+  - With O(encryption), the images are encrypted before they leave the host. A chain has one passphrase. An export with
+    another one, or the first with or without one, is a full export. O(encryption) needs O(format=qcow2), and takes no
+    O(compression).
 extends_documentation_fragment:
   - vmferry.migrate._attributes
   - vmferry.migrate._attributes.actiongroup_libvirt_storage
   - vmferry.migrate._provider
   - vmferry.migrate._libvirt
+  - vmferry.migrate._signing
+  - vmferry.migrate._signing.trust
+  - vmferry.migrate._encryption
   - vmferry.migrate._storage
   - vmferry.migrate._transfer
   - vmferry.migrate._transfer.state_dir
+  - vmferry.migrate._two_stores.copies
 attributes:
   check_mode:
     support: full
@@ -105,12 +114,87 @@ options:
       - Without it, an increment reads the whole disk and stores what differs.
     type: bool
     default: true
+  resume_window:
+    description:
+      - For how long the point in time is held after the export was killed, for example C(1h). The same task run again
+        goes on where it stopped, at the same point in time, and sends little again.
+      - Meanwhile a running VM goes on writing, and what it overwrites takes room in O(libvirt.scratch_dir). If that
+        runs low, or the time is over, the point in time is given up.
+      - With V(0) nothing is held. What the store has of an export of a VM that is off is gone on with all the same, as
+        long as its disks are as they were.
+    type: str
+    default: 1h
+  snapshot:
+    description:
+      - Export a snapshot, not the VM as it is now. With O(snapshot.source) that is one that is there already. Otherwise
+        a new one is made first, as M(vmferry.migrate.disk_snapshot) does, with O(consistency) in the place of its
+        O(vmferry.migrate.disk_snapshot#module:quiesce); the export is of that very moment.
+      - The VM may run, be started or be shut down meanwhile.
+      - Nobody tells what changed since a snapshot. So all of it is read, O(track_changes) does nothing, and an
+        increment stores what differs from the newest export that is not younger than the snapshot. Increments of the VM
+        itself go on as if no snapshot had been exported between them.
+      - A snapshot of which it cannot be told that it still is what it was, for example since its images were merged by
+        hand, is refused.
+    type: dict
+    suboptions:
+      name:
+        description:
+          - The name of the snapshot that is made, a template as in M(vmferry.migrate.disk_snapshot). The default is
+            C(vmferry-{date}T{time}Z).
+        type: str
+      source:
+        description:
+          - The name of a snapshot that is there, whoever made it. It stays.
+          - If there is an export of it already, with the same disks, O(format), O(mode), O(name), O(tags) and
+            O(purpose), nothing is done.
+        type: str
+      memory:
+        description:
+          - Whether the snapshot that is made holds the memory of the VM too. It is not exported, but can be gone back
+            to as long as the snapshot stays.
+        type: bool
+        default: false
+      keep:
+        description:
+          - How many of the snapshots that this collection made for this VM stay once the export is made, the new one
+            included. The oldest are removed, also those that somebody gave a name such as V(before-upgrade) with
+            M(vmferry.migrate.disk_snapshot). Those of others are neither counted nor touched.
+          - With V(0), the new one is removed, and no other.
+          - If the export fails, the new one is removed. If it is killed, the next run removes it; or, with more than
+            V(0), it counts among those that stay.
+        type: int
+        default: 0
+  on_failure:
+    description:
+      - What becomes of an export that fails for a reason that may pass, such as a network or a store that went away, or
+        whose controller did, for example since the play was interrupted.
+      - V(keep) leaves what was made, and holds the point in time, for O(resume_window); the same task run again goes on
+        with it, and RV(kept) says what was left. After that time the point in time is given up, and what is in the
+        store is removed by the next run, or by M(vmferry.migrate.export_cleanup) with
+        O(vmferry.migrate.export_cleanup#module:orphans).
+      - An export that was cancelled with M(vmferry.migrate.job) is removed at once all the same, as is one that would
+        come no further a second time, or that could not be held.
+      - V(undo) removes what was made.
+    type: str
+    choices: [keep, undo]
+    default: keep
+  attach:
+    description:
+      - What to do while another run is exporting this VM to this store.
+      - V(false) fails with the kind V(busy), and says which job of which process on which host does so, and since when.
+      - V(true) follows that job. This task shows how far it is, ends when it does, and returns the export that it made,
+        with RV(attached). If it fails, this task fails with its error. If it dies, or makes something else than is
+        asked for here, this task exports the VM itself.
+      - To cancel the job that follows ends only that. O(max_duration) limits it as any other.
+    type: bool
+    default: false
   consistency:
     description:
       - How the point in time is taken.
       - V(quiesced) asks the guest agent to freeze the file systems and fails if it cannot.
       - V(crash_consistent) takes the disks as a power failure would leave them.
-      - V(powered_off) needs the VM to be off.
+      - V(powered_off) needs the VM to be off, and to have been shut down. On libvirt, one whose memory was saved
+        (C(virsh managedsave)) was not; V(auto) takes it as crash consistent.
       - V(auto) quiesces where the guest agent answers, and is crash consistent where it does not.
       - RV(export.consistency) says what was reached.
     type: str
@@ -122,17 +206,61 @@ options:
     default: auto
   format:
     description:
-      - The format of the disk images. V(qcow2) leaves out what is empty; V(raw) is as large as the disk.
+      - The format of the disk images.
+      - V(qcow2) leaves out what is empty, and is the only one that increments, O(encryption) and all of O(compression)
+        go with; V(raw) is as large as the disk, with holes where the store has any.
+      - V(vmdk) is a stream-optimized VMDK, which is always compressed, as it lies in an OVA; V(vmdk_sparse) is one from
+        which VMware's desktop products run a VM.
+      - V(vhd) is a fixed VHD, a whole number of mebibytes as Azure wants it; V(vhd_dynamic) and V(vhdx) leave out what
+        is empty, for Hyper-V.
+      - What V(vhd) and V(vhd_dynamic) have room for is a disk of 2040 GiB; an image in V(vmdk), V(vmdk_sparse) or
+        V(vhd_dynamic) has to be shorter than 2 TiB.
     type: str
     choices:
       - qcow2
       - raw
+      - vmdk
+      - vmdk_sparse
+      - vhd
+      - vhd_dynamic
+      - vhdx
     default: qcow2
+  compression:
+    description:
+      - Whether clusters of the images are compressed. What does not shrink by an eighth is stored as it is.
+      - C(qemu-img), version 5.1 or newer for V(zstd), reads such images as any other, and so does every increment on
+        them, whatever its own compression.
+      - V(zstd) is the faster by far. It needs the Python package C(zstandard) wherever an export is made or read by
+        this collection.
+      - Needs O(format=qcow2). A V(vmdk) is always compressed as by V(zlib), which may be said or not.
+    type: str
+    choices:
+      - none
+      - zstd
+      - zlib
+    default: none
+  compression_level:
+    description:
+      - How hard to compress, from 1 to 19 for V(zstd), where 1 is used if nothing is said, and from 1 to 9 for
+        V(zlib), where that is 6. With O(format=vmdk), from 1 to 9, and 1 if nothing is said.
+    type: int
+  part_size:
+    description:
+      - The size of the parts that an image is sent and proven in, for example V(64MiB), at most V(512MiB). It is
+        rounded up to whole 64 KiB.
+      - A bucket gets an image in parts, of which three are held in memory at a time. Larger ones help on a way that is
+        fast and long.
+      - If not given, parts are of 8 MiB, and as much larger as it takes for an image to have no more than 10,000. Where
+        that is more than memory has room for, they are sent in pieces that the server puts together, if it can.
+      - A size that the store does not take, or that would make more parts, is refused.
+      - An export that goes on with an unfinished one keeps the parts of that.
+    type: str
   verify:
     description:
       - How the export is checked before it is committed.
-      - V(stored) has the store acknowledge the checksum of every part and the size of every object. In a V(file://)
-        store the head and a sample of the parts are read again from the disk.
+      - V(stored) has the store acknowledge the checksum of every part and the size of every object. Where the
+        store was seen to refuse data that a checksum does not fit, a sample of the parts is read again, and elsewhere
+        all of them. What is read again counts against O(bandwidth_limit).
       - V(content) reads everything back and compares it with the digests of what was read from the VM.
       - V(none) relies on the transfer.
     type: str
@@ -184,6 +312,39 @@ EXAMPLES = r"""
     name: before-upgrade
     consistency: quiesced
     verify: content
+
+- name: Export the snapshot that was made before the upgrade, whatever became of the VM since
+  vmferry.migrate.vm_export:
+    provider: libvirt
+    vm: db01
+    url: file:///srv/exports
+    snapshot:
+      source: before-upgrade
+
+- name: Make a snapshot to go back to, export that moment, and keep the last three of them
+  vmferry.migrate.vm_export:
+    provider: libvirt
+    vm: db01
+    url: file:///srv/exports
+    snapshot:
+      name: nightly-{date}
+      keep: 3
+
+- name: Sign the export, so that what is restored is known to be what this host exported
+  vmferry.migrate.vm_export:
+    provider: libvirt
+    vm: web01
+    url: s3://backups/vms
+    signing:
+      key: "{{ vault_signing_key }}"
+
+- name: Encrypt the export with a passphrase that a vault keeps
+  vmferry.migrate.vm_export:
+    provider: libvirt
+    vm: web01
+    url: s3://backups/vms
+    encryption:
+      passphrase: "{{ vault_backup_passphrase }}"
 
 - name: See what an export would take and what stands in its way
   vmferry.migrate.vm_export:
@@ -267,6 +428,11 @@ export:
       returned: success
       type: str
       sample: vmferry-5e6f7a8b-1a2b3c4d
+    snapshot:
+      description: The name of the snapshot that was exported, or an empty string where the VM itself was.
+      returned: success
+      type: str
+      sample: before-upgrade
     consistency:
       description: How the point in time was taken.
       returned: success
@@ -277,6 +443,11 @@ export:
       returned: success
       type: str
       sample: qcow2
+    compression:
+      description: How clusters of the disk images are compressed.
+      returned: success
+      type: str
+      sample: none
     tags:
       description: The tags it was given.
       returned: success
@@ -294,7 +465,7 @@ export:
       type: str
       sample: stored
     taken_at:
-      description: The point in time, in UTC.
+      description: The point in time, in UTC. Of an export of a snapshot, when that was made.
       returned: success
       type: str
       sample: '2026-11-21T06:30:00Z'
@@ -360,6 +531,24 @@ export:
               description: When V(boot) last passed.
               returned: success
               type: str
+    encryption:
+      description: How its images are encrypted, V(luks) or V(none).
+      returned: success
+      type: str
+      sample: none
+    signature:
+      description: >-
+        V(none) where the manifest is not signed, V(unchecked) where it is and neither O(signing) nor O(trusted_keys) is
+        given, V(valid) where a key that is trusted signed it, or the passphrase of O(encryption).
+      returned: success
+      type: str
+      sample: valid
+    signed_by:
+      description: The public keys that the manifest says it is signed with, in hexadecimal digits.
+      returned: success
+      type: list
+      elements: str
+      sample: [d75a980182b10ab7d54bfed3c964073a0ee172f3daa62325af021a68f707511a]
     pinned:
       description: Whether M(vmferry.migrate.export_cleanup) leaves it alone, since an object C(pinned) lies beside it.
       returned: success
@@ -420,6 +609,13 @@ export:
           returned: success
           type: int
           sample: 1074135040
+        sent_as:
+          description:
+            - How the image was sent, V(parts) or V(stream), or V(joined_parts) where the store has no parts and they
+              were joined by reading them back. Empty for an export that does not say.
+          returned: success
+          type: str
+          sample: parts
         bytes_changed:
           description: Bytes that differ from the parent; for a full export, all that is not empty.
           returned: success
@@ -547,6 +743,107 @@ job:
       returned: outside async and check mode
       type: int
       sample: 0
+resumed:
+  description: What became of the export that a run before this one had left unfinished.
+  returned: when there was one
+  type: dict
+  contains:
+    export:
+      description: Its id, where this run went on with it; else an empty string.
+      returned: always
+      type: str
+      sample: 20261121T063000Z-1a2b3c4d
+    bytes_kept:
+      description: Bytes of the images that were in the store already and were not sent again.
+      returned: always
+      type: int
+      sample: 536870912
+    bytes_sent:
+      description: Bytes of the images that this run sent.
+      returned: always
+      type: int
+      sample: 570425344
+    reason:
+      description: Why the export began anew, or an empty string.
+      returned: always
+      type: str
+      sample: the backup job of web01 that a dead run had begun is gone
+copies:
+  description: The copies in further stores, in the order of O(copies_to).
+  returned: with O(copies_to), outside check mode, also where one of them failed
+  type: list
+  elements: dict
+  contains:
+    url:
+      description: The folder of the export there.
+      returned: success
+      type: str
+      sample: s3://offsite/vms/web01-1f0c9a2b/20261121T063000Z-1a2b3c4d
+    holds:
+      description: Whether the export is there, with everything that it stands on.
+      returned: success
+      type: bool
+      sample: true
+    changed:
+      description: Whether anything was copied.
+      returned: success
+      type: bool
+      sample: true
+    exports:
+      description: The ids of the exports that were copied, the full one first, without those that were there.
+      returned: success
+      type: list
+      elements: str
+      sample: [20261121T063000Z-1a2b3c4d]
+    bytes_sent:
+      description: Bytes that were sent there.
+      returned: success
+      type: int
+      sample: 1074135040
+    duration:
+      description: How long it took, in seconds.
+      returned: success
+      type: float
+      sample: 12.5
+    msg:
+      description: Why it does not hold, or an empty string.
+      returned: success
+      type: str
+attached:
+  description: The job that was followed, as it was exporting the VM already.
+  returned: with O(ignore:attach=true), when there was one
+  type: dict
+  contains:
+    job:
+      description: Its id.
+      returned: always
+      type: str
+      sample: 3f1c9a2b7d1e4c589a510c3a0d5b6e77
+    hostname:
+      description: The host that ran it.
+      returned: always
+      type: str
+      sample: kvm01
+    pid:
+      description: Its process there.
+      returned: always
+      type: int
+      sample: 4711
+kept:
+  description: What a failed export left for the next run to go on with.
+  returned: failure, with O(ignore:on_failure=keep), where there is something to keep
+  type: dict
+  contains:
+    export:
+      description: Its id.
+      returned: always
+      type: str
+      sample: 20261121T063000Z-1a2b3c4d
+    until:
+      description: Until when its point in time is held.
+      returned: always
+      type: str
+      sample: "2026-11-21T07:31:12Z"
 findings:
   description: Everything the preflight found, all at once.
   returned: check mode
@@ -680,6 +977,11 @@ msg:
 from typing import Any
 
 from ansible_collections.vmferry.migrate.plugins.module_utils._ansible.argspec import ArgumentSpec, TaskArguments
+from ansible_collections.vmferry.migrate.plugins.module_utils._ansible.copies_options import copies, copies_arguments
+from ansible_collections.vmferry.migrate.plugins.module_utils._ansible.encryption_options import (
+    encryption_arguments,
+    with_passphrase,
+)
 from ansible_collections.vmferry.migrate.plugins.module_utils._ansible.provider_options import (
     provider_arguments,
     provider_spec,
@@ -688,6 +990,11 @@ from ansible_collections.vmferry.migrate.plugins.module_utils._ansible.run impor
 from ansible_collections.vmferry.migrate.plugins.module_utils._ansible.sdk import (
     require_provider_sdk,
     require_store_sdk,
+)
+from ansible_collections.vmferry.migrate.plugins.module_utils._ansible.signing_options import seals, signing_arguments
+from ansible_collections.vmferry.migrate.plugins.module_utils._ansible.snapshot_options import (
+    snapshot_arguments,
+    snapshot_options,
 )
 from ansible_collections.vmferry.migrate.plugins.module_utils._ansible.storage_options import (
     storage_arguments,
@@ -700,11 +1007,14 @@ from ansible_collections.vmferry.migrate.plugins.module_utils._ansible.transfer_
 from ansible_collections.vmferry.migrate.plugins.module_utils._ansible.values import (
     count,
     duration,
+    duration_or_zero,
     label,
     optional_duration,
+    part_size,
     vm_name,
 )
-from ansible_collections.vmferry.migrate.plugins.module_utils._operations.requests import ExportRequest
+from ansible_collections.vmferry.migrate.plugins.module_utils._images.formats import FORMATS
+from ansible_collections.vmferry.migrate.plugins.module_utils._operations.jobs.requests import ExportRequest
 
 
 def argument_spec() -> ArgumentSpec:
@@ -719,18 +1029,25 @@ def argument_spec() -> ArgumentSpec:
             "max_chain": {"type": "int", "default": 30},
             "spot_check": {"type": "int", "default": 32},
             "track_changes": {"type": "bool", "default": True},
+            "resume_window": {"type": "str", "default": "1h"},
+            "attach": {"type": "bool", "default": False},
+            "on_failure": {"type": "str", "choices": ["keep", "undo"], "default": "keep"},
             "consistency": {
                 "type": "str",
                 "choices": ["auto", "quiesced", "crash_consistent", "powered_off"],
                 "default": "auto",
             },
-            "format": {"type": "str", "choices": ["qcow2", "raw"], "default": "qcow2"},
+            "format": {"type": "str", "choices": list(FORMATS), "default": "qcow2"},
+            "compression": {"type": "str", "choices": ["none", "zstd", "zlib"], "default": "none"},
+            "compression_level": {"type": "int"},
+            "part_size": {"type": "str"},
             "verify": {"type": "str", "choices": ["none", "stored", "content"], "default": "stored"},
             "tags": {"type": "list", "elements": "str", "default": []},
             "purpose": {"type": "str"},
         }
     )
-    return own.merge(provider_arguments(), storage_arguments(), transfer_arguments())
+    common = (provider_arguments(), storage_arguments(), transfer_arguments(), snapshot_arguments())
+    return own.merge(*common, copies_arguments(), signing_arguments(), encryption_arguments())
 
 
 def export_request(arguments: TaskArguments) -> ExportRequest:
@@ -747,11 +1064,20 @@ def export_request(arguments: TaskArguments) -> ExportRequest:
         max_chain=count("max_chain", arguments["max_chain"], 1),
         spot_check=count("spot_check", arguments["spot_check"], 0),
         track_changes=arguments["track_changes"],
+        resume_window=duration_or_zero("resume_window", arguments["resume_window"]),
+        snapshot=snapshot_options(arguments),
+        on_failure=arguments["on_failure"],
+        attach=arguments["attach"],
+        copies_to=copies(arguments),
         consistency=arguments["consistency"],
         format=arguments["format"],
+        compression=arguments["compression"],
+        compression_level=arguments["compression_level"],
+        part_size=part_size("part_size", arguments["part_size"]),
         verify=arguments["verify"],
         tags=tuple(label("tags", tag) for tag in arguments["tags"]),
         purpose=label("purpose", arguments["purpose"]),
+        seals=with_passphrase(seals(arguments), arguments),
         transfer=transfer_options(arguments),
     )
 
@@ -759,7 +1085,8 @@ def export_request(arguments: TaskArguments) -> ExportRequest:
 def export(arguments: TaskArguments, check_mode: bool) -> dict[str, Any]:
     request = export_request(arguments)
     require_provider_sdk(request.provider)
-    require_store_sdk(request.store)
+    for store in (request.store, *request.copies_to):
+        require_store_sdk(store)
     # Here, so that wrong arguments are told without loading the engine.
     from ansible_collections.vmferry.migrate.plugins.module_utils._operations.export_vm import export_vm
 

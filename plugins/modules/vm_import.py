@@ -14,11 +14,16 @@ description:
   - Makes a VM of an export, by reading the images out of the store as it writes the disks, without temporary files.
   - Every block is compared with the digest that was taken when it was read from the source.
   - A VM or a disk that exists and was not made by the same import is never touched.
+  - Where O(url) ends in C(.ova) or C(.ovf), it is an appliance that other tools packed, with its files in it or beside
+    it. It is read where it lies, without being unpacked; its disks are inspected first, and compared with the checksums
+    that it has while they are copied.
 extends_documentation_fragment:
   - vmferry.migrate._attributes
   - vmferry.migrate._attributes.actiongroup_libvirt_storage
   - vmferry.migrate._provider
   - vmferry.migrate._libvirt
+  - vmferry.migrate._signing.trust
+  - vmferry.migrate._encryption
   - vmferry.migrate._storage
   - vmferry.migrate._transfer
   - vmferry.migrate._transfer.state_dir
@@ -37,6 +42,7 @@ attributes:
     details:
       - A VM that was made from the same export is left as it is, whatever happened to it since.
       - Without O(export), a newer export in the store is another one, and the module fails because the VM exists.
+      - So is an appliance whose descriptor or checksums differ.
   async:
     support: full
 options:
@@ -56,11 +62,13 @@ options:
     description:
       - The export, by its id or by its name. If not given, the newest.
       - O(url) may also be the folder of one VM or of one export.
+      - Must not be given with an appliance.
     type: str
   vm:
     description:
       - The VM that was exported, by its name or by its UUID.
       - May be left out when O(url) has the exports of only one VM.
+      - Must not be given with an appliance.
     type: str
   placement:
     description:
@@ -137,6 +145,23 @@ EXAMPLES = r"""
       keep_mac: true
       power_on: true
 
+- name: Import only what one of two hosts signed
+  vmferry.migrate.vm_import:
+    provider: libvirt
+    url: s3://backups/vms
+    vm: web01
+    name: web01
+    trusted_keys: "{{ [hosts_public_key, old_hosts_public_key] }}"
+
+- name: Import an encrypted export
+  vmferry.migrate.vm_import:
+    provider: libvirt
+    url: s3://backups/vms
+    vm: web01
+    name: web01
+    encryption:
+      passphrase_command: [pass, show, backups/web01]
+
 - name: Import into another pool and network
   vmferry.migrate.vm_import:
     provider: libvirt
@@ -152,6 +177,16 @@ EXAMPLES = r"""
       production: isolated
     storage_map:
       disk-1: slow
+
+- name: Make a VM of an appliance
+  vmferry.migrate.vm_import:
+    provider: libvirt
+    url: file:///srv/appliances/web.ova
+    name: web
+    placement:
+      disk_bus: sata
+    network_map:
+      VM Network: default
 
 - name: See what stands in the way of an import of a VM that is not exported yet
   vmferry.migrate.vm_import:
@@ -175,7 +210,7 @@ vm:
     power_state: powered_off
 export:
   description: The export the VM was made of.
-  returned: success, outside check mode or when the export exists
+  returned: success, outside check mode or when the export exists, unless O(url) is an appliance
   type: dict
   contains:
     id:
@@ -226,6 +261,11 @@ export:
       returned: success
       type: str
       sample: vmferry-5e6f7a8b-1a2b3c4d
+    snapshot:
+      description: The name of the snapshot that was exported, or an empty string where the VM itself was.
+      returned: success
+      type: str
+      sample: before-upgrade
     consistency:
       description: How the point in time was taken.
       returned: success
@@ -236,6 +276,11 @@ export:
       returned: success
       type: str
       sample: qcow2
+    compression:
+      description: How clusters of the disk images are compressed.
+      returned: success
+      type: str
+      sample: none
     tags:
       description: The tags it was given.
       returned: success
@@ -269,6 +314,24 @@ export:
       returned: success
       type: str
       sample: "2026-11-21T07:30:00Z"
+    encryption:
+      description: How its images are encrypted, V(luks) or V(none).
+      returned: success
+      type: str
+      sample: none
+    signature:
+      description: >-
+        V(none) where the manifest is not signed, V(unchecked) where it is and O(trusted_keys) is left out, V(valid)
+        where one of the trusted keys signed it, or the passphrase of O(encryption).
+      returned: success
+      type: str
+      sample: valid
+    signed_by:
+      description: The public keys that the manifest says it is signed with, in hexadecimal digits.
+      returned: success
+      type: list
+      elements: str
+      sample: [d75a980182b10ab7d54bfed3c964073a0ee172f3daa62325af021a68f707511a]
     pinned:
       description: Whether M(vmferry.migrate.export_cleanup) leaves it alone, since an object C(pinned) lies beside it.
       returned: success
@@ -379,6 +442,13 @@ export:
           returned: success
           type: int
           sample: 1074135040
+        sent_as:
+          description:
+            - How the image was sent, V(parts) or V(stream), or V(joined_parts) where the store has no parts and they
+              were joined by reading them back. Empty for an export that does not say.
+          returned: success
+          type: str
+          sample: parts
         bytes_changed:
           description: Bytes that differ from the parent; for a full export, all that is not empty.
           returned: success
@@ -435,6 +505,57 @@ export:
       returned: success
       type: list
       elements: str
+appliance:
+  description: The appliance the VM was made of.
+  returned: success, outside check mode or when the VM exists, where O(url) is one
+  type: dict
+  contains:
+    id:
+      description: Of its content, as far as its descriptor and its checksums tell.
+      returned: success
+      type: str
+      sample: appliance-5f0c9a2b4c1d7e8f90a1b2c3
+    url:
+      description: Where it lies.
+      returned: success
+      type: str
+      sample: file:///srv/appliances/web.ova
+    name:
+      description: The name of the machine in it.
+      returned: success
+      type: str
+      sample: web
+    has_checksums:
+      description: Whether its files were compared with checksums of its own. A signature of it is looked at by nobody.
+      returned: success
+      type: bool
+    eulas:
+      description: The licences that its author asks to be agreed to. Nobody was asked.
+      returned: success
+      type: list
+      elements: str
+resumed:
+  description: That a run before this one had died over this VM. An import always begins anew.
+  returned: when one had
+  type: dict
+  contains:
+    export:
+      description: An empty string, as nothing was gone on with.
+      returned: always
+      type: str
+    bytes_kept:
+      description: V(0).
+      returned: always
+      type: int
+    bytes_sent:
+      description: V(0).
+      returned: always
+      type: int
+    reason:
+      description: What became of what that run had made.
+      returned: always
+      type: str
+      sample: Removed what a dead import job 3f1c9a2b (process 4711 on kvm01, for 12 s) had made of web01.
 job:
   description:
     - The transfer. Its record can be read with M(vmferry.migrate.job_info). In check mode there is none, and only
@@ -564,7 +685,7 @@ plan:
           returned: success
           type: int
 diff:
-  description: The VM, and the export it was made of.
+  description: The VM, and the export or appliance it was made of.
   returned: in diff mode
   type: dict
   contains:
@@ -616,6 +737,10 @@ from ansible_collections.vmferry.migrate.plugins.module_utils._ansible.argspec i
     TaskArguments,
     without_unset,
 )
+from ansible_collections.vmferry.migrate.plugins.module_utils._ansible.encryption_options import (
+    encryption_arguments,
+    with_passphrase,
+)
 from ansible_collections.vmferry.migrate.plugins.module_utils._ansible.provider_options import (
     provider_arguments,
     provider_spec,
@@ -625,6 +750,7 @@ from ansible_collections.vmferry.migrate.plugins.module_utils._ansible.sdk impor
     require_provider_sdk,
     require_store_sdk,
 )
+from ansible_collections.vmferry.migrate.plugins.module_utils._ansible.signing_options import trust, trust_arguments
 from ansible_collections.vmferry.migrate.plugins.module_utils._ansible.storage_options import (
     storage_arguments,
     store_spec,
@@ -634,7 +760,7 @@ from ansible_collections.vmferry.migrate.plugins.module_utils._ansible.transfer_
     transfer_options,
 )
 from ansible_collections.vmferry.migrate.plugins.module_utils._ansible.values import name_map, vm_name
-from ansible_collections.vmferry.migrate.plugins.module_utils._operations.requests import ImportRequest
+from ansible_collections.vmferry.migrate.plugins.module_utils._operations.jobs.requests import ImportRequest
 from ansible_collections.vmferry.migrate.plugins.module_utils._providers.base import Placement
 
 
@@ -662,7 +788,9 @@ def argument_spec() -> ArgumentSpec:
             "source_vm": {"type": "dict"},
         }
     )
-    return own.merge(provider_arguments(), storage_arguments(), transfer_arguments())
+    return own.merge(
+        provider_arguments(), storage_arguments(), transfer_arguments(), trust_arguments(), encryption_arguments()
+    )
 
 
 def placement(arguments: TaskArguments) -> Placement:
@@ -682,6 +810,7 @@ def import_request(arguments: TaskArguments) -> ImportRequest:
         export=arguments.text("export"),
         vm=arguments.text("vm"),
         source_vm=arguments["source_vm"],
+        seals=with_passphrase(trust(arguments), arguments, strict=True),
         transfer=transfer_options(arguments),
     )
 

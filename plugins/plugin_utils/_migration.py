@@ -31,7 +31,7 @@ ENDED = {"planned": "not begun", "done": "done", "failed": "failed", "migrated":
 def plan_row(looked: Mapping[str, Result], wanted: Mapping[str, Any]) -> Row:
     """`looked`: the results of `source` and `destination` (vm_info), `export` and `import` (both in check mode).
 
-    `wanted`: vm, name, host, to_host, power_off, power_on, delete_source, reachable.
+    `wanted`: vm, name, host, to_host, power_off, power_on, delete_source, reachable; unknown_host may be missing.
     """
     row = blank_row(wanted)
     source, there = _only_vm(looked["source"]), _only_vm(looked["destination"])
@@ -61,7 +61,7 @@ def outcome_row(row: Row, step: str, result: Result) -> Row:
     """`step`: the one that failed, with its result; empty where none did, with the results of `export` and `import`."""
     if step:
         row = {name: value for name, value in row.items() if name != "error"}
-        return _failure(row, step, error_of(first_failed(result)))
+        return _failure(row, step, _in_our_words(step, error_of(first_failed(result))))
     if "import" not in result:
         return {**row, "state": "done"}
     export, made = result["export"], result["import"]
@@ -146,8 +146,14 @@ def _wishes(
     elif exported:
         message = f"The export of {exported['taken_at']} is taken, {exported['id']}."
         yield "source", {"severity": "info", "message": message}
+    if not (exported or wanted["power_off"] or off or wanted["delete_source"]):
+        message = f"{vm} runs on, so that there will be two of it; what it writes from now on is in the old one only."
+        yield "source", {"severity": "warning", "message": message, "hint": "Set vm_migrate_power_off to move it."}
     if wanted["delete_source"] and not (wanted["power_off"] or off):
         yield "source", _wrong(f"{vm} runs, and what it writes would be lost.", "Set vm_migrate_power_off as well.")
+    if wanted.get("unknown_host"):
+        message = f"{wanted['unknown_host']} is to be logged in to, and is no host of the inventory."
+        yield "destination", _wrong(message, "Correct inventory_host of vm_migrate_reachable, or add the host.")
     if wanted["delete_source"] and not (wanted["power_on"] and wanted["reachable"]):
         yield (
             "destination",
@@ -160,6 +166,13 @@ def _wishes(
 
 def _wrong(message: str, hint: str) -> dict[str, Any]:
     return {"severity": "error", "message": message, "hint": hint, "kind": "conflict"}
+
+
+def _in_our_words(step: str, error: Mapping[str, Any]) -> Mapping[str, Any]:
+    """A hint that names an option of the module names the variable, which is what can be set in a migration."""
+    if step != "power_off":
+        return error
+    return {**error, "hint": (error.get("hint") or "").replace("force: true", "vm_migrate_power_off_force: true")}
 
 
 def _failure(row: Row, step: str, error: Mapping[str, Any]) -> Row:

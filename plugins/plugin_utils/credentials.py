@@ -5,16 +5,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from ansible.module_utils.common.validation import check_type_dict
+from ansible.module_utils.parsing.convert_bool import boolean
 
+from ansible_collections.vmferry.migrate.plugins.module_utils._ansible.azure_options import is_azure_url
 from ansible_collections.vmferry.migrate.plugins.module_utils._errors import VmferryError
 
-CREDENTIALS = frozenset({"profile", "access_key", "secret_key", "session_token"})
+from . import azure_credentials, google_credentials
+
+CREDENTIALS = frozenset({"profile", "access_key", "secret_key", "session_token", "web_identity_token_file"})
 # What the module reads where nothing is handed over; a task that sets one of them has chosen.
-_OF_THE_HOST = frozenset({"AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_PROFILE"})
+_OF_THE_HOST = frozenset(
+    {
+        "AWS_ACCESS_KEY_ID",
+        "AWS_SECRET_ACCESS_KEY",
+        "AWS_SESSION_TOKEN",
+        "AWS_PROFILE",
+        "AWS_WEB_IDENTITY_TOKEN_FILE",
+    }
+)
 # An account's region and server belong to its keys: the names in order of preference, as the module's fallbacks.
 _COMPANIONS = {
     "session_token": ("AWS_SESSION_TOKEN",),
@@ -32,20 +45,29 @@ def hand_over(
     Raises `invalid_config` where the controller must have some and has none.
     """
     source = arguments.get("credentials_from") or "auto"
-    if source == "target" or not str(arguments.get("url") or "").startswith("s3://"):
+    url, storage = str(arguments.get("url") or ""), _said(arguments.get("storage"))
+    service = _service(url, storage)
+    if source == "target" or service is None:
         return dict(arguments)
-    storage = _said(arguments.get("storage"))
-    if storage is None or CREDENTIALS & storage.keys() or any(of_task.get(name) for name in _OF_THE_HOST):
+    if storage is None or _has_chosen(storage, service) or any(of_task.get(one) for one in service.of_the_host):
         return dict(arguments)
-    found = _credentials(of_controller)
+    if is_azure_url(url, storage.get("type")):
+        of_controller = azure_credentials.of_the_account_meant(url, storage, of_controller)
+    found = service.find(of_controller)
     if not found and source == "controller":
         raise VmferryError(
             "invalid_config",
-            "credentials_from is controller, and the control node's environment has no credentials for S3.",
-            "Set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY there, or storage.access_key and secret_key in the task.",
+            f"credentials_from is controller, and the control node's environment has no credentials for "
+            f"{service.name}.",
+            service.hint,
             phase="validating",
         )
     return {**arguments, "storage": {**found, **storage}} if found else dict(arguments)
+
+
+def _has_chosen(storage: Mapping[str, Any], service: Service) -> bool:
+    anonymous = service.anonymous and boolean(storage.get(service.anonymous, False), strict=False)
+    return bool(anonymous or service.credentials & storage.keys())
 
 
 def _said(storage: Any) -> dict[str, Any] | None:
@@ -67,3 +89,49 @@ def _credentials(environment: Mapping[str, str]) -> dict[str, str]:
         if value is not None:
             found[option] = value
     return found
+
+
+@dataclass(frozen=True)
+class Service:
+    """Where the credentials of one kind of store are said, and how they are found in the control node's environment."""
+
+    name: str
+    credentials: frozenset[str]  # suboptions; a task that gives one of them has chosen
+    of_the_host: frozenset[str]  # variables the module reads where nothing is handed over; likewise
+    find: Callable[[Mapping[str, str]], dict[str, str]]
+    hint: str
+    anonymous: str = ""  # a suboption that asks for none
+
+
+_SERVICES = {
+    "s3": Service(
+        "S3",
+        CREDENTIALS,
+        _OF_THE_HOST,
+        _credentials,
+        "Set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY there, or storage.access_key and secret_key in the task.",
+        "anonymous",
+    ),
+    "azblob": Service(
+        "Azure Blob Storage",
+        azure_credentials.CREDENTIALS,
+        azure_credentials.OF_THE_HOST,
+        azure_credentials.credentials,
+        azure_credentials.WANTED,
+    ),
+    "gs": Service(
+        "Google Cloud Storage",
+        google_credentials.CREDENTIALS,
+        google_credentials.OF_THE_HOST,
+        google_credentials.credentials,
+        google_credentials.WANTED,
+    ),
+}
+
+
+def _service(url: str, storage: Mapping[str, Any] | None) -> Service | None:
+    kind = (storage or {}).get("type")
+    if kind == "s3":
+        return _SERVICES["s3"]
+    is_azure = is_azure_url(url, kind)
+    return _SERVICES.get("azblob" if is_azure else url.partition("://")[0])

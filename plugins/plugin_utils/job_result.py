@@ -21,7 +21,7 @@ def of_module(action: Any, text: str, record: Mapping[str, Any] | None) -> dict[
     """As core makes it of a module's output, of which async_wrapper kept a copy. `action` is an ActionBase, whose
     parsing returns a dict before ansible-core 2.21."""
     if _wrote_the_wrapper(text):
-        return {**died(record or {}), "job": {}}
+        return died(record or {})
     output = {"rc": 0, "stdout": text, "stdout_lines": text.splitlines(), "stderr": "", "stderr_lines": []}
     parsed = action._parse_returned_data(output, "legacy")
     if not isinstance(parsed, dict):
@@ -40,7 +40,9 @@ def enriched(result: dict[str, Any], job_id: str, answer: Answer) -> dict[str, A
     """With what the record tells. It holds no secrets, so none of it is masked, as a module's result may be."""
     if answer.record is None:
         return result
-    return {**result, "job": {**(result.get("job") or {}), **_of_record(job_id, answer, answer.record)}}
+    given = result.get("job") or {}
+    state = {"state": given["state"]} if "state" in given else {}
+    return {**result, "job": {**given, **_of_record(job_id, answer, answer.record), **state}}
 
 
 def _of_record(job_id: str, answer: Answer, record: Mapping[str, Any]) -> dict[str, Any]:
@@ -61,12 +63,15 @@ def died(record: Mapping[str, Any]) -> dict[str, Any]:
     noted = record.get("error") or {}
     said = f" {noted['message']}" if noted.get("message") else ""
     where = f" while it was {record['phase']}" if record.get("phase") and not record.get("finished") else ""
-    return _failed(
+    result = _failed(
         f"The job ended without a result{where}.{said}",
-        "internal",
+        str(noted.get("kind") or ("cancelled" if record else "internal")),
         str(noted.get("phase") or record.get("phase") or ""),
-        "Something killed its process: the log of the host may tell. The next run of the task removes what it left.",
+        "Something killed its process: the log of the host may tell. Run the task again: it goes on with what is left, "
+        "or removes it.",
+        retryable=bool(noted.get("retryable", bool(record))),
     )
+    return {**result, "job": {"state": record["phase"] if record.get("finished") else "failed"} if record else {}}
 
 
 def never_started(patience: float) -> dict[str, Any]:

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from ansible.plugins.action import ActionBase
 
 DETACHED = 10 * 365 * 86400  # seconds after which async_wrapper kills; the job's own max_duration ends it properly
-CANCEL_SECONDS = 3.0
+ABANDON_SECONDS = 3.0
 SHORTEST_CALL = 10.0  # seconds that a poll may take, at least: a new SSH connection may need them
 LONGEST_CALL = 30.0
 START_PATIENCE = 120.0  # seconds without a record or a result
@@ -75,7 +75,7 @@ class LiveJob:
             return {**self._watch(), **_kept(started)}
         except BaseException as error:
             if self._results_file or not isinstance(error, Exception):
-                self._cancel(poll_command.reason(error))
+                self._abandon(poll_command.reason(error))
             raise
 
     def _start(self) -> dict[str, Any]:
@@ -190,7 +190,7 @@ class LiveJob:
 
     def _given_up(self, result: dict[str, Any]) -> dict[str, Any]:
         """It may live: then it must not go on without anybody."""
-        self._cancel(poll_command.GAVE_UP)
+        self._abandon(poll_command.GAVE_UP)
         return result
 
     def _stands_still(self, alive: bool | None) -> None:
@@ -220,9 +220,9 @@ class LiveJob:
             return None, f"a command ended with {done['rc']}"
         return done["stdout"], ""
 
-    def _cancel(self, reason: str) -> None:
+    def _abandon(self, reason: str) -> None:
         with contextlib.suppress(Exception):  # unseen, the job stops itself when its lease is over
-            self._low_level(poll_command.cancel(self._place, reason), CANCEL_SECONDS)
+            self._low_level(poll_command.abandon(self._place, reason), ABANDON_SECONDS)
 
     def _show(self, line: str) -> None:
         if self._options.prints and not self._action._task.no_log:

@@ -100,9 +100,10 @@ def _seen_there(pid: int | None) -> str:
     return 'printf "%s\\n" "$(uname -n)" ' + " ".join(f'"$({command} 2>/dev/null)"' for command in files)
 
 
-def cancel(place: JobPlace, reason: str) -> str:
-    """Returns at once; a job that is just starting is waited for behind its back. Who asked before stays the one."""
-    write = f'(set -C; printf "%s\\n" {shlex.quote(reason)} >"$job"/cancel) 2>/dev/null || :'
+def abandon(place: JobPlace, reason: str) -> str:
+    """Has the job stop, and returns at once; one that is just starting is waited for behind its back. Who asked before
+    stays the one."""
+    write = f'(set -C; printf "%s\\n" {shlex.quote(reason)} >"$job"/abandon) 2>/dev/null || :'
     wait = f"n=0; until {place.is_own} || [ $n -ge {START_SECONDS} ]; do sleep 1; n=$((n+1)); done"
     wait_and_write = f"{wait}; if {place.is_own}; then {write}; fi"
     return _joined(

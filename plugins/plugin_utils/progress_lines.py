@@ -9,6 +9,9 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 SIGNIFICANT = 3  # digits of an amount
+OF_OBJECTS = frozenset({"upload", "download", "copy"})  # kinds of jobs that know of no disks
+WRITES = frozenset({"import", "download"})  # kinds that send nothing away
+UNCHANGED = "unchanged"  # an outcome
 SHORTEST = 0.001  # seconds
 UNITS = ("B", "kB", "MB", "GB", "TB", "PB")
 
@@ -21,10 +24,17 @@ class ProgressLines:
         self._vm = ""
         self._told: tuple[str, str] | None = None  # phase and note
         self._told_at = 0.0
+        self._goes_on = ""  # the unfinished export that was told
 
     def update(self, record: Mapping[str, Any]) -> None:
         """As often as the record is read."""
         self._vm = str(record.get("vm") or "")
+        if record.get("finished"):  # how it ended is the last that is told
+            self._tell_of_resumed(record)
+        self._tell_of_state(record)
+        self._tell_of_resumed(record)
+
+    def _tell_of_state(self, record: Mapping[str, Any]) -> None:
         now, state = self._clock(), (str(record.get("phase")), str(record.get("note") or ""))
         if state == ("pending", ""):  # every job is, for a moment
             return
@@ -35,6 +45,13 @@ class ProgressLines:
         first = self._told is None and record.get("id")
         self._told, self._told_at = state, now
         self.say(f"{described(record)} · job {record['id']}" if first else described(record))
+
+    def _tell_of_resumed(self, record: Mapping[str, Any]) -> None:
+        resumed = record.get("resumed") or {}
+        name = str(resumed.get("export") or "")
+        if name and name != self._goes_on:
+            self._goes_on = name
+            self.say(f"going on with {name}, {amount(resumed.get('bytes_kept') or 0)} are there already")
 
     def say(self, text: str) -> None:
         who = self._host if self._vm in ("", self._host) else f"{self._host}: {self._vm}"
@@ -48,7 +65,8 @@ def described(record: Mapping[str, Any]) -> str:
         return f"{phase}{_summary(record) if phase == 'ready' else ''}"
     parts = [phase]
     if count := record.get("disk_count"):
-        parts = [f"{phase} disk {record.get('disk_number')}/{count}", f"{record.get('phase_percent', 0.0):.1f} %"]
+        thing = "object" if record.get("kind") in OF_OBJECTS else "disk"
+        parts = [f"{phase} {thing} {record.get('disk_number')}/{count}", f"{record.get('phase_percent', 0.0):.1f} %"]
         if rate := record.get("rate"):
             parts.append(f"{amount(rate)}/s")
         if (eta := record.get("eta")) is not None:
@@ -66,9 +84,16 @@ def _summary(record: Mapping[str, Any]) -> str:
     parts = [f" in {clock_time(seconds)}"]
     if note := record.get("note"):
         return " · ".join([*parts, str(note)])
-    for name, done in (("bytes_read", "read"), ("bytes_sent", "written" if record.get("kind") == "import" else "sent")):
+    outcome = str(record.get("outcome") or "")
+    if outcome:
+        parts.append(outcome)
+    for name, done in (("bytes_read", "read"), ("bytes_sent", "written" if record.get("kind") in WRITES else "sent")):
+        if outcome == UNCHANGED and name == "bytes_sent":  # what came was compared, and dropped
+            continue
         if count := record.get(name):
             parts.append(f"{amount(count)} {done} at {amount(count / max(seconds, SHORTEST))}/s")
+    if kept := (record.get("resumed") or {}).get("bytes_kept"):
+        parts.append(f"{amount(kept)} kept")
     return " · ".join(parts)
 
 

@@ -12,7 +12,7 @@ from ansible.plugins.action import ActionBase
 
 from ansible_collections.vmferry.migrate.plugins.module_utils._errors import VmferryError
 
-from .credentials import hand_over
+from .credentials_of_all import hand_over_all
 from .live_job import LiveJob
 from .watch_options import WatchOptions, without_watcher
 
@@ -29,7 +29,7 @@ class TransferAction(ActionBase):
         environment: dict[str, Any] = {}
         self._compute_environment_string(environment)
         try:
-            arguments = hand_over(self._task.args, environment, os.environ)
+            arguments = hand_over_all(self._task.args, environment, os.environ)
             result.update(self._transfer(arguments, environment, task_vars))
         except VmferryError as error:
             result.update(failed=True, msg=error.message, error=error.as_result())

@@ -36,14 +36,25 @@ class Bench:
     folder: Path
     runs: int
 
-    def ours(self, source: str, url: str, settings: dict[str, Any] | None = None, *options: str) -> Cost:
-        return self.of(run(self.command(source, url, settings, *options)))
+    def ours(
+        self, source: str, url: str, settings: dict[str, Any] | None = None, *options: str, **arguments: Any
+    ) -> Cost:
+        return self.of(run(self.command(source, url, settings, *options, **arguments)))
 
-    def command(self, source: str, url: str, settings: dict[str, Any] | None = None, *options: str) -> list[str]:
-        """Of the module, with its defaults."""
+    def command(
+        self, source: str, url: str, settings: dict[str, Any] | None = None, *options: str, **more: Any
+    ) -> list[str]:
+        """Of the module, with its defaults but for `more`."""
         state, arguments = self.folder / "state", self.folder / "arguments.json"
         shutil.rmtree(state, ignore_errors=True)
-        asked = {"provider": "libvirt", "vm": "bench", "url": url, "storage": settings or {}, "state_dir": str(state)}
+        asked = {
+            "provider": "libvirt",
+            "vm": "bench",
+            "url": url,
+            "storage": settings or {},
+            "state_dir": str(state),
+            **more,
+        }
         arguments.touch(mode=0o600)
         arguments.write_text(json.dumps({"ANSIBLE_MODULE_ARGS": asked}))
         return [sys.executable, str(ONCE), source, str(arguments), *options]

@@ -16,7 +16,7 @@ import json
 import re
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from threading import Lock
@@ -26,7 +26,12 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2] / ".build"))
 
 from ansible_collections.vmferry.migrate.plugins.module_utils._blocks import BlockSource, Extent, Piece
 from ansible_collections.vmferry.migrate.plugins.module_utils._operations import export_vm as export_operation
-from ansible_collections.vmferry.migrate.plugins.module_utils._providers.base import ExportDisk, ExportSession, Provider
+from ansible_collections.vmferry.migrate.plugins.module_utils._providers.base import (
+    ExportDisk,
+    ExportSession,
+    Provider,
+    Undone,
+)
 from ansible_collections.vmferry.migrate.plugins.module_utils._providers.finding import Finding
 from ansible_collections.vmferry.migrate.plugins.module_utils._providers.spec import DiskSpec, VmSpec
 from ansible_collections.vmferry.migrate.plugins.module_utils._transfer import pipeline
@@ -50,7 +55,7 @@ def source_of(text: str) -> BlockSource:
 
     image, _colon, format = rest.rpartition(":")
     chain = read_chain(image, format)
-    return LocalClusters(chain.size, chain.layers, cluster_map(image, format))
+    return LocalClusters(chain.size, chain.layers, cluster_map(chain.layers))
 
 
 def changes_of(text: str) -> BlockSource | None:
@@ -115,10 +120,10 @@ class OneDisk(Provider):
         if self._changes is not None:
             self._changes.close()
 
-    def clean_up(self, vm: VmSpec) -> Sequence[str]:
+    def clean_up(self, vm: VmSpec, *, held_by: Collection[str] | None = None) -> Sequence[Undone]:
         return []
 
-    def clean_up_imports(self) -> Sequence[str]:
+    def clean_up_imports(self) -> Sequence[tuple[str, str]]:
         return []
 
     def undo(self, job_id: str) -> Sequence[str]:

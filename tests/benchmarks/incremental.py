@@ -1,7 +1,7 @@
 # Copyright (c) 2026 the vmferry.migrate authors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Group `incremental`: what an increment costs and what proving a chain costs, against a full export and `openssl`."""
+"""Group `incremental`: what increments, a kill, proving a chain and limits cost."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks import fragmented, throttle
+from benchmarks import fragmented, resume, throttle
 from benchmarks.export import Bench, fresh
 from benchmarks.exported import newest_export
 from benchmarks.measure import Cost, Figure, ratio, run
@@ -30,7 +30,7 @@ KINDS = ("scattered", "contiguous")
 
 
 def measure(folder: Path, runs: int) -> Iterator[Figure]:
-    for name, group in (("changes", changes), ("fragmented", fragmented.measure), ("throttle", throttle.measure)):
+    for name, group in GROUPS.items():
         (folder / name).mkdir()
         yield from group(folder / name, runs)
         shutil.rmtree(folder / name)
@@ -38,6 +38,14 @@ def measure(folder: Path, runs: int) -> Iterator[Figure]:
 
 def changes(folder: Path, runs: int) -> Iterator[Figure]:
     return OnePercent(Bench(folder, runs), DISK).figures()
+
+
+GROUPS = {
+    "changes": changes,
+    "fragmented": fragmented.measure,
+    "resume": resume.measure,
+    "throttle": throttle.measure,
+}
 
 
 @dataclass(frozen=True)

@@ -14,10 +14,16 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT / "tests"), str(ROOT / ".build")]
 
-from benchmarks import export, fleet, incremental
+from benchmarks import export, fleet, formats, incremental, stores
 from benchmarks.measure import Figure
 
-GROUPS = {"export": export.measure, "fleet": fleet.measure, "incremental": incremental.measure}
+GROUPS = {
+    "export": export.measure,
+    "fleet": fleet.measure,
+    "formats": formats.measure,
+    "incremental": incremental.measure,
+    "stores": stores.measure,
+}
 
 
 def main() -> int:

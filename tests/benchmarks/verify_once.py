@@ -13,7 +13,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / ".build"))
 
-from ansible_collections.vmferry.migrate.plugins.module_utils._operations.requests import (
+from ansible_collections.vmferry.migrate.plugins.module_utils._operations.jobs.requests import (
     StoreSpec,
     TransferOptions,
     VerifyRequest,

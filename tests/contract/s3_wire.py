@@ -8,9 +8,11 @@ from __future__ import annotations
 import random
 from urllib.parse import parse_qs, urlsplit
 
-from ansible_collections.vmferry.migrate.plugins.module_utils._blocks import Part, PartReceipt
+from ansible_collections.vmferry.migrate.plugins.module_utils._blocks import Part
 from ansible_collections.vmferry.migrate.plugins.module_utils._stores.base import Store
 from rigs.fault_proxy import Request
+
+from . import uploading
 
 MIB = 1024 * 1024
 IMAGE = random.Random(0).randbytes(6 * MIB)
@@ -19,18 +21,7 @@ EVERY_KIND = frozenset({"put", "create", "part", "complete", "list", "head", "ge
 
 
 def exercise(store: Store) -> None:
-    """Puts, uploads in parts, lists, reads and deletes; what is read is what was written."""
-    store.put("vm/manifest.json", b"{}")
-    writer = store.open_parts("vm/disk-0.qcow2")
-    receipts = [
-        PartReceipt(part, b"", writer.write_part(part, memoryview(IMAGE)[part.offset : part.offset + part.size]))
-        for part in PARTS
-    ]
-    writer.complete(receipts, len(IMAGE))
-    assert [info.key for info in store.list("")] == ["vm/disk-0.qcow2", "vm/manifest.json"]
-    assert store.get("vm/manifest.json") == b"{}"
-    assert store.get("vm/disk-0.qcow2") == IMAGE
-    store.delete("vm/manifest.json")
+    uploading.exercise(store, IMAGE, PARTS)
 
 
 def kind_of(request: Request) -> str:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import subprocess
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,12 +19,15 @@ from ansible_collections.vmferry.migrate.plugins.module_utils._stores.base impor
 from ansible_collections.vmferry.migrate.plugins.module_utils._stores.limited import LimitedStore
 from ansible_collections.vmferry.migrate.plugins.module_utils._stores.open import open_store
 from ansible_collections.vmferry.migrate.plugins.module_utils._stores.retrying import RetryingStore
-from ansible_collections.vmferry.migrate.plugins.module_utils._stores.s3 import S3Store
-from ansible_collections.vmferry.migrate.plugins.module_utils._stores.s3_bucket import Bucket
-from ansible_collections.vmferry.migrate.plugins.module_utils._stores.s3_client import S3Settings, connect
+from ansible_collections.vmferry.migrate.plugins.module_utils._stores.s3.bucket import Bucket
+from ansible_collections.vmferry.migrate.plugins.module_utils._stores.s3.client import connect
+from ansible_collections.vmferry.migrate.plugins.module_utils._stores.s3.settings import S3Settings
+from ansible_collections.vmferry.migrate.plugins.module_utils._stores.s3.store import S3Store
 from rigs.fault_proxy import Fault, FaultProxy
+from rigs.mounting import mounted_ext4
 from rigs.ports import free_port
 from rigs.s3_server import S3Server
+from rigs.small_objects import send_all
 
 from .patience import Meter, Patience
 
@@ -41,6 +44,7 @@ class Declared:
     keeps_metadata: bool = True
     any_offset: bool = False
     dates_uploads: bool = True  # tells when one began
+    lists_hidden: bool = True  # names that begin with a dot
 
 
 class StoreRig(ABC):
@@ -57,6 +61,11 @@ class StoreRig(ABC):
     def leftovers(self, store: Store) -> list[str]:
         """Everything below the store's root, unfinished things included, looked at behind the store's back."""
 
+    def add(self, store: Store, keys: Sequence[str]) -> None:
+        """Objects of one byte; where that is faster, behind the store's back."""
+        for key in keys:
+            store.put(key, b"x")
+
     @abstractmethod
     def trouble(self, name: str) -> AbstractContextManager[Store]: ...
 
@@ -72,6 +81,7 @@ class FilesystemRig(StoreRig):
         "missing_root": "not_found",
         "read_only": "permission_denied",
         "full": "no_space",
+        "full_disk": "no_space",
         "file_in_the_way": "permission_denied",
         "link_in_the_way": "permission_denied",
     }
@@ -86,6 +96,9 @@ class FilesystemRig(StoreRig):
         root = Path(store.url.removeprefix("file://"))
         return sorted(str(path.relative_to(root)) for path in root.rglob("*"))
 
+    def add(self, store: Store, keys: Sequence[str]) -> None:
+        add_files(Path(store.url.removeprefix("file://")), keys)
+
     @contextmanager
     def trouble(self, name: str) -> Iterator[Store]:
         root = self._folder / token_hex(4)
@@ -98,12 +111,22 @@ class FilesystemRig(StoreRig):
         elif name == "full":
             with _tmpfs(root, "size=1m"):
                 yield open_store(root.as_uri(), {})
+        elif name == "full_disk":
+            with mounted_ext4(root, root.with_suffix(".img"), 4 * MIB):
+                yield open_store(root.as_uri(), {})
         else:
             if name == "file_in_the_way":
                 (root / "vm").write_bytes(b"")
             else:
                 (root / "vm").symlink_to(self._folder)
             yield open_store(root.as_uri(), {})
+
+
+def add_files(root: Path, keys: Sequence[str]) -> None:
+    for key in keys:
+        path = root / key
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"x")
 
 
 @contextmanager
@@ -177,6 +200,14 @@ class S3Rig(StoreRig):
         uploads = self.client.list_multipart_uploads(Bucket=self.bucket, Prefix=prefix).get("Uploads", [])
         return sorted(entry["Key"].removeprefix(prefix) for entry in [*objects, *uploads])
 
+    def add(self, store: Store, keys: Sequence[str]) -> None:
+        prefix = store.url.removeprefix(f"s3://{self.bucket}/")
+        urls = (
+            self.client.generate_presigned_url("put_object", {"Bucket": self.bucket, "Key": f"{prefix}/{key}"})
+            for key in keys
+        )
+        send_all(self.server.port, "PUT", [url.removeprefix(self.server.endpoint_url) for url in urls])
+
     @contextmanager
     def trouble(self, name: str) -> Iterator[Store]:
         if name == "unreachable":
@@ -210,4 +241,16 @@ class SloppyS3Rig(S3Rig):
     }
 
 
-RIGS: tuple[type[StoreRig], ...] = (FilesystemRig, WrappedRig, S3Rig, SloppyS3Rig)
+# Below the classes they are made of.
+from .azure_rig import AzureRig as AzureRig
+from .dav_rig import NginxDavRig as NginxDavRig
+from .dav_rig import RcloneDavRig as RcloneDavRig
+from .gcs_rig import GcsEmulatorRig as GcsEmulatorRig
+from .gcs_rig import GcsRig as GcsRig
+from .nfs_rig import NfsRig
+
+RIGS: tuple[type[StoreRig], ...] = (
+    *(FilesystemRig, WrappedRig, NfsRig),
+    *(S3Rig, SloppyS3Rig, AzureRig, GcsRig, GcsEmulatorRig),
+    *(NginxDavRig, RcloneDavRig),
+)

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,10 +16,11 @@ from ansible_collections.vmferry.migrate.plugins.module_utils._errors import Vmf
 from ansible_collections.vmferry.migrate.plugins.module_utils._exports.intent import INTENT
 from ansible_collections.vmferry.migrate.plugins.module_utils._exports.manifest import MANIFEST
 from ansible_collections.vmferry.migrate.plugins.module_utils._exports.marks import CHECKED, PINNED
-from ansible_collections.vmferry.migrate.plugins.module_utils._exports.retention import DAY
-from ansible_collections.vmferry.migrate.plugins.module_utils._operations import orphans
-from ansible_collections.vmferry.migrate.plugins.module_utils._operations.litter import probe_key
+from ansible_collections.vmferry.migrate.plugins.module_utils._exports.retention_rules import DAY
+from ansible_collections.vmferry.migrate.plugins.module_utils._operations.attempts.litter import probe_key
+from ansible_collections.vmferry.migrate.plugins.module_utils._operations.cleaning import orphans
 from ansible_collections.vmferry.migrate.plugins.module_utils._stores.base import Store
+from ansible_collections.vmferry.migrate.plugins.module_utils._stores.dav.client import Body
 
 from .store_rigs import RIGS, StoreRig
 
@@ -46,6 +48,7 @@ def upload(store: Store, key: str) -> None:
         parts.write_at(0, memoryview(data))
     else:
         parts.write_part(Part(1, 0, len(data)), memoryview(data))
+    parts.leave()
 
 
 @each_rig
@@ -147,6 +150,28 @@ def test_free_space_is_made_where_a_store_can_tell_and_refused_where_not(rig: St
         assert clean_up(store, min_free=1000)["deleted"] == []
 
 
+@pytest.mark.parametrize("rig", ["filesystem"], indirect=True)
+def test_room_that_an_unfinished_export_takes_is_made_before_whole_exports_are_deleted_for_it(store: Store) -> None:
+    old = commit(store, 2)
+    commit(store, 1, number=1)
+    dead, held = begin(store, lease=-1.0, number=2), begin(store, lease=-1.0, held=60.0, number=3)
+    store.put(f"{folder_of(dead)}/disk-0.digests", bytes(50_000))
+    upload(store, f"{folder_of(dead)}/disk-0.qcow2")
+    folder = Path(store.url.removeprefix("file://"))
+
+    def used() -> int:
+        return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+
+    room = used()
+    store.free_space = lambda: room - used()  # type: ignore[method-assign]
+    planned = clean_up(store, check_mode=True, min_free=50_000, orphans=True)
+    done = clean_up(store, min_free=50_000, orphans=True)
+    for told in (planned, done):
+        assert (told["deleted"], [one["kind"] for one in told["orphans"]]) == ([], ["attempt"])
+    assert clean_up(store, min_free=room, orphans=True)["deleted"] == [old], "what is held counts as used"
+    assert list(store.list(f"{folder_of(held)}/"))
+
+
 @pytest.mark.parametrize("rig", DATED, indirect=True)
 def test_orphans_are_removed_and_what_somebody_may_be_at_stays(
     rig: StoreRig, store: Store, monkeypatch: pytest.MonkeyPatch
@@ -173,9 +198,31 @@ def test_orphans_are_removed_and_what_somebody_may_be_at_stays(
     monkeypatch.setattr(orphans, "LEASE", -60.0)  # as if they had lain there for long
     result = clean_up(store, orphans=True)
     kinds = [one["kind"] for one in result["orphans"]]
-    assert sorted(kinds) == ["mark"] * 4 + ["probe", "upload", "upload"]
-    stayed = [f"{folder_of(alive)}/{name}" for name in ("disk-0.digests", INTENT)]
+    hidden = [] if rig.declared.lists_hidden else litter[:1]  # what no listing tells of, nobody finds
+    assert sorted(kinds) == sorted(["mark"] * 4 + ["probe"] * (not hidden) + ["upload", "upload"])
+    stayed = [*(f"{folder_of(alive)}/{name}" for name in ("disk-0.digests", INTENT)), *hidden]
     left = [one for one in files_in(rig, store) if not one.startswith(f"{folder_of(alive)}/disk-0.qcow2")]
     assert left == sorted([*whole(whole_one), *stayed, *foreign])
     assert len(files_in(rig, store)) == len(left) + 1, "the upload of the living one"
     assert clean_up(store, orphans=True)["changed"] is False
+
+
+@pytest.mark.parametrize("rig", ["filesystem", "nfs", "nginx_dav", "rclone_dav"], indirect=True)
+def test_half_a_file_of_a_put_or_of_a_copy_by_the_server_is_an_orphan_once_it_is_old(
+    rig: Any, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole_one = commit(store, 1)
+    key = f"{folder_of(whole_one)}/disk-1.qcow2.0123456789abcdef.part"
+    if hasattr(rig, "folder"):
+        half = rig.folder(store) / key
+        store.innermost.__dict__["_folder"].put(key, Body(memoryview(b"half"), lambda: None), {})
+    else:
+        half = Path(store.location(key))
+        half.write_bytes(b"half")
+    assert clean_up(store, orphans=True)["orphans"] == [], "somebody may be writing it"
+    monkeypatch.setattr(orphans, "LEASE", -60.0)
+    (told,) = clean_up(store, orphans=True, check_mode=True)["orphans"]
+    assert (told["kind"], half.exists()) == ("upload", True)
+    assert clean_up(store, orphans=True)["orphans"] == [told]
+    assert not half.exists()
+    assert files_in(rig, store) == whole(whole_one)

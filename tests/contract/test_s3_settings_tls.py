@@ -16,7 +16,7 @@ from urllib3.util.ssl_match_hostname import CertificateError
 
 from ansible_collections.vmferry.migrate.plugins.module_utils._errors import VmferryError
 from ansible_collections.vmferry.migrate.plugins.module_utils._stores.base import Store
-from ansible_collections.vmferry.migrate.plugins.module_utils._stores.s3_errors import translated
+from ansible_collections.vmferry.migrate.plugins.module_utils._stores.s3.errors import translated
 from rigs.fault_proxy import FaultProxy
 from rigs.nbd import certificates
 from rigs.tls_front import TlsFront, tls_front

@@ -9,15 +9,24 @@ import random
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from hashlib import sha256
 from pathlib import Path
 
 import pytest
 
-from ansible_collections.vmferry.migrate.plugins.module_utils._blocks import ObjectInfo, Part, PartReceipt, PartWriter
+from ansible_collections.vmferry.migrate.plugins.module_utils._blocks import (
+    LEAF,
+    ObjectInfo,
+    Part,
+    PartReceipt,
+    PartWriter,
+)
 from ansible_collections.vmferry.migrate.plugins.module_utils._errors import VmferryError
 from ansible_collections.vmferry.migrate.plugins.module_utils._stores.base import Store
 from ansible_collections.vmferry.migrate.plugins.module_utils._stores.open import store_kind
+from ansible_collections.vmferry.migrate.plugins.module_utils._stores.retrying import RetryingStore
 
+from .patience import Patience
 from .store_rigs import MIB, RIGS, StoreRig
 
 PART = 5 * MIB  # the smallest that every store takes
@@ -87,7 +96,7 @@ def test_put_replaces(store: Store) -> None:
 
 def test_a_root_without_objects_is_a_root(rig: StoreRig, store: Store) -> None:
     if rig.declared.any_offset:
-        Path(store.url.removeprefix("file://")).mkdir()
+        Path(store.location("")).mkdir()
     store.require_root()
     assert list(store.list("")) == []
 
@@ -114,10 +123,10 @@ def test_what_does_not_exist_is_none_or_not_found(store: Store) -> None:
         "a",
     ],
 )
-def test_odd_keys_are_kept_to_the_letter(store: Store, key: str) -> None:
+def test_odd_keys_are_kept_to_the_letter(rig: StoreRig, store: Store, key: str) -> None:
     store.put(key, key.encode())
     assert store.get(key) == key.encode()
-    assert [info.key for info in store.list("")] == [key]
+    assert [info.key for info in store.list("")] == ([key] if rig.declared.lists_hidden or "/." not in key else [])
 
 
 @pytest.mark.parametrize(
@@ -183,8 +192,21 @@ def test_delete_on_a_condition_spares_a_changed_object(store: Store) -> None:
     assert store.stat("vm/a") is None
 
 
+def says_that_it_ignores_conditions(rig: StoreRig, store: Store) -> bool:
+    """What the probe finds is what the server does, so nobody relies on it; `Declared` says which servers do."""
+    if rig.declared.conditional_put and rig.declared.conditional_replace:
+        return False
+    found = store.probe("vm/.probe")
+    store.put("vm/a", b"first")
+    store.put("vm/a", b"second", if_absent=True)
+    assert store.get("vm/a") == b"second"
+    assert not found.conditional_put
+    return True
+
+
 def test_put_if_absent_never_replaces(rig: StoreRig, store: Store) -> None:
-    assert rig.declared.conditional_put
+    if says_that_it_ignores_conditions(rig, store):
+        return
     store.put("vm/a", b"first", if_absent=True)
     error = error_of(lambda: store.put("vm/a", b"second", if_absent=True))
     assert (error.kind, error.retryable) == ("conflict", False)
@@ -192,7 +214,9 @@ def test_put_if_absent_never_replaces(rig: StoreRig, store: Store) -> None:
     assert rig.leftovers(store)[-1] == "vm/a"
 
 
-def test_of_many_who_put_if_absent_one_wins(store: Store) -> None:
+def test_of_many_who_put_if_absent_one_wins(rig: StoreRig, store: Store) -> None:
+    if says_that_it_ignores_conditions(rig, store):
+        return
     barrier = threading.Barrier(4)
 
     def claim(owner: int) -> bool:
@@ -212,7 +236,8 @@ def test_of_many_who_put_if_absent_one_wins(store: Store) -> None:
 
 
 def test_put_if_match_replaces_only_what_was_read(rig: StoreRig, store: Store) -> None:
-    assert rig.declared.conditional_replace
+    if says_that_it_ignores_conditions(rig, store):
+        return
     first = store.put("vm/a", b"first")
     second = store.put("vm/a", b"second", if_match=first.etag)
     assert error_of(lambda: store.put("vm/a", b"third", if_match=first.etag)).kind == "conflict"
@@ -231,6 +256,40 @@ def test_metadata_comes_back_where_the_store_keeps_any(rig: StoreRig, store: Sto
         info = store.stat(key)
         assert info is not None
         assert info.metadata == (metadata if rig.declared.keeps_metadata else {})
+
+
+def test_metadata_may_be_added_until_the_end_where_the_store_says_so(rig: StoreRig, store: Store) -> None:
+    metadata = {"vm-name": "web"}
+    writer = store.open_parts("vm/a", metadata=metadata)
+    data = pattern(10)
+    receipts = [send(writer, part, data) for part in split(data)]
+    metadata["sha256"] = "ab"
+    writer.complete(receipts, len(data))
+    found = store.stat("vm/a")
+    assert found is not None
+    expected = metadata if store.metadata_last else {"vm-name": "web"} if rig.declared.keeps_metadata else {}
+    assert found.metadata == expected
+
+
+@pytest.mark.parametrize("size", [10, PART + 1])
+def test_metadata_is_replaced_without_the_bytes_where_the_store_keeps_any(
+    rig: StoreRig, store: Store, size: int
+) -> None:
+    data, metadata = pattern(size), {"vm-name": "Büro", "attempt": "0123abcd"}
+    writer = store.open_parts("vm/a", metadata={"vm-name": "web"})
+    info = writer.complete([send(writer, part, data) for part in split(data)], size)
+    done = store.replace_metadata(info, metadata)
+    assert (done is not None) is rig.declared.keeps_metadata
+    assert store.get("vm/a") == data
+    if done is None:
+        return
+    found = store.stat("vm/a")
+    assert (found, dict(done.metadata)) == (done, metadata)
+    fewer = store.replace_metadata(done, {"attempt": "1"})
+    assert fewer is None or dict(fewer.metadata) == {"attempt": "1"}, "not as asked for, and not said"
+    assert store.get("vm/a") == data
+    store.put("vm/a", b"another's")
+    assert error_of(lambda: store.replace_metadata(done, {})).kind == "conflict"
 
 
 def test_parts_arrive_in_any_order_from_several_threads(rig: StoreRig, store: Store) -> None:
@@ -271,6 +330,28 @@ def test_an_object_of_no_parts_is_empty(rig: StoreRig, store: Store) -> None:
     assert store.open_parts("vm/a").complete([], 0).size == 0
     assert store.get("vm/a") == b""
     assert rig.leftovers(store)[-1] == "vm/a"
+
+
+@pytest.mark.parametrize("size", [1000, 0])
+def test_an_object_of_parts_appears_where_there_is_none_only_if_that_is_asked_for(
+    rig: StoreRig, store: Store, size: int
+) -> None:
+    if says_that_it_ignores_conditions(rig, store):
+        return
+    data = pattern(size)
+    writer = store.open_parts("vm/a")
+    receipts = [send(writer, part, data) for part in split(data)]
+    store.put("vm/a", b"another's")
+    assert error_of(lambda: writer.complete(receipts, size, if_absent=True)).kind == "conflict"
+    writer.abort()
+    assert store.get("vm/a") == b"another's"
+    store.delete("vm/a")
+    assert rig.leftovers(store) == []
+    writer = store.open_parts("vm/a")
+    receipts = [send(writer, part, data) for part in split(data)]
+    info = writer.complete(receipts, size, if_absent=True)
+    assert writer.complete(receipts, size, if_absent=True) == info
+    assert store.get("vm/a") == data
 
 
 def test_abort_leaves_nothing(rig: StoreRig, store: Store) -> None:
@@ -319,6 +400,100 @@ def test_only_the_unfinished_that_were_chosen_are_removed_by_key_and_by_the_stor
     assert store.abort_uploads("vm/") == 1
 
 
+def receipt_of(writer: PartWriter, part: Part, data: bytes) -> PartReceipt:
+    """With the proof that an export makes of a part."""
+    here = data[part.offset : part.offset + part.size]
+    leaves = b"".join(sha256(here[at : at + LEAF]).digest() for at in range(0, len(here), LEAF))
+    return PartReceipt(part, sha256(leaves).digest(), send(writer, part, data).etag)
+
+
+def test_what_a_killed_process_began_another_goes_on_with(rig: StoreRig, store: Store) -> None:
+    data = pattern(3 * PART + 1000)
+    first, second, third, last = split(data)
+    killed = store.open_parts("vm/1/a", metadata={"attempt": "1"})
+    sent = [receipt_of(killed, part, data) for part in (first, third)]
+    killed.leave()
+    writer = store.resume_parts("vm/1/a", killed.token, len(data), metadata={"attempt": "1"})
+    assert writer is not None
+    assert (writer.token, writer.any_offset) == (killed.token, rig.declared.any_offset)
+    assert [writer.confirms(receipt) for receipt in sent] == [True, True]
+    sent += [receipt_of(writer, part, data) for part in (second, last)]
+    assert store.stat("vm/1/a") is None
+    info = writer.complete(sorted(sent, key=lambda receipt: receipt.part.number), len(data))
+    assert store.stat("vm/1/a") == info
+    assert store.get("vm/1/a") == data
+    assert info.metadata == ({"attempt": "1"} if rig.declared.keeps_metadata else {})
+    assert [name for name in rig.leftovers(store) if name not in ("vm", "vm/1")] == ["vm/1/a"]
+
+
+def test_a_part_that_is_not_the_one_that_was_sent_is_not_confirmed(store: Store) -> None:
+    data, other = pattern(2 * PART), pattern(2 * PART, seed=1)
+    first, second = split(data)
+    elsewhere, killed = store.open_parts("vm/b"), store.open_parts("vm/a")
+    sent, unsent = receipt_of(elsewhere, first, data), PartReceipt(second, b"\1" * 32, '"0123456789abcdef"')
+    send(killed, first, other)
+    killed.leave()
+    elsewhere.abort()
+    writer = store.resume_parts("vm/a", killed.token, len(data))
+    assert writer is not None
+    assert [writer.confirms(receipt) for receipt in (sent, unsent)] == [False, False]
+    writer.abort()
+    assert list(store.list("")) == []
+
+
+def test_what_was_complete_when_the_process_was_killed_can_be_completed_again(rig: StoreRig, store: Store) -> None:
+    data = pattern(PART + 1000)
+    killed = store.open_parts("vm/1/a", metadata={"attempt": "1"})
+    sent = [receipt_of(killed, part, data) for part in split(data)]
+    done = killed.complete(sent, len(data))
+    writer = store.resume_parts("vm/1/a", killed.token, len(data), metadata={"attempt": "1"})
+    assert writer is not None
+    assert all(writer.confirms(receipt) for receipt in sent)
+    again = writer.complete(sent, len(data))
+    assert (again.size, again.metadata) == (done.size, done.metadata)
+    assert store.get("vm/1/a") == data
+    assert [name for name in rig.leftovers(store) if name not in ("vm", "vm/1")] == ["vm/1/a"]
+
+
+def test_what_is_gone_or_was_never_begun_cannot_be_gone_on_with(rig: StoreRig, store: Store) -> None:
+    killed = store.open_parts("vm/a")
+    send(killed, Part(1, 0, 10), pattern(10))
+    token = killed.token
+    killed.abort()
+    for one in (token, "", "../../etc/passwd", "0123456789abcdef", "a:b:c", "a::", "a:b:"):
+        assert store.resume_parts("vm/a", one, 10) is None
+    store.put("vm/a", b"another's")
+    assert store.resume_parts("vm/a", token, 10) is None
+    assert store.get("vm/a") == b"another's"
+
+
+def test_an_object_that_another_process_completed_stays_when_its_writer_is_aborted(store: Store) -> None:
+    writer = store.open_parts("vm/a")
+    data = pattern(PART)
+    writer.complete([receipt_of(writer, Part(1, 0, PART), data)], PART)
+    again = store.resume_parts("vm/a", writer.token, PART)
+    assert again is not None
+    again.abort()
+    assert store.get("vm/a") == bytes(data)
+
+
+def test_an_upload_that_was_taken_up_again_leaves_nothing_when_it_is_aborted(rig: StoreRig, store: Store) -> None:
+    killed = store.open_parts("vm/1/a")
+    send(killed, Part(1, 0, PART), pattern(PART))
+    killed.leave()
+    writer = store.resume_parts("vm/1/a", killed.token, PART)
+    assert writer is not None
+    writer.abort()
+    assert rig.leftovers(store) == []
+
+
+def test_what_may_be_lost_is_there_and_replaces_what_was(rig: StoreRig, store: Store) -> None:
+    store.put_volatile("vm/1/note", b"first")
+    store.put_volatile("vm/1/note", b"second")
+    assert store.get("vm/1/note") == b"second"
+    assert [name for name in rig.leftovers(store) if name not in ("vm", "vm/1")] == ["vm/1/note"]
+
+
 def test_ranges_are_read_at_every_edge(store: Store) -> None:
     data = pattern(300_000)
     store.put("vm/a", data)
@@ -353,6 +528,27 @@ def test_free_space_is_a_number_of_bytes_or_unknown(store: Store) -> None:
     assert free is None or free > 0
 
 
+def test_what_is_replaced_while_it_is_read_is_read_as_it_was_at_one_moment(rig: StoreRig, store: Store) -> None:
+    """As leases and manifests are: each writes other lengths, and a reader that asks for the length first is lost."""
+    if rig.name == "sloppy_s3":  # it answers 500 now and then, where it stumbles over its own replacing
+        store = RetryingStore(store, Patience())
+    texts = [bytes([65 + number]) * (1000 + 137 * number) for number in range(8)]
+    store.put("vm/a", texts[0])
+
+    def write() -> None:
+        for turn in range(24):
+            store.put("vm/a", texts[turn % len(texts)])
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    seen: set[bytes] = set()
+    while writer.is_alive():
+        seen.add(store.get("vm/a"))
+    writer.join()
+    assert seen <= set(texts)
+    assert len(seen) > 1, "nothing was replaced meanwhile"
+
+
 def test_get_refuses_more_than_its_limit(store: Store) -> None:
     store.put("vm/a", b"12345")
     assert error_of(lambda: store.get("vm/a", limit=4)).kind == "invalid_config"
@@ -375,7 +571,7 @@ def test_any_offset_is_said_truly(rig: StoreRig, store: Store) -> None:
 
 def test_location_is_what_other_tools_find_the_object_by(store: Store) -> None:
     store.put("vm/a", b"12345")
-    if store.url.startswith("file://"):
+    if store.url.startswith(("file://", "nfs://")):
         assert Path(store.location("vm/a")).read_bytes() == b"12345"
     else:
         assert store.location("vm/a") == store.object_url("vm/a")

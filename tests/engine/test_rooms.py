@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import ast
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -16,9 +17,18 @@ RANKS = (
     {"_ansible"},
     {"_operations"},
     {"_providers", "_stores", "_exports"},
-    {"_transfer", "_images", "_nbd"},
+    {"_transfer", "_images", "_nbd", "_appliances"},
     {"_blocks", "_errors"},
 )
+# The rooms of `_operations`; what stands beside them is what the modules do, which nobody but a module knows.
+OPERATIONS = (
+    {"cleaning", "importing"},
+    {"exporting"},
+    {"stored", "objects"},
+    {"attempts"},
+    {"jobs"},
+)
+OPERATION_RANK = {room: rank for rank, rooms in enumerate(OPERATIONS, start=1) for room in rooms}
 RANK = {room: rank for rank, rooms in enumerate(RANKS) for room in rooms}
 FILES = sorted(MODULE_UTILS.rglob("*.py"))
 
@@ -64,3 +74,45 @@ def test_only_the_ansible_room_imports_ansible(path: Path) -> None:
 
 def test_every_room_is_known() -> None:
     assert {own_room(path) for path in FILES} - {"__init__"} <= set(RANK)
+
+
+OPERATION_FILES = [path for path in FILES if own_room(path) == "_operations"]
+
+
+def operation_room(parts: Sequence[str]) -> str:
+    """Of names below `_operations`; '' for what a module does."""
+    return parts[0] if parts and parts[0] in OPERATION_RANK else ""
+
+
+@pytest.mark.parametrize("path", OPERATION_FILES, ids=[str(path.relative_to(MODULE_UTILS)) for path in OPERATION_FILES])
+def test_arrows_between_operations_point_down(path: Path) -> None:
+    own = operation_room(path.relative_to(MODULE_UTILS).parts[1:])
+    rank = OPERATION_RANK.get(own, 0)
+    for name in imported_names(path):
+        if room(name) != "_operations":
+            continue
+        other = operation_room(name[len(PACKAGE) + 1 :].split(".")[1:])
+        if not own or other != own:
+            assert OPERATION_RANK.get(other, 0) > rank, f"{path.name} in {own or '_operations'} imports {name}"
+
+
+def test_every_room_of_operations_is_known() -> None:
+    folders = {path.parent.name for path in OPERATION_FILES}
+    assert folders - {"_operations"} == set(OPERATION_RANK)
+
+
+def _folders(room_name: str) -> set[str]:
+    return {path.parent.name for path in (MODULE_UTILS / room_name).glob("*/__init__.py")}
+
+
+# What two folders of these need stands beside them, and knows none of them; the table of each room leads to all.
+SEPARATE = {"_stores": _folders("_stores"), "_images": _folders("_images")}
+TABLES = {"open.py", "formats.py"}
+SEPARATED = [path for path in FILES if own_room(path) in SEPARATE and path.name not in TABLES]
+
+
+@pytest.mark.parametrize("path", SEPARATED, ids=[str(path.relative_to(MODULE_UTILS)) for path in SEPARATED])
+def test_no_service_and_no_format_knows_another(path: Path) -> None:
+    own = own_room(path)
+    known = {name[len(PACKAGE) + 1 :].split(".")[1] for name in imported_names(path) if room(name) == own}
+    assert known & SEPARATE[own] <= {path.parent.name}

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from ansible_collections.vmferry.migrate.plugins.module_utils._operations.write_export import VERSION
+from ansible_collections.vmferry.migrate.plugins.module_utils._operations.exporting.write_export import VERSION
 
 GALAXY = Path(__file__).resolve().parents[2] / "galaxy.yml"
 

@@ -35,16 +35,18 @@ def rig() -> Iterator[LibvirtRig]:
 
 @pytest.fixture(scope="session")
 def vms(rig: LibvirtRig) -> Iterator[tuple[str, ...]]:
-    """Several, for one is exported once at a time; all of the same disk, which nothing writes."""
-    raw, disk = rig.directory / "seed.raw", rig.directory / "disk.qcow2"
+    """Several, for one is exported once at a time. Each has a disk of its own: exports note in it what changes."""
+    raw = rig.directory / "seed.raw"
     raw.touch()
     os.truncate(raw, DISK)
     with raw.open("r+b") as file:
         file.seek(MIB)
         file.write(random.Random(VMS[0]).randbytes(DATA))
-    guests.place(raw, disk, "qcow2")
+    disks = {name: rig.directory / f"{name}.qcow2" for name in VMS}
+    for disk in disks.values():
+        guests.place(raw, disk, "qcow2")
     raw.unlink()
-    machines = [Machine(name, disks=(Disk(disk),)) for name in VMS]
+    machines = [Machine(name, disks=(Disk(disk),)) for name, disk in disks.items()]
     domains = [rig.connect().defineXML(domain_xml(machine, rig.directory)) for machine in machines]
     yield VMS
     for domain in domains:

@@ -110,9 +110,17 @@ class Fleet:
         path.write_text(json.dumps({"all": {"children": groups, "vars": self.variables}}))
         return path
 
-    def start(self, *arguments: str, inventory: Path | None = None, forks: int = 5, **variables: Any) -> Run:
+    def start(
+        self,
+        *arguments: str,
+        inventory: Path | None = None,
+        forks: int = 5,
+        playbook: str | Path = PLAYBOOK,
+        **variables: Any,
+    ) -> Run:
         variables = {"export_fleet_hosts": "vms", **variables}
-        self.runs.append(Run(self, arguments, inventory or self.inventory(), forks, variables))
+        command = [str(playbook), "--forks", str(forks), *arguments]
+        self.runs.append(Run(self, command, inventory or self.inventory(), variables))
         return self.runs[-1]
 
     def run(self, *arguments: str, **options: Any) -> Ended:
@@ -151,16 +159,14 @@ class Fleet:
 class Run:
     """`ansible-playbook` in a process group of its own."""
 
-    def __init__(
-        self, fleet: Fleet, arguments: Sequence[str], inventory: Path, forks: int, variables: Mapping[str, Any]
-    ) -> None:
+    def __init__(self, fleet: Fleet, arguments: Sequence[str], inventory: Path, variables: Mapping[str, Any]) -> None:
         self._report = fleet.folder / f"{inventory.stem}-report.json"
         self._report.unlink(missing_ok=True)
         self._output = (fleet.folder / f"{inventory.stem}-{time.monotonic_ns()}.log").open("w+")
         extra = json.dumps({"export_fleet_report": str(self._report), **variables})
-        command = [str(Path(sys.executable).with_name("ansible-playbook")), PLAYBOOK, "-i", str(inventory)]
+        command = [str(Path(sys.executable).with_name("ansible-playbook")), "-i", str(inventory), "-e", extra]
         self.process = subprocess.Popen(
-            [*fleet.enter, *command, "--forks", str(forks), "-e", extra, *arguments],
+            [*fleet.enter, *command, *arguments],
             env=environment(fleet.folder),
             stdin=subprocess.DEVNULL,
             stdout=self._output,

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 PLAYBOOK = "vmferry.migrate.migrate"
 NETWORK = "<interface type='network'><source network='production'/></interface>"
 UNREACHABLE = "kvm03"  # a worker
+GUEST = "guest"  # an inventory host that lets Ansible in
 
 
 @dataclass
@@ -40,6 +41,7 @@ class Migration:
     here: LibvirtRig
     there: LibvirtRig
     hosts: dict[str, dict[str, Any]] = field(default_factory=dict)
+    guests: dict[str, dict[str, Any]] = field(default_factory=dict)  # more inventory hosts to log in to
 
     def __post_init__(self) -> None:
         for name in ("state", "scratch", "disks", "images"):
@@ -69,12 +71,12 @@ class Migration:
         self.hosts[name] = variables
         return domain
 
-    def run(self, *arguments: str, **variables: Any) -> Ended:
+    def run(self, *arguments: str, playbook: str | Path = PLAYBOOK, **variables: Any) -> Ended:
         """Of all VMs, with role variables for all of them."""
         report = self.folder / "report.json"
         report.unlink(missing_ok=True)
         extra = {"migrate_hosts": "vms", "migrate_report": str(report), **variables}
-        command = [str(Path(sys.executable).with_name("ansible-playbook")), PLAYBOOK, "-i", str(self._inventory())]
+        command = [str(Path(sys.executable).with_name("ansible-playbook")), str(playbook), "-i", str(self._inventory())]
         done = subprocess.run(
             [*command, "-e", json.dumps(extra), *arguments],
             env=environment(self.folder),
@@ -146,6 +148,7 @@ class Migration:
         groups: Mapping[str, Any] = {
             "vms": {"hosts": self.hosts, "vars": common},
             "workers": {"hosts": {"kvm01": worker, "kvm02": worker, UNREACHABLE: away}},
+            "guests": {"hosts": {GUEST: worker, **self.guests}},
         }
         path = self.folder / "inventory.json"
         path.write_text(json.dumps({"all": {"children": groups}}))

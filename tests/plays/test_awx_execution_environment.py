@@ -25,10 +25,28 @@ from collection_tests import copy_collection
 ROOT = Path(__file__).resolve().parents[2]
 PLUGINS = ROOT / "plugins"
 DEFINITION = ROOT / "examples/awx/execution-environment.yml"
-PYTHON_PACKAGES = {"boto3", "libvirt-python"}
+PYTHON_PACKAGES = {
+    "azure-identity",
+    "azure-storage-blob",
+    "boto3",
+    "cryptography",
+    "google-auth",
+    "google-crc32c",
+    "libvirt-python",
+    "numpy",
+    "requests",
+    "urllib3",
+    "zstandard",
+}
 OPTIONAL = {"awscrt"}  # makes checksums faster where it is installed
 # Which Debian package holds each program that the collection starts.
-HOLDERS = {"qemu-img": "qemu-utils", "qemu-nbd": "qemu-utils", "setpriv": "util-linux"}
+HOLDERS = {
+    "prlimit": "util-linux",
+    "qemu-img": "qemu-utils",
+    "qemu-nbd": "qemu-utils",
+    "setpriv": "util-linux",
+    "unshare": "util-linux",
+}
 DEBIAN, RED_HAT = ["platform:dpkg", "platform:debian"], ["platform:rpm", "platform:redhat", "platform:centos"]
 
 
@@ -39,11 +57,11 @@ def run(command: Sequence[str | Path], folder: Path) -> str:
 
 
 @pytest.fixture(scope="module")
-def context(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What an operator gets who builds the collection and follows the example."""
+def context(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Path:
+    """What an operator gets who builds the collection and follows the example. A copy for each worker of the tests."""
     folder = tmp_path_factory.mktemp("ee")
     shutil.copy(DEFINITION, folder)
-    run(["ansible-galaxy", "collection", "build", copy_collection("ee"), "--output-path", folder], folder)
+    run(["ansible-galaxy", "collection", "build", copy_collection(f"ee-{worker_id}"), "--output-path", folder], folder)
     create = ["create", "--file", DEFINITION.name, "--context", "context", "--output-filename", "Containerfile"]
     run(["ansible-builder", *create], folder)
     return folder / "context"
@@ -85,7 +103,7 @@ def programs_the_code_starts() -> set[str]:
     """Where processes are started: first words of lists, and arguments of look-ups, that this machine can run."""
     named: set[str] = set()
     for source in (file.read_text() for file in PLUGINS.rglob("*.py")):
-        if re.search(r"\bimport subprocess|\brun_command\(", source):
+        if re.search(r"\bimport subprocess|\brun_command\(|\bprogram\(", source):
             named.update(first for node in ast.walk(ast.parse(source)) for first in _first_words(node))
     return {name for name in named if shutil.which(name)}
 
@@ -95,7 +113,7 @@ def _first_words(node: ast.AST) -> Iterator[str]:
     if isinstance(node, ast.List):
         words = node.elts
     elif isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
-        words = node.args if node.func.id in ("_program", "which") else ()
+        words = node.args if node.func.id in ("program", "which") else ()
     for word in words[:1]:
         if isinstance(word, ast.Constant) and isinstance(word.value, str):
             yield word.value

@@ -196,7 +196,7 @@ def test_a_transfer_under_async_that_is_cancelled_is_told_with_its_vm(scene: Sta
             "name": "Wait",
             "vmferry.migrate.job_info": {"job": job, "state_dir": str(scene.state)},
             "register": "begun",
-            "until": "begun.jobs and begun.jobs[0].bytes_read > 0",
+            "until": "begun.jobs | length > 0 and begun.jobs[0].bytes_read > 0",
             **patient,
         },
         {"name": "Cancel", "vmferry.migrate.job": {"job": job, "state": "cancelled", "state_dir": str(scene.state)}},

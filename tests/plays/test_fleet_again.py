@@ -10,6 +10,7 @@ from collections import Counter
 from rigs.libvirt import LibvirtRig
 
 from .fleet_rig import Fleet, most_at_once, off_vms
+from .playing import held
 
 
 def test_a_second_run_changes_nothing(fleet: Fleet, rig: LibvirtRig) -> None:
@@ -91,14 +92,17 @@ def test_a_vm_that_another_run_exports_is_told_beforehand_and_waited_for(fleet: 
         rig.connect().lookupByName("app01").create()
         first = fleet.start(inventory=fleet.inventory("first"), export_fleet_bandwidth_limit="1MiB/s")
         fleet.wait_for(lambda: [one for one in fleet.records() if one.get("bytes_sent")])
-        again = fleet.run("--check")
-        assert again.rc == 0, again.output
-        assert "warning: app01 is in use by export job" in again.line("app01", table=0)
-        assert "\nHint: Wait until it is done. vmferry.migrate.job_info" in again.output
-        assert "vmferry.migrate.job with state: cancelled" in again.output
-        second = fleet.run(vm_export_busy_delay=1, export_fleet_mode="full")
+        with held(fleet.records()[0]):
+            again = fleet.run("--check")
+            assert again.rc == 0, again.output
+            assert "warning: app01 is being exported to file:" in again.line("app01", table=0)
+            assert "\nHint: Wait until it is done. vmferry.migrate.job_info" in again.output
+            assert "vmferry.migrate.job with state: cancelled" in again.output
+            waiting = fleet.start(vm_export_busy_delay=1, export_fleet_mode="full")
+            fleet.wait_for(lambda: [one for one in fleet.records() if one["error"]])
         assert first.wait().rc == 0
+        second = waiting.wait()
     assert second.rc == 0, second.output
     assert second.states() == {"app01": "exported"}
-    assert "in use by" in second.line("app01", table=0)
+    assert "is being exported to" in second.line("app01", table=0)
     assert fleet.exports() == ["app01", "app01"]

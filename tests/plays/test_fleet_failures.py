@@ -75,7 +75,7 @@ def test_where_all_must_be_well_one_finding_keeps_every_vm_from_being_exported(f
 
 def test_a_variable_that_makes_no_sense_is_told_before_the_first_byte(fleet: Fleet, rig: LibvirtRig) -> None:
     fleet.add_hosts(["app01"], "kvm01")
-    fleet.add_hosts(["app02"], "kvm01", export_fleet_format="vmdk")
+    fleet.add_hosts(["app02"], "kvm01", export_fleet_format="vdi")
     with off_vms(rig, ["app01", "app02"]):
         ended = fleet.run()
     assert ended.rc == 2

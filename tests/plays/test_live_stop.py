@@ -1,7 +1,7 @@
 # Copyright (c) 2026 the vmferry.migrate authors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Whatever ends a play before its job: the job stops, undoes what it did, and says so."""
+"""Whatever ends a play before its job: the job stops, leaves its work to the next one or undoes it, and says so."""
 
 from __future__ import annotations
 
@@ -18,23 +18,24 @@ from rigs.sshd import SshServer
 from .playing import Play, Stage
 
 CRAWL = "1MiB/s"  # twenty seconds
-LASTING: dict[str, Any] = {"bandwidth_limit": CRAWL, "verify": "none"}
+LASTING: dict[str, Any] = {"bandwidth_limit": CRAWL, "verify": "none", "on_failure": "undo"}
 SILENCE = 4.0  # seconds
 each_way = pytest.mark.parametrize("pipelining", [True, False], ids=["pipelined", "with files"])
 
 
-def test_a_task_timeout_cancels_the_job(stage: Stage) -> None:
-    play = stage.play(stage.export({"timeout": 6}, **LASTING)).wait(2)
+def test_a_task_timeout_stops_the_job_and_the_next_play_goes_on_with_its_work(stage: Stage) -> None:
+    play = stage.play(stage.export({"timeout": 6}, bandwidth_limit=CRAWL)).wait(2)
     assert "imed out" in play.result()["msg"]
     record = stage.wait_for_end(patience=20.0)
     assert record["phase"] == "cancelled"
     assert "ansible-playbook's task timeout asked for it" in record["error"]["message"]
-    assert stage.stored() == []
+    assert record["kept"]["export"] in stage.stored()[0]
     stage.wait_for(
         lambda: not [path for path in stage.left_for_ansible() if path.parent != stage.async_dir],
         "the payload's end",
         10.0,
     )
+    assert stage.play(stage.export()).wait().result()["resumed"]["export"] == record["kept"]["export"]
 
 
 def test_a_job_stops_when_its_play_is_killed_terminated_or_interrupted(stage: Stage) -> None:
@@ -107,9 +108,9 @@ def test_a_module_that_is_killed_is_told_from_one_that_goes_on(stage: Stage) -> 
     play = stage.play(stage.export(**LASTING))
     os.kill(stage.wait_for_bytes()["owner"]["pid"], signal.SIGKILL)
     result = play.wait(2).result()
-    assert result["error"]["kind"] == "internal"
+    assert (result["error"]["kind"], result["error"]["retryable"]) == ("cancelled", True)
     assert result["msg"].startswith("The job ended without a result while it was exporting.")
-    assert result["job"]["phase"] == "exporting"
+    assert (result["job"]["phase"], result["job"]["state"]) == ("exporting", "failed")
     assert "Traceback" not in play.output
     assert stage.left_for_ansible() == []
 

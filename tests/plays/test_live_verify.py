@@ -25,7 +25,7 @@ def verify(stage: Stage, **options: Any) -> dict[str, Any]:
 def test_a_play_shows_how_far_it_is(stage: Stage) -> None:
     play = stage.play(stage.export(verify="none"), verify(stage, level="content", bandwidth_limit=SLOW)).wait()
     lines = [line for line in play.lines() if " verifying disk 1/1 · " in line]
-    assert 3 <= len(lines) <= 8, play.output
+    assert 3 <= len(lines) <= play.result()["job"]["duration"] + 1, play.output  # one a second
     assert all(line.startswith("[kvm1: web01] ") for line in lines)
     percents = [float(re.findall(r"([\d.]+) %", line)[0]) for line in lines]
     assert percents == sorted(percents)

@@ -6,18 +6,22 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import socket
 from pathlib import Path
+from typing import Any
+
+from engine.exports.keys import key, pem
 
 from rigs.ports import free_port
 
 from . import migration_rig
-from .migration_rig import UNREACHABLE, Migration
+from .migration_rig import GUEST, UNREACHABLE, Migration
 
 here, there, migration = migration_rig.here, migration_rig.there, migration_rig.migration  # fixtures
 MIB = 1 << 20
 CUT_POWER = {"vm_migrate_power_off_timeout": "1", "vm_migrate_power_off_force": True}
-WRONG_IMPORT = {"vm_import_bandwidth_limit": "fast"}  # which only the import itself hears of
+WRONG_IMPORT: dict[str, Any] = {"vm_import_bandwidth_limit": "fast"}  # which only the import itself hears of
 
 
 def digest(path: Path) -> str:
@@ -80,7 +84,7 @@ def test_check_mode_shows_the_plan_and_does_nothing(migration: Migration) -> Non
 def test_each_step_that_fails_is_named_and_the_next_run_goes_on_from_there(migration: Migration) -> None:
     source = migration.add("web01", runs=True)
     port = free_port()
-    wanted = {
+    wanted: dict[str, Any] = {
         "vm_migrate_run": "tonight",
         "vm_migrate_name": "web01-moved",
         "vm_migrate_power_off": True,
@@ -88,7 +92,7 @@ def test_each_step_that_fails_is_named_and_the_next_run_goes_on_from_there(migra
         "vm_migrate_reachable": {"host": "127.0.0.1", "port": port, "timeout": 1},
     }
 
-    def fails(step: str, words: str, **variables: object) -> None:
+    def fails(step: str, words: str, **variables: Any) -> None:
         ended = migration.run(**{**wanted, **variables})
         assert (ended.rc, ended.states()) == (2, {"web01": "failed"}), ended.output
         if step != "preflight":
@@ -126,6 +130,40 @@ def test_each_step_that_fails_is_named_and_the_next_run_goes_on_from_there(migra
     migration.has_booted("web01-moved", "web01")
 
 
+def test_a_guest_that_listens_and_lets_nobody_in_is_not_reached_and_its_source_stays(migration: Migration) -> None:
+    hung = migration.folder / "ssh-that-hangs"
+    hung.write_text("#!/bin/sh\nexec sleep 300\n")
+    hung.chmod(0o755)
+    with socket.create_server(("127.0.0.1", 0)) as silent:  # it accepts, and never speaks SSH
+        port = silent.getsockname()[1]
+        ssh = {"ansible_connection": "ssh", "ansible_host": "127.0.0.1", "ansible_port": port, "ansible_timeout": 1}
+        migration.guests.update(mute=ssh, deaf={**ssh, "ansible_ssh_executable": str(hung)})
+        for vm, guest in (("web01", "mute"), ("web02", "deaf")):
+            answers = {"host": "127.0.0.1", "port": port, "inventory_host": guest, "timeout": 1}
+            migration.add(vm, vm_migrate_reachable=answers)
+        migration.add("web03", vm_migrate_reachable={"inventory_host": "gest"})
+        migration.add("web04", vm_migrate_reachable={"timeout": 5})
+        ended = migration.run(vm_migrate_delete_source=True)
+    assert (ended.rc, set(ended.states().values())) == (2, {"failed"}), ended.output
+    errors = {vm: row["error"] for vm in migration.hosts if (row := ended.row(vm))}
+    assert [errors[vm]["step"] for vm in migration.hosts] == ["reach", "reach", "preflight", "preflight"]
+    assert "Nobody can log in to web01 as the inventory host mute." in errors["web01"]["message"]
+    assert "timed out during banner exchange" in errors["web01"]["message"], "what SSH said"
+    assert "Nobody can log in to web02 as the inventory host deaf." in errors["web02"]["message"]
+    assert errors["web03"]["message"] == "gest is to be logged in to, and is no host of the inventory."
+    assert errors["web04"]["message"] == "Nothing would show that web04 works before web04 is deleted."
+    assert all(migration.source(vm) is not None and migration.disk(vm).exists() for vm in migration.hosts)
+    target = migration.target("web01")
+    assert target is not None
+    migration.hosts = {"web01": {"vm_migrate_reachable": {"inventory_host": GUEST, "timeout": 30}}}
+    ended = migration.run("--become", vm_migrate_delete_source=True)
+    assert (ended.rc, ended.states()) == (0, {"web01": "done"}), ended.output
+    assert migration.source("web01") is None
+    again = migration.target("web01")
+    assert again is not None
+    assert again.UUIDString() == target.UUIDString(), "it went on from there"
+
+
 def test_a_source_that_is_not_what_was_migrated_is_never_deleted(migration: Migration) -> None:
     migration.add("web01")
     assert migration.run(vm_migrate_cleanup="never").rc == 0
@@ -143,10 +181,17 @@ def test_a_source_that_is_not_what_was_migrated_is_never_deleted(migration: Migr
 
 
 def test_the_staging_store_is_cleaned_up_as_the_policy_says(migration: Migration) -> None:
-    for vm, policy in (("web01", "always"), ("web02", "never")):
-        migration.add(vm, vm_migrate_cleanup=policy)
-    failed = migration.run(**WRONG_IMPORT)
+    signing: dict[str, Any] = {
+        "vm_migrate_signing": {"key": pem(1).decode()},
+        "vm_migrate_trusted_keys": [key(2).public_key],
+    }
+    migration.add("web01", vm_migrate_cleanup="always", **WRONG_IMPORT)
+    migration.add("web02", vm_migrate_cleanup="never", **signing)
+    failed = migration.run()
     assert {row["error"]["step"] for row in failed.report} == {"import"}, failed.output
+    assert "which is not trusted" in failed.row("web02")["error"]["message"]
+    del migration.hosts["web01"]["vm_import_bandwidth_limit"]
+    migration.hosts["web02"]["vm_migrate_trusted_keys"] = [key(1).public_key]
     assert migration.exported_vms() == ["web02"], "the chain of steps above shows what on_success does"
     migration.hosts["web01"]["vm_migrate_power_on"] = False
     done = migration.run()
@@ -154,6 +199,13 @@ def test_the_staging_store_is_cleaned_up_as_the_policy_says(migration: Migration
     assert migration.exported_vms() == ["web02"]
     running = {vm: bool(domain.isActive()) for vm in done.states() if (domain := migration.target(vm)) is not None}
     assert running == {"web01": False, "web02": True}
+    (manifest,) = migration.staging.glob("*/*/manifest.json")
+    manifest.with_name("pinned").write_text("audit")
+    migration.hosts["web02"]["vm_migrate_cleanup"] = "on_success"
+    stays = migration.run()
+    assert stays.states() == {"web01": "done", "web02": "failed"}, stays.output
+    assert stays.row("web02")["error"]["step"] == "cleanup"
+    assert "stays. It is pinned: audit" in stays.row("web02")["error"]["message"]
 
 
 def test_one_that_cannot_be_migrated_keeps_no_other_from_it(migration: Migration) -> None:
@@ -161,12 +213,16 @@ def test_one_that_cannot_be_migrated_keeps_no_other_from_it(migration: Migration
     migration.add("web02", network=True)
     migration.add("web03", vm_migrate_destination_worker=UNREACHABLE)
     migration.add("web04", memory_mib=1 << 30)
-    ended = migration.run()
+    behind = {"hosts": "vms", "gather_facts": False, "tasks": [{"ansible.builtin.debug": {"msg": "goes on"}}]}
+    whole = migration.folder / "whole.json"
+    whole.write_text(json.dumps([{"import_playbook": migration_rig.PLAYBOOK}, behind]))
+    ended = migration.run(playbook=whole)
     assert (ended.rc, ended.failed) == (2, {"web02", "web03", "web04"}), ended.output
     assert ended.states()["web01"] == "migrated"
     steps = {vm: ended.row(vm)["error"]["step"] for vm in ended.failed}
     assert steps == {"web02": "preflight", "web03": "preflight", "web04": "power_on"}
     assert "Connection refused" in ended.line("web03")
+    assert ended.output.count('"msg": "goes on"') == 1, "a play behind the playbook goes on without those that failed"
     migration.has_booted("web01", "web01")
 
 

@@ -13,7 +13,7 @@ import pytest
 
 from rigs.domain import remove_domain
 
-from .playing import Stage
+from .playing import Stage, held
 
 NAMES = ("made-by-role-1", "made-by-role-2", "made-by-role-3")
 
@@ -55,9 +55,16 @@ def test_several_are_made_and_one_that_fails_stops_no_other(stored: Stage) -> No
 def test_one_that_another_job_is_making_is_waited_for(stored: Stage) -> None:
     told = stored.folder / "told.json"
     slow = stored.play(role(stored, {"name": NAMES[0]}, bandwidth_limit="2MiB/s"))
-    stored.wait_for(lambda: [one for one in stored.records() if one["phase"] == "importing"], "an import")
-    second = role(stored, {"name": NAMES[0]}, busy_retries=60, busy_delay=1)
-    stored.play(second, TOLD, vars={"told": str(told)}).wait()
+    (importing,) = stored.wait_for(
+        lambda: [one for one in stored.records() if one["phase"] == "importing"], "an import"
+    )
+    task = role(stored, {"name": NAMES[0]}, busy_retries=60, busy_delay=1)
+    with held(importing):
+        second = stored.play(task, TOLD, vars={"told": str(told)})
+        stored.wait_for(
+            lambda: [one for one in stored.records() if one["error"]], "the second to be told that it is busy"
+        )
+    second.wait()
     slow.wait()
     (result,) = json.loads(told.read_text())
     assert result["attempts"] > 1

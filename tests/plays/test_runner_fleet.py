@@ -86,7 +86,7 @@ def test_a_cancelled_run_stops_its_jobs_and_another_does_the_rest(
             reason for reason in stopped.values() if "the end of ansible-playbook asked for it" not in reason
         } == set()
         fleet.wait_for(lambda: not any(map(run.has, processes)))
-        assert_only_exports_are_left(fleet, ["app01"])
+        assert fleet.exports() == ["app01"]
 
         again = runners.start(export_fleet_name="nightly", export_fleet_bandwidth_limit="0", vm_export_busy_delay=1)
         assert again.wait() == "successful"
@@ -117,7 +117,7 @@ def test_killed_with_all_its_processes_it_loses_its_jobs_and_killed_alone_none(
         assert "its controller has not been heard of for 4 s" in lost["error"]["message"]
         assert lost["finished"] < killed + SILENCE + 2.0
         assert kept["finished"] > killed + SILENCE, "somebody renewed its lease"
-        assert_only_exports_are_left(fleet, ["app02"])
+        assert fleet.exports() == ["app02"]
 
         again = runners.start(export_fleet_name="nightly", export_fleet_bandwidth_limit="0")
         assert again.wait() == "successful"

@@ -5,6 +5,7 @@
 
     mbr_disk(path, "alpha")   a raw disk that prints boot_marker("alpha") on the first serial port; 0.1 s under TCG;
                               powers its machine off when it gets a byte there
+    screen_disk(path)         a raw disk that leaves the firmware's screen for a moment, then clears it and writes on it
     linux_disk()              a raw disk that boots Linux from BIOS (syslinux)
     uefi_disk()               the same from UEFI (a unified kernel image), without the firmware's shell
     kernel_files()            kernel and initramfs to boot directly, with any disks or none
@@ -37,6 +38,7 @@ __all__ = [
     "OVMF_VARIABLES",
     "READY",
     "REQUIRED_PACKAGES",
+    "SCREEN",
     "KernelFiles",
     "boot_marker",
     "cache_directory",
@@ -44,6 +46,7 @@ __all__ = [
     "linux_disk",
     "mbr_disk",
     "place",
+    "screen_disk",
     "uefi_disk",
 ]
 
@@ -63,6 +66,14 @@ MBR = (
         "ea057c000031c08ed88ec08ed0bc007c52be5d7ce82e005ab442be7a7ccd13720bbe007ee81e00be737ceb03be667ce81300"
         "fbf4bafd03eca80174f7ba0406b80020efebeeac84c0741288c3bafd03eca82074f8baf80388d8eeebe9c3424f4f542d4f4b"
         "2000524541442d4552524f520d0a0020454e440d0a0010000100007e000001"
+    ).ljust(510, b"\0")
+    + b"\x55\xaa"
+)
+# guest/screen.s, assembled.
+SCREEN = (
+    bytes.fromhex(
+        "ea057c000031c08ed88ed0bc007cfbb91b00f4e2fdb80300cd10be2e7cac84c07409b40ebb0700cd10ebf2f4ebfd0d0a0d0a0d0a0d0a"
+        "0d0a0d0a6c6f67696e3a20"
     ).ljust(510, b"\0")
     + b"\x55\xaa"
 )
@@ -92,6 +103,11 @@ def mbr_disk(path: Path, label: str, size: int = 1 << 20) -> Path:
         disk.write(MBR)
         disk.write(text.ljust(SECTOR, b"\0"))
         disk.truncate(size)
+    return path
+
+
+def screen_disk(path: Path, size: int = 1 << 20) -> Path:
+    path.write_bytes(SCREEN.ljust(size, b"\0"))
     return path
 
 

@@ -9,6 +9,7 @@
         rig.directory     # room for disks and sockets; removed by stop()
         rig.connect()     # the rig's own libvirt.virConnect, reopened after a restart
         rig.kill()        # SIGKILL to libvirtd; the machines live on
+    rig.cut_power()   # everything ends as when the host loses its power; start() is the next boot
         rig.hang()        # a context in which libvirtd accepts connections and answers nobody
         rig.start()       # a new libvirtd finds them again
 
@@ -97,6 +98,27 @@ class LibvirtRig:
         self._daemon.wait()
         self._daemon = None
         self._disconnect()
+
+    def shut_down(self) -> None:
+        """End libvirtd as a host that shuts down does, once all machines are off. start() is the next boot."""
+        if self._daemon is None:
+            raise RuntimeError("this libvirt does not run")
+        self._disconnect()
+        self._daemon.terminate()
+        self._daemon.wait(STOP_SECONDS)
+        self._daemon = None
+        self._lose_run_directory()
+
+    def cut_power(self) -> None:
+        self.kill()
+        _end_machines_of(self.directory)
+        self._lose_run_directory()
+
+    def _lose_run_directory(self) -> None:
+        """It is in memory."""
+        run = self.directory / "run"
+        shutil.rmtree(run)
+        run.mkdir(mode=0o700)
 
     @contextlib.contextmanager
     def hang(self) -> Iterator[None]:

@@ -19,6 +19,14 @@ from .s3_server import ACCESS_KEY, ADMIN_ACCESS_KEY, ADMIN_SECRET_KEY, SECRET_KE
 from .server_process import program, running
 
 DOMAIN = "s3.test"  # a name for 127.0.0.1; buckets are below it
+_LOCKING = (
+    "GetBucketObjectLockConfiguration",
+    "GetObjectLegalHold",
+    "GetObjectRetention",
+    "PutObjectLegalHold",
+    "PutObjectRetention",
+)
+PUBLIC_BUCKET = "open-to-everybody"  # for reading
 VOLUME_SIZE = 1024  # MiB
 VOLUMES = 100  # made as needed, several for each bucket; what is deleted keeps its room for a while
 
@@ -66,11 +74,12 @@ def _identities() -> dict[str, object]:
     # Not an administrator: for one, SeaweedFS makes a missing bucket at the first write to it.
     user = [{"accessKey": ACCESS_KEY, "secretKey": SECRET_KEY}]
     admin = [{"accessKey": ADMIN_ACCESS_KEY, "secretKey": ADMIN_SECRET_KEY}]
-    actions = ["Read", "Write", "List", "Tagging"]
+    actions = ["Read", "Write", "List", "Tagging", *_LOCKING]
     return {
         "identities": [
             {"name": "user", "credentials": user, "actions": actions},
             {"name": "admin", "credentials": admin, "actions": ["Admin", *actions]},
+            {"name": "anonymous", "actions": [f"Read:{PUBLIC_BUCKET}", f"List:{PUBLIC_BUCKET}"]},
         ]
     }
 

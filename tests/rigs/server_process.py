@@ -8,6 +8,7 @@ from __future__ import annotations
 import ctypes
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -16,6 +17,7 @@ import urllib.request
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from urllib.parse import urlsplit
 
 START_TIMEOUT = 60.0  # seconds; SeaweedFS takes 4 on an idle machine
 STOP_TIMEOUT = 30.0
@@ -47,7 +49,7 @@ def running(
             stderr=subprocess.STDOUT,
             env=environment,
             cwd=log.parent,
-            preexec_fn=_end_with_parent,
+            preexec_fn=end_with_parent,
         )
     try:
         _wait_until_healthy(process, health_url, log)
@@ -61,7 +63,7 @@ def running(
             process.wait()
 
 
-def _end_with_parent() -> None:
+def end_with_parent() -> None:
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)  # a test run that is killed leaves no server behind
 
 
@@ -71,8 +73,16 @@ def _wait_until_healthy(process: subprocess.Popen[bytes], url: str, log: Path) -
         if process.poll() is not None:
             break
         try:
-            with urllib.request.urlopen(url, timeout=5):
-                return
+            _ask(url)
+            return
         except (urllib.error.URLError, OSError):
             time.sleep(0.1)
     raise RuntimeError(f"{process.args!r} did not become ready:\n{log.read_text(errors='replace')[-4000:]}")
+
+
+def _ask(url: str) -> None:
+    parts = urlsplit(url)
+    if parts.scheme == "tcp":  # of a server that answers nobody whom it does not know
+        socket.create_connection((parts.hostname, parts.port), timeout=5).close()
+    else:
+        urllib.request.urlopen(url, timeout=5).close()

@@ -19,16 +19,19 @@ from typing import Any
 import libvirt
 import pytest
 
-from ansible_collections.vmferry.migrate.plugins.module_utils._operations.requests import StoreSpec
+from ansible_collections.vmferry.migrate.plugins.module_utils._operations.jobs.requests import StoreSpec
 from rigs import guests
 from rigs.domain import Disk, Guest, Machine, define_and_start, domain_xml, remove_domain
 from rigs.fault_proxy import FaultProxy, fault_proxy
 from rigs.libvirt import LibvirtRig
 from rigs.s3_server import S3Server
 from rigs.seaweedfs import seaweedfs
+from rigs.serial import Console
+from rigs.webdav import DavServer, nginx_dav
 
 from .exports import MIB, Bench
-from .leftovers import MARK
+from .leftovers import MARK, backup_under_way
+from .snapshots import create_image
 
 BUCKET = "exports"
 DISK = 24 * MIB  # of the small machine: at SLOW, an export of it lasts some five seconds
@@ -135,6 +138,26 @@ def linux(rig: LibvirtRig) -> Iterator[Guest]:
     guest.destroy()
 
 
+@pytest.fixture(scope="session")
+def lively_started(rig: LibvirtRig) -> Iterator[Guest]:
+    """With /mnt on vda, a second disk, and the agent: for snapshots, which take and give back all of a machine."""
+    system = guests.place(guests.linux_disk(), rig.directory / "lively.qcow2")
+    more = create_image(rig.directory / "lively-more.qcow2")
+    guest = define_and_start(rig, Machine("lively", disks=(Disk(system), Disk(more)), boot="kernel", agent=True))
+    guest.console.wait_for(guests.READY, 120)
+    guest.wait_for_agent()
+    yield guest
+    guest.destroy()
+
+
+@pytest.fixture
+def lively(lively_started: Guest) -> Iterator[Guest]:
+    """With a console of its own: a VM that is set back gets a new QEMU, and that a new socket."""
+    lively_started.console.close()
+    with Console(lively_started.rig.directory / "lively.console") as console:
+        yield Guest(lively_started.rig, "lively", console)
+
+
 @dataclass(frozen=True)
 class OffVm:
     """A VM that is off, whose raw disk a test writes to as its guest would."""
@@ -172,9 +195,12 @@ def folder() -> Iterator[Path]:
 
 @pytest.fixture
 def machines_as_they_were(rig: LibvirtRig) -> Iterator[None]:
-    """A test's store is gone after it, and with it who would ask for the checkpoints that its exports keep."""
+    """A test's store is gone after it, and with it who would ask for the checkpoints that its exports keep. What a test
+    that failed left under way is no trouble of the next one."""
     yield
     for domain in rig.connect().listAllDomains():
+        if backup_under_way(domain):
+            domain.abortJob()
         for checkpoint in domain.listAllCheckpoints():
             if domain.isActive():
                 checkpoint.delete()
@@ -199,6 +225,29 @@ def s3_bench(
 ) -> Bench:
     """A prefix of its own in a bucket, reached through the proxy."""
     return make_s3_bench(rig, folder, s3_server, endpoint_url=proxy.endpoint_url)
+
+
+@pytest.fixture(scope="session")
+def dav_server(marked: None) -> Iterator[DavServer]:
+    with nginx_dav() as server:
+        yield server
+
+
+@pytest.fixture
+def dav_bench(rig: LibvirtRig, folder: Path, dav_server: DavServer, machines_as_they_were: None) -> Bench:
+    """A folder of its own on a WebDAV server, reached over TLS with a token."""
+    name = secrets.token_hex(4)
+    store = dav_server.data / name
+    spec = StoreSpec(f"{dav_server.url}/{name}", dict(dav_server.settings))
+
+    def keys() -> list[str]:
+        found = (str(path.relative_to(store)) for path in store.rglob("*") if not path.is_dir())
+        return sorted(key for key in found if ".part/" not in key)
+
+    def uploads() -> list[str]:
+        return [str(path.relative_to(store)) for path in store.rglob("*.part")]
+
+    return Bench(rig, folder, spec, keys, lambda key: (store / key).read_bytes(), uploads)
 
 
 def make_s3_bench(rig: LibvirtRig, folder: Path, server: S3Server, **settings: Any) -> Bench:

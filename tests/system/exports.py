@@ -25,8 +25,7 @@ import pytest
 from ansible_collections.vmferry.migrate.plugins.module_utils._errors import VmferryError
 from ansible_collections.vmferry.migrate.plugins.module_utils._operations.export_vm import export_vm
 from ansible_collections.vmferry.migrate.plugins.module_utils._operations.import_vm import import_vm
-from ansible_collections.vmferry.migrate.plugins.module_utils._operations.list_jobs import list_jobs
-from ansible_collections.vmferry.migrate.plugins.module_utils._operations.requests import (
+from ansible_collections.vmferry.migrate.plugins.module_utils._operations.jobs.requests import (
     ExportRequest,
     ImportRequest,
     ProviderSpec,
@@ -34,6 +33,7 @@ from ansible_collections.vmferry.migrate.plugins.module_utils._operations.reques
     TransferOptions,
     VerifyRequest,
 )
+from ansible_collections.vmferry.migrate.plugins.module_utils._operations.list_jobs import list_jobs
 from ansible_collections.vmferry.migrate.plugins.module_utils._operations.verify_export import verify_export
 from ansible_collections.vmferry.migrate.plugins.module_utils._providers.base import Placement
 from rigs.libvirt import LibvirtRig
@@ -127,7 +127,7 @@ class Bench:
         found += left_in_folder(self.scratch)
         found += left_in_store(self.keys(), self.uploads())
         found += [f"{path} is there" for path in self.state.rglob("*.part")]
-        found += [f"the job {job['job']} is {job['phase']}" for job in self.jobs() if not job["finished"]]
+        found += [f"the job {job['id']} is {job['phase']}" for job in self.jobs() if not job["finished"]]
         assert not found, "\n".join(found)
 
     def tokens(self) -> set[str]:
@@ -187,8 +187,10 @@ class ModuleProcess:
         script.touch(mode=0o600)
         script.write_text(json.dumps({"ANSIBLE_MODULE_ARGS": asked}))
         environment = {**os.environ, **bench.rig.environment, "PYTHONPATH": str(ROOT / ".build")}
+        # What runs the tests in the background may have had these ignored, and a child would go on ignoring them.
+        heard = ["env", "--default-signal=INT,HUP"]
         self.process = subprocess.Popen(
-            [sys.executable, "-m", f"{MODULES}.{module}", str(script)],
+            [*heard, sys.executable, "-m", f"{MODULES}.{module}", str(script)],
             env=environment,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,

@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ansible_collections.vmferry.migrate.plugins.module_utils._errors import VmferryError
+from ansible_collections.vmferry.migrate.plugins.module_utils._operations.jobs.requests import SnapshotRequest
 from ansible_collections.vmferry.migrate.plugins.module_utils._operations.manage_snapshots import manage_snapshots
-from ansible_collections.vmferry.migrate.plugins.module_utils._operations.requests import SnapshotRequest
 from ansible_collections.vmferry.migrate.plugins.module_utils._providers.libvirt.image_chain import read_chain
 from rigs.domain import Disk, Guest, Machine, disk_sources, domain_xml, remove_domain
 from rigs.libvirt import LibvirtRig

@@ -13,10 +13,21 @@ import time
 from pathlib import Path
 from typing import Any
 
+from ansible_collections.vmferry.migrate.plugins.module_utils._exports.manifest import (
+    MANIFEST,
+    Manifest,
+    read_manifest,
+)
 from ansible_collections.vmferry.migrate.plugins.module_utils._operations.list_exports import list_exports
 from rigs.domain import Guest, remove_domain
 
 from .exports import MIB, SLOW, Bench
+
+
+def manifest_of(bench: Bench) -> Manifest:
+    """Of the only export."""
+    (key,) = (key for key in bench.keys() if key.endswith(MANIFEST))  # noqa: SIM118 - no dictionary
+    return read_manifest(bench.read(key), key)
 
 
 def test_export_of_that_name_is_not_made_twice(bench: Bench, off: str) -> None:
@@ -34,11 +45,13 @@ def test_export_of_that_name_with_other_parameters_is_a_conflict(bench: Bench, l
     bench.refused_export("linux", "conflict", "nightly", name="nightly", disks=("vdc",))
     bench.refused_export("linux", "conflict", "nightly", name="nightly", disks=("vdb",), format="raw")
     assert bench.keys() == keys
+    assert not manifest_of(bench).all_disks, "retention must not think that the VM has no others"
     bench.assert_nothing_left("linux")
 
 
 def test_young_export_is_enough(bench: Bench, off: str) -> None:
     first = bench.export(off)
+    assert manifest_of(bench).all_disks
     assert not bench.export(off, max_age=3600.0)["changed"]
     time.sleep(1.1)
     second = bench.export(off, max_age=1.0, mode="full")
@@ -123,7 +136,8 @@ def test_what_is_written_is_for_its_owner_alone(bench: Bench, small: Guest) -> N
 
 
 def test_what_an_export_needs_meanwhile_is_for_its_owner_alone(bench: Bench, small: Guest) -> None:
-    with bench.running_module("vm_export", bench.module_arguments(vm="small", bandwidth_limit=SLOW)) as exporter:
+    asked = bench.module_arguments(vm="small", bandwidth_limit=SLOW, on_failure="undo")
+    with bench.running_module("vm_export", asked) as exporter:
         exporter.wait_for_bytes()
         (folder,) = bench.scratch.iterdir()
         modes = {path: path.lstat().st_mode for path in [folder, *folder.rglob("*")]}

@@ -8,6 +8,7 @@ from __future__ import annotations
 import ast
 import json
 from contextlib import closing
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,18 +16,18 @@ from typing import Any
 import yaml
 from engine.exports.shelves import begin, commit
 
-from ansible_collections.vmferry.migrate.plugins.module_utils._exports.retention import Limits, Protections
+from ansible_collections.vmferry.migrate.plugins.module_utils._exports.retention_rules import Limits, Protections
 from ansible_collections.vmferry.migrate.plugins.module_utils._operations.bring_vm import bring_vm
 from ansible_collections.vmferry.migrate.plugins.module_utils._operations.clean_up_exports import clean_up_exports
 from ansible_collections.vmferry.migrate.plugins.module_utils._operations.describe_vms import describe_vms
 from ansible_collections.vmferry.migrate.plugins.module_utils._operations.end_job import end_job
-from ansible_collections.vmferry.migrate.plugins.module_utils._operations.list_exports import list_exports
-from ansible_collections.vmferry.migrate.plugins.module_utils._operations.list_jobs import list_jobs
-from ansible_collections.vmferry.migrate.plugins.module_utils._operations.requests import (
+from ansible_collections.vmferry.migrate.plugins.module_utils._operations.jobs.requests import (
     CleanupRequest,
     JobRequest,
     VmRequest,
 )
+from ansible_collections.vmferry.migrate.plugins.module_utils._operations.list_exports import list_exports
+from ansible_collections.vmferry.migrate.plugins.module_utils._operations.list_jobs import list_jobs
 from ansible_collections.vmferry.migrate.plugins.module_utils._providers.base import BootMarkers
 from ansible_collections.vmferry.migrate.plugins.module_utils._stores.open import open_store
 from rigs import guests
@@ -39,7 +40,7 @@ MODULES = Path(__file__).resolve().parents[2] / "plugins" / "modules"
 TYPES = {"str": str, "int": int, "bool": bool, "float": (int, float), "list": list, "dict": dict}
 OF_ANSIBLE = {"changed", "warnings"}  # which modules need not document
 WATCHED = "outside async and check mode"  # added by the action that watches; the plays look at them
-NULL = {"eta", "error", "undone"}  # of a job that went well
+NULL = {"eta", "error", "undone", "kept"}  # of a job that went well
 
 
 def documented(module: str) -> dict[str, Any]:
@@ -114,13 +115,17 @@ def test_what_is_documented_of_a_cleanup_is_returned(bench: Bench, off: str) -> 
     stored = bench.stored(bench.export(off, mode="full", verify="none")).parent
     with closing(open_store(bench.store.url, bench.store.settings)) as store:
         begin(store, lease=-1.0)  # of another VM, as what cannot be read is, or nothing would go
+        begin(store, lease=-1.0, held=60.0, number=1)
         commit(store, 1)
         store.put("other-99999999/20261121T063000Z-1a2b3c4d/manifest.json", b"{")
     request = CleanupRequest(bench.store, Limits(max_count=1), Protections(), orphans=True)
     cleaned = clean_up_exports(request, check_mode=False)
-    assert_documented("export_cleanup", cleaned, "exports", "deleted", "freed", "orphans", "broken", "diff")
+    assert_documented("export_cleanup", cleaned, "exports", "deleted", "freed", "orphans", "held", "broken", "diff")
     assert len(cleaned["deleted"]) == 1
     assert stored.name not in cleaned["deleted"]
+    bench.export(off, name="next", mode="incremental", verify="none")
+    merged = clean_up_exports(replace(request, merge=True), check_mode=False)
+    assert_documented("export_cleanup", merged, "exports", "merged")
 
 
 def test_what_is_documented_of_a_verification_is_returned(bench: Bench, off: str) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 from ansible_collections.vmferry.migrate.plugins.module_utils._operations.describe_vms import describe_vms
-from ansible_collections.vmferry.migrate.plugins.module_utils._operations.requests import StoreSpec
+from ansible_collections.vmferry.migrate.plugins.module_utils._operations.jobs.requests import StoreSpec
 
 from .exports import Bench, refused
 

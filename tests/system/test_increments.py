@@ -11,10 +11,15 @@ import shutil
 import signal
 import subprocess
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from ansible_collections.vmferry.migrate.plugins.module_utils._exports.naming import iso_time
+from ansible_collections.vmferry.migrate.plugins.module_utils._operations.exporting import take_export
+from ansible_collections.vmferry.migrate.plugins.module_utils._operations.exporting.write_export import write_export
 from ansible_collections.vmferry.migrate.plugins.module_utils._operations.list_exports import list_exports
 from rigs.domain import Disk, Machine, domain_xml, remove_domain
 
@@ -147,6 +152,32 @@ def test_without_an_export_to_stand_on_auto_is_full_and_says_so(bench: Bench, vm
     assert bench.export(vm.name)["export"]["fell_back"] == "there is no export to stand on"
 
 
+def test_after_an_export_from_the_future_increments_go_on(bench: Bench, vm: OffVm) -> None:
+    first = bench.stored(bench.export(vm.name)).with_name("manifest.json")
+    taken = json.loads(first.read_text())["x_vmferry"]["taken_at"]
+    first.write_text(first.read_text().replace(taken, iso_time(time.time() + DAY)))
+    made = []
+    for leaf in range(3):
+        vm.write(leaf, b"!" * LEAF)
+        made.append(bench.export(vm.name, mode="full" if leaf == 1 else "auto"))
+    assert [one["export"]["mode"] for one in made] == ["incremental", "full", "incremental"]
+    assert made[2]["export"]["parent"] == made[1]["export"]["id"]
+    assert "which is yet to come" in made[2]["warnings"][0]
+
+
+def test_an_increment_lies_beside_what_it_stands_on_also_where_the_vm_has_two_folders(bench: Bench, vm: OffVm) -> None:
+    """As after a VM was renamed, and two stores were put together."""
+    old = bench.stored(bench.export(vm.name)).parents[1]
+    aside = bench.folder / "aside"
+    old.rename(aside)
+    bench.export(vm.name, mode="full")
+    aside.rename(old.with_name(f"zeta-{old.name.rpartition('-')[2]}"))
+    vm.write(2, b"2" * LEAF)
+    made = bench.export(vm.name)["export"]
+    assert made["mode"] == "incremental"
+    compare(restored(bench, made["id"], "back"), "raw", vm.disk, "raw")
+
+
 def test_full_begins_a_new_chain(bench: Bench, vm: OffVm) -> None:
     first = bench.export(vm.name)["export"]
     second = bench.export(vm.name, mode="full")["export"]
@@ -227,6 +258,47 @@ def test_a_parent_that_is_removed_meanwhile_is_noticed_before_the_manifest(bench
     assert not any("manifest" in key for key in bench.keys())  # noqa: SIM118 - no dictionary
 
 
+def shorten(path: Path) -> None:
+    os.truncate(path, path.stat().st_size - 1)
+
+
+@pytest.mark.parametrize(
+    ("lost", "spoil"), [("disk-0.qcow2", Path.unlink), ("disk-0.qcow2", shorten), ("disk-0.digests", Path.unlink)]
+)
+def test_nothing_stands_on_an_export_that_is_not_whole_and_nothing_is_said_to_equal_it(
+    bench: Bench, vm: OffVm, lost: str, spoil: Callable[[Path], None]
+) -> None:
+    full = bench.stored(bench.export(vm.name))
+    vm.write(2, b"2" * LEAF)
+    bench.export(vm.name)
+    spoil(full.with_name(lost))
+    made = bench.export(vm.name)
+    assert (made["changed"], made["unchanged_since"], made["export"]["mode"]) == (True, "", "full")
+    assert made["export"]["fell_back"].startswith(f"the chain is broken: file://{full.with_name(lost)} ")
+
+
+def test_nothing_is_said_to_equal_an_export_whose_machine_is_gone(bench: Bench, vm: OffVm) -> None:
+    bench.stored(bench.export(vm.name)).with_name("vm.json").unlink()
+    made = bench.export(vm.name)
+    assert (made["changed"], made["export"]["mode"]) == (True, "full")
+
+
+def test_an_export_that_goes_while_it_is_compared_is_not_said_to_be_equalled(
+    bench: Bench, vm: OffVm, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a cleanup on another host may do it, which looked before the intent was there."""
+    first = bench.stored(bench.export(vm.name))
+
+    def late(*arguments: Any) -> Any:
+        made = write_export(*arguments)
+        shutil.rmtree(first.parent)
+        return made
+
+    monkeypatch.setattr(take_export, "write_export", late)
+    bench.refused_export(vm.name, "conflict", "was removed meanwhile")
+    assert bench.keys() == []
+
+
 def test_check_mode_says_what_an_increment_would_read_and_send(bench: Bench, vm: OffVm) -> None:
     first = bench.export(vm.name)["export"]
     plan = bench.export(vm.name, check_mode=True)["plan"]
@@ -254,6 +326,9 @@ def test_a_killed_import_of_a_chain_is_made_by_the_next_run_and_leaves_nothing_e
     monkeypatch.delenv("VMFERRY_FAILPOINT")
     looked = bench.import_("back", check_mode=True, export=made["id"], placement={"disk_format": "raw"})
     assert looked["changed"] == (failpoint not in ("defined", "recorded")), "it sees what the run would find"
+    again = bench.import_("back", export=made["id"], placement={"disk_format": "raw"})
+    reason = again["resumed"]["reason"] if again["changed"] else ""
+    assert (again["changed"], killed.job in reason) == (looked["changed"],) * 2
     compare(restored(bench, made["id"], "back"), "raw", vm.disk, "raw")
     assert len(list(bench.images.iterdir())) == 1
     shutil.rmtree(bench.state / "jobs" / killed.job)

@@ -15,9 +15,9 @@ from typing import Any
 import pytest
 
 from ansible_collections.vmferry.migrate.plugins.module_utils._operations import end_job as ending
-from ansible_collections.vmferry.migrate.plugins.module_utils._operations.attempt import AttemptFolder
+from ansible_collections.vmferry.migrate.plugins.module_utils._operations.attempts.attempt import AttemptFolder
+from ansible_collections.vmferry.migrate.plugins.module_utils._operations.jobs.requests import JobRequest
 from ansible_collections.vmferry.migrate.plugins.module_utils._operations.list_jobs import list_jobs
-from ansible_collections.vmferry.migrate.plugins.module_utils._operations.requests import JobRequest
 from rigs.domain import Guest
 
 from .exports import SLOW, Bench, refused
@@ -55,7 +55,7 @@ def test_rate_and_eta_are_those_of_the_limit_from_the_first_seconds_on(
     request: pytest.FixtureRequest, small: Guest, place: str
 ) -> None:
     limit, bench = 500 << 10, request.getfixturevalue(place)
-    arguments = bench.module_arguments(vm="small", bandwidth_limit="500KiB/s")
+    arguments = bench.module_arguments(vm="small", bandwidth_limit="500KiB/s", on_failure="undo")
     with bench.running_module("vm_export", arguments) as module:
         begun = module.wait_for_bytes()["heartbeat"]
         seen = []
@@ -122,7 +122,7 @@ def test_another_host_sees_an_export_through_the_store_and_cancels_it(
     (running,) = seen()
     assert (running["phase"], running["owner"]["pid"]) == ("exporting", os.getpid())
     assert 0 < running["percent"] < 100
-    result = ending.end_job(JobRequest(running["job"], "cancelled", 30.0, elsewhere, bench.store), check_mode=False)
+    result = ending.end_job(JobRequest(running["id"], "cancelled", 30.0, elsewhere, bench.store), check_mode=False)
     assert (result["changed"], result["job"]["state"]) == (True, "gone")
     assert bench.keys() == []
     exporting.join()
@@ -147,7 +147,7 @@ def test_a_second_export_waits_for_the_slot_of_the_first(bench: Bench, small: Gu
             assert second.wait_for_note() == f"waiting for one of 1 slots of libvirt {bench.rig.uri}"
             assert not second.result().get("failed")
             assert not first.result().get("failed")
-    jobs = {job["job"]: job for job in bench.jobs()}
+    jobs = {job["id"]: job for job in bench.jobs()}
     assert jobs[second.job]["ended"] > jobs[first.job]["ended"]
     bench.assert_nothing_left("small")
 
@@ -162,9 +162,15 @@ def test_who_waits_for_a_slot_can_be_cancelled(bench: Bench, small: Guest, off: 
     bench.assert_nothing_left("small")
 
 
-def test_a_controller_that_is_never_heard_of_ends_the_export(bench: Bench, small: Guest) -> None:
+def test_a_controller_that_is_never_heard_of_ends_the_export_and_another_run_goes_on_with_it(
+    bench: Bench, small: Guest
+) -> None:
     with bench.running_module("vm_export", {**slow_export(bench), "controller_timeout": "1s"}) as module:
         result = module.result()
     assert (result["error"]["kind"], "controller_timeout" in result["msg"]) == ("cancelled", True)
-    assert bench.keys() == []
+    (job,) = bench.jobs(job=module.job)
+    assert (job["undone"], job["kept"]) == (False, result["kept"])
+    (elsewhere,) = list_jobs(str(bench.folder / "nobody"), module.job, "", "", 0, bench.store)["jobs"]
+    assert elsewhere["kept"] == result["kept"]
+    assert bench.export("small")["resumed"]["export"] == result["kept"]["export"]
     bench.assert_nothing_left("small")

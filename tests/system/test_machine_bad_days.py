@@ -22,7 +22,7 @@ from .leftovers import backup_under_way
 
 
 def slow_export(bench: Bench, **options: Any) -> dict[str, Any]:
-    return bench.module_arguments(vm="small", bandwidth_limit=SLOW, **options)
+    return bench.module_arguments(vm="small", **{"bandwidth_limit": SLOW, **options})
 
 
 def test_copy_goes_on_while_libvirt_is_killed(bench: Bench, small: Guest) -> None:
@@ -58,24 +58,9 @@ def test_backup_of_another_program_is_left_alone(bench: Bench, small: Guest) -> 
     bench.assert_nothing_left("small")
 
 
-@pytest.mark.parametrize("failpoint", ["backup_begun", "data-sent", "objects-complete", "manifest"])
-def test_next_run_undoes_what_a_killed_one_left(
-    bench: Bench, small: Guest, failpoint: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("VMFERRY_FAILPOINT", failpoint)
-    with bench.running_module("vm_export", bench.module_arguments(vm="small")) as killed:
-        assert killed.process.wait(PATIENCE) == -signal.SIGKILL
-    monkeypatch.delenv("VMFERRY_FAILPOINT")
-    assert bench.keys()  # something is there to undo
-    result = bench.export("small")
-    compare(bench.stored(result), "qcow2", bench.rig.directory / "small.qcow2", "qcow2")
-    forget_job(bench, killed.job)
-    bench.assert_nothing_left("small")
-
-
 def test_killed_exporter_leaves_no_backup_on_the_machine(bench: Bench, small: Guest) -> None:
     """Also without a next run: the watchdog sees to it."""
-    with bench.running_module("vm_export", slow_export(bench)) as exporter:
+    with bench.running_module("vm_export", slow_export(bench, resume_window="0")) as exporter:
         exporter.wait_for_bytes()
         exporter.signal(signal.SIGKILL)
         exporter.process.wait()
@@ -139,7 +124,7 @@ def test_guest_that_powers_off_ends_the_export(bench: Bench, rig: LibvirtRig, ho
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_signal_cancels(bench: Bench, small: Guest, number: signal.Signals) -> None:
-    with bench.running_module("vm_export", slow_export(bench)) as exporter:
+    with bench.running_module("vm_export", slow_export(bench, on_failure="undo", bandwidth_limit="1MiB/s")) as exporter:
         exporter.wait_for_bytes()
         exporter.signal(number)
         result = exporter.result()
@@ -152,7 +137,9 @@ def test_signal_cancels(bench: Bench, small: Guest, number: signal.Signals) -> N
 
 
 def test_signal_cancels_an_export_to_s3(s3_bench: Bench, small: Guest) -> None:
-    with s3_bench.running_module("vm_export", slow_export(s3_bench)) as exporter:
+    with s3_bench.running_module(
+        "vm_export", slow_export(s3_bench, on_failure="undo", bandwidth_limit="1MiB/s")
+    ) as exporter:
         exporter.wait_for_bytes()
         exporter.signal(signal.SIGTERM)
         assert exporter.result()["error"]["kind"] == "cancelled"
@@ -171,9 +158,8 @@ def test_signal_cancels_an_import(bench: Bench, small: Guest) -> None:
 
 
 def test_max_duration_ends_the_export(bench: Bench, small: Guest) -> None:
-    bench.refused_export(
-        "small", "timeout", "max_duration", transfer={"bandwidth_limit": "1MiB/s", "max_duration": 2.0}
-    )
+    hurry = {"bandwidth_limit": "1MiB/s", "max_duration": 2.0}
+    bench.refused_export("small", "timeout", "max_duration", on_failure="undo", transfer=hurry)
     bench.assert_nothing_left("small")
 
 

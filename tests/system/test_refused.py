@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
+from ansible_collections.vmferry.migrate.plugins.module_utils._operations.jobs.requests import ProviderSpec, StoreSpec
 from ansible_collections.vmferry.migrate.plugins.module_utils._operations.list_exports import list_exports
-from ansible_collections.vmferry.migrate.plugins.module_utils._operations.requests import ProviderSpec, StoreSpec
 from rigs.domain import Guest
 from rigs.ports import free_port
 
@@ -124,7 +124,8 @@ def test_path_on_a_file_system_that_is_read_only(bench: Bench, small: Guest, mou
 
 
 def test_path_that_gets_full(bench: Bench, small: Guest, mounted: Path) -> None:
-    error = bench.refused_export("small", "no_space", "mounted", store=StoreSpec(f"file://{mounted}/exports", {}))
+    store = StoreSpec(f"file://{mounted}/exports", {})
+    error = bench.refused_export("small", "no_space", "mounted", store=store, on_failure="undo")
     assert not error.retryable
     assert error.phase == "exporting"
     bench.assert_nothing_left("small")
@@ -185,7 +186,7 @@ def test_check_mode_tells_of_a_taken_name_and_of_unknown_disks_beside_all_else(b
 
 
 def test_one_machine_is_exported_once_at_a_time(bench: Bench, small: Guest) -> None:
-    arguments = bench.module_arguments(vm="small", bandwidth_limit="1MiB/s")
+    arguments = bench.module_arguments(vm="small", bandwidth_limit="1MiB/s", on_failure="undo")
     with bench.running_module("vm_export", arguments) as first:
         first.wait_for_bytes()
         error = bench.refused_export("small", "busy", "small", transfer={"max_retries": 0})

@@ -13,39 +13,22 @@ from pathlib import Path
 import libvirt
 import pytest
 
-from ansible_collections.vmferry.migrate.plugins.module_utils._providers.libvirt import snapshot_create
+from ansible_collections.vmferry.migrate.plugins.module_utils._providers.libvirt import snapshot_room
 from ansible_collections.vmferry.migrate.plugins.module_utils._providers.libvirt.scratch import reserve_of
 from ansible_collections.vmferry.migrate.plugins.module_utils._providers.open import open_provider
-from rigs import guests
-from rigs.domain import Disk, Guest, Machine, define_and_start
-from rigs.libvirt import LibvirtRig
+from rigs.domain import Guest
 from rigs.serial import Console
 
 from .exports import MIB, Bench, refused
 from .libvirt_provider.harness import new_job
-from .snapshots import DISK, SnapshotBench, contents, create_image, dropped_caches
+from .snapshots import DISK, SnapshotBench, contents, dropped_caches
 
 TOKEN = "vmferry-0a0b0c0d-1a1b1c1d"
 
 
-@pytest.fixture(scope="module")
-def started(rig: LibvirtRig) -> Iterator[Guest]:
-    """With /mnt on vda, a second disk, and the agent."""
-    system = guests.place(guests.linux_disk(), rig.directory / "lively.qcow2")
-    more = create_image(rig.directory / "lively-more.qcow2")
-    guest = define_and_start(rig, Machine("lively", disks=(Disk(system), Disk(more)), boot="kernel", agent=True))
-    guest.console.wait_for(guests.READY, 120)
-    guest.wait_for_agent()
-    yield guest
-    guest.destroy()
-
-
 @pytest.fixture
-def guest(started: Guest) -> Iterator[Guest]:
-    """With a console of its own: a VM that is set back gets a new QEMU, and that a new socket."""
-    started.console.close()
-    with Console(started.rig.directory / "lively.console") as console:
-        yield Guest(started.rig, "lively", console)
+def guest(lively: Guest) -> Guest:
+    return lively
 
 
 @pytest.fixture
@@ -178,6 +161,9 @@ def test_check_mode_looks_at_the_agent_at_memory_and_at_space(
     guest.domain.suspend()
     try:
         assert kinds(quiesce="required") == [("error", "unsupported")]
+        (told,) = vm.task(check_mode=True, quiesce="required")["findings"]
+        assert told["message"] == "lively is not running, so it cannot be quiesced."
+        assert "qemu-guest-agent" in told["hint"]
         assert kinds() == [("warning", "")]
         assert kinds(quiesce="never") == []
         made = vm.task(name="asleep")
@@ -187,12 +173,14 @@ def test_check_mode_looks_at_the_agent_at_memory_and_at_space(
     finally:
         guest.domain.resume()
     enough_for_disks = reserve_of(str(guest.rig.directory)) + 100 * MIB
-    monkeypatch.setattr(snapshot_create, "free_bytes", lambda _folder: enough_for_disks)
+    monkeypatch.setattr(snapshot_room, "free_bytes", lambda _folder: enough_for_disks)
     assert kinds() == []
     assert kinds(memory=True) == [("error", "no_space")]
-    monkeypatch.setattr(snapshot_create, "free_bytes", lambda _folder: 0)
-    assert kinds() == [("error", "no_space")] * 2
+    monkeypatch.setattr(snapshot_room, "free_bytes", lambda _folder: 0)
+    assert kinds() == [("error", "no_space")]
     assert vm.names() == ["asleep"]
+    told = vm.task("absent", name="asleep", check_mode=True)["findings"]
+    assert [(finding["severity"], finding["kind"]) for finding in told] == [("warning", "no_space")]
 
 
 @pytest.mark.parametrize("failpoint", ["snapshot_frozen", "snapshot_created"])

@@ -5,24 +5,30 @@
 
 from __future__ import annotations
 
+import os
 import secrets
 import shutil
 from collections.abc import Iterator
 from contextlib import closing
+from pathlib import Path
+from typing import Any
 
 import pytest
 
 from ansible_collections.vmferry.migrate.plugins.module_utils._errors import Kind, VmferryError
+from ansible_collections.vmferry.migrate.plugins.module_utils._providers.libvirt import snapshot_room
 from ansible_collections.vmferry.migrate.plugins.module_utils._providers.libvirt.connection import Connection
 from ansible_collections.vmferry.migrate.plugins.module_utils._providers.libvirt.describe import describe
+from ansible_collections.vmferry.migrate.plugins.module_utils._providers.libvirt.scratch import reserve_of
 from ansible_collections.vmferry.migrate.plugins.module_utils._providers.libvirt.snapshot_remove import give_up
+from ansible_collections.vmferry.migrate.plugins.module_utils._providers.libvirt.snapshot_room import ROOT
 from ansible_collections.vmferry.migrate.plugins.module_utils._providers.libvirt.work_folder import WorkFolder
 from rigs.domain import Disk, Machine, domain_xml, remove_domain
 from rigs.libvirt import LibvirtRig
 
 from .exports import MIB, Bench, compare
 from .libvirt_provider.harness import new_job
-from .snapshots import SnapshotBench, contents, create_image, define_off, overlay_on, remove_with_images, write
+from .snapshots import DISK, SnapshotBench, contents, create_image, define_off, overlay_on, remove_with_images, write
 
 
 @pytest.fixture
@@ -322,3 +328,47 @@ def test_a_chain_of_exports_goes_on_over_snapshots_and_ends_at_a_revert(qcow2_vm
     exported = bench.export(qcow2_vm.vm, track_changes=False)["export"]
     assert (exported["mode"], bool(exported["fell_back"])) == ("full", True)
     qcow2_vm.task("absent")
+
+
+def test_room_is_counted_for_all_disks_of_a_file_system_together(
+    off_vm: SnapshotBench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = str(off_vm.bench.rig.directory)
+    one_disk_only = reserve_of(folder) + DISK // 10 + 1
+    monkeypatch.setattr(snapshot_room, "free_bytes", lambda _folder: one_disk_only)
+    (finding,) = off_vm.task(check_mode=True)["findings"]
+    assert (finding["severity"], finding["kind"]) == ("warning", "no_space")
+    assert finding["message"].startswith(f"{folder} has ")
+    assert "what the guest writes from now on may take 2 MiB there" in finding["message"]
+    monkeypatch.setattr(snapshot_room, "free_bytes", lambda _folder: 0)
+    off_vm.refused("no_space", "must stay free", "present", name="tight")
+
+
+def test_folders_that_may_not_be_written_to_are_told_before_anything_is_touched(
+    off_vm: SnapshotBench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def may_write(*but: Path) -> None:
+        monkeypatch.setattr(os, "access", lambda path, _mode: Path(path) not in but)
+
+    def told(state: str = "present", **options: Any) -> list[str]:
+        found = off_vm.task(state, check_mode=True, **options)["findings"]
+        assert all(one["kind"] == "permission_denied" and one["hint"] == ROOT for one in found)
+        return [one["message"] for one in found]
+
+    images, scratch = off_vm.bench.rig.directory, off_vm.bench.scratch
+    may_write(images)
+    assert told() == [f"{images} cannot be written to, and an overlay has to lie there."]
+    off_vm.refused("permission_denied", "overlay", "present", name="locked")
+    may_write()
+    off_vm.task(name="there")
+    may_write(images)
+    assert told("absent", name="there") == [f"{images} cannot be written to, and an image in it has to be removed."]
+    assert told("reverted", name="there") == [f"{images} cannot be written to, and a fresh overlay has to lie there."]
+    may_write(scratch)
+    for state in ("absent", "reverted"):
+        assert [message.split(" cannot ")[0] for message in told(state, name="there")] == [str(scratch)]
+    may_write()
+    scratch.rmdir()
+    off_vm.refused("not_found", f"The scratch folder {scratch} does not exist", "absent", name="there")
+    scratch.mkdir()
+    off_vm.task("absent", name="there")

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -17,7 +18,7 @@ from rigs.libvirt import LibvirtRig
 from rigs.sloppy_s3 import sloppy_s3
 
 from .conftest import BUCKET, make_s3_bench
-from .exports import Bench
+from .exports import PATIENCE, Bench
 from .flipping_proxy import flipping_proxy
 from .written_files import written_files
 
@@ -35,7 +36,7 @@ def test_server_that_stores_other_bytes_is_found_out(rig: LibvirtRig, folder: Pa
         assert bench.uploads() == []
 
 
-CANARIES = "import sys\nfor path in sys.argv[1:]:\n  open(path, 'w').write('x')"
+CANARIES = "import sys\nfor path in sys.argv[1:]:\n  open(path, 'w').write('x')\nsys.stdin.read()"
 SMALL = 64 * 1024  # bytes; a record, a log, or the description of a job
 
 
@@ -51,7 +52,11 @@ def test_running_machine_goes_to_s3_without_a_temporary_file(
     with written_files() as written:
         with s3_bench.running_module("vm_export", s3_bench.module_arguments(vm="small")) as exporter:
             result = exporter.result()
-        subprocess.run([sys.executable, "-c", CANARIES, *map(str, canaries)], check=True)
+        writer = [sys.executable, "-c", CANARIES, *map(str, canaries)]
+        with subprocess.Popen(writer, stdin=subprocess.PIPE):  # lives until it is seen, as all that is looked at does
+            deadline = time.monotonic() + PATIENCE
+            while not set(canaries) <= set(written.sizes) and time.monotonic() < deadline:
+                time.sleep(0.05)
     for canary in canaries:
         canary.unlink()
     assert not result.get("failed"), result

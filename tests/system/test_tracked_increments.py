@@ -14,6 +14,9 @@ from typing import Any
 
 import pytest
 
+from ansible_collections.vmferry.migrate.plugins.module_utils._operations.exporting import export_disk
+from ansible_collections.vmferry.migrate.plugins.module_utils._transfer.digests import LeafHash
+from ansible_collections.vmferry.migrate.plugins.module_utils._transfer.spot_check import SpotCheck
 from rigs import guests
 from rigs.domain import Disk, Guest, Machine, define_and_start, remove_domain
 from rigs.libvirt import LibvirtRig
@@ -46,18 +49,18 @@ def restored(bench: Bench, result: dict[str, Any], name: str) -> str:
     return sums.stdout.split()[0]
 
 
-@pytest.mark.parametrize("kind", ["bench", "s3_bench"])
+@pytest.mark.parametrize(("kind", "compression"), [("bench", "none"), ("s3_bench", "zstd")])
 def test_an_increment_reads_what_changed_and_each_export_restores_its_moment(
-    kind: str, linux: Guest, request: pytest.FixtureRequest
+    kind: str, compression: str, linux: Guest, request: pytest.FixtureRequest
 ) -> None:
     bench: Bench = request.getfixturevalue(kind)
     linux.console.run(FILL)
-    moments = [(bench.export("linux", disks=ONLY), digest(linux))]
+    moments = [(bench.export("linux", disks=ONLY, compression=compression), digest(linux))]
     for turn in range(2):
         write(linux, 3 + turn)
         write(linux, 40, 4, "zero")
         linux.console.run(f"blkdiscard -o {(60 + turn) * LEAF} -l {LEAF} /dev/vdc")
-        made = bench.export("linux", disks=ONLY, mode="incremental")
+        made = bench.export("linux", disks=ONLY, mode="incremental", compression=compression)
         moments.append((made, digest(linux)))
         (disk,) = made["export"]["disks"]
         assert made["export"]["mode"] == "incremental"
@@ -93,6 +96,16 @@ def test_chains_in_two_stores_do_not_disturb_each_other(bench: Bench, s3_bench: 
         assert made["export"]["mode"] == "incremental"
         assert restored(one, made, f"back-{turn}") == digest(linux)
     assert len(linux.domain.listAllCheckpoints()) == 2
+
+
+def test_an_export_in_another_format_does_not_cost_the_chain_its_checkpoint(bench: Bench, linux: Guest) -> None:
+    linux.console.run(FILL)
+    first = bench.export("linux", disks=ONLY)["export"]
+    bench.export("linux", disks=ONLY, format="raw", verify="none")
+    write(linux, 0, 64)
+    made = bench.export("linux", disks=ONLY)["export"]
+    assert (made["mode"], made["parent"], made["fell_back"]) == ("incremental", first["id"], "")
+    assert [one.getName() for one in linux.domain.listAllCheckpoints()] == [made["change_token"]]
 
 
 def test_a_disk_that_nobody_tracks_is_scanned_beside_one_that_is_tracked(bench: Bench, linux: Guest) -> None:
@@ -133,8 +146,28 @@ def test_a_checkpoint_that_was_removed_makes_the_export_a_full_one(bench: Bench,
     made = bench.export("linux", disks=ONLY)
     assert made["export"]["mode"] == "full"
     assert f"has no checkpoint {first['export']['change_token']}" in made["export"]["fell_back"]
+    assert made["export"]["chain_id"] != first["export"]["chain_id"], "a full export begins a chain of its own"
     assert restored(bench, made, "back") == digest(linux)
     bench.assert_nothing_left("linux")
+
+
+def test_the_spot_check_looks_elsewhere_each_time_also_where_nothing_changes(
+    bench: Bench, linux: Guest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A bitmap that lies and is empty makes every night an unchanged one."""
+    shifts = []
+
+    class Noted(SpotCheck):
+        def __init__(self, size: int, count: int, shift: float, leaf_hash: LeafHash) -> None:
+            shifts.append(shift)
+            super().__init__(size, count, shift, leaf_hash)
+
+    monkeypatch.setattr(export_disk, "SpotCheck", Noted)
+    bench.export("linux", disks=ONLY)
+    for _unused in range(2):
+        assert not bench.export("linux", disks=ONLY)["changed"]
+    assert len(shifts) == 2
+    assert 0 <= min(shifts) < max(shifts) < 1
 
 
 def test_tracking_that_lies_is_found_by_the_spot_check_and_the_export_is_full(bench: Bench, linux: Guest) -> None:
@@ -206,23 +239,21 @@ def test_a_parents_manifest_that_goes_meanwhile_leaves_neither_export_nor_token(
     assert [one.getName() for one in linux.domain.listAllCheckpoints()] == [first["export"]["change_token"]]
 
 
-LIVE = (
-    "watchdog",
-    "backup_begun",
+UNDONE = ("claimed", "watchdog", "backup_begun")
+GONE_ON_WITH = (
+    "resumable",
     "part-sent",
     "window-delivered",
     "data-sent",
     "objects-complete",
     "token_kept",
     "manifest",
-    "committed",
-    "job_ended",
-    "tokens_forgotten",
 )
+WHOLE = ("committed", "job_ended", "tokens_forgotten")
 
 
-@pytest.mark.parametrize("failpoint", LIVE)
-def test_a_killed_increment_is_undone_or_whole_and_the_chain_goes_on(
+@pytest.mark.parametrize("failpoint", [*UNDONE, *GONE_ON_WITH, *WHOLE])
+def test_a_killed_increment_is_undone_or_gone_on_with_or_whole_and_the_chain_goes_on(
     bench: Bench, linux: Guest, failpoint: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     linux.console.run(FILL)
@@ -233,12 +264,17 @@ def test_a_killed_increment_is_undone_or_whole_and_the_chain_goes_on(
     with bench.running_module("vm_export", bench.module_arguments(vm="linux", disks=list(ONLY))) as killed:
         assert killed.process.wait(PATIENCE) == -signal.SIGKILL
     monkeypatch.delenv("VMFERRY_FAILPOINT")
+    moment = digest(linux)
     write(linux, 90)
     made = bench.export("linux", disks=ONLY)
     assert made["export"]["mode"] == "incremental", made["export"]["fell_back"]
-    committed = failpoint in ("committed", "job_ended", "tokens_forgotten")
-    assert (made["export"]["parent"] != first["export"]["id"]) == committed
-    assert made["export"]["disks"][0]["bytes_changed"] == (1 if committed else 6) * LEAF
+    assert (made["export"]["parent"] != first["export"]["id"]) == (failpoint in WHOLE)
+    if failpoint in GONE_ON_WITH:
+        assert made["resumed"]["export"] == made["export"]["id"]
+        assert made["export"]["disks"][0]["bytes_changed"] == 5 * LEAF
+        assert restored(bench, made, "moment") == moment
+        made = bench.export("linux", disks=ONLY)
+    assert made["export"]["disks"][0]["bytes_changed"] == (6 if failpoint in UNDONE else 1) * LEAF
     assert restored(bench, made, "back") == digest(linux)
     assert [one.getName() for one in linux.domain.listAllCheckpoints()] == [made["export"]["change_token"]]
     forget(bench, killed.job)

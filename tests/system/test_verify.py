@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -77,6 +78,8 @@ def test_a_chain_in_a_bucket_passes_and_its_images_get_their_sha256(
         assert (made["changed"], made["problems"]) == (True, [])
     whole = hashlib.sha256(objects.read(made["export"], "disk-0.qcow2")).hexdigest()
     assert made["export"]["disks"][0]["sha256"] == whole
+    (disk,) = json.loads(objects.read(made["export"], "manifest.json"))["disks"]
+    assert disk["checksum"] == f"sha256:{whole}", "where other tools look for it"
     assert not s3_bench.verify(level="content", max_age=3600.0)["changed"]
     s3_bench.assert_nothing_left(vm.name, runs=False)
 

@@ -132,7 +132,9 @@ def test_it_has_no_network_and_that_it_ends_is_told_at_once(bench: Bench, rig: L
     markers = BootMarkers(NEVER, timeout=PATIENCE)
     started = time.monotonic()
     with meanwhile(
-        lambda: refused(lambda: bench.verify(level="boot", markers=markers), "timeout", "it powered itself off")
+        lambda: refused(
+            lambda: bench.verify(level="boot", markers=markers), "timeout", ", and powered itself off after"
+        )
     ) as outcome:
         domain = wait_for_trial(rig)
         assert "<interface" not in domain.XMLDesc()
@@ -207,4 +209,38 @@ def test_a_killed_trial_ends_by_itself_and_the_next_one_removes_its_disks(
     assert list(left_in_folder(bench.images))
     boots(bench, serial=guests.boot_marker(off))
     forget_job(bench, process.job)
+    assert_nothing_left(bench, off)
+
+
+@pytest.fixture
+def drawing(rig: LibvirtRig) -> Iterator[str]:
+    disk = guests.place(guests.screen_disk(rig.directory / "drawing.raw"), rig.directory / "drawing.qcow2")
+    domain = rig.connect().defineXML(domain_xml(Machine("drawing", disks=(Disk(disk),), memory_mib=32), rig.directory))
+    yield "drawing"
+    remove_domain(domain)
+    for path in (disk, rig.directory / "drawing.raw"):
+        path.unlink()
+
+
+def test_an_export_boots_once_its_screen_is_its_own(bench: Bench, drawing: str) -> None:
+    bench.export(drawing)
+    booted = boots(bench, screen=True)
+    assert booted["boot"]["seconds"] > 1, "its firmware's screen was there for a while, and was not taken for its own"
+    assert_nothing_left(bench, drawing)
+
+
+@pytest.mark.parametrize("bootable", [True, False])
+def test_a_guest_that_leaves_the_firmwares_screen_as_it_is_has_not_booted(
+    bench: Bench, off: str, bootable: bool
+) -> None:
+    """Neither one that never draws, nor a disk with nothing to boot, of which the firmware tells in a line more."""
+    if not bootable:
+        disk = bench.rig.directory / f"{off}.qcow2"
+        subprocess.run(["qemu-io", "-f", "qcow2", "-c", "write -z 0 512", str(disk)], check=True, capture_output=True)
+    bench.export(off)
+    refused(
+        lambda: bench.verify(level="boot", markers=BootMarkers(screen=True, timeout=5.0)),
+        "timeout",
+        "did not show a screen that is not its firmware's within 5 s",
+    )
     assert_nothing_left(bench, off)

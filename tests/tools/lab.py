@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +34,20 @@ with the VM {vm}, for {hours} hours or until `./dev lab stop`, which removes all
     - vmferry.migrate.vm_info:
 
     ./dev shell ansible-playbook play.yml
-    ./dev shell virsh -c '{uri}' list --all"""
+    ./dev shell virsh -c '{uri}' list --all
+
+An export of an idle VM stays as it is. To see an increment, have the VM write before the play runs again:
+
+    ./dev shell virsh -c '{uri}' qemu-agent-command {vm} '{write}'
+
+A killed export sends up to 64 MiB again when it goes on, which is all that this VM has. To see it go on, add a disk:
+
+    head -c 300M /dev/urandom > {directory}/more.raw
+    ./dev shell virsh -c '{uri}' attach-disk {vm} {directory}/more.raw vdb --subdriver raw --persistent"""
+
+
+RANDOM = ["if=/dev/urandom", "of=/mnt/new", "bs=1M", "count=2", "conv=fsync"]
+WRITE = {"execute": "guest-exec", "arguments": {"path": "/bin/dd", "arg": RANDOM}}
 
 
 def start(folder: Path) -> None:
@@ -41,7 +55,7 @@ def start(folder: Path) -> None:
     described = rig.read(folder)
     if not described:
         rig.stop(folder)  # what is left of one whose time was over
-        described = rig.start(folder, lifetime=HOURS * 3600)
+        described = rig.start(folder, lifetime=HOURS * 3600, agent=True)
     print(message(described))
 
 
@@ -52,7 +66,7 @@ def stop(folder: Path) -> None:
 
 
 def message(described: dict[str, Any]) -> str:
-    return RUNS.format(**described, hours=HOURS)
+    return RUNS.format(**described, hours=HOURS, write=json.dumps(WRITE))
 
 
 def main() -> None:

@@ -3,9 +3,10 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Real servers for plays: started and stopped by one task each.
 
-    rig.py start FOLDER [--s3] [--lifetime SECONDS]
+    rig.py start FOLDER [--s3] [--agent] [--lifetime SECONDS]
                                  a private libvirt with the machine `web01` running on it, and an S3 server with the
-                                 bucket `exports`; prints how to reach them, as JSON
+                                 bucket `exports`; prints how to reach them, as JSON. With --agent, the machine has a
+                                 guest agent, which runs commands in it
     rig.py boots FOLDER NAME     powers a machine on, after powering it off; fails when its console does not say READY
     rig.py stop FOLDER           ends the servers and removes the folder; does nothing when there are none
 
@@ -42,12 +43,13 @@ VM, BUCKET = "web01", "exports"
 DESCRIPTION, LOG, PID = "rig.json", "rig.log", "rig.pid"
 
 
-def start(folder: Path, s3: bool = False, lifetime: int = LIFETIME) -> dict[str, Any]:
+def start(folder: Path, s3: bool = False, lifetime: int = LIFETIME, agent: bool = False) -> dict[str, Any]:
     """How to reach the servers."""
     folder.mkdir(mode=0o700, parents=True)
+    wanted = [*(["--s3"] if s3 else []), *(["--agent"] if agent else [])]
     with (folder / LOG).open("wb") as log:
         server = subprocess.Popen(
-            [sys.executable, __file__, "serve", str(folder), "--lifetime", str(lifetime), *(["--s3"] if s3 else [])],
+            [sys.executable, __file__, "serve", str(folder), "--lifetime", str(lifetime), *wanted],
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,
@@ -73,7 +75,7 @@ def read(folder: Path) -> dict[str, Any]:
         return {}
 
 
-def serve(folder: Path, s3: bool, lifetime: int) -> None:
+def serve(folder: Path, s3: bool, agent: bool, lifetime: int) -> None:
     signal.signal(signal.SIGTERM, _leave)
     signal.signal(signal.SIGALRM, _leave)
     signal.alarm(lifetime)
@@ -85,8 +87,10 @@ def serve(folder: Path, s3: bool, lifetime: int) -> None:
             described["s3"] = {"url": f"s3://{BUCKET}/vms", "storage": server.settings}
         rig = servers.enter_context(LibvirtRig())
         disk = guests.place(guests.linux_disk(), rig.directory / f"{VM}.qcow2")
-        guest = define_and_start(rig, Machine(VM, disks=(Disk(disk),)))
+        guest = define_and_start(rig, Machine(VM, disks=(Disk(disk),), agent=agent))
         guest.console.wait_for(guests.READY)
+        if agent:
+            guest.wait_for_agent()
         (rig.directory / "exports").mkdir()
         (rig.directory / "images").mkdir()
         fresh = folder / f"{DESCRIPTION}.part"
@@ -154,6 +158,7 @@ def main() -> None:
         command.add_argument("folder", type=Path)
         if run in (start, serve):
             command.add_argument("--s3", action="store_true")
+            command.add_argument("--agent", action="store_true")
             command.add_argument("--lifetime", type=int, default=LIFETIME)
         elif run is boots:
             command.add_argument("name")

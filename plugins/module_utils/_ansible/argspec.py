@@ -11,6 +11,7 @@ from ansible.module_utils import basic
 from ansible.module_utils.common.validation import check_type_dict
 
 from .._errors import VmferryError
+from .masking import forms_of
 
 
 class ArgumentSpec:
@@ -55,6 +56,12 @@ class TaskArguments:
         self.values: Mapping[str, Any] = module.params
         # AnsibleModule fills defaults into the same dict; only the unparsed arguments still tell who said what.
         self._said: Mapping[str, Any] = basic._load_params()
+        self._masked: set[str] = module.no_log_values
+
+    def conceal(self, secret: str) -> None:
+        """From now on it is masked in whatever the module tells, as one is that the task itself says."""
+        if secret:
+            self._masked.update(forms_of(secret))
 
     def __getitem__(self, option: str) -> Any:
         return self.values[option]
@@ -71,6 +78,23 @@ class TaskArguments:
             return frozenset()
         # A dict may also be written as JSON or as `key=value` text.
         return frozenset(name for name, value in check_type_dict(self._said[option]).items() if value is not None)
+
+    def below(self, option: str) -> TaskArguments:
+        """Of an option that is a dict with options of its own."""
+        said = check_type_dict(self._said.get(option) or {})
+        return _Nested(self.values[option], said, self._masked)
+
+    def each(self, option: str) -> list[TaskArguments]:
+        """Of an option that is a list of such dicts."""
+        said = self._said.get(option) or []
+        values = self.values[option]
+        told = said if isinstance(said, list) and len(said) == len(values) else values
+        return [_Nested(value, check_type_dict(one), self._masked) for value, one in zip(values, told)]
+
+
+class _Nested(TaskArguments):
+    def __init__(self, values: Mapping[str, Any], said: Mapping[str, Any], masked: set[str]) -> None:
+        self.values, self._said, self._masked = values, said, masked
 
 
 def without_unset(settings: Mapping[str, Any]) -> dict[str, Any]:

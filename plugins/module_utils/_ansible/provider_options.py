@@ -9,7 +9,7 @@ from typing import Collection
 
 from ansible.module_utils.common.parameters import env_fallback
 
-from .._operations.requests import ProviderSpec
+from .._operations.jobs.requests import ProviderSpec
 from .argspec import ArgumentSpec, TaskArguments, invalid, without_unset
 
 PROVIDERS = ("libvirt",)

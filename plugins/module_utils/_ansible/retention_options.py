@@ -10,17 +10,19 @@ from typing import Any
 from ansible.module_utils.common.parameters import env_fallback
 from ansible.module_utils.errors import AnsibleFallbackNotFound
 
-from .._exports.retention import Limits, Protections
+from .._exports.naming import is_export_id
+from .._exports.retention_rules import Limits, Protections
 from .argspec import ArgumentSpec, TaskArguments, invalid
 from .values import count, duration, optional_duration, size
 
-LIMITS = ("max_age", "max_count", "max_total_size", "min_free")
+LIMITS = ("export", "max_age", "max_count", "max_total_size", "min_free")
 COUNTS = ("keep_last", "keep_daily", "keep_weekly", "keep_monthly", "keep_yearly")
 
 
 def retention_arguments() -> ArgumentSpec:
     return ArgumentSpec(
         {
+            "export": {"type": "list", "elements": "str"},
             "max_age": {"type": "str", "fallback": (filled_env, ["VMFERRY_CLEANUP_MAX_AGE"])},
             "max_count": {"type": "int", "fallback": (filled_env, ["VMFERRY_CLEANUP_MAX_COUNT"])},
             "max_total_size": {"type": "str"},
@@ -44,7 +46,11 @@ def limits(arguments: TaskArguments) -> Limits:
     def read(option: str, parse: Any) -> Any:
         return None if arguments[option] is None else parse(option, arguments[option])
 
+    for export in arguments["export"] or ():
+        if not is_export_id(export):
+            raise invalid(f"export names {export!r}, which is no export's id.", "See export_info for the ids.")
     return Limits(
+        exports=read("export", lambda option, ids: tuple(ids)),
         max_age=read("max_age", duration),
         max_count=read("max_count", lambda option, number: count(option, number, 1)),
         max_total_size=read("max_total_size", size),

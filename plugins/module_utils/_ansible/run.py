@@ -5,17 +5,15 @@
 
 from __future__ import annotations
 
-import base64
-import json
 import traceback
 from pathlib import Path
 from typing import Any, Callable, Mapping
-from urllib.parse import quote, quote_plus
 
 from ansible.module_utils.basic import AnsibleModule
 
 from .._errors import VmferryError
 from .argspec import ArgumentSpec, TaskArguments
+from .masking import forms_of
 
 Operation = Callable[[TaskArguments, bool], Mapping[str, Any]]
 
@@ -67,13 +65,4 @@ def _defect(error: Exception) -> VmferryError:
 def hide_encoded_secrets(module: AnsibleModule) -> None:
     """Ansible masks a secret as it was typed; errors of servers quote it as it was sent."""
     for secret in tuple(module.no_log_values):
-        text = str(secret)
-        module.no_log_values.update(
-            {
-                quote(text),
-                quote(text, safe=""),
-                quote_plus(text),
-                json.dumps(text)[1:-1],
-                base64.b64encode(text.encode()).decode(),
-            }
-        )
+        module.no_log_values.update(forms_of(str(secret)))

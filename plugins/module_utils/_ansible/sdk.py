@@ -6,13 +6,19 @@
 from __future__ import annotations
 
 import sys
+from importlib import import_module
 
 from ansible.module_utils.basic import missing_required_lib
 
 from .._errors import VmferryError
-from .._operations.requests import ProviderSpec, StoreSpec
+from .._operations.jobs.requests import ProviderSpec, StoreSpec
+from .azure_options import is_azure_url
+from .dav_options import speaks_http
 
 OLDEST_BOTO3 = (1, 26)  # of Debian 12; the first to know the checksums of parts is a little older
+OLDEST_AZURE = (12, 14)  # azure-storage-blob of Debian 12
+OLDEST_GOOGLE_AUTH = (2, 0)  # the first for Python 3 alone
+_OF_GCS = {"google.auth": "google-auth", "requests": "requests", "google_crc32c": "google-crc32c"}
 
 
 def require_provider_sdk(provider: ProviderSpec) -> None:
@@ -24,19 +30,84 @@ def require_provider_sdk(provider: ProviderSpec) -> None:
 
 
 def require_store_sdk(store: StoreSpec) -> None:
-    if store.url.startswith("s3://"):
+    if store.url.startswith("s3://") or store.settings.get("type") == "s3":
+        _require_s3_sdk(store)
+    elif speaks_http(store.url, store.settings):
+        _require_urllib3()
+    elif store.url.startswith("gs://"):
+        _require_gcs_sdk(store)
+    elif is_azure_url(store.url, store.settings.get("type")):
+        _require_azure_sdk(store)
+
+
+def require_cryptography() -> None:
+    try:
+        import cryptography  # noqa: F401
+    except ImportError as error:
+        raise _missing("cryptography", "python3-cryptography", error) from error
+
+
+def require_encryption() -> None:
+    require_cryptography()
+    try:
+        import numpy  # noqa: F401
+    except ImportError as error:
+        raise _missing("numpy", "python3-numpy", error) from error
+
+
+def _require_urllib3() -> None:
+    try:
+        import urllib3  # noqa: F401
+    except ImportError as error:
+        raise _missing("urllib3", "python3-urllib3", error) from error
+
+
+def _require_s3_sdk(store: StoreSpec) -> None:
+    try:
+        import boto3
+    except ImportError as error:
+        raise _missing("boto3", "python3-boto3", error) from error
+    _insist_on("boto3", boto3.__version__, OLDEST_BOTO3, store)
+
+
+def _require_gcs_sdk(store: StoreSpec) -> None:
+    for module, package in _OF_GCS.items():
         try:
-            import boto3
+            import_module(module)
         except ImportError as error:
-            raise _missing("boto3", "python3-boto3", error) from error
-        if _version(boto3.__version__) < OLDEST_BOTO3:
-            raise VmferryError(
-                "invalid_config",
-                f"boto3 {boto3.__version__} is too old for {store.url}; at least {'.'.join(map(str, OLDEST_BOTO3))} "
-                "is needed.",
-                f"Install a newer boto3 with pip for {sys.executable}.",
-                phase="validating",
-            )
+            raise _missing(package, f"python3-{package}", error) from error
+    _insist_on("google-auth", import_module("google.auth").__version__, OLDEST_GOOGLE_AUTH, store)
+    if import_module("google_crc32c").implementation != "c":
+        raise VmferryError(
+            "invalid_config",
+            f"google-crc32c is here without its C library, and far too slow for {store.url}.",
+            f"Install google-crc32c from a wheel with pip for {sys.executable}.",
+            phase="validating",
+        )
+
+
+def _require_azure_sdk(store: StoreSpec) -> None:
+    try:
+        blob = import_module("azure.storage.blob")
+    except ImportError as error:
+        raise _missing("azure-storage-blob", "python3-azure-storage", error) from error
+    _insist_on("azure-storage-blob", blob.__version__, OLDEST_AZURE, store)
+    if not any(store.settings.get(name) for name in ("account_key", "sas_token", "connection_string")):
+        try:
+            import azure.identity  # noqa: F401
+        except ImportError as error:
+            raise _missing("azure-identity", "python3-azure", error) from error
+
+
+def _insist_on(package: str, version: str, oldest: tuple[int, ...], store: StoreSpec) -> None:
+    if _version(version) < oldest:
+        wanted = ".".join(map(str, oldest))
+        raise VmferryError(
+            "invalid_config",
+            f"{package} {version} is too old for {store.url}; at least {wanted} is needed.",
+            f"Install a newer {package} with pip for {sys.executable}.",
+            phase="validating",
+        )
 
 
 def _version(text: str) -> tuple[int, ...]:

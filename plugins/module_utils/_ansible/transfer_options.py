@@ -10,7 +10,7 @@ from typing import Any
 
 from ansible.module_utils.common.parameters import env_fallback
 
-from .._operations.requests import TransferOptions
+from .._operations.jobs.requests import TransferOptions
 from .._transfer.priority import WEIGHTS
 from .._transfer.record import WATCHER
 from .argspec import ArgumentSpec, TaskArguments, invalid

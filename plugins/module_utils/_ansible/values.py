@@ -71,6 +71,30 @@ def size(option: str, text: str) -> int:
     return count
 
 
+LARGEST_PART = 512 * 1024 * 1024
+
+
+def part_size(option: str, text: str | None) -> int | None:
+    """Bytes; None where it was left out."""
+    if text is None:
+        return None
+    count = size(option, text)
+    if count > LARGEST_PART:
+        raise invalid(f"{option} is {text}; it is 512MiB at most.", "Three parts are held in memory at a time.")
+    return count
+
+
+def checksum(option: str, text: str | None) -> str:
+    """SHA-256 in small hex, '' where it was left out; as in `ansible.builtin.get_url`, it may say which it is."""
+    digest = (text or "").strip().lower()
+    digest = digest[len("sha256:") :] if digest.startswith("sha256:") else digest
+    if text is not None and not re.fullmatch(r"[0-9a-f]{64}", digest):
+        raise invalid(
+            f"{option} is {text!r}, which is no SHA-256.", "It is 64 hexadecimal digits, after sha256: or not."
+        )
+    return digest
+
+
 def file_mode(option: str, value: Any) -> int:
     """As in `ansible.builtin.file`: text is octal, and a number is what YAML made of an octal one."""
     try:

@@ -8,10 +8,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Callable, Iterator, Optional, Tuple
 
-from .._errors import VmferryError
+from .._errors import Kind, VmferryError
 from .catalog import CatalogEntry
+from .signing import Untrusted
 
 LONGEST_CHAIN = 1000  # exports; what is longer goes in circles, or nobody could restore it in a lifetime
+_LOOKS = 3
+# What `chain_of` raises about a chain. All else is about a store that does not answer or refuses, and may pass.
+BROKEN: Tuple[Kind, ...] = ("not_found", "conflict", "invalid_config", "unsupported", "checksum_mismatch")
 Find = Callable[[str], Optional[CatalogEntry]]  # an export of the same VM, by its id
 
 
@@ -36,7 +40,27 @@ def chain_of(entry: CatalogEntry, find: Find) -> Tuple[CatalogEntry, ...]:
 
 
 def followed(entry: CatalogEntry, find: Find) -> Tuple[Tuple[CatalogEntry, ...], Tuple[ChainFault, ...]]:
-    """As `chain_of`, as far down as it can be followed, and all that is wrong with it."""
+    """As `chain_of`, as far down as it can be followed, and all that is wrong with it.
+
+    A cleanup merges parents into their child and then deletes them. Whoever read the child's manifest before finds the
+    parent missing; so what seems to be wrong is looked at again.
+    """
+    chain, faults = _follow(entry, find)
+    for _unused in range(_LOOKS if faults else 0):
+        try:
+            fresh = find(entry.manifest.export_id)
+        except VmferryError:  # what is wrong now is not what is to be told
+            break
+        if fresh is None:
+            break
+        again, faults_again = _follow(fresh, find)
+        if not faults_again or again == chain:
+            return again, faults_again
+        chain, faults = again, faults_again
+    return chain, faults
+
+
+def _follow(entry: CatalogEntry, find: Find) -> Tuple[Tuple[CatalogEntry, ...], Tuple[ChainFault, ...]]:
     chain = [entry]
     faults: list[ChainFault] = []
     while chain[-1].manifest.mode == "incremental":
@@ -45,7 +69,7 @@ def followed(entry: CatalogEntry, find: Find) -> Tuple[Tuple[CatalogEntry, ...],
         try:
             parent = find(wanted) if len(chain) < LONGEST_CHAIN else None
         except VmferryError as error:
-            if error.kind != "invalid_config":  # what a manifest is, that cannot be trusted
+            if not blames_manifest(error):
                 raise
             faults.append(ChainFault(wanted, "", error))
             break
@@ -55,6 +79,11 @@ def followed(entry: CatalogEntry, find: Find) -> Tuple[Tuple[CatalogEntry, ...],
         faults += _swapped(child, parent)
         chain.append(parent)
     return tuple(reversed(chain)), tuple(faults)
+
+
+def blames_manifest(error: VmferryError) -> bool:
+    """Whether it is about a manifest that cannot be trusted, and not about a store or a newer version."""
+    return error.kind == "invalid_config" or isinstance(error, Untrusted)
 
 
 def _swapped(child: CatalogEntry, parent: CatalogEntry) -> Iterator[ChainFault]:

@@ -14,6 +14,7 @@ from .._errors import VmferryError
 LONGEST_TEXT = 4096  # characters of any one value
 LARGEST_NUMBER = 1 << 63
 PLAIN_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}")  # one path segment, never "." or ".."
+DEEPEST = 32  # lists and objects in one another; what can be read might be too deep to be written, to sign it
 _HEX = re.compile(r"[0-9a-f]*")
 
 
@@ -29,9 +30,12 @@ class Fields:
     @classmethod
     def parse(cls, text: bytes, where: str) -> Fields:
         try:
-            return cls(json.loads(text), where)
+            found = json.loads(text)
         except (ValueError, RecursionError) as error:
             raise lie(where, "is not JSON") from error
+        if _is_deeper(found, DEEPEST):
+            raise lie(where, "nests deeper than anything that is written")
+        return cls(found, where)
 
     def text(self, key: str, default: str | None = None) -> str:
         value = self._value(key, default)
@@ -45,8 +49,8 @@ class Fields:
             raise self._lie(key, "is not a whole number from 0 on")
         return value
 
-    def decimal(self, key: str) -> float:
-        value = self._value(key, None)
+    def decimal(self, key: str, default: float | None = None) -> float:
+        value = self._value(key, default)
         if not isinstance(value, (int, float)) or isinstance(value, bool) or not 0 <= value <= LARGEST_NUMBER:
             raise self._lie(key, "is not a number from 0 on")
         return float(value)
@@ -119,6 +123,17 @@ class Fields:
 
     def _lie(self, key: str, what: str) -> VmferryError:
         return lie(self._where, f"cannot be trusted: {key} {what}")
+
+
+def _is_deeper(found: Any, most: int) -> bool:
+    """An object in an object is 2 deep."""
+    level = [found]
+    for _unused in range(most):
+        below = (one.values() if isinstance(one, dict) else one for one in level if isinstance(one, (dict, list)))
+        level = [one for each in below for one in each if isinstance(one, (dict, list))]
+        if not level:
+            return False
+    return True
 
 
 def lie(where: str, what: str) -> VmferryError:

@@ -15,17 +15,20 @@ from typing import Any, Callable, Mapping
 
 from .._blocks import LEAF
 from .._errors import VmferryError
+from .._images.formats import FORMATS
+from .._transfer.digest_file import ALGORITHM, KEYED
+from .encryption import NONCE_DIGITS, ChainKeys, Encryption, read_encryption
 from .fields import PLAIN_NAME, Fields, lie
 from .naming import is_export_id, iso_time, parse_iso_time
+from .signing import UNCHECKED, Signature, Trust, Verdict, keyring_of, signatures_of
 
 MANIFEST = "manifest.json"
 SCHEMA = 1
 PROOF_ALGORITHM = "sha256-of-64KiB-sha256s"
-DIGEST_ALGORITHM = "sha256"
 MIB = 1024 * 1024
 MANIFEST_LIMIT = 64 * MIB
 LARGEST_DISK = 64 << 40  # bytes; the most that any format we write can describe
-FORMATS = ("qcow2", "raw")
+COMPRESSIONS = ("none", "zstd", "zlib")
 
 
 @dataclass(frozen=True)
@@ -61,6 +64,11 @@ class DiskRecord:
     parts: tuple[ProvenPart, ...]
     proof_root: str
     parent_root: str = ""  # of an increment: the digest root of the disk it was taken against
+    key_nonce: str = ""  # of an encrypted image: what tells its key from those of all others
+
+    @property
+    def digest_algorithm(self) -> str:
+        return KEYED if self.key_nonce else ALGORITHM
 
 
 @dataclass(frozen=True)
@@ -93,13 +101,21 @@ class Manifest:
     mode: str = "full"
     parent: str = ""
     change_token: str = ""
+    compression: str = "none"  # of the images
+    snapshot: str = ""  # the name of the one that was exported; empty: the VM itself was
     name: str = ""
     tags: tuple[str, ...] = ()
     purpose: str = ""
+    all_disks: bool = False  # that the VM had; False also in manifests that do not tell
     verified: str = "none"
     warnings: tuple[str, ...] = ()
     version: str = ""  # of this collection
     statistics: Mapping[str, Any] = field(default_factory=dict)
+    encryption: Encryption | None = None
+    # As it was read; what is written gets its signatures from `Seals`.
+    signatures: tuple[Signature, ...] = field(default=(), compare=False)
+    signature: Verdict = field(default="none", compare=False)
+    keys: ChainKeys | None = field(default=None, compare=False, repr=False)  # where the reader had the passphrase
 
     def to_json(self, locate: Callable[[str], str]) -> bytes:
         """`locate` says where a file beside the manifest can be opened: a path, or a URL where there is none."""
@@ -125,7 +141,7 @@ class Manifest:
             "disks": [
                 {
                     "id": disk.id,
-                    "source_format": disk.format,
+                    "source_format": FORMATS[disk.format].extension,
                     "bytes": disk.bytes_stored,
                     "local_path": locate(disk.file),
                     "boot_order_hint": order,
@@ -145,7 +161,9 @@ class Manifest:
         disks = []
         for disk in self.disks:
             record = asdict(disk)
-            record["digests"] = {**asdict(disk.digests), "algorithm": DIGEST_ALGORITHM, "leaf": LEAF}
+            record["digests"] = {**asdict(disk.digests), "algorithm": disk.digest_algorithm, "leaf": LEAF}
+            if not disk.key_nonce:
+                record.pop("key_nonce")
             record["object_proof"] = {
                 "algorithm": PROOF_ALGORITHM,
                 "parts": record.pop("parts"),
@@ -162,13 +180,17 @@ class Manifest:
             "mode": self.mode,
             "parent": self.parent,
             "change_token": self.change_token,
+            "snapshot": self.snapshot,
             "taken_at": iso_time(self.taken_at),
             "created_at": iso_time(self.created_at),
             "consistency": self.consistency,
             "format": self.format,
+            "compression": self.compression,
+            **({} if self.encryption is None else {"encryption": self.encryption.as_dict()}),
             "verified": self.verified,
             "tags": list(self.tags),
             "purpose": self.purpose,
+            "all_disks": self.all_disks,
             "machine": asdict(self.machine),
             "disks": disks,
             "files": [asdict(one) for one in self.files],
@@ -176,9 +198,13 @@ class Manifest:
         }
 
 
-def read_manifest(text: bytes, where: str) -> Manifest:
-    """Raises `invalid_config` for anything this version cannot vouch for. `where` is the manifest's URL."""
+def read_manifest(text: bytes, where: str, trust: Trust = UNCHECKED) -> Manifest:
+    """Raises `invalid_config` for anything this version cannot vouch for, and before it `Untrusted`. `where` is the
+    manifest's URL."""
     document = Fields.parse(text, where)
+    signature = trust.check(document.all(), where)
+    ring = keyring_of(trust)
+    keys = ring.opened(document.all(), where) if ring is not None else None
     own = document.object("x_vmferry")
     if own.number("schema") != SCHEMA:
         raise VmferryError(
@@ -192,10 +218,13 @@ def read_manifest(text: bytes, where: str) -> Manifest:
     mode, parent = own.one_of("mode", "full", "incremental"), own.text("parent", "")
     if (mode == "incremental") != is_export_id(parent) or (mode == "full" and parent):
         raise lie(where, "cannot be trusted: its mode and its parent do not go together")
-    disks = tuple(_read_disk(disk, mode) for disk in own.objects("disks"))
+    encryption = read_encryption(own)
+    disks = tuple(_read_disk(disk, mode, encryption) for disk in own.objects("disks"))
     _refuse_doubles(where, [disk.id for disk in disks], [disk.file for disk in disks])
     if not disks:
         raise lie(where, "has no disks")
+    if encryption is not None and _read_compression(own) != "none":
+        raise lie(where, "is compressed and encrypted, which is never written")
     return Manifest(
         export_id=export_id,
         chain_id=own.hex("chain_id", 8),
@@ -205,19 +234,30 @@ def read_manifest(text: bytes, where: str) -> Manifest:
         created_at=_read_time(own, "created_at"),
         consistency=own.one_of("consistency", "quiesced", "crash_consistent", "powered_off"),
         format=own.one_of("format", *FORMATS),
+        compression=_read_compression(own),
         disks=disks,
         files=tuple(_read_file(one) for one in own.objects("files")),
         mode=mode,
         parent=parent,
         change_token=_read_token(own),
+        snapshot=own.text("snapshot", ""),
         name=own.text("name", ""),
         tags=own.texts("tags"),
         purpose=own.text("purpose", ""),
+        all_disks=own.truth("all_disks", False),
         verified=own.one_of("verified", "none", "stored", "content"),
         warnings=tuple(warning.text("message") for warning in document.objects("warnings")),
         version=own.text("version", ""),
         statistics=own.mapping("statistics"),
+        signatures=signatures_of(document.all(), where),
+        encryption=encryption,
+        signature=signature if keys is None else "valid",
+        keys=keys,
     )
+
+
+def _read_compression(own: Fields) -> str:
+    return own.one_of("compression", *COMPRESSIONS) if own.text("compression", "") else "none"
 
 
 def _read_token(own: Fields) -> str:
@@ -227,9 +267,10 @@ def _read_token(own: Fields) -> str:
     return token
 
 
-def _read_disk(disk: Fields, mode: str) -> DiskRecord:
+def _read_disk(disk: Fields, mode: str, encryption: Encryption | None) -> DiskRecord:
     digests, proof = disk.object("digests"), disk.object("object_proof")
-    if digests.text("algorithm") != DIGEST_ALGORITHM or digests.number("leaf") != LEAF:
+    algorithm = ALGORITHM if encryption is None else KEYED
+    if digests.text("algorithm") != algorithm or digests.number("leaf") != LEAF:
         raise digests.lie("uses digests that this version does not know")
     if proof.text("algorithm") != PROOF_ALGORITHM:
         raise proof.lie("uses a proof that this version does not know")
@@ -240,13 +281,16 @@ def _read_disk(disk: Fields, mode: str) -> DiskRecord:
     size = disk.number("size")
     if size > LARGEST_DISK:
         raise disk.lie("is larger than any disk")
+    format = disk.one_of("format", *FORMATS)
+    if encryption is not None and not FORMATS[format].encrypts:
+        raise disk.lie("is encrypted in a format that never is")
     return DiskRecord(
         id=disk.name("id"),
         name=disk.text("name"),
         size=size,
         boot=disk.truth("boot"),
         file=disk.name("file"),
-        format=disk.one_of("format", *FORMATS),
+        format=format,
         bytes_stored=stored,
         bytes_read=disk.number("bytes_read", 0),
         bytes_changed=disk.number("bytes_changed", 0),
@@ -255,6 +299,7 @@ def _read_disk(disk: Fields, mode: str) -> DiskRecord:
         parts=parts,
         proof_root=proof.hex("root", 64),
         parent_root=disk.hex("parent_root", 64) if mode == "incremental" else "",
+        key_nonce=disk.hex("key_nonce", NONCE_DIGITS) if encryption is not None else "",
     )
 
 

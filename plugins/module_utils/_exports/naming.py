@@ -25,6 +25,11 @@ def export_id(taken_at: float, attempt: str) -> str:
     return f"{datetime.fromtimestamp(taken_at, timezone.utc):%Y%m%dT%H%M%SZ}-{attempt}"
 
 
+def attempt_of(export: str) -> str:
+    """The last part of an export's id, or of its folder."""
+    return export.rpartition("-")[2]
+
+
 def vm_folder(name: str, uuid: str) -> str:
     """`web01-1f0c9a2b`. Stays readable, and differs for two VMs of one name."""
     plain = unicodedata.normalize("NFKD", name).encode("ascii", "ignore").decode()

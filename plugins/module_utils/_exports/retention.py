@@ -5,107 +5,115 @@
 
 Limits mark, protections spare what is marked. The marks do not depend on the protections, so that to protect an export
 never costs another one its life: what a protection keeps beyond a limit stays in addition. And each mark is one by age,
-the oldest first, so that a chain is never taken apart from its newest end.
+the oldest first, so that a chain is never taken apart from its newest end. Only what is known to be damaged may go
+before older ones: all that stands on it is damaged, too.
 
 `max_age` and `max_count` look at every export; the two limits of size look at what those leave, and count an export
 together with all it stands on. An export from the future (a clock was wrong) stays, and counts for no limit.
+
+What is known to be damaged takes no place of another one: it is not counted by `max_count`, where sizes are limited it
+goes first, and where a protection keeps the newest, it keeps the newest that are not known to be damaged as well.
+
+What is of disks that its VM has no more counts on its own as long as `max_age` lets it stay, and then with the others.
+
+Where exports are named, no others are looked at, and neither the limits nor what there is besides decide about them.
+
+What is marked and stays only since others stand on it can be merged into those, where that is asked for.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import replace
 from datetime import datetime, timezone
 from fnmatch import fnmatchcase
-from typing import Any, Callable, Dict, Iterable, Literal, Mapping, Sequence, Tuple
+from typing import Any, Callable, Collection, Dict, FrozenSet, Iterable, List, Mapping, Sequence, Tuple
 
-Action = Literal["keep", "delete"]
-DAY = 86400.0  # seconds
-
-
-@dataclass(frozen=True)
-class Candidate:
-    """A committed export. `key` is its folder, `parent` that of the export it stands on, or ''."""
-
-    key: str
-    export_id: str
-    vm_id: str
-    vm_name: str
-    taken_at: float  # seconds since the epoch
-    size: int  # bytes in the store
-    name: str = ""
-    tags: tuple[str, ...] = ()
-    parent: str = ""
-    pin: str | None = None  # why it is pinned, may be ''; None: it is not
-    in_use: str = ""  # why it must stay although no manifest stands on it; a sentence
-    looked_at: bool = True  # False: nobody asks whether it should go, and it still needs what it stands on
-
-
-@dataclass(frozen=True)
-class Limits:
-    """None: no limit. Seconds, a number for each VM, bytes, bytes."""
-
-    max_age: float | None = None
-    max_count: int | None = None
-    max_total_size: int | None = None
-    min_free: int | None = None
-
-
-@dataclass(frozen=True)
-class Protections:
-    """Numbers are for each VM. A period that has no export is not counted; of one that has, the newest stays."""
-
-    keep_last: int = 1
-    keep_daily: int = 0
-    keep_weekly: int = 0
-    keep_monthly: int = 0
-    keep_yearly: int = 0
-    preserve: tuple[str, ...] = ()  # globs on the export's id and name, the VM's name, and tags
-    min_retention: float | None = None  # seconds
-
-
-@dataclass(frozen=True)
-class Decision:
-    """`rule` is the option or the circumstance that decides, `reason` says it in a sentence."""
-
-    candidate: Candidate
-    action: Action
-    rule: str
-    reason: str
-
+from .retention_chains import below, children, merged
+from .retention_disks import by_disks, by_vm
+from .retention_rules import DAY, HOUR, Candidate, Decision, Limits, Protections
 
 _Verdicts = Dict[str, Tuple[str, str]]  # a rule and a reason, by key
+_Group = Tuple[List[Candidate], FrozenSet[str]]  # as `by_disks` tells it
 
 
 def decide(
-    candidates: Sequence[Candidate], limits: Limits, protections: Protections, now: float, free: int = 0
+    candidates: Sequence[Candidate],
+    limits: Limits,
+    protections: Protections,
+    now: float,
+    free: int = 0,
+    merge: bool = False,
 ) -> tuple[Decision, ...]:
     """One for each candidate that is looked at, in their order. `free`: bytes, looked at for `min_free` only."""
     asked = [one for one in candidates if one.looked_at]
     newest_first = sorted((one for one in asked if one.taken_at <= now), key=_age, reverse=True)
     parents = {one.key: one.parent for one in candidates}
-    marked = _marked(newest_first, parents, limits, now, free)
-    spared = _spared(asked, newest_first, protections, now)
+    damaged = known_damaged(candidates)
+    if limits.exports is not None:
+        marked = {one.key: ("export", "It was named.") for one in asked}
+        spared = {**_in_use(asked), **_spared_by_themselves(asked, protections, now)}
+    else:
+        marked = _too_old(newest_first, limits, now)
+        groups = list(by_disks(newest_first, damaged, frozenset(marked)))
+        _mark_surplus(marked, groups, limits, damaged)
+        _mark_for_room(marked, newest_first, parents, limits, free, damaged)
+        spared = _spared(asked, groups, protections, now, damaged)
+    # Only of what would go it is known whether it is locked; of the rest, nothing is told.
+    spared = {key: told for key, told in spared.items() if told[0] != "locked" or key in marked}
     staying = [one.key for one in candidates if one.key not in marked or one.key in spared]
-    children = _children(staying, parents)
+    standing = children(staying, parents)
+    into = merged(candidates, staying, parents) if merge else {}
     decisions = []
     for one in asked:
         if one.key in spared:
             decisions.append(Decision(one, "keep", *spared[one.key]))
         elif one.key not in marked:
             decisions.append(Decision(one, "keep", "within_limits", "No limit is over for it."))
-        elif one.key in children:
-            child = children[one.key].rpartition("/")[2]
+        elif one.key in into:
+            names = " and ".join(key.rpartition("/")[2] for key in into[one.key])
+            rule, told = marked[one.key]
+            decisions.append(Decision(one, "merge", rule, f"{told} {names} takes over what it holds.", into[one.key]))
+        elif one.key in standing:
+            child = standing[one.key].rpartition("/")[2]
             decisions.append(Decision(one, "keep", "child", f"{child} stands on it."))
         else:
             decisions.append(Decision(one, "delete", *marked[one.key]))
-    return tuple(decisions)
+    return tuple(
+        replace(one, reason=f"{one.reason} It is known to be damaged.") if one.candidate.key in damaged else one
+        for one in decisions
+    )
+
+
+def known_damaged(candidates: Iterable[Candidate]) -> frozenset[str]:
+    """Keys of those that a verification failed for, and of all that stand on them, however far above."""
+    by_key = {one.key: one for one in candidates}
+    parents = {one.key: one.parent for one in by_key.values()}
+    return frozenset(
+        key
+        for key, one in by_key.items()
+        if one.damaged or any(by_key[needed].damaged for needed in below(key, parents) if needed in by_key)
+    )
+
+
+def without_sound(decisions: Iterable[Decision], candidates: Sequence[Candidate]) -> list[str]:
+    """A sentence for each VM that is looked at, and of which nothing is left that is not known to be damaged."""
+    damaged, asked = known_damaged(candidates), list(decisions)
+    gone = {one.candidate.key for one in asked if one.action != "keep"}
+    told = []
+    for mine in by_vm(one.candidate for one in asked):
+        left = [one.key for one in candidates if one.vm_id == mine[0].vm_id and one.key not in gone]
+        if left and damaged.issuperset(left):
+            told.append(
+                f"The only exports left of {mine[0].vm_name} are known to be damaged. Run vm_export with mode: full."
+            )
+    return told
 
 
 def unmet(decisions: Iterable[Decision], limits: Limits, free: int = 0) -> list[str]:
-    """A sentence for each limit of size that protections keep from being met."""
+    """A sentence for each limit of size that protections keep from being met. What is merged goes on taking space."""
     staying = going = 0
     for one in decisions:
-        if one.action == "keep":
+        if one.action != "delete":
             staying += one.candidate.size
         else:
             going += one.candidate.size
@@ -121,43 +129,67 @@ def _age(one: Candidate) -> tuple[float, str]:
     return one.taken_at, one.key
 
 
-def _marked(
-    newest_first: Sequence[Candidate], parents: Mapping[str, str], limits: Limits, now: float, free: int
-) -> _Verdicts:
-    marked: dict[str, tuple[str, str]] = {}
-    if limits.max_age is not None:
-        for one in newest_first:
-            age = now - one.taken_at
-            if age > limits.max_age:
-                told = f"It is {age / DAY:.1f} days old; max_age is {limits.max_age / DAY:.1f}."
-                marked[one.key] = ("max_age", told)
-    if limits.max_count is not None:
-        for mine in _by_vm(newest_first):
-            for one in mine[limits.max_count :]:
-                told = f"There are {limits.max_count} newer ones of its VM, which max_count allows."
+def _period_of(seconds: float) -> str:
+    """In the unit that a reader would choose: 12 min, 3.5 h, 40.2 days."""
+    if abs(seconds) < 2 * HOUR:
+        return f"{seconds / 60:.0f} min"
+    return f"{seconds / HOUR:.1f} h" if abs(seconds) < 2 * DAY else f"{seconds / DAY:.1f} days"
+
+
+def _too_old(newest_first: Sequence[Candidate], limits: Limits, now: float) -> _Verdicts:
+    if limits.max_age is None:
+        return {}
+    ages = {one.key: now - one.taken_at for one in newest_first}
+    allowed = _period_of(limits.max_age)
+    return {
+        key: ("max_age", f"It is {_period_of(age)} old; max_age is {allowed}.")
+        for key, age in ages.items()
+        if age > limits.max_age
+    }
+
+
+def _mark_surplus(marked: _Verdicts, groups: Iterable[_Group], limits: Limits, damaged: Collection[str]) -> None:
+    if limits.max_count is None:
+        return
+    told = f"There are {limits.max_count} newer ones of its VM, which max_count allows."
+    for mine, alike in groups:
+        newer = 0
+        for one in mine:
+            if newer >= limits.max_count and one.key in alike:
                 marked.setdefault(one.key, ("max_count", told))
+            newer += one.key not in damaged
+
+
+def _mark_for_room(
+    marked: _Verdicts,
+    newest_first: Sequence[Candidate],
+    parents: Mapping[str, str],
+    limits: Limits,
+    free: int,
+    damaged: Collection[str],
+) -> None:
     sizes = {one.key: one.size for one in newest_first}
     left = [one for one in newest_first if one.key not in marked]
+    left.sort(key=lambda one: one.key in damaged)  # so that nothing sound goes for the room that these take
     if limits.max_total_size is not None:
         allowed = limits.max_total_size
         fitting = _fitting(left, sizes, parents, allowed)
         for one in left[fitting:]:
-            marked[one.key] = ("max_total_size", f"With all that is newer it takes more than {allowed} bytes.")
+            more = " and all that is not damaged" if one.key in damaged else ""
+            told = f"With all that is newer{more} it takes more than {allowed} bytes."
+            marked[one.key] = ("max_total_size", told)
         left = left[:fitting]
     if limits.min_free is not None:
         fitting = _fitting(left, sizes, parents, sum(sizes.values()) - (limits.min_free - free))
         for one in left[fitting:]:
             marked[one.key] = ("min_free", f"{free} bytes were free; min_free is {limits.min_free}.")
-    return marked
 
 
-def _fitting(
-    newest_first: Sequence[Candidate], sizes: Mapping[str, int], parents: Mapping[str, str], allowed: int
-) -> int:
-    """How many, from the newest on, take no more bytes than `allowed` with all they stand on."""
+def _fitting(in_order: Sequence[Candidate], sizes: Mapping[str, int], parents: Mapping[str, str], allowed: int) -> int:
+    """How many, from the first on, take no more bytes than `allowed` with all they stand on."""
     counted: set[str] = set()
     total = 0
-    for number, one in enumerate(newest_first):
+    for number, one in enumerate(in_order):
         key = one.key
         while key and key not in counted:
             counted.add(key)
@@ -165,32 +197,43 @@ def _fitting(
             key = parents.get(key, "")
         if total > allowed:
             return number
-    return len(newest_first)
+    return len(in_order)
 
 
 def _spared(
-    asked: Sequence[Candidate], newest_first: Sequence[Candidate], protections: Protections, now: float
+    asked: Sequence[Candidate],
+    groups: Iterable[_Group],
+    protections: Protections,
+    now: float,
+    damaged: Collection[str],
 ) -> _Verdicts:
     """The first protection that fits is the one that is told."""
-    spared: dict[str, tuple[str, str]] = {}
-    for one in asked:
-        told = _spared_by_itself(one, protections, now)
-        if told is not None:
-            spared[one.key] = told
-    for mine in _by_vm(newest_first):
+    spared = _spared_by_themselves(asked, protections, now)
+    for mine, alike in groups:
         for rule, (count, period, what) in _periods(protections).items():
-            for one in _newest_of_each(mine, period, count):
-                spared.setdefault(one.key, (rule, f"It is one of the newest {count} {what} of its VM."))
+            sound = [one for one in mine if one.key not in damaged]
+            for one in [*_newest_of_each(mine, period, count), *_newest_of_each(sound, period, count)]:
+                if one.key in alike:
+                    spared.setdefault(one.key, (rule, f"It is one of the newest {count} {what} of its VM."))
     for one in asked:
         if one.taken_at > now:
             ahead = f"It was taken {one.taken_at - now:.0f} seconds from now, by a clock that is wrong."
             spared.setdefault(one.key, ("future", ahead))
-        if one.in_use:
-            spared.setdefault(one.key, ("in_use", one.in_use))
-    return spared
+    return {**_in_use(asked), **spared}
+
+
+def _spared_by_themselves(asked: Sequence[Candidate], protections: Protections, now: float) -> _Verdicts:
+    told = {one.key: _spared_by_itself(one, protections, now) for one in asked}
+    return {key: verdict for key, verdict in told.items() if verdict is not None}
+
+
+def _in_use(asked: Sequence[Candidate]) -> _Verdicts:
+    return {one.key: ("in_use", one.in_use) for one in asked if one.in_use}
 
 
 def _spared_by_itself(one: Candidate, protections: Protections, now: float) -> tuple[str, str] | None:
+    if one.locked:
+        return "locked", one.locked
     if one.pin is not None:
         return "pinned", f"It is pinned: {one.pin}" if one.pin else "It is pinned."
     texts = [text for text in (one.export_id, one.name, one.vm_name, *one.tags) if text]
@@ -199,7 +242,7 @@ def _spared_by_itself(one: Candidate, protections: Protections, now: float) -> t
             return "preserve", f"{pattern} of preserve fits it."
     least = protections.min_retention
     if least is not None and now - one.taken_at < least:
-        return "min_retention", f"It is {(now - one.taken_at) / DAY:.1f} days old; min_retention is {least / DAY:.1f}."
+        return "min_retention", f"It is {_period_of(now - one.taken_at)} old; min_retention is {_period_of(least)}."
     return None
 
 
@@ -225,21 +268,3 @@ def _newest_of_each(newest_first: Sequence[Candidate], period: _Period, count: i
 
 def _utc(one: Candidate) -> datetime:
     return datetime.fromtimestamp(one.taken_at, timezone.utc)
-
-
-def _by_vm(candidates: Iterable[Candidate]) -> list[list[Candidate]]:
-    by_vm: dict[str, list[Candidate]] = {}
-    for one in candidates:
-        by_vm.setdefault(one.vm_id, []).append(one)
-    return list(by_vm.values())
-
-
-def _children(staying: Iterable[str], parents: Mapping[str, str]) -> dict[str, str]:
-    """Of everything that something staying stands on, however far below: what stands on it directly."""
-    children: dict[str, str] = {}
-    for key in staying:
-        parent = parents.get(key, "")
-        while parent and parent not in children:
-            children[parent] = key
-            key, parent = parent, parents.get(parent, "")
-    return children

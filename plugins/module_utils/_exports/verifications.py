@@ -1,12 +1,12 @@
 # Copyright (c) 2026 the vmferry.migrate authors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What is known of an export from looking at it again, in an object beside its manifest, which never changes."""
+"""What is known of an export from looking at it again, in an object beside its manifest."""
 
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Mapping
 
 from .._errors import VmferryError
@@ -31,6 +31,7 @@ class Failure:
     at: float
     job_id: str
     problems: int
+    damaged: bool = True  # False: all that is wrong is that it did not boot
 
 
 @dataclass(frozen=True)
@@ -45,15 +46,28 @@ class Verifications:
 
     def with_pass(self, level: str, at: float, job_id: str, files: Mapping[str, str]) -> Verifications:
         """A failure stays until its level, or a higher one, passes: a look at the manifest repairs no image."""
-        stays = self.failed is not None and LEVELS.index(level) < LEVELS.index(self.failed.level)
+        failed = self.failed
+        if failed is not None and LEVELS.index(level) >= LEVELS.index(failed.level):
+            failed = None
+        elif failed is not None and level == "content":
+            failed = replace(failed, damaged=False)
         passed = {**self.passed, level: Pass(at, job_id)}
-        return Verifications(passed, self.failed if stays else None, {**self.files, **files})
+        return Verifications(passed, failed, {**self.files, **files})
 
-    def with_failure(self, level: str, at: float, job_id: str, problems: int) -> Verifications:
+    def with_failure(self, level: str, at: float, job_id: str, problems: int, damaged: bool = True) -> Verifications:
         """Nothing that passed before counts any more."""
         if self.failed is not None:
             level = max(level, self.failed.level, key=LEVELS.index)
-        return Verifications({}, Failure(level, at, job_id, problems), {})
+            damaged = damaged or self.failed.damaged
+        return Verifications({}, Failure(level, at, job_id, problems, damaged), {})
+
+    @property
+    def damage(self) -> str:
+        """A sentence without its end, or ''. A guest that did not boot is no damage: its disks are what was sent."""
+        one = self.failed
+        if one is None or not one.damaged:
+            return ""
+        return f"a verification ({one.level}) found it damaged at {iso_time(one.at)}, and none has passed since"
 
     def newest(self, level: str) -> float:
         """When this level, or a higher one, last passed; 0 where none did, or where a failure stands."""
@@ -74,7 +88,13 @@ class Verifications:
         if self.failed is not None:
             one = self.failed
             document["failed"] = [
-                {"level": one.level, "verified_at": iso_time(one.at), "job_id": one.job_id, "problems": one.problems}
+                {
+                    "level": one.level,
+                    "verified_at": iso_time(one.at),
+                    "job_id": one.job_id,
+                    "problems": one.problems,
+                    "damaged": one.damaged,
+                }
             ]
         return json.dumps(document, indent=1).encode() + b"\n"
 
@@ -109,7 +129,7 @@ def read_verifications(shelf: Shelf, entry: CatalogEntry) -> Verifications:
 
 
 def _failure(one: Fields) -> Failure:
-    return Failure(_level(one), _time(one), one.text("job_id"), one.number("problems"))
+    return Failure(_level(one), _time(one), one.text("job_id"), one.number("problems"), one.truth("damaged", True))
 
 
 def _level(one: Fields) -> str:

@@ -15,12 +15,14 @@ class RawWriter:
     """Plays ImageWriter."""
 
     head_size = 0
+    codec = None
+    encrypts = False
 
     def __init__(self, size: int, output: ImageOutput) -> None:
         self.size_bound = self._size = size
         self._output, self._at = output, 0
 
-    def data(self, offset: int, run: memoryview, digests: Sequence[bytes]) -> None:
+    def data(self, offset: int, run: memoryview, digests: Sequence[bytes], packed: Sequence[bytes | None] = ()) -> None:
         self._hole_until(offset)
         whole = min(len(run), (self._size - offset) // LEAF * LEAF)
         if whole:
@@ -47,12 +49,19 @@ class RawWriter:
 class RawReader:
     """Plays BlockSource over ranged reads of a stored file."""
 
-    def __init__(self, read_at: Callable[[int, memoryview], None], size: int) -> None:
-        self._read_at, self.size = read_at, size
+    def __init__(
+        self,
+        read_at: Callable[[int, memoryview], None],
+        size: int,
+        extents: Callable[[int], Iterator[Extent]] | None = None,
+    ) -> None:
+        """`extents(size)` tells holes from data where the store can; without it, all of it is read."""
+        self._read_at, self.size, self._extents = read_at, size, extents
 
     def extents(self) -> Iterator[Extent]:
-        """A store does not tell holes from zeros: all of it is read."""
-        if self.size:
+        if self._extents is not None:
+            yield from self._extents(self.size)
+        elif self.size:
             yield Extent(0, self.size, "data")
 
     def read_into(self, pieces: Sequence[Piece]) -> None:

@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Event, Thread
-from typing import Iterator, Sequence, Tuple
+from typing import ContextManager, Iterator, Sequence, Tuple
 
 from .._errors import Kind, VmferryError
 from .connection import describe_export
@@ -29,6 +29,7 @@ START_TIMEOUT = 60.0  # seconds: a qcow2 that was not closed is repaired first
 WRITE_BACK_TIMEOUT = 3600.0  # seconds: the caches of a written image are flushed last, onto a disk that may be slow
 STOP_TIMEOUT = 15.0  # seconds, where nothing that is written matters
 POLL = 0.01  # seconds
+UTIL_LINUX, QEMU_UTILS = "util-linux", "qemu-utils (Debian, Ubuntu) or qemu-img (Fedora, RHEL, SUSE)"  # packages
 
 Layer = Tuple[Path, str]  # an image and its format
 
@@ -41,6 +42,7 @@ _COMPLAINTS: tuple[tuple[str, Kind, str], ...] = (
     ("No such file or directory", "not_found", "does not exist, or a file it stands on does not"),
     ("Permission denied", "permission_denied", "may not be opened by this user"),
     ("Unknown driver", "unsupported", "has a format that this qemu does not know"),
+    ("Could not load snapshot", "not_found", "has no such snapshot"),
     ("mage is not in", "invalid_config", "is not in the format it was said to have"),
     ("No space left on device", "no_space", "has no space left"),
 )
@@ -53,7 +55,6 @@ class Server:
     export: str = ""
 
 
-@contextmanager
 def serve(
     image: Path,
     format: str,
@@ -63,27 +64,31 @@ def serve(
     bitmap: str | None = None,
     allocation_depth: bool = False,
     backing: Sequence[Layer] | None = None,
+    snapshot_id: str = "",
     cache: str = "writeback",
     discard: str = "unmap",
     detect_zeroes: str = "off",
-) -> Iterator[Server]:
+) -> ContextManager[Server]:
     """Export `image`, whose format is never guessed, until the context is left; then a written image is closed cleanly.
 
     `backing` spells out the layers below, from the next one down: empty means that there are none, whatever the
     image's header says; None trusts that header. `bitmap` and `allocation_depth` add the contexts
     `qemu:dirty-bitmap:<bitmap>` and `qemu:allocation-depth`. `cache`, `discard` and `detect_zeroes` are qemu's.
 
-    The image is locked as qemu locks it: it cannot be opened while a VM writes to it (`busy`), and no VM can start on
-    it for as long as it is served, also read-only; other read-only users, such as VMs that have it as a backing file,
-    go on. The socket lies in a fresh folder below `socket_dir` that only this user can enter.
+    `snapshot_id` is that of an internal snapshot, which is served in the place of the disk's present. The image is not
+    locked then, so that a VM may go on writing to it; the caller has to see to it that the snapshot stays.
+
+    Otherwise the image is locked as qemu locks it: it cannot be opened while a VM writes to it (`busy`), and no VM can
+    start on it for as long as it is served, also read-only; other read-only users, such as VMs that have it as a
+    backing file, go on. The socket lies in a fresh folder below `socket_dir` that only this user can enter.
 
     The child ends with this process, however that ends. Raises VmferryError `not_found`, `permission_denied`, `busy`,
     `conflict` (inconsistent bitmap), `unsupported`, `invalid_config`, `no_space` or `internal`, with qemu's own words.
     """
     command = [
-        _program("setpriv", "util-linux"),
+        program("setpriv", UTIL_LINUX),
         "--pdeathsig=TERM",
-        _program("qemu-nbd", "qemu-utils (Debian, Ubuntu) or qemu-img (Fedora, RHEL, SUSE)"),
+        program("qemu-nbd", QEMU_UTILS),
         "--persistent",
         f"--shared={SHARED}",
         f"--format={format}",
@@ -93,22 +98,34 @@ def serve(
         *(["--read-only"] if read_only else []),
         *([f"--bitmap={bitmap}"] if bitmap else []),
         *(["--allocation-depth"] if allocation_depth else []),
+        *([f"--load-snapshot=snapshot.id={snapshot_id}"] if snapshot_id else []),
     ]
-    node = _node(image, format, backing)
+    node = _node(image, format, backing, shared=bool(snapshot_id))
+    return run([*command, "--", node], image, socket_dir, STOP_TIMEOUT if read_only else WRITE_BACK_TIMEOUT)
+
+
+@contextmanager
+def run(
+    command: Sequence[str], image: Path, socket_dir: Path, patience: float, inherited: Sequence[int] = ()
+) -> Iterator[Server]:
+    """`command`: a `qemu-nbd` that serves `image`, but for the option that names its socket, which goes before `--`.
+    `patience`: seconds that it has to end, once it need not serve any more. `inherited`: descriptors that it gets.
+    """
     folder = Path(tempfile.mkdtemp(prefix="nbd-", dir=socket_dir))
     try:
         path = folder / "s"
         if len(os.fsencode(path)) > MAX_SOCKET_PATH:
             raise VmferryError("invalid_config", f"{socket_dir} is too long a path for a unix socket.")
         address = Address.unix(path)
-        child = _Child([*command, f"--socket={path}", "--", node], image)
+        at = len(command) - 1 - command[::-1].index("--")
+        child = _Child([*command[:at], f"--socket={path}", *command[at:]], image, inherited)
         try:
             child.wait_until_serving(address)
             yield Server(address, child.pid)
         except BaseException:
             child.stop(STOP_TIMEOUT)
             raise
-        child.stop(STOP_TIMEOUT if read_only else WRITE_BACK_TIMEOUT)
+        child.stop(patience)
         child.demand_success()
     finally:
         shutil.rmtree(folder, ignore_errors=True)
@@ -123,8 +140,8 @@ class _Child:
     before the first client has connected.
     """
 
-    def __init__(self, command: Sequence[str], image: Path) -> None:
-        self._command, self._image = command, image
+    def __init__(self, command: Sequence[str], image: Path, inherited: Sequence[int] = ()) -> None:
+        self._command, self._image, self._inherited = command, image, inherited
         self._process: subprocess.Popen[str] | None = None
         self._failure: OSError | None = None
         self._said = ""
@@ -176,6 +193,7 @@ class _Child:
                 errors="replace",
                 env={**os.environ, "LC_ALL": "C"},
                 start_new_session=True,  # a Ctrl-C is ours to handle: it must not end the server under a read
+                pass_fds=self._inherited,
             )
         except OSError as error:
             self._failure = error
@@ -195,13 +213,18 @@ class _Child:
         return VmferryError("internal", f"qemu-nbd failed on {self._image}: {said}.")
 
 
-def _node(image: Path, format: str, backing: Sequence[Layer] | None) -> str:
-    """What to open, as qemu's command line takes it: a path, or every layer spelled out."""
-    layers: list[Layer] = [(image, format), *(backing or ())]
+def _node(image: Path, format: str, backing: Sequence[Layer] | None, shared: bool = False) -> str:
+    """What to open, as qemu's command line takes it: a path, or every layer spelled out. `shared`: without locks."""
+    if backing is None:
+        _check_readable(image)
+        return str(image.absolute())  # an absolute path is never taken for a protocol such as `nbd:`
+    return node_of([(image, format), *backing], shared=shared)
+
+
+def node_of(layers: Sequence[Layer], *, shared: bool = False) -> str:
+    """Every layer spelled out, newest first: nothing is opened because a header names it. `shared`: without locks."""
     for path, _unused in layers:
         _check_readable(path)
-    if backing is None:
-        return str(image.absolute())  # an absolute path is never taken for a protocol such as `nbd:`
     node: dict[str, object] | None = None
     for path, its_format in reversed(layers):
         above: dict[str, object] = {"driver": its_format, "file": _file(path)}
@@ -210,6 +233,8 @@ def _node(image: Path, format: str, backing: Sequence[Layer] | None) -> str:
         elif node is not None:
             raise VmferryError("invalid_config", f"{path} is raw and cannot stand on another image.")
         node = above
+    if shared and node is not None:
+        node["force-share"] = True
     return "json:" + json.dumps(node)
 
 
@@ -230,7 +255,7 @@ def _check_readable(path: Path) -> None:
         raise VmferryError("internal", f"The image {path} cannot be opened: {error.strerror}.") from error
 
 
-def _program(name: str, package: str) -> str:
+def program(name: str, package: str) -> str:
     found = shutil.which(name)
     if found is None:
         raise VmferryError("invalid_config", f"The program {name} is not installed.", f"Install {package}.")

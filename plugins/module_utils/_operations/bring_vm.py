@@ -12,7 +12,7 @@ from .._errors import VmferryError
 from .._providers.base import Provider
 from .._providers.open import open_provider
 from .._providers.spec import VmSpec
-from .requests import VmRequest
+from .jobs.requests import VmRequest
 
 OFF = ("powered_off", "crashed")
 

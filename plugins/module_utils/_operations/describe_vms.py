@@ -12,7 +12,7 @@ from typing import Any, Mapping, Sequence
 from .._errors import VmferryError
 from .._providers.open import open_provider
 from .._providers.spec import VmSpec
-from .requests import ProviderSpec
+from .jobs.requests import ProviderSpec
 
 
 def describe_vms(provider: ProviderSpec, vms: Sequence[str] | None, filters: Mapping[str, Any]) -> dict[str, Any]:

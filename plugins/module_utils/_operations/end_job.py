@@ -13,17 +13,19 @@ from typing import Any, Callable
 
 from .._errors import VmferryError
 from .._exports.intent import CANCEL, Intent
+from .._exports.naming import iso_time
 from .._providers.base import Provider
 from .._providers.open import open_provider
 from .._stores.base import Store
 from .._stores.open import open_store
 from .._transfer import record
 from .._transfer.orders import ask_to_stop
-from .attempt import remove_dead_attempt
-from .jobs_in_store import StoredJob, is_given_up, job_in_folder, jobs_in_store, with_store
-from .list_jobs import described
-from .litter import probe_key
-from .requests import JobRequest
+from .attempts.dead_attempts import remove_dead_attempt
+from .attempts.jobs_in_store import StoredJob, is_given_up, job_in_folder, jobs_in_store, with_store
+from .attempts.litter import probe_key
+from .jobs.requests import JobRequest
+from .jobs.told_job import described
+from .objects.undo_objects import MOVES_OBJECTS, undo_objects
 
 POLL = 0.5  # seconds between two looks at a record
 STORE_POLL = 5.0  # and at a store
@@ -44,7 +46,8 @@ def _end(ending: _Ending, request: JobRequest, check_mode: bool) -> dict[str, An
         raise VmferryError(
             "not_found",
             f"There is no job {request.job} in {ending.state_dir}" + (", nor in the store." if request.store else "."),
-            "List the jobs with job_info. A job of another host is found through its store, with url and storage.",
+            "List the jobs with job_info. An export of another host is found through its store, with url and storage; "
+            "a job that moved files or objects only on the host that it ran on, with the state_dir that it had.",
         )
     if request.state == "finished":
         ended = found if found["finished"] or check_mode else ending.wait(lambda job: job["finished"])
@@ -54,7 +57,7 @@ def _end(ending: _Ending, request: JobRequest, check_mode: bool) -> dict[str, An
 
 def _forget(ending: _Ending, found: dict[str, Any] | None, check_mode: bool) -> dict[str, Any]:
     if found is not None and not found["finished"]:
-        raise VmferryError("busy", f"The job {found['job']} is running.", "Cancel it first.")
+        raise VmferryError("busy", f"The job {found['id']} is running.", "Cancel it first.")
     there = ending.folder.is_dir()
     if there and not check_mode:
         shutil.rmtree(ending.folder)
@@ -80,7 +83,7 @@ def _insist_on_not_ready(found: dict[str, Any]) -> None:
     if found["state"] == "ready":
         raise VmferryError(
             "conflict",
-            f"The job {found['job']} was done before it could be cancelled.",
+            f"The job {found['id']} was done before it could be cancelled.",
             "What it made is whole. Remove it if it is not wanted.",
         )
 
@@ -141,32 +144,47 @@ class _Ending:
             note = (
                 f"It failed or was cancelled, and nothing of it is left in the store. Its record on {host} tells more."
             )
-        over = {"phase": "gone", "state": "gone", "finished": True, "ended": time.time(), "alive": False}
+        now = time.time()
+        ended = {"finished": True, "ended": now, "ended_at": iso_time(now)}
+        over = {"phase": "gone", "state": "gone", "alive": False, **ended}
         return {**last, **over, "note": note, "rate": 0, "eta": None}
 
     def undo(self, found: dict[str, Any]) -> None:
-        """Of a job that died, or that could not do it itself: what the next run on the same VM would remove."""
+        """Of a job that died, or that could not do it itself: what the next run would remove, or go on with."""
+        if found["kind"] in MOVES_OBJECTS:
+            undo_objects(self.state_dir, self._request.job, self._request.store)
+        else:
+            self._undo_at_provider(found)
+        here = record.reopen_record(self.folder)
+        if here is not None:
+            here.finish("cancelled")
+            here.note_undone()
+
+    def _undo_at_provider(self, found: dict[str, Any]) -> None:
         request, kind = self._request, found["kind"]
         if request.provider is None or (request.store is None and kind == "export"):
             ended = "died" if found["ended"] is None else "ended"
             raise VmferryError(
                 "invalid_config",
                 f"The job {request.job} {ended}, and what it left can only be removed with its provider and its store.",
-                "Give provider, url and storage as the task that started it had them.",
+                "Give provider and its connection (as libvirt), url and storage as the task that started it had them.",
             )
         with closing(open_provider(request.provider.name, request.provider.settings)) as provider:
             provider.undo(request.job)
             if kind == "export":
                 self._remove_from_store(provider)
-        here = record.reopen_record(self.folder)
-        if here is not None:
-            here.finish("cancelled")
-            here.note_undone()
 
     def _remove_from_store(self, provider: Provider) -> None:
         def forget_point_in_time(intent: Intent) -> None:
-            if intent.token:
-                provider.forget(provider.describe(intent.vm_id), [intent.token])
+            if not intent.token:
+                return
+            try:
+                vm = provider.describe(intent.vm_id)
+            except VmferryError as error:
+                if error.kind != "not_found":
+                    raise
+                return  # and its point in time with it
+            provider.forget(vm, [intent.token])
 
         stored = self._stored()
         if stored is not None and stored.record["finished"] is None:
@@ -188,7 +206,8 @@ class _Ending:
         return here is None or is_given_up(here)
 
     def _stored(self) -> StoredJob | None:
-        if self._request.store is None:
+        here = self._record()
+        if self._request.store is None or (here is not None and here["kind"] in MOVES_OBJECTS):
             return None
         if self._attempt:  # once found it is never anywhere else
             return job_in_folder(self._store(), self._attempt, self._request.job)

@@ -5,88 +5,156 @@
 
 The order is what keeps data safe: intent, point in time, data, complete objects, proof, the parent looked at once more,
 manifest; then older change tokens are dropped and the point in time is removed. Whatever goes wrong before the manifest
-leaves nothing behind, in the store or on the provider.
+leaves nothing behind, in the store or on the provider; but a run that is killed leaves all that the next one can go on
+with.
 """
 
 from __future__ import annotations
 
 import time
 from contextlib import ExitStack, closing
-from typing import Any, Sequence
+from typing import TYPE_CHECKING, Any, Sequence
 
 from .._errors import VmferryError
-from .._exports.catalog import Catalog, CatalogEntry
-from .._exports.intent import LEASE, Intent
-from .._exports.manifest import MANIFEST, Manifest, read_manifest
-from .._exports.marks import CHECKED, checked_mark
-from .._exports.naming import export_id, new_attempt
-from .._providers.base import Provider, Tracking
+from .._exports.catalog import CLOCK_SKEW, Catalog, CatalogEntry, newest
+from .._exports.intent import Intent
+from .._exports.naming import attempt_of, iso_time
+from .._exports.verifications import read_verifications
+from .._providers.base import Provider
 from .._providers.finding import Finding
-from .._providers.job import Job
 from .._providers.open import open_provider
 from .._stores.base import Store
+from .._stores.open import insist_on_exports
 from .._transfer.failpoints import failpoint
-from .attempt import AttemptFolder, remove_dead_attempt
-from .export_base import Base, Choice, choose_base, has_same_disks
-from .export_plan import (
-    checked,
+from .attempts.clean_up_machine import clean_up_behind_commits, clean_up_machine
+from .attempts.dead_attempts import claim_dead_attempt, remove_dead_attempt
+from .attempts.litter import probe_key
+from .exporting.export_base import Choice, choose_base, has_same_disks, images_to_stand_on, sealed_otherwise
+from .exporting.export_plan import (
     chosen_disks,
-    finding_of,
     insist_on_disks,
+    is_as_asked,
+    objects_that_do_not_fit,
     plan,
-    raise_first_error,
     satisfying_export,
-    told_in,
     too_large,
 )
-from .litter import probe_key, remove_litter
-from .requests import ExportRequest
-from .results import export_result
-from .running_job import RunningJob
-from .write_export import Identity, write_export
+from .exporting.export_snapshot import ExportedSnapshot, tracked_first
+from .exporting.follow_export import Following
+from .exporting.resumable import foreseen, newest_unfinished, resumable
+from .jobs.findings import checked, finding_of, raise_first_error, told_in
+from .jobs.keeping import NotResumable
+from .jobs.requests import ExportRequest
+from .jobs.running_job import RunningJob
+from .stored.image_formats import image_codec, insist_on_encryptable
+from .stored.results import begun_anew, export_result, outcome_of
+
+if TYPE_CHECKING:
+    from .exporting.take_export import Taking
 
 PHASES = {"exporting": 1.0, "verifying": 0.5}
+PHASES_WITH_COPIES = {**PHASES, "transferring": 0.5}
 
 
 def export_vm(request: ExportRequest, check_mode: bool) -> dict[str, Any]:
     """The module's result. Raises `VmferryError`."""
     with ExitStack() as stack:
+        phases = PHASES_WITH_COPIES if request.copies_to else PHASES
         job = stack.enter_context(
-            RunningJob.start("export", request.transfer, request.vm, request.store.url, PHASES, check_mode)
+            RunningJob.start("export", request.transfer, request.vm, request.store.url, phases, check_mode)
         )
+        for spec in (request.store, *request.copies_to):
+            insist_on_exports(spec.url, spec.settings)
         provider = stack.enter_context(closing(open_provider(request.provider.name, request.provider.settings)))
         store = stack.enter_context(closing(job.open_store(request.store)))
-        return _Export(request, job, provider, store).run(check_mode)
+        result = _Export(request, job, provider, store).run(check_mode)
+        if not request.copies_to:
+            return result
+        # A module is compiled anew at every start, so what few of them need is imported by those.
+        from .exporting.export_copies import checked_copies, with_copies
+
+        failpoint("copies_owed")
+        complete = checked_copies if check_mode else with_copies
+        return complete(request, job, store, result)
 
 
 class _Export:
     def __init__(self, request: ExportRequest, job: RunningJob, provider: Provider, store: Store) -> None:
         self._request, self._job, self._provider, self._store = request, job, provider, store
-        self._catalog = Catalog(store)
+        self._catalog = Catalog(store, request.seals)
         self._existing: Sequence[CatalogEntry] = ()
-        self._committed: CatalogEntry | None = None
+        self._taking: Taking | None = None
+        self._snapshot: ExportedSnapshot | None = None
+        self._enough: dict[str, Any] | None = None  # as `_look` saw it last
+        self._resumed: dict[str, Any] | None = None  # what became of an unfinished export, if there was one
 
     def run(self, check_mode: bool) -> dict[str, Any]:
         self._job.phase("validating")
+        codec = image_codec(self._request.format, self._request.compression, self._request.compression_level)
+        if self._is_encrypted:
+            insist_on_encryptable(self._request.format, codec)
+        else:
+            self._request.seals.insist_on_own()
+        if self._request.part_size is not None:
+            self._job.limits = self._job.limits.cut_in(self._request.part_size)
         self._job.ask(self._describe)
         if check_mode:
             return self._job.supervise(self._check)  # a signal, too, finds the probe removed
         insist_on_disks(self._vm, self._request.disks)
         enough = self._job.ask(self._look)
         if enough is not None:
-            return self._found(enough)
-        self._job.wait_for_slot(self._provider)
-        result = self._job.supervise(self._checked_export, self._made)
+            return self._ended(self._job.supervise(lambda: self._in_order(enough), self._made))
+        while True:
+            followed = self._follow() if self._request.attach else None
+            if followed is not None:
+                return followed
+            self._job.wait_for_slot(self._provider)
+            result = self._job.supervise(self._checked_export_unless_led, self._made)
+            if result is not None:
+                return self._ended(result)
+            self._job.leave_slot()  # or the one to be followed may wait for it
+
+    @property
+    def _is_encrypted(self) -> bool:
+        return self._request.seals.keyring is not None
+
+    def _ended(self, result: dict[str, Any]) -> dict[str, Any]:
         return {**result, "warnings": list(self._job.warnings)}
 
     def _describe(self) -> None:
         self._vm = self._provider.describe(self._request.vm)
         self._disks = chosen_disks(self._vm, self._request.disks)
+        if self._request.snapshot is not None:
+            self._snapshot = ExportedSnapshot(self._request, self._provider, self._vm, self._job)
 
-    def _look(self) -> CatalogEntry | None:
-        """The export that makes a new one needless."""
-        self._existing = self._catalog.of_vm(self._vm.id)
-        return satisfying_export(self._request, self._vm, self._disks, self._existing)
+    def _following(self) -> Following:
+        return Following(self._job, self._store, self._catalog, self._vm)
+
+    def _follow(self) -> dict[str, Any] | None:
+        """None where nobody exports it, or where that one did not make what is asked for here."""
+        seen = self._following().to_its_end()
+        if seen is None or not is_as_asked(self._request, self._disks, seen[1]):
+            return None
+        leader, entry, changed = seen
+        self._existing = self._job.ask(lambda: self._catalog.of_vm(self._vm.id))
+        self._job.note(f"followed the job {leader.job_id}")
+        told = self._result(entry, changed=changed) if changed else self._unchanged(entry)
+        return {**told, "attached": leader.as_result()}
+
+    def _look(self) -> dict[str, Any] | None:
+        """The result, where there is an export that makes a new one needless."""
+        self._existing = self._catalog.of_vm(self._vm.id, self._tell_of_untrusted)
+        enough = satisfying_export(self._request, self._vm, self._disks, self._existing, self._damage)
+        if enough is None and self._snapshot is not None:
+            enough = self._snapshot.satisfying_export(self._disks, self._existing, self._damage)
+        damage = self._damage(enough) if enough is not None else ""
+        if enough is not None and damage:
+            self._job.warn(f"{self._store.object_url(enough.folder)} is known to be damaged: {damage}.")
+        self._enough = None if enough is None else self._found(enough)
+        return self._enough
+
+    def _damage(self, entry: CatalogEntry) -> str:
+        return read_verifications(self._store, entry).damage
 
     def _check(self) -> dict[str, Any]:
         """All findings at once, so that nobody mends one only to meet the next."""
@@ -97,12 +165,17 @@ class _Export:
         with told_in(findings):
             enough = self._look()
             if enough is not None and not findings:
-                return self._found(enough)
+                return enough
             choice = Choice(None, "")
         if choice is not None:  # or it is known already why the store cannot be used
             with told_in(findings):
                 choice = self._choose()
+            with told_in(findings):
+                left = foreseen(self._store, self._request, self._disks, self._existing, self._vm.id, findings)
+                choice = left.choice if left is not None else choice
         findings += self._preflight_of_machine()
+        if self._request.attach:
+            findings = self._following().foreseen(findings)
         if choice is not None:
             findings += self._preflight_of_store(choice)
         diff = _diff(self._existing, "a new export")
@@ -110,34 +183,73 @@ class _Export:
         return {**found, "job": self._job.as_result()}
 
     def _choose(self) -> Choice:
-        newest = max(self._existing, key=lambda entry: entry.manifest.taken_at, default=None)
-        find = self._catalog.beside(newest) if newest is not None else lambda export_id: None
-        return choose_base(self._request, self._disks, self._existing, find, time.time())
+        now = time.time()
+        self._tell_of_the_future(now)
+        fit = tracked_first(self._existing) if self._snapshot is None else self._snapshot.to_stand_on(self._existing)
+        choice = choose_base(self._request, self._disks, fit, self._store, now)
+        seals = self._request.seals
+        if seals.keyring is not None and seals.trusts and choice.base is None:
+            seals.insist_on_own(seals.keyring.new_chain(self._vm.id, "").encryption)
+        return choice
+
+    def _tell_of_the_future(self, now: float) -> None:
+        for entry in self._existing:
+            if entry.manifest.taken_at > now + CLOCK_SKEW:
+                self._job.warn(
+                    f"The export {entry.manifest.export_id} was taken at {iso_time(entry.manifest.taken_at)}, which is "
+                    "yet to come: a clock is wrong, or was. It does not count as the newest."
+                )
 
     def _plan(self, choice: Choice) -> dict[str, Any]:
-        token = choice.base.parent.manifest.change_token if choice.base is not None else ""
+        base = choice.base if self._snapshot is None else None
+        token = base.parent.manifest.change_token if base is not None else ""
         changed = self._provider.changed_since(self._vm, self._disks, token) if token else {}
-        return plan(self._disks, choice, changed, self._request.format)
+        return plan(self._disks, choice, changed, self._request.format, self._is_encrypted)
 
     def _made(self) -> dict[str, Any] | None:
-        return None if self._committed is None else self._result(self._committed, changed=True)
+        committed = self._taking.committed if self._taking is not None else None
+        return self._enough if committed is None else self._result(committed, changed=True)
+
+    def _checked_export_unless_led(self) -> dict[str, Any] | None:
+        """None where another run was faster, which is to be followed."""
+        try:
+            return self._checked_export()
+        except VmferryError as error:
+            led = error.kind == "busy" and self._request.attach and self._taking is None
+            if not led or self._following().leader() is None:
+                raise
+            self._resumed = None
+            return None
 
     def _checked_export(self) -> dict[str, Any]:
         raise_first_error([*self._preflight_of_machine(), *self._preflight_of_store(Choice(None, ""))])
-        self._undo_the_dead()
         enough = self._look()  # a job that had the slot before may have made it
         if enough is not None:
-            return self._found(enough)
-        choice = self._choose()
-        made = self._export(choice)
+            return self._in_order(enough)
+        found = newest_unfinished(self._store, self._catalog, self._vm.id)
+        choice = self._go_on(found) if found is not None else None
+        if choice is not None:
+            with self._job.undoing(f"What other runs left on {self._vm.name}"):
+                self._undo_the_dead()
+        else:
+            self._undo_the_dead()
+            choice = self._choose()
+            self._taking = self._new_taking()
+            self._taking.begin(choice)
+        made = self._taking.committed if self._taking is not None else None
         if made is not None:
             self._forget_older_tokens(made)
             failpoint("tokens_forgotten")
+            self._job.tell(outcome=outcome_of(made.manifest))
             return self._result(made, changed=True)
         if choice.base is None:
             raise VmferryError("internal", "A full export was taken for an increment without changes.")
-        self._note_check(choice.base)
         return self._unchanged(choice.base.parent)
+
+    def _in_order(self, enough: dict[str, Any]) -> dict[str, Any]:
+        """A run may have been killed behind the commit of what is there."""
+        clean_up_behind_commits(self._provider, self._vm, self._job, self._existing)
+        return enough
 
     def _found(self, entry: CatalogEntry) -> dict[str, Any]:
         self._job.note(f"the export {entry.manifest.export_id} is there already")
@@ -156,12 +268,15 @@ class _Export:
             "export": export_result(self._store, entry, self._existing),
             "job": self._job.as_result(),
             "diff": _diff(self._existing, made) if changed else _diff(self._existing),
+            **({} if self._resumed is None else {"resumed": self._resumed}),
             "warnings": list(self._job.warnings),
         }
 
     def _preflight_of_machine(self) -> list[Finding]:
+        if self._snapshot is not None:
+            return [*self._snapshot.findings(self._disks), *too_large(self._disks, self._request.format)]
         found = self._provider.check_export(self._vm, self._disks, self._request.consistency)
-        return [*found, *too_large(self._disks)]
+        return [*found, *too_large(self._disks, self._request.format)]
 
     def _preflight_of_store(self, choice: Choice) -> list[Finding]:
         try:
@@ -169,126 +284,88 @@ class _Export:
         except VmferryError as error:
             return [finding_of(error)]
         self._job.flow.raise_if_stopped()
-        free, needed = self._store.free_space(), self._plan(choice)["bytes_to_send"]
+        planned = self._plan(choice)
+        unfit = objects_that_do_not_fit(
+            planned, self._request.format, self._job.limits, self._job.capabilities, self._is_encrypted
+        )
+        free, needed = self._store.free_space(), planned["bytes_to_send"]
         if free is None or free >= needed:
-            return []
+            return unfit
         message = f"{self._store.url} has {free} bytes free, and up to {needed} are needed for {self._vm.name}."
-        return [Finding("warning", message, "Free some space, or choose another store.", "no_space")]
+        return [*unfit, Finding("warning", message, "Free some space, or choose another store.", "no_space")]
 
     def _undo_the_dead(self) -> None:
         """What earlier runs on this VM and store left behind; `busy` where one of them still lives."""
-        for sentence in self._provider.clean_up(self._vm):
-            self._job.log("warning", sentence)
-        for folder, intent in list(self._catalog.unfinished(self._vm.id)):
+        left = list(self._catalog.unfinished(self._vm.id, self._tell_of_unreadable))
+        known = [intent.export_id for _unused, intent in left]
+        known += [entry.manifest.export_id for entry in self._existing]
+        clean_up_machine(self._provider, self._vm, self._job, [attempt_of(one) for one in known])
+        for folder, intent in left:
             if remove_dead_attempt(
                 self._store, folder, self._job.capabilities, self._job.warn, self._forget_point_in_time
             ):
                 self._job.log("warning", f"Removed the unfinished export {intent.export_id} of a job that died.")
 
+    def _tell_of_untrusted(self, error: VmferryError) -> None:
+        self._job.warn(f"{error} It does not count here.")
+
+    def _tell_of_unreadable(self, error: VmferryError) -> None:
+        self._job.warn(f"An unfinished export is left as it is: {error} Remove it with export_cleanup and orphans.")
+
     def _forget_point_in_time(self, intent: Intent) -> None:
         if intent.token:
             self._provider.forget(self._vm, [intent.token])
 
-    def _export(self, choice: Choice) -> CatalogEntry | None:
-        """None where nothing changed since the export that this one was to stand on."""
-        started, attempt = self._second_of_its_own(), new_attempt()
-        parent = choice.base.parent.manifest if choice.base is not None else None
-        chain = new_attempt() if parent is None else parent.chain_id
-        owner, identity = Job(self._job.id, attempt, chain), export_id(started, attempt)
-        folder = f"{self._catalog.folder_for(self._vm.name, self._vm.id)}/{identity}"
-        intent = Intent(
-            export_id=identity,
-            job_id=self._job.id,
-            vm_id=self._vm.id,
-            vm_name=self._vm.name,
-            started_at=started,
-            lease_until=started + LEASE,
-            owner=self._job.owner,
-            parent="" if parent is None else parent.export_id,
-            token=owner.token,
-        )
+    def _new_taking(self) -> Taking:
+        from .exporting.take_export import Taking
+
+        known = (self._vm, self._disks, self._existing, self._snapshot)
+        return Taking(self._request, self._job, self._provider, self._store, *known)
+
+    def _go_on(self, found: tuple[str, Intent]) -> Choice | None:
+        """With the export of a run that died. None where that must begin anew; then it says why."""
+        folder, intent = found
         try:
-            with AttemptFolder(self._store, folder, intent, self._job) as claimed:
-                whole = [entry.folder for entry in self._existing]
-                remove_litter(self._store, whole, claimed.claimed_at, self._job.log)
-                self._take(Identity(identity, chain, started, claimed.key), claimed, owner, choice)
-        except Exception as error:  # whatever it is: what is committed is done
-            if self._committed is None:
-                raise
-            self._job.warn(
-                f"The export is made, but its point in time may not be removed: {str(error) or type(error).__name__}"
-            )
-        return self._committed
-
-    def _take(self, identity: Identity, claimed: AttemptFolder, owner: Job, choice: Choice) -> None:
-        self._job.phase("snapshotting")
-        kept = False
-        try:
-            point_in_time = self._provider.open_export(
-                self._vm, self._disks, self._request.consistency, owner, self._tracking(choice)
-            )
-            with self._job.session(point_in_time) as session:
-                manifest = write_export(self._job, self._store, self._request, session, choice, identity)
-                session.confirm()
-                if manifest is not None:
-                    kept = True
-                    session.keep_token()
-                    failpoint("token_kept")
-                    self._commit(claimed, manifest, choice.base)
-                    self._committed = CatalogEntry(claimed.folder, manifest)
-                self._job.progress.enter("finishing")
-        except Exception:
-            if kept and self._committed is None:
-                with self._job.undoing(f"The change token {owner.token}"):
-                    self._provider.forget(self._vm, [owner.token])
-            raise
-        for warning in session.warnings:  # also of leaving it
-            self._job.warn(warning)
-
-    def _second_of_its_own(self) -> float:
-        """Times in manifests are whole seconds: two exports of a VM that shared one would have no order."""
-        newest = max((int(entry.manifest.created_at) for entry in self._existing), default=0)
-        now = time.time()
-        if newest <= now < newest + 1:
-            self._job.flow.sleep(newest + 1 - now)
-        return time.time()
-
-    def _tracking(self, choice: Choice) -> Tracking:
-        since = choice.base.parent.manifest.change_token if choice.base is not None else ""
-        return Tracking(since, keep=self._request.track_changes and self._request.format == "qcow2")
-
-    def _commit(self, claimed: AttemptFolder, manifest: Manifest, base: Base | None) -> None:
-        text = manifest.to_json(lambda file: self._store.location(claimed.key(file)))
-        read_manifest(text, self._store.object_url(claimed.key(MANIFEST)))  # what nobody can read is no export
-        if manifest.parent and base is not None:
-            self._insist_on_parent(base)
-        claimed.commit(text)
-
-    def _insist_on_parent(self, base: Base) -> None:
-        """It may have been removed, or replaced, since the intent named it."""
-        seen = self._catalog.beside(base.parent)(base.parent.manifest.export_id)
-        roots = [disk.digest_root for disk in base.parent.manifest.disks]
-        if seen is None or [disk.digest_root for disk in seen.manifest.disks] != roots:
-            raise VmferryError(
-                "conflict",
-                f"The export {base.parent.manifest.export_id}, on which this one of {self._vm.name} stands, was "
-                f"{'removed' if seen is None else 'replaced'} meanwhile.",
-                "Export again.",
-                retryable=True,
-            )
+            left = resumable(self._store, self._request, self._disks, self._existing, found, time.time())
+            claimed = claim_dead_attempt(self._store, folder, self._job.capabilities, self._job.id)
+            if claimed is None:
+                raise NotResumable("it is gone")
+            self._taking = self._new_taking()
+            self._taking.go_on(left, claimed)
+        except NotResumable as error:
+            self._resumed = begun_anew(error.message)
+            self._job.tell(resumed=None)
+            self._job.log("info", f"The unfinished export {intent.export_id} begins anew: {error.message}.")
+            return None
+        committed = self._taking.committed
+        done = committed.manifest.statistics.get("resumed", {}) if committed is not None else {}
+        self._resumed = {"export": intent.export_id, "bytes_kept": 0, "bytes_sent": 0, **done, "reason": ""}
+        self._job.tell(resumed=self._resumed)
+        return left.choice
 
     def _forget_older_tokens(self, made: CatalogEntry) -> None:
-        """Of exports of these disks in this store: nothing will ever be asked since them again."""
-        older = {entry.manifest.change_token for entry in self._existing if has_same_disks(entry, self._disks)}
+        """Of exports of these disks in this store, but not of the one that the next increment would stand on.
+
+        An export of a snapshot is no later state than theirs, so that the next increment still asks since them.
+        """
+        if self._snapshot is not None:
+            return
+        alike = [entry for entry in [*self._existing, made] if has_same_disks(entry, self._disks)]
+        ours = [entry for entry in alike if not sealed_otherwise(self._request, entry.manifest)]
+        needed = {"", made.manifest.change_token}
+        for chain in (
+            ours,
+            [entry for entry in alike if entry not in ours],
+        ):  # tasks with another passphrase go on, too
+            last = newest(images_to_stand_on(tracked_first(chain)), time.time())
+            needed.add(last.manifest.change_token if last is not None else "")
         try:
-            for sentence in self._provider.forget(self._vm, sorted(older - {"", made.manifest.change_token})):
+            for sentence in self._provider.forget(
+                self._vm, sorted({entry.manifest.change_token for entry in alike} - needed)
+            ):
                 self._job.log("info", sentence)
         except VmferryError as error:
             self._job.warn(f"Older change tokens of {self._vm.name} may be left, for the next export to drop: {error}")
-
-    def _note_check(self, base: Base) -> None:
-        """That the VM was seen to equal this export, so that reports of recovery points stay true."""
-        self._store.put(base.parent.key(CHECKED), checked_mark(time.time(), self._job.id))
 
 
 def _diff(existing: Sequence[CatalogEntry], *made: str) -> dict[str, Any]:

@@ -18,18 +18,25 @@ from .._providers.job import Job
 from .._providers.open import open_provider
 from .._providers.spec import VmSpec
 from .._stores.base import Store
-from .export_plan import checked, raise_first_error
-from .foresee_import import foreseen
-from .requests import ImportRequest
-from .results import export_result
-from .running_job import RunningJob
-from .stored_disk import layers_of
-from .stored_machine import read_machine
-from .stored_proof import copy_checked
+from .importing.foresee_import import foreseen
+from .jobs.findings import checked, raise_first_error
+from .jobs.requests import ImportRequest
+from .jobs.running_job import RunningJob
+from .stored.readable_chain import held_still, readable_chain
+from .stored.results import begun_anew, export_result
+from .stored.stored_disk import insist_on_keys, layers_of
+from .stored.stored_machine import read_machine
+from .stored.stored_proof import copy_checked
+
+APPLIANCES = (".ova", ".ovf")
 
 
 def import_vm(request: ImportRequest, check_mode: bool) -> dict[str, Any]:
     """The module's result. Raises `VmferryError`."""
+    if request.store.url.lower().endswith(APPLIANCES):
+        from .importing.import_appliance import import_appliance
+
+        return import_appliance(request, check_mode)
     with ExitStack() as stack:
         name = request.placement.name
         job = stack.enter_context(
@@ -43,8 +50,9 @@ def import_vm(request: ImportRequest, check_mode: bool) -> dict[str, Any]:
 class _Import:
     def __init__(self, request: ImportRequest, job: RunningJob, provider: Provider, store: Store) -> None:
         self._request, self._job, self._provider, self._store = request, job, provider, store
-        self._catalog = Catalog(store)
+        self._catalog = Catalog(store, request.seals)
         self._chain: Sequence[CatalogEntry] = ()
+        self._died = ""  # what became of a run before this one, of the same VM
 
     def run(self, check_mode: bool) -> dict[str, Any]:
         self._job.phase("validating")
@@ -68,11 +76,14 @@ class _Import:
         raise_first_error(findings)
         self._job.wait_for_slot(self._provider)
         vm = self._job.supervise(lambda: self._import(self._chain, exported, native))
-        return self._result(entry, vm, changed=True)
+        made = self._result(entry, vm, changed=True)
+        return {**made, "resumed": begun_anew(self._died)} if self._died else made
 
     def _undo_the_dead(self) -> None:
-        for sentence in self._provider.clean_up_imports():
+        for vm, sentence in self._provider.clean_up_imports():
             self._job.log("warning", sentence)
+            if vm == self._request.placement.name:
+                self._died = sentence
 
     def _find(self) -> tuple[CatalogEntry, tuple[VmSpec, str] | None]:
         """The export, and the VM of that name with the export that it was made of."""
@@ -85,7 +96,8 @@ class _Import:
         return entry, present
 
     def _check(self, entry: CatalogEntry) -> tuple[VmSpec, Mapping[str, bytes], Sequence[Finding]]:
-        self._chain = chain_of(entry, self._catalog.beside(entry))
+        self._chain = readable_chain(self._store, entry, self._catalog.beside(entry))
+        insist_on_keys(self._store, self._chain)
         exported, native = read_machine(self._store, entry)
         findings = self._provider.check_import(exported, self._request.placement, entry.manifest.export_id)
         return exported, native, findings
@@ -121,8 +133,9 @@ class _Import:
             for warning in session.warnings:
                 self._job.warn(warning)
             for number, (disk, sink) in enumerate(zip(entry.manifest.disks, session.sinks)):
-                layers = layers_of(chain, disk.id)
-                copy_checked(self._job, self._store, layers, sink, self._job.progress.disk(number))
+                with held_still(self._job, self._store, chain):
+                    layers = layers_of(chain, disk.id)
+                    copy_checked(self._job, self._store, layers, sink, self._job.progress.disk(number))
             self._job.phase("creating")
             return session.commit()
 

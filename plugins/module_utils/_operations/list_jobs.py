@@ -7,21 +7,14 @@ from __future__ import annotations
 
 from contextlib import closing
 from pathlib import Path
-from typing import Any, Mapping
+from typing import Any
 
 from .._errors import VmferryError
 from .._stores.open import open_store
 from .._transfer import record
-from .jobs_in_store import is_given_up, jobs_in_store, with_store
-from .requests import StoreSpec
-
-PENDING: dict[str, Any] = dict.fromkeys(
-    ("bytes_total", "bytes_read", "bytes_sent", "percent", "phase_percent", "rate", "average_rate", "retries"), 0
-)
-PENDING.update(eta=None, note="", undone=None)
-OWN = frozenset(
-    {"id", "disk_number", "disk_count", "elapsed", "result", "version", "watcher"}
-)  # the record's, not a result's
+from .attempts.jobs_in_store import is_given_up, jobs_in_store, with_store
+from .jobs.requests import StoreSpec
+from .jobs.told_job import described
 
 
 def list_jobs(
@@ -41,27 +34,6 @@ def list_jobs(
     jobs = [one for one in found if vm in ("", one["vm"]) and state in ("", one["state"])]
     jobs.sort(key=lambda one: -float(one["started"]))
     return {"changed": False, "jobs": jobs, "state_dir": str(folder)}
-
-
-def described(found: Mapping[str, Any], log: list[dict[str, Any]]) -> dict[str, Any]:
-    """A job as results show it, from its record."""
-    ended = found["finished"]
-    died = ended is None and found["alive"] is False
-    at_rest = {"rate": 0, "eta": None} if died else {}
-    return {
-        **PENDING,
-        **{name: value for name, value in found.items() if name not in OWN},
-        **at_rest,
-        "disk": found.get("disk_number", 0),
-        "disks": found.get("disk_count", 0),
-        "disk_name": found.get("disk", ""),
-        "job": found["id"],
-        "finished": ended is not None or died,
-        "ended": ended,
-        "state": found["phase"] if ended is not None else "failed" if died else "running",
-        "duration": round((found["heartbeat"] if ended is None else ended) - found["started"], 1),
-        "log": log,
-    }
 
 
 def _records(folder: Path, job: str) -> list[dict[str, Any]]:

@@ -9,7 +9,7 @@ from contextlib import closing
 from typing import Any
 
 from .._providers.open import open_provider
-from .requests import ProviderSpec
+from .jobs.requests import ProviderSpec
 
 
 def list_snapshots(provider: ProviderSpec, vm: str, name: str) -> dict[str, Any]:

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import re
 import secrets
 import time
 from contextlib import closing
@@ -17,15 +16,11 @@ from .._exports.naming import new_attempt
 from .._providers.finding import Finding
 from .._providers.job import Job
 from .._providers.open import open_provider
+from .._providers.snapshot_choice import DEFAULT_NAME, filled, in_removal_order, surplus
 from .._providers.snapshots import Snapshot, SnapshotService, SnapshotWish
 from .._providers.spec import VmSpec
-from .export_plan import checked, raise_first_error
-from .requests import SnapshotRequest
-
-DEFAULT_NAME = "vmferry-{date}T{time}Z"
-FIELD = re.compile(r"\{([^{}]*)\}")
-UNUSABLE = re.compile(r"^[.-]|[/\x00-\x1f\x7f]")
-LONGEST_NAME = 128  # characters; it becomes the name of a file
+from .jobs.findings import checked, raise_first_error
+from .jobs.requests import SnapshotRequest
 
 
 def manage_snapshots(request: SnapshotRequest, check_mode: bool) -> dict[str, Any]:
@@ -33,20 +28,6 @@ def manage_snapshots(request: SnapshotRequest, check_mode: bool) -> dict[str, An
     with closing(open_provider(request.provider.name, request.provider.settings)) as opened:
         vm = opened.describe(request.vm)
         return _Snapshots(request, vm, opened.snapshots(vm)).run(check_mode)
-
-
-def filled(template: str, vm: str, job: str, now: datetime) -> str:
-    """The name that a template stands for. Raises `invalid_config`."""
-    fields = {"vm": vm, "job": job, "date": now.strftime("%Y%m%d"), "time": now.strftime("%H%M%S")}
-    unknown = [field for field in FIELD.findall(template) if field not in fields]
-    if unknown:
-        known = ", ".join(f"{{{field}}}" for field in fields)
-        raise VmferryError("invalid_config", f"name has {{{unknown[0]}}}, which is not known.", f"Known are {known}.")
-    name = FIELD.sub(lambda match: fields[match[1]], template)
-    if not name or len(name) > LONGEST_NAME or UNUSABLE.search(name):
-        hint = f"It has up to {LONGEST_NAME} characters, no '/' among them, and begins with neither '.' nor '-'."
-        raise VmferryError("invalid_config", f"{name!r} cannot be the name of a snapshot.", hint)
-    return name
 
 
 class _Snapshots:
@@ -120,9 +101,9 @@ class _Snapshots:
 
     def _remove_all(self, chosen: Sequence[Snapshot], made: str) -> None:
         done: list[str] = [f"made {made}"] if made else []
-        for snapshot in _in_order(chosen):
+        for snapshot in in_removal_order(chosen):
             try:
-                self._service.remove(snapshot.name, self._job, self._left())
+                self._warnings += self._service.remove(snapshot.name, self._job, self._left())
             except VmferryError as error:
                 if done:
                     error.message = f"{error.message} Before that, the task {' and '.join(done)}."
@@ -132,7 +113,7 @@ class _Snapshots:
     def _of_removal(self, chosen: Sequence[Snapshot]) -> list[Finding]:
         findings: list[Finding] = []
         gone: list[str] = []
-        for snapshot in _in_order(chosen):
+        for snapshot in in_removal_order(chosen):
             findings += self._service.check_remove(snapshot.name, gone)
             gone.append(snapshot.name)
         return list(dict.fromkeys(findings))
@@ -141,12 +122,8 @@ class _Snapshots:
         return [snapshot for snapshot in self._before if snapshot.ours]
 
     def _surplus(self, keep: int, spared: str = "") -> list[Snapshot]:
-        """The oldest of ours, all but so many; those whose removal had begun are kept by no number."""
-        ours = [snapshot for snapshot in self._ours() if snapshot.name != spared]
-        whole = [snapshot for snapshot in ours if snapshot.whole]
         kept = keep - any(snapshot.name == spared for snapshot in self._ours())
-        doomed = whole[: max(0, len(whole) - max(0, kept))]
-        return [snapshot for snapshot in ours if snapshot in doomed or not snapshot.whole]
+        return surplus([snapshot for snapshot in self._before if snapshot.name != spared], kept)
 
     def _find(self, name: str) -> Snapshot | None:
         return next((snapshot for snapshot in self._before if name and snapshot.name == name), None)
@@ -167,7 +144,7 @@ class _Snapshots:
         method: str = "",
         revert: str = "",
     ) -> dict[str, Any]:
-        removed = [snapshot.name for snapshot in _in_order(doomed)]
+        removed = [snapshot.name for snapshot in in_removal_order(doomed)]
         planned = {"create": create, "method": method if create else "", "remove": removed, "revert": revert}
         before = [snapshot.name for snapshot in self._before]
         after = [name for name in before if name not in removed] + ([create] if create else [])
@@ -181,7 +158,7 @@ class _Snapshots:
         return {
             "changed": before != after,
             "snapshot": snapshot,
-            "removed": [one.name for one in _in_order(removed)],
+            "removed": [one.name for one in in_removal_order(removed)],
             "snapshots": [one.as_dict() for one in found],
             "job": {"id": self._job.job_id},
             "diff": {"before": {"snapshots": before}, "after": {"snapshots": after}},
@@ -191,12 +168,3 @@ class _Snapshots:
 
 def _reverted_to(name: str) -> dict[str, str]:
     return {"reverted_to": name} if name else {}
-
-
-def _in_order(chosen: Sequence[Snapshot]) -> list[Snapshot]:
-    """The newest first, as one may lie inside the other. Overlays alone: the oldest first, so that no data is copied
-    into an image that is merged next.
-    """
-    if all(snapshot.method == "external" for snapshot in chosen):
-        return list(chosen)
-    return list(reversed(chosen))

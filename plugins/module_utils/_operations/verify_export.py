@@ -10,18 +10,20 @@ from contextlib import ExitStack, closing
 from typing import Any, Mapping, Sequence
 
 from .._errors import VmferryError
-from .._exports.catalog import BrokenEntry, Catalog, CatalogEntry
-from .._exports.chain import ChainFault, followed
+from .._exports.catalog import CLOCK_SKEW, BrokenEntry, Catalog, CatalogEntry
+from .._exports.chain import ChainFault, blames_manifest, followed
 from .._exports.manifest import MANIFEST
 from .._exports.verifications import VERIFIED, Verifications, read_verifications
 from .._stores.base import Store
-from .boot_trial import BootTrial
-from .export_plan import CLOCK_SKEW, checked
-from .inspection import Inspection, Problem
-from .requests import VerifyRequest
-from .results import export_result
-from .running_job import RunningJob
-from .stored_disk import layers_of
+from .importing.boot_trial import BootTrial
+from .jobs.findings import checked
+from .jobs.requests import VerifyRequest
+from .jobs.running_job import RunningJob
+from .stored.fill_checksums import fill_checksums
+from .stored.inspection import Inspection, Problem
+from .stored.readable_chain import as_stored, held_still, insist_on, settled
+from .stored.results import export_result
+from .stored.stored_disk import insist_on_keys, layers_of
 
 PHASES: Mapping[str, Mapping[str, float]] = {  # in which bytes move, by level
     "manifest": {},
@@ -51,23 +53,31 @@ class _Verification:
         self._job.concerns(chain[-1].manifest.machine.name)
         if self._is_recent(seen):
             return self._result(chain, seen, seen)
+        if self._request.level in ("content", "boot"):
+            insist_on_keys(self._store, chain)
         inspection = Inspection(self._job, self._store, chain, faults)
         if check_mode:
             return self._job.ask(lambda: self._checked(chain, seen, inspection))
         if self._trial is not None:
             self._trial.wait_for_slot()
-        booted = self._job.supervise(lambda: self._look(chain, inspection))
+        try:
+            booted = self._job.supervise(lambda: self._held_look(chain, inspection))
+        except VmferryError as error:
+            if error.kind == "not_found":
+                self._insist_on_presence(chain[-1])
+            raise
         return self._ended(chain, seen, inspection, booted)
 
     def _find(self) -> tuple[Sequence[CatalogEntry], Sequence[ChainFault], Verifications]:
         self._store.require_root()
-        catalog = Catalog(self._store)
+        catalog = Catalog(self._store, self._request.seals)
         entry = catalog.search(self._request.export, self._request.vm)
         if isinstance(entry, BrokenEntry):
-            if entry.error.kind != "invalid_config":  # it may be sound, and of a newer version
+            if not blames_manifest(entry.error):  # it may be sound, and of a newer version
                 raise entry.error
             raise self._failure([_of_manifest(entry)], {"changed": False})
-        return *followed(entry, catalog.beside(entry)), read_verifications(self._store, entry)
+        chain, faults = followed(entry, catalog.beside(entry))
+        return settled(as_stored(self._store, chain)), faults, read_verifications(self._store, entry)
 
     def _is_recent(self, seen: Verifications) -> bool:
         """A pass from the future was noted while a clock was wrong. It would satisfy every age until then."""
@@ -100,6 +110,10 @@ class _Verification:
             "bytes_to_read": sum(bytes_of.values()),
         }
 
+    def _held_look(self, chain: Sequence[CatalogEntry], inspection: Inspection) -> dict[str, Any]:
+        with held_still(self._job, self._store, chain):
+            return self._look(chain, inspection)
+
     def _look(self, chain: Sequence[CatalogEntry], inspection: Inspection) -> dict[str, Any]:
         """What a boot adds to the result."""
         level = self._request.level
@@ -125,17 +139,31 @@ class _Verification:
     def _ended(
         self, chain: Sequence[CatalogEntry], before: Verifications, inspection: Inspection, booted: Mapping[str, Any]
     ) -> dict[str, Any]:
+        self._insist_on_presence(chain[-1])
         now, level, problems = float(int(time.time())), self._request.level, inspection.problems  # as it is noted
+        with self._job.flow.shielded():
+            insist_on(self._store, chain)  # or what was seen is not about what lies there now
         if problems:
-            after = before.with_failure(level, now, self._job.id, len(problems))
+            damaged = not all(problem.is_of_boot for problem in problems)
+            after = before.with_failure(level, now, self._job.id, len(problems), damaged)
         else:
             after = before.with_pass(level, now, self._job.id, inspection.files)
         if not self._noted(chain[-1], after):
             after = before
+        elif not problems and inspection.files:
+            self._fill_manifest(chain[-1], inspection.files)
         result = {**self._result(chain, before, after), **booted}
         if problems:
             raise self._failure(problems, result)
         return result
+
+    def _insist_on_presence(self, entry: CatalogEntry) -> None:
+        if self._store.stat(entry.key(MANIFEST)) is None:
+            raise VmferryError(
+                "not_found",
+                f"{self._store.object_url(entry.folder)} was deleted while it was looked at.",
+                "What was found says nothing about other exports.",
+            )
 
     def _noted(self, entry: CatalogEntry, seen: Verifications) -> bool:
         """A store that can only be read from can be verified, too."""
@@ -146,6 +174,15 @@ class _Verification:
             self._job.warn(f"What was found could not be noted beside the export. {error}")
             return False
         return True
+
+    def _fill_manifest(self, entry: CatalogEntry, files: Mapping[str, str]) -> None:
+        """For other tools; whether it can be done says nothing about the export."""
+        try:
+            with self._job.flow.shielded():
+                filled = fill_checksums(self._store, entry, files)
+            self._job.log("info", f"Checksums of whole images in the manifest: {'yes' if filled else 'no'}.")
+        except VmferryError as error:
+            self._job.log("info", f"The checksums of whole images could not be written into the manifest. {error}")
 
     def _result(self, chain: Sequence[CatalogEntry], before: Verifications, after: Verifications) -> dict[str, Any]:
         return {
@@ -166,7 +203,8 @@ class _Verification:
             f"{problems[0].problem}{more}",
             "Its disks hold what was exported. See what the guest shows when it is imported and started."
             if only_boot
-            else "All of them are returned as problems. Use another export, or another copy of this one.",
+            else "All that was found is returned as problems. Run vm_export with mode: full, and restore from another "
+            "export until then. Where another copy of this one puts it right, verify it again.",
             retryable=False,
         )
         error.done = {**result, "problems": [problem.as_result() for problem in problems]}

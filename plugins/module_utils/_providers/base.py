@@ -7,13 +7,13 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
-from typing import Callable, ContextManager, Literal, Mapping, Sequence
+from typing import Callable, Collection, ContextManager, Literal, Mapping, Sequence
 
 from .._blocks import BlockSink, BlockSource
 from .._errors import VmferryError
 from .finding import Finding
 from .job import Job
-from .snapshots import SnapshotService
+from .snapshots import Snapshot, SnapshotService
 from .spec import DiskSpec, VmSpec
 
 Consistency = Literal["auto", "quiesced", "crash_consistent", "powered_off"]
@@ -39,9 +39,27 @@ class ExportDisk:
     changes: BlockSource | None = None
 
 
+@dataclass(frozen=True)
+class Undone:
+    """Something that a dead run had left. The last three: of an export whose point in time was held until now."""
+
+    sentence: str
+    vm: str = ""  # by name
+    given_up: str = ""  # the id of its job
+    attempt: str = ""
+
+    @property
+    def warning(self) -> str:
+        return (
+            f"The unfinished export of job {self.given_up} was given up: the point in time of {self.vm} that was held "
+            "for it was ended, since there is one at a time. Its next run begins anew."
+        )
+
+
 class ExportSession(ABC):
     """A frozen point in time. Entering freezes, leaving removes every trace but a token that is to be kept."""
 
+    snapshot = ""  # the name of the one that it is the point in time of
     token = ""  # under which the provider will know this point in time; empty: it will not
     lost = ""  # why it cannot tell what changed since the token it was asked about; a sentence
 
@@ -56,6 +74,19 @@ class ExportSession(ABC):
     def confirm(self) -> None:
         """After the last read, before the export commits: raises if the point in time did not hold."""
 
+    @property
+    def reference(self) -> Mapping[str, str]:
+        """By which `reopen_export` finds this very point in time again; no secrets. Empty: nothing will."""
+        return {}
+
+    def outlive(self, seconds: float) -> None:
+        """From now on the point in time is held for so long after this process died, for another to reopen it."""
+
+    def stay(self) -> bool:
+        """Before it is left after a failure: nothing is undone, and the point in time is held as `outlive` said. False,
+        and nothing stays, where that was given up already."""
+        return False
+
     def keep_token(self) -> None:
         """Right before the export commits: from now on the token outlives the session."""
 
@@ -66,6 +97,7 @@ class BootMarkers:
 
     serial: str = ""  # a regular expression, found in what it prints on its first serial port
     agent: bool = False  # its guest agent answers
+    screen: bool = False  # its screen shows something else than its firmware did
     timeout: float = 300.0  # seconds
 
 
@@ -140,6 +172,34 @@ class Provider(ABC):
         tracking: Tracking = _NO_TRACKING,
     ) -> ContextManager[ExportSession]: ...
 
+    def reopen_export(
+        self, vm: VmSpec, disks: Sequence[DiskSpec], job: Job, tracking: Tracking, reference: Mapping[str, str]
+    ) -> ContextManager[ExportSession]:
+        """The point in time of a dead job's session, with all that is to be undone of it. `job`: of the same attempt.
+
+        Entering raises `not_found` where it is not held any more. However it fails, all is left as it was found; others
+        say whether that stays. `taken_at` and `consistency` are not known to the provider, but to whoever kept the
+        reference.
+        """
+        raise VmferryError("not_found", f"{self.name} does not hold points in time of runs that died.")
+
+    def check_snapshot_export(self, vm: VmSpec, disks: Sequence[DiskSpec], snapshot: str) -> Sequence[Finding]:
+        """What would stop an export of a snapshot that is there, without changing anything."""
+        return [Finding("error", f"Snapshots on {self.name} cannot be exported.", "", "unsupported")]
+
+    def open_snapshot_export(
+        self, vm: VmSpec, disks: Sequence[DiskSpec], snapshot: str, job: Job, reference: Mapping[str, str] | None = None
+    ) -> ContextManager[ExportSession]:
+        """The disks as a snapshot has them; it stays. `taken_at` is when it was made, and no token ever results.
+
+        With the `reference` of a dead run's session, raises `not_found` where it would not be the same data.
+        """
+        raise VmferryError("unsupported", f"Snapshots on {self.name} cannot be exported.")
+
+    def consistency_of(self, snapshot: Snapshot) -> Consistency:
+        """What the disks of a snapshot are, as far as it can be told."""
+        raise VmferryError("unsupported", f"Snapshots on {self.name} cannot be exported.")
+
     def changed_since(self, vm: VmSpec, disks: Sequence[DiskSpec], token: str) -> Mapping[str, int]:
         """Bytes by a disk's name, at most so many, of the disks of which it can be told without changing anything."""
         return {}
@@ -188,12 +248,15 @@ class Provider(ABC):
         """
 
     @abstractmethod
-    def clean_up(self, vm: VmSpec) -> Sequence[str]:
-        """Undo what dead runs of ours left on this VM; returns a sentence each. Raises `busy` for a living one's."""
+    def clean_up(self, vm: VmSpec, *, held_by: Collection[str] | None = None) -> Sequence[Undone]:
+        """Undo what dead runs of ours left on this VM. Raises `busy` for a living one's.
+
+        `held_by`: of what is held for a run that would go on with it, only what these attempts left; None: all of it.
+        """
 
     @abstractmethod
-    def clean_up_imports(self) -> Sequence[str]:
-        """Undo what dead imports of ours left on this host, whatever VM they were to make; a sentence each."""
+    def clean_up_imports(self) -> Sequence[tuple[str, str]]:
+        """Undo what dead imports of ours left on this host; of each the VM that it was to make, and a sentence."""
 
     @abstractmethod
     def undo(self, job_id: str) -> Sequence[str]:

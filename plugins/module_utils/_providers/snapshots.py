@@ -25,6 +25,7 @@ class SnapshotWish:
     memory: bool = False
     quiesce: Quiesce = "auto"
     method: SnapshotMethod = "auto"
+    temporary: bool = False  # to be removed by whoever finds that the process which made it is dead
 
 
 @dataclass(frozen=True)
@@ -80,8 +81,8 @@ class SnapshotService(ABC):
         """`gone`: names of others that will be removed before."""
 
     @abstractmethod
-    def remove(self, name: str, job: Job, seconds: float) -> None:
-        """The VM keeps what was written since: it goes into what the snapshot held."""
+    def remove(self, name: str, job: Job, seconds: float) -> Sequence[str]:
+        """The VM keeps what was written since: it goes into what the snapshot held. Returns warnings."""
 
     @abstractmethod
     def check_revert(self, name: str) -> Sequence[Finding]: ...

@@ -9,8 +9,9 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import Callable, Iterator, Mapping
 
-from .._blocks import ObjectInfo, PartWriter
+from .._blocks import Extent, ObjectInfo, PartWriter, StreamWriter
 from .._errors import VmferryError
+from .server_copy import CopyOrder
 
 SMALL_OBJECT = 64 * 1024 * 1024  # bytes; what `get` agrees to hold in memory
 
@@ -26,6 +27,8 @@ class StoreCapabilities:
     conditional_put: bool  # `put(if_absent=True)` refuses an existing key
     verifies_checksums: bool  # bytes that do not match the checksum sent with them are refused
     conditional_replace: bool = False  # `put(if_match=…)` refuses an object that has changed since
+    joins_pieces: bool = False  # its writers take parts in pieces, see `PieceWriter`
+    joins_parts: bool = False  # by reading them back and sending them again, all but the parts of a stream
 
 
 class Store(ABC):
@@ -62,6 +65,19 @@ class Store(ABC):
         An object that ends before the buffer is full raises `checksum_mismatch`: it is not what it was said to be.
         """
 
+    def extents(self, key: str, size: int) -> Iterator[Extent]:
+        """Which of an object's first `size` bytes are known to be zeros without reading them, in whole leaves and in
+        order; the rest is data. Where a store cannot tell, all of it is."""
+        if size:
+            yield Extent(0, size, "data")
+
+    @abstractmethod
+    def read_whole(self, key: str, limit: int) -> bytes | None:
+        """An object as it was at one moment, whoever replaces it meanwhile; of a longer one so many bytes.
+
+        None where there is no such object; `not_found` where there is no such root.
+        """
+
     @abstractmethod
     def list(self, prefix: str) -> Iterator[ObjectInfo]:
         """Every object whose key starts with `prefix`, in key order. Sees all that was complete before the call."""
@@ -89,6 +105,58 @@ class Store(ABC):
     def open_parts(self, key: str, *, metadata: Mapping[str, str] | None = None) -> PartWriter:
         """A writer of one object. `metadata` comes back from `stat` where the store keeps any (a path does not)."""
 
+    @property
+    def metadata_last(self) -> bool:
+        """Whether a writer of parts looks at its `metadata` when it completes the object: until then, whoever opened
+        it may add to it."""
+        return False
+
+    def open_stream(self, key: str, size: int, *, metadata: Mapping[str, str] | None = None) -> StreamWriter | None:
+        """A writer of exactly `size` bytes, that waits for parts in their order, moves each byte once and keeps nothing
+        if it fails. None where `open_parts` moves none twice either.
+        """
+        return None
+
+    @abstractmethod
+    def resume_parts(
+        self, key: str, token: str, known: int, *, metadata: Mapping[str, str] | None = None
+    ) -> PartWriter | None:
+        """The writer of an object that another process began; None where that is gone, or cannot be gone on with.
+
+        What it wrote behind the first `known` bytes is not relied on. An object that it had completed, and that nobody
+        replaced, can be completed again.
+        """
+
+    def copy_within(self, source: Store, order: CopyOrder) -> ObjectInfo | None:
+        """An object of `source`, copied without its bytes passing this host.
+
+        None where the two are not the same system, or it cannot do that. `conflict` where the object is no longer the
+        one that was ordered.
+        """
+        return None
+
+    def replace_metadata(self, info: ObjectInfo, metadata: Mapping[str, str]) -> ObjectInfo | None:
+        """The object that `info` is about, with this metadata and no other, without its bytes being sent again.
+
+        None where the server cannot do that. `conflict` where the object is no longer that one.
+        """
+        return None
+
+    @property
+    def innermost(self) -> Store:
+        """Of a wrapper, the store that it wraps."""
+        return self
+
+    def put_volatile(self, key: str, data: bytes) -> None:
+        """As `put`, for what may be lost, or torn, if the power fails soon: it waits for no medium."""
+        self.put(key, data)
+
+    def lock(self, key: str) -> None:
+        """Have the store keep this very object for as long as its settings say; where they say nothing, do nothing.
+
+        Whoever deletes or replaces a locked object only hides it, so `ObjectInfo.locked` is looked at first.
+        """
+
     @abstractmethod
     def delete(self, key: str, *, if_match: str | None = None) -> None:
         """Gone when it returns; deleting what does not exist is no error. With `if_match`, a changed object stays."""
@@ -107,21 +175,27 @@ class Store(ABC):
     def drop_cache(self, key: str) -> None:
         """Make the next read of `key` come from the medium, not from this host's memory, where the two can differ."""
 
+    def limit_own_bytes(self, take: Callable[[int], object]) -> None:
+        """`take` before bytes move that no caller hands over or asks for: an object that is joined of its parts."""
+
     def close(self) -> None:
         """Release connections. Using the store afterwards is an error."""
 
     def get(self, key: str, limit: int = SMALL_OBJECT) -> bytes:
         """A small object, whole."""
-        info = self.stat(key)
-        if info is None:
+        data = self.read_whole(key, limit + 1)
+        if data is None:
             raise VmferryError("not_found", f"{self.object_url(key)} does not exist.")
-        if info.size > limit:
-            raise VmferryError(
-                "invalid_config", f"{self.object_url(key)} has {info.size} bytes; at most {limit} were expected."
-            )
-        data = bytearray(info.size)
-        self.read_into(key, 0, memoryview(data))
-        return bytes(data)
+        if len(data) > limit:
+            raise VmferryError("invalid_config", f"{self.object_url(key)} has more than the {limit} bytes expected.")
+        return data
+
+    def _stands(self, key: str, etag: str) -> bool:
+        """For servers that ignore a condition. False where there is no such object, `conflict` where it is another."""
+        info = self.stat(key)
+        if info is not None and info.etag != etag:
+            raise VmferryError("conflict", f"{self.object_url(key)} has changed since it was read.")
+        return info is not None
 
     def object_url(self, key: str) -> str:
         return f"{self.url.rstrip('/')}/{key}" if key else self.url

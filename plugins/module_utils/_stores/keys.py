@@ -6,12 +6,14 @@
 from __future__ import annotations
 
 import re
+from urllib.parse import unquote
 
 from .._errors import VmferryError
 
 MAX_KEY = 900  # bytes of UTF-8; S3 allows 1024 for prefix and key together
 MAX_SEGMENT = 200  # bytes of UTF-8; a file name holds 255, and an unfinished file's name is longer than its key
 PARTIAL = re.compile(r"\.[0-9a-f]{16}\.part$")  # ends the name of a file that is still being written
+UPLOAD = re.compile(r"[0-9a-f]{16}")  # in that name
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 
 
@@ -40,6 +42,12 @@ def check_prefix(prefix: str) -> str:
     if name:
         _check_segment(prefix, name)
     return prefix
+
+
+def root_prefix(path: str) -> str:
+    """Of a storage URL's path, what all keys of the store begin with on its server: empty, or it ends in a slash."""
+    prefix = unquote(path).strip("/")
+    return f"{check_key(prefix)}/" if prefix else ""
 
 
 def is_key(key: str) -> bool:

@@ -6,11 +6,12 @@
 from __future__ import annotations
 
 from contextlib import contextmanager
-from typing import Callable, Iterator, Mapping, Sequence
+from typing import Any, Callable, Iterator, Mapping
 
-from .._blocks import ObjectInfo, Part, PartReceipt, PartWriter
-from .base import Store, StoreCapabilities
-from .roles import Limiter
+from .._blocks import ObjectInfo, PartWriter, StreamWriter
+from .base import Store
+from .delegating import DelegatingParts, DelegatingStore
+from .roles import Limiter, Result
 
 STEP = 64 * 1024  # bytes let through at once, so that whoever watches sees a steady rate
 
@@ -35,30 +36,29 @@ class Gate:
             self._passing(-passed)
 
 
-class LimitedStore(Store):
+class LimitedStore(DelegatingStore):
     """Wrap it in a `RetryingStore`, not the other way round, and what is sent again is counted again."""
 
     def __init__(self, store: Store, limiter: Limiter, passing: Callable[[int], object] = lambda count: None) -> None:
-        self._store, self._gate, self.url = store, Gate(limiter, passing), store.url
+        super().__init__(store)
+        self._gate = Gate(limiter, passing)
+        store.limit_own_bytes(limiter.take)
 
-    def probe(self, key: str) -> StoreCapabilities:
-        return self._store.probe(key)
+    def _parts(self, parts: PartWriter) -> PartWriter:
+        return LimitedParts(parts, self._gate)
 
-    def require_root(self) -> None:
-        self._store.require_root()
-
-    def stat(self, key: str) -> ObjectInfo | None:
-        return self._store.stat(key)
+    def _stream(self, stream: StreamWriter) -> StreamWriter:
+        return LimitedStream(stream, self._gate)
 
     def read_into(self, key: str, offset: int, buffer: memoryview) -> None:
         with self._gate.let(len(buffer)):
-            self._store.read_into(key, offset, buffer)
+            super().read_into(key, offset, buffer)
 
-    def list(self, prefix: str) -> Iterator[ObjectInfo]:
-        return self._store.list(prefix)
-
-    def list_folders(self, prefix: str) -> Iterator[str]:
-        return self._store.list_folders(prefix)
+    def read_whole(self, key: str, limit: int) -> bytes | None:
+        """How long it is, is known once it is here."""
+        data = super().read_whole(key, limit)
+        with self._gate.let(len(data or b"")):
+            return data
 
     def put(
         self,
@@ -70,48 +70,24 @@ class LimitedStore(Store):
         metadata: Mapping[str, str] | None = None,
     ) -> ObjectInfo:
         with self._gate.let(len(data)):
-            return self._store.put(key, data, if_absent=if_absent, if_match=if_match, metadata=metadata)
+            return super().put(key, data, if_absent=if_absent, if_match=if_match, metadata=metadata)
 
-    def open_parts(self, key: str, *, metadata: Mapping[str, str] | None = None) -> PartWriter:
-        return LimitedParts(self._store.open_parts(key, metadata=metadata), self._gate)
-
-    def delete(self, key: str, *, if_match: str | None = None) -> None:
-        self._store.delete(key, if_match=if_match)
-
-    def abort_uploads(self, prefix: str, chosen: Callable[[ObjectInfo], bool] | None = None) -> int:
-        return self._store.abort_uploads(prefix, chosen)
-
-    def free_space(self) -> int | None:
-        return self._store.free_space()
-
-    def drop_cache(self, key: str) -> None:
-        self._store.drop_cache(key)
-
-    def location(self, key: str) -> str:
-        return self._store.location(key)
-
-    def close(self) -> None:
-        self._store.close()
+    def put_volatile(self, key: str, data: bytes) -> None:
+        with self._gate.let(len(data)):
+            super().put_volatile(key, data)
 
 
-class LimitedParts:
+class LimitedParts(DelegatingParts):
     def __init__(self, parts: PartWriter, gate: Gate) -> None:
-        self._parts, self._gate = parts, gate
+        super().__init__(parts)
+        self._gate = gate
 
-    @property
-    def any_offset(self) -> bool:
-        return self._parts.any_offset
+    def _moving(self, count: int, function: Callable[..., Result], *args: Any) -> Result:
+        with self._gate.let(count):
+            return function(*args)
 
-    def write_at(self, offset: int, data: memoryview) -> None:
-        with self._gate.let(len(data)):
-            self._parts.write_at(offset, data)
 
-    def write_part(self, part: Part, data: memoryview) -> str:
-        with self._gate.let(len(data)):
-            return self._parts.write_part(part, data)
-
-    def complete(self, receipts: Sequence[PartReceipt], size: int) -> ObjectInfo:
-        return self._parts.complete(receipts, size)
-
-    def abort(self) -> None:
-        self._parts.abort()
+class LimitedStream(LimitedParts):
+    def __init__(self, stream: StreamWriter, gate: Gate) -> None:
+        super().__init__(stream, gate)
+        self.interrupt = stream.interrupt

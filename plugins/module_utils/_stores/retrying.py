@@ -5,32 +5,36 @@
 
 from __future__ import annotations
 
-from functools import partial
-from typing import Callable, Generic, Iterator, Mapping, Optional, Sequence, TypeVar
+from dataclasses import replace
+from typing import Any, Callable, Generic, Iterator, Mapping, Optional, TypeVar
 
-from .._blocks import ObjectInfo, Part, PartReceipt, PartWriter
+from .._blocks import Extent, ObjectInfo, PartWriter, StreamWriter
 from .._errors import VmferryError
-from .base import Store, StoreCapabilities
-from .roles import Retry
+from .base import Store
+from .delegating import DelegatingParts, DelegatingStore
+from .roles import Result, Retry
+from .server_copy import CopyOrder
 
 Item = TypeVar("Item")
 
 
-class RetryingStore(Store):
+class RetryingStore(DelegatingStore):
     def __init__(self, store: Store, retry: Retry) -> None:
-        self._store, self._retry, self.url = store, retry, store.url
+        super().__init__(store)
+        self._retry = retry
 
-    def probe(self, key: str) -> StoreCapabilities:
-        return self._retry.call(self._store.probe, key)
+    def _ask(self, function: Callable[..., Result], *args: Any) -> Result:
+        return self._retry.call(function, *args)
 
-    def require_root(self) -> None:
-        self._retry.call(self._store.require_root)
+    def _parts(self, parts: PartWriter) -> PartWriter:
+        return RetryingParts(parts, self._retry)
 
-    def stat(self, key: str) -> ObjectInfo | None:
-        return self._retry.call(self._store.stat, key)
+    def _stream(self, stream: StreamWriter) -> StreamWriter:
+        return RetryingStream(stream, self._retry)
 
-    def read_into(self, key: str, offset: int, buffer: memoryview) -> None:
-        self._retry.call(self._store.read_into, key, offset, buffer)
+    def extents(self, key: str, size: int) -> Iterator[Extent]:
+        """A listing of holes that breaks off is not taken up again but begun anew: it is of one moment."""
+        return iter(self._retry.call(lambda: list(self._store.extents(key, size))))
 
     def list(self, prefix: str) -> Iterator[ObjectInfo]:
         return self._each(_Listing(lambda: self._store.list(prefix), lambda info: info.key.encode()))
@@ -78,47 +82,45 @@ class RetryingStore(Store):
             return None
         return info
 
-    def open_parts(self, key: str, *, metadata: Mapping[str, str] | None = None) -> PartWriter:
-        return RetryingParts(self._retry.call(partial(self._store.open_parts, key, metadata=metadata)), self._retry)
+    def copy_within(self, source: Store, order: CopyOrder) -> ObjectInfo | None:
+        """Each step is repeated by itself, by this store's own patience."""
+        return super().copy_within(source, replace(order, retry=self._retry))
 
-    def delete(self, key: str, *, if_match: str | None = None) -> None:
-        self._retry.call(partial(self._store.delete, key, if_match=if_match))
+    def replace_metadata(self, info: ObjectInfo, metadata: Mapping[str, str]) -> ObjectInfo | None:
+        attempts = 0
 
-    def abort_uploads(self, prefix: str, chosen: Callable[[ObjectInfo], bool] | None = None) -> int:
-        return self._retry.call(self._store.abort_uploads, prefix, chosen)
+        def attempt() -> ObjectInfo | None:
+            nonlocal attempts
+            attempts += 1
+            try:
+                return self._store.replace_metadata(info, metadata)
+            except VmferryError as error:
+                if error.kind != "conflict" or attempts == 1:
+                    raise
+                # As after a `put`: an earlier attempt may have been carried out, and only its answer lost.
+                now = self._store.stat(info.key)
+                if now is None or now.size != info.size or dict(now.metadata) != dict(metadata):
+                    raise
+                return now
 
-    def free_space(self) -> int | None:
-        return self._retry.call(self._store.free_space)
-
-    def drop_cache(self, key: str) -> None:
-        self._store.drop_cache(key)
-
-    def location(self, key: str) -> str:
-        return self._store.location(key)
-
-    def close(self) -> None:
-        self._store.close()
+        return self._retry.call(attempt)
 
 
-class RetryingParts:
+class RetryingParts(DelegatingParts):
     def __init__(self, parts: PartWriter, retry: Retry) -> None:
-        self._parts, self._retry = parts, retry
+        super().__init__(parts)
+        self._retry = retry
 
-    @property
-    def any_offset(self) -> bool:
-        return self._parts.any_offset
+    def _ask(self, function: Callable[..., Result], *args: Any) -> Result:
+        return self._retry.call(function, *args)
 
-    def write_at(self, offset: int, data: memoryview) -> None:
-        self._retry.call(self._parts.write_at, offset, data)
 
-    def write_part(self, part: Part, data: memoryview) -> str:
-        return self._retry.call(self._parts.write_part, part, data)
+class RetryingStream(RetryingParts):
+    """What is lost of a stream cannot be sent again, so its errors are permanent; its end can be asked for again."""
 
-    def complete(self, receipts: Sequence[PartReceipt], size: int) -> ObjectInfo:
-        return self._retry.call(self._parts.complete, receipts, size)
-
-    def abort(self) -> None:
-        self._retry.call(self._parts.abort)
+    def __init__(self, stream: StreamWriter, retry: Retry) -> None:
+        super().__init__(stream, retry)
+        self.interrupt = stream.interrupt
 
 
 class _Listing(Generic[Item]):

@@ -15,6 +15,14 @@ class Retry(Protocol):
         """`function(*args)`, again while it raises a retryable `VmferryError` and patience lasts; thread-safe."""
 
 
+class _Once:
+    def call(self, function: Callable[..., Result], *args: Any) -> Result:
+        return function(*args)
+
+
+ONCE: Retry = _Once()  # repeats nothing
+
+
 class Limiter(Protocol):
     def take(self, nbytes: int) -> None:
         """Return when that many bytes may move; thread-safe."""

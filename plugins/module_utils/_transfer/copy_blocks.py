@@ -111,8 +111,9 @@ class _Copy:
             window, expected = taken
             count = window.data_bytes
             self._source.read_into(window.pieces(view))
+            self._flow.raise_if_stopped()  # whoever waited for the source longer than the job has no sink any more
             self._progress.read(count)
-            found = self._proved(buffer, count, expected)
+            found = self._proved(window, buffer, expected)
             self._write(window, view, found)
             self._progress.settled(count)
             failpoint("window-copied")
@@ -143,10 +144,11 @@ class _Copy:
                     found.append((first, self._check.expect(first, count)))
         return found
 
-    def _proved(self, buffer: bytearray, end: int, expected: Expected) -> Digests:
+    def _proved(self, window: Window, buffer: bytearray, expected: Expected) -> Digests:
+        end = window.data_bytes
         if self._check is None:
             return leaf_zeros(buffer, end)
-        found = leaf_digests(buffer, end)
+        found = leaf_digests(buffer, end, window.leaves(), self._check.leaf_hash)
         at = 0
         for first, digests in expected:
             self._check.compare(first, found[at : at + len(digests)], digests)

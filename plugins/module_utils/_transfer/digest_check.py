@@ -11,7 +11,7 @@ from typing import Callable, Dict, Iterator, Optional, Tuple
 from .._blocks import LEAF
 from .._errors import VmferryError
 from .digest_file import CHUNK_LEAVES
-from .digests import Digests, DigestTree
+from .digests import Digests, DigestTree, LeafHash, plain_hash
 
 
 class DigestCheck:
@@ -30,8 +30,9 @@ class DigestCheck:
         root: str,
         disk: str,
         damaged: Optional[Callable[[int], object]] = None,
+        leaf_hash: LeafHash = plain_hash,
     ) -> None:
-        self.size = size
+        self.size, self.leaf_hash = size, leaf_hash
         self._records, self._root, self._disk, self._damaged = records, root, disk, damaged
         self._tree, self._lock = DigestTree(size), Lock()
         self._upcoming = next(records, None)

@@ -4,7 +4,8 @@
 """The digest file: a JSON line, then one record for each chunk of 64 leaves that has something to say.
 
 A record is three big-endian 64-bit words, `chunk number, stored leaves, zero leaves` (the last two are bitmaps, lowest
-bit first), and the SHA-256 digests of the stored leaves in order. A leaf in neither bitmap is zero in a full export,
+bit first), and the digests of the stored leaves in order, SHA-256 or, of
+an encrypted export, HMAC-SHA-256. A leaf in neither bitmap is zero in a full export,
 and the parent's in an increment.
 """
 
@@ -22,7 +23,7 @@ from .._errors import VmferryError
 
 FORMAT = "vmferry-digests"
 VERSION = 1
-ALGORITHM = "sha256"
+ALGORITHM, KEYED = "sha256", "hmac-sha256"  # KEYED: over the leaf's number, 64 bits, and the leaf
 CHUNK_LEAVES = 64
 DIGEST_SIZE = 32
 _WORDS = struct.Struct(">QQQ")
@@ -35,6 +36,7 @@ Read = Callable[[int], bytes]  # up to so many bytes, none at the end
 class DigestHeader:
     size: int  # bytes of the disk
     layered: bool  # an increment: what it does not say, its parent does
+    algorithm: str = ALGORITHM
 
 
 @dataclass(frozen=True)
@@ -59,7 +61,7 @@ def pack_header(header: DigestHeader) -> bytes:
     line = {
         "format": FORMAT,
         "version": VERSION,
-        "algorithm": ALGORITHM,
+        "algorithm": header.algorithm,
         "leaf": LEAF,
         "chunk": LEAF * CHUNK_LEAVES,
         "size": header.size,
@@ -76,8 +78,9 @@ def pack_record(record: Record) -> bytes:
 class DigestReader:
     """Reads a digest file once, forwards, in little memory. Trusts nothing: raises `checksum_mismatch`."""
 
-    def __init__(self, read: Read, name: str = "the digest file") -> None:
-        self._read, self._name, self._ahead = read, name, b""
+    def __init__(self, read: Read, name: str = "the digest file", algorithm: str = ALGORITHM) -> None:
+        """`algorithm`: that the manifest names."""
+        self._read, self._name, self._ahead, self._algorithm = read, name, b"", algorithm
         self.header = self._read_header()
         self._leaf_count = -(-self.header.size // LEAF)
 
@@ -106,7 +109,7 @@ class DigestReader:
             raise self._damaged("its first line is not JSON") from error
         if not isinstance(found, dict) or found.get("format") != FORMAT:
             raise self._damaged("its first line is not that of a digest file")
-        known = {"version": VERSION, "algorithm": ALGORITHM, "leaf": LEAF, "chunk": LEAF * CHUNK_LEAVES}
+        known = {"version": VERSION, "algorithm": self._algorithm, "leaf": LEAF, "chunk": LEAF * CHUNK_LEAVES}
         for name, value in known.items():
             if found.get(name) != value:
                 raise VmferryError(
@@ -117,7 +120,7 @@ class DigestReader:
         size = found.get("size")
         if not isinstance(size, int) or isinstance(size, bool) or size < 0:
             raise self._damaged("it has no size")
-        return DigestHeader(size, found.get("layered") is True)
+        return DigestHeader(size, found.get("layered") is True, self._algorithm)
 
     def _take(self, count: int, may_end: bool = False) -> bytes:
         while len(self._ahead) < count:

@@ -11,31 +11,40 @@ whether or not zeros were stored.
 from __future__ import annotations
 
 from hashlib import sha256
-from typing import Callable, Dict, Iterator, Optional, Sequence, Tuple
+from itertools import count
+from typing import Callable, Dict, Iterable, Iterator, Optional, Sequence, Tuple
 
 from .._blocks import LEAF, Kind
-from .digest_file import CHUNK_LEAVES, DigestHeader, Record, pack_header, pack_record
+from .digest_file import ALGORITHM, CHUNK_LEAVES, KEYED, DigestHeader, Record, pack_header, pack_record
 
 ZERO_LEAF = bytes(LEAF)
 ZERO_DIGEST = sha256(ZERO_LEAF).digest()
 ZERO_CHUNK = sha256(ZERO_DIGEST * CHUNK_LEAVES).digest()
 _ZERO_CHUNKS_AT_ONCE = 32768  # 1 MiB of digests per update
+LeafHash = Callable[[int, memoryview], bytes]  # of a leaf and its number on the disk
 Digests = Sequence[Optional[bytes]]  # one a leaf; None: zeros
 Leaves = Dict[int, bytes]  # position in its chunk → digest; b"": zeros
 
 
-def leaf_digests(buffer: bytearray, end: int) -> list[bytes | None]:
-    """One digest for each leaf of `buffer[:end]`, None for a leaf of zeros.
+def plain_hash(number: int, leaf: memoryview) -> bytes:
+    return sha256(leaf).digest()
+
+
+def leaf_digests(
+    buffer: bytearray, end: int, numbers: Iterable[int] | None = None, leaf_hash: LeafHash = plain_hash
+) -> list[bytes | None]:
+    """One digest for each leaf of `buffer[:end]`, None for a leaf of zeros. `numbers`: of the leaves, on the disk
+    that they are not all of.
 
     `sha256` releases the interpreter's lock. `startswith` compares at memory speed and stops at the first byte that
     differs; comparing a memoryview with bytes goes item by item, sixty times slower, and holds the lock.
     """
     found: list[bytes | None] = []
     with memoryview(buffer) as view:
-        for start in range(0, end, LEAF):
+        for start, number in zip(range(0, end, LEAF), count() if numbers is None else numbers):
             stop = min(start + LEAF, end)
             zero = buffer.startswith(ZERO_LEAF if stop - start == LEAF else bytes(stop - start), start)
-            found.append(None if zero else sha256(view[start:stop]).digest())
+            found.append(None if zero else leaf_hash(number, view[start:stop]))
     return found
 
 
@@ -100,8 +109,13 @@ class DigestWriter:
     """
 
     def __init__(
-        self, size: int, emit: Callable[[bytes], object], parent: Iterator[Tuple[int, Leaves]] | None = None
+        self,
+        size: int,
+        emit: Callable[[bytes], object],
+        parent: Iterator[Tuple[int, Leaves]] | None = None,
+        leaf_hash: LeafHash = plain_hash,
     ) -> None:
+        self.leaf_hash = leaf_hash
         self._emit, self.layered = emit, parent is not None
         self._parent = parent or iter(())
         self._tree = DigestTree(size)
@@ -109,7 +123,7 @@ class DigestWriter:
         self._chunk = -1
         self._base: Leaves = {}  # what the parent has in this chunk
         self._own: Leaves = {}  # what differs from it, so far
-        emit(pack_header(DigestHeader(size, self.layered)))
+        emit(pack_header(DigestHeader(size, self.layered, ALGORITHM if leaf_hash is plain_hash else KEYED)))
 
     def leaves(self, first: int, digests: Digests) -> list[Kind]:
         """Of the leaves from number `first` on; what an image has to hold of each."""

@@ -27,6 +27,7 @@ class Flow:
         self._hooks: list[Callable[[], object]] = []
         self._own = local()  # of each thread: `shielded` and `ended`
         self.cancel_reason = ""
+        self.cancel_ordered = False  # by somebody who wants nothing of it
 
     @property
     def error(self) -> BaseException | None:
@@ -66,6 +67,11 @@ class Flow:
         for hook in hooks:
             hook()
 
+    def forgive(self) -> None:
+        """What stopped everybody is seen to, and all threads but the caller have ended: there is another try."""
+        with self._changed:
+            self._error = None
+
     @contextmanager
     def on_stop(self, hook: Callable[[], object]) -> Iterator[None]:
         """While inside, a stop calls `hook`, which wakes a thread that waits elsewhere (shuts a socket down).
@@ -86,12 +92,17 @@ class Flow:
     @contextmanager
     def shielded(self) -> Iterator[None]:
         """For undoing: inside, this thread's waits and sleeps are no longer cut short by the error being undone."""
-        before = getattr(self._own, "shielded", False)
+        before = self.is_shielded
         self._own.shielded = True
         try:
             yield
         finally:
             self._own.shielded = before
+
+    @property
+    def is_shielded(self) -> bool:
+        """Whether this thread is undoing something."""
+        return bool(getattr(self._own, "shielded", False))
 
     @contextmanager
     def until(self, ended: Callable[[], bool]) -> Iterator[None]:
@@ -105,11 +116,12 @@ class Flow:
         finally:
             del self._own.ended
 
-    def request_cancel(self, reason: str) -> None:
+    def request_cancel(self, reason: str, ordered: bool = False) -> None:
         """May be called by a signal handler: it takes no lock, which the interrupted thread might hold.
 
         Whoever watches the job (`supervise`) sees it and stops the flow.
         """
+        self.cancel_ordered = self.cancel_ordered or ordered
         self.cancel_reason = self.cancel_reason or reason
 
     def honour_cancel(self) -> None:
@@ -120,7 +132,7 @@ class Flow:
         ended = getattr(self._own, "ended", None)
         if ended is not None and ended():
             return True
-        return self._error is not None and not getattr(self._own, "shielded", False)
+        return self._error is not None and not self.is_shielded
 
 
 class Turns:

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from .._blocks import LEAF
 
@@ -27,11 +27,32 @@ class Limits:
     window: int  # bytes, a multiple of a leaf
     part: int  # bytes wished for; a store's limits may ask for more
     part_budget: int  # bytes of all part buffers
+    asked: bool = False  # somebody chose the size of parts: another one is refused, not taken instead
 
     @classmethod
     def of_transfer(cls, any_offset: bool, workers: int | None) -> Limits:
         """`any_offset`: of the writers of the store. `workers`: None leaves the number to us."""
         return cls.within(PATH_BUDGET if any_offset else STORE_BUDGET, any_offset=any_offset, workers=workers)
+
+    def allow(self, window: int, part: int) -> bool:
+        """Whether an export that was begun with these can go on within this memory."""
+        sound = 0 < window <= _WINDOW and 0 < part <= max(_PART, self.part) and not window % LEAF and not part % LEAF
+        return sound and window <= self.workers * self.window
+
+    def like(self, window: int, part: int) -> Limits:
+        """With the sizes of one that was begun earlier; with fewer workers where its windows are larger."""
+        workers = max(1, min(self.workers, self.workers * self.window // window))
+        return replace(self, workers=workers, window=window, part=part, asked=False)
+
+    def cut_in(self, part: int) -> Limits:
+        """With parts of so many bytes, as somebody asks for, in whole leaves and with the memory that they take."""
+        part = -(-part // LEAF) * LEAF
+        budget = max(self.part_budget, _PART_BUFFERS * part) if self.part_budget else 0
+        return replace(self, part=part, part_budget=budget, asked=True)
+
+    def for_compression(self) -> Limits:
+        """A window waits for its turn twice then, so that twice as many workers keep the cores busy."""
+        return replace(self, workers=2 * self.workers)
 
     @classmethod
     def within(cls, budget: int, *, any_offset: bool, workers: int | None = None) -> Limits:

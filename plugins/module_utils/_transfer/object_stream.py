@@ -16,15 +16,26 @@ READ_AHEAD = 1024 * 1024
 
 
 class SequentialObject:
-    """`write` as often as wanted, then `finish`: the object appears. Holds one part in memory. For one thread."""
+    """`write` as often as wanted, then `finish`: the object appears. Holds one part in memory. For one thread.
+
+    `size` and `sha256` are of all that was written.
+    """
 
     def __init__(self, parts: PartWriter, size_bound: int, rules: PartRules) -> None:
         self._parts = parts
         self._sizes = PartSizes.for_object(size_bound, 0, SMALL_PART, rules)
         self._gathered = bytearray()
         self._receipts: list[PartReceipt] = []
+        self._sum = sha256()
+        self.size = 0  # bytes
+
+    @property
+    def sha256(self) -> str:
+        return self._sum.hexdigest()
 
     def write(self, data: bytes) -> None:
+        self.size += len(data)
+        self._sum.update(data)
         self._gathered += data
         while len(self._gathered) > (size := self._sizes.part(len(self._receipts) + 1).size):
             self._send(size)

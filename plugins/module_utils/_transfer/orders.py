@@ -1,7 +1,7 @@
 # Copyright (c) 2026 the vmferry.migrate authors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What others tell a running job, through two files in its folder: to stop, and that its controller still lives.
+"""What others tell a running job, through files in its folder: to stop, and that its controller still lives.
 
 Files, because neither a signal nor a closed connection reaches a job reliably: whoever started it may be on another
 host, or may have been killed.
@@ -14,7 +14,8 @@ import time
 from pathlib import Path
 from typing import Callable, Optional
 
-CANCEL = "cancel"  # holds the reason, one line
+CANCEL = "cancel"  # from somebody who does not want the job's work; holds the reason, one line
+ABANDON = "abandon"  # from a controller that ends before the job: it stops, and may leave its work to the next one
 LEASE = "lease"  # touched by the controller again and again
 _LONGEST_REASON = 200
 
@@ -28,20 +29,25 @@ class Orders:
         self._folder, self._timeout, self._clock = folder, controller_timeout, clock
         self._seen = self._lease_time()
         self._heard_at = clock()
-        self._seen_empty = False
+        self._seen_empty: set[str] = set()
 
     def reason_to_stop(self) -> str:
         """Empty while there is none."""
-        return self._asked() or self._abandoned()
+        return self._said_in(CANCEL) or self._said_in(ABANDON) or self._abandoned()
 
-    def _asked(self) -> str:
+    @property
+    def was_asked(self) -> bool:
+        """By somebody who wants nothing of it: neither by silence, nor by a controller that had to end."""
+        return bool(self._said_in(CANCEL))
+
+    def _said_in(self, name: str) -> str:
         try:
-            with (self._folder / CANCEL).open("rb") as file:
+            with (self._folder / name).open("rb") as file:
                 text = file.read(_LONGEST_REASON).decode("utf-8", "replace")
         except OSError:
             return ""
-        if not text and not self._seen_empty:
-            self._seen_empty = True  # between its making and its writing: the next look shows who asked
+        if not text and name not in self._seen_empty:
+            self._seen_empty.add(name)  # between its making and its writing: the next look shows who asked
             return ""
         printable = "".join(letter if letter.isprintable() else " " for letter in text).strip()
         return f"{printable or 'somebody'} asked for it"

@@ -149,7 +149,7 @@ class JobRecord:
     def note_undone(self) -> None:
         """Of a job that ended and left something behind, which somebody has removed now."""
         with self._lock:
-            self._fields["undone"] = True
+            self._fields.update(undone=True, kept=None)
             self._try_write()
 
     def log(self, level: str, message: str) -> None:

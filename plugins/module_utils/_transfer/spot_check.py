@@ -4,7 +4,7 @@
 """A cheap proof against change tracking that lies: some leaves said to be unchanged are read, and compared.
 
 The first and last mebibyte, where a partition table and a boot loader lie, are always looked at; the other leaves are
-spread over the disk, hold data, and are others each turn.
+spread over the disk, hold data, and are others each time.
 """
 
 from __future__ import annotations
@@ -15,12 +15,11 @@ from typing import Dict, Iterator, Optional, Tuple
 
 from .._blocks import LEAF, BlockSource
 from .digest_file import CHUNK_LEAVES
-from .digests import leaf_digests
+from .digests import LeafHash, leaf_digests, plain_hash
 from .windows import ExtentMap
 
 EDGE_LEAVES = 16  # at either end
 _CANDIDATES = 8  # of each stretch, as some of them may have changed, and other stretches may be empty
-_GOLDEN = 0.6180339887  # of a stretch a turn: no two turns soon look at the same place
 _AT_ONCE = 16  # leaves read in one call
 MergedLeaves = Iterator[Tuple[int, Dict[int, bytes]]]
 
@@ -34,19 +33,15 @@ class Mismatch:
 
 
 class SpotCheck:
-    def __init__(self, size: int, count: int, turn: int) -> None:
-        """`count`: leaves to read besides the ends. `turn`: the number of increments before this one."""
-        self._count = count
+    def __init__(self, size: int, count: int, shift: float, leaf_hash: LeafHash = plain_hash) -> None:
+        """`count`: leaves to read besides the ends. `shift`: where in each stretch, from 0 to 1; another every time."""
+        self._count, self._leaf_hash = count, leaf_hash
         self._leaf_count, self._size = -(-size // LEAF), size
         stretch = self._leaf_count / count if count else 0.0
-        shift = turn * _GOLDEN % 1
         self._points = sorted({int(stretch * (number + shift)) for number in range(count)}) if size else []
         self._found: list[list[tuple[int, bytes]]] = [[] for _unused in self._points]
-        self._edges: Dict[int, Optional[bytes]] = {
-            index: None
-            for index in range(self._leaf_count)
-            if index < EDGE_LEAVES or index >= self._leaf_count - EDGE_LEAVES
-        }
+        ends = (range(min(EDGE_LEAVES, self._leaf_count)), range(self._leaf_count)[-EDGE_LEAVES:])
+        self._edges: Dict[int, Optional[bytes]] = {index: None for end in ends for index in end}
         self.bytes_read = 0
 
     def watching(self, leaves: MergedLeaves) -> MergedLeaves:
@@ -97,8 +92,7 @@ class SpotCheck:
                 [(index * LEAF, view[n * LEAF : n * LEAF + lengths[n]]) for n, index in enumerate(indexes)]
             )
         self.bytes_read += sum(lengths)
-        digests = leaf_digests(buffer, (len(indexes) - 1) * LEAF + lengths[-1])
-        return list(digests)
+        return leaf_digests(buffer, (len(indexes) - 1) * LEAF + lengths[-1], indexes, self._leaf_hash)
 
 
 def _is_same(extents: ExtentMap, index: int) -> bool:

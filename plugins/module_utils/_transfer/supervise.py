@@ -55,6 +55,7 @@ def supervise(
         if flow.error is None:
             if reason := reason_to_stop():
                 flow.request_cancel(reason)
+            stopped_at = None  # it may have been forgiven
             flow.honour_cancel()
             _check_time(flow, progress, clock() - started, idle_timeout, max_duration)
         if flow.error is not None:

@@ -5,15 +5,18 @@
 
 from __future__ import annotations
 
+import zlib
 from array import array
 from bisect import bisect_right
 from dataclasses import dataclass
+from sys import byteorder
 from typing import Iterable, Iterator
 
 from .._blocks import LEAF, Extent, Kind, Piece
 from .._errors import VmferryError
 
 KINDS: tuple[Kind, ...] = ("data", "zero", "unchanged")
+MAX_PACKED = 64 * 1024 * 1024  # bytes of a map that is written down: eight million runs
 _KIND_BITS = 2
 _KIND_MASK = (1 << _KIND_BITS) - 1
 
@@ -36,6 +39,28 @@ class ExtentMap:
                 self._runs.append(run.offset << _KIND_BITS | KINDS.index(run.kind))
                 last = run.kind
 
+    def packed(self) -> bytes | None:
+        """As `unpacked` takes it; None where that would be more than it takes."""
+        if len(self._runs) * self._runs.itemsize > MAX_PACKED:
+            return None
+        runs = array("Q", self._runs)
+        if byteorder == "big":
+            runs.byteswap()
+        return zlib.compress(runs.tobytes(), 1)
+
+    @classmethod
+    def unpacked(cls, data: bytes, size: int) -> ExtentMap:
+        """Raises `internal` where it is no map of a disk of this size."""
+        inflate = zlib.decompressobj()
+        runs = array("Q")
+        try:
+            runs.frombytes(inflate.decompress(data, MAX_PACKED))
+        except (zlib.error, ValueError) as error:
+            raise VmferryError("internal", "These bytes are no map of extents.") from error
+        if byteorder == "big":
+            runs.byteswap()
+        return cls(_runs_of(runs, size), size)
+
     def bytes_of(self, kind: Kind) -> int:
         return self._bytes[kind]
 
@@ -49,10 +74,14 @@ class ExtentMap:
         return KINDS[self._runs[bisect_right(self._runs, offset << _KIND_BITS | _KIND_MASK) - 1] & _KIND_MASK]
 
     def __iter__(self) -> Iterator[Extent]:
-        for index, packed in enumerate(self._runs):
-            start = packed >> _KIND_BITS
-            end = self._runs[index + 1] >> _KIND_BITS if index + 1 < len(self._runs) else self.size
-            yield Extent(start, end - start, KINDS[packed & _KIND_MASK])
+        return _runs_of(self._runs, self.size)
+
+
+def _runs_of(runs: array[int], size: int) -> Iterator[Extent]:
+    for index, packed in enumerate(runs):
+        start = packed >> _KIND_BITS
+        end = runs[index + 1] >> _KIND_BITS if index + 1 < len(runs) else size
+        yield Extent(start, end - start, KINDS[min(packed & _KIND_MASK, len(KINDS) - 1)])
 
 
 @dataclass(frozen=True)
@@ -64,6 +93,12 @@ class Window:
     @property
     def data_bytes(self) -> int:
         return sum(run.length for run in self.runs if run.kind == "data")
+
+    def leaves(self) -> Iterator[int]:
+        """The numbers of those that hold data."""
+        for run in self.runs:
+            if run.kind == "data":
+                yield from range(run.offset // LEAF, -(-run.end // LEAF))
 
     def pieces(self, buffer: memoryview) -> list[Piece]:
         """Where each data run belongs in memory: one behind the other, all but the disk's last in whole leaves."""

@@ -5,24 +5,33 @@
 
 from __future__ import annotations
 
+import time
 from threading import Thread
 from typing import Callable
 
 from .flow import Flow, Stopped
+from .last_words import LAST_WORDS, is_silence
 
 
 def run_workers(flow: Flow, count: int, work: Callable[[], object]) -> None:
-    """Returns when every thread has ended; raises the flow's first error, whichever thread it came from."""
+    """Returns when every thread has ended; raises the flow's first error, whichever thread it came from.
 
-    def guarded() -> None:
+    Threads that still wait for what does not answer are left behind then.
+    """
+    running = set(range(count))
+
+    def guarded(number: int) -> None:
         try:
             work()
         except Stopped:
             return
         except BaseException as error:  # noqa: BLE001  # raised again below, in the thread that asked
             flow.stop(error)
+        finally:
+            with flow.changing():
+                running.discard(number)
 
-    threads = [Thread(target=guarded, name=f"vmferry-{number}", daemon=True) for number in range(count)]
+    threads = [Thread(target=guarded, args=(number,), name=f"vmferry-{number}", daemon=True) for number in range(count)]
     started = []
     try:
         for thread in threads:
@@ -30,7 +39,10 @@ def run_workers(flow: Flow, count: int, work: Callable[[], object]) -> None:
             started.append(thread)
     except RuntimeError as error:  # the process may have no more threads
         flow.stop(error)
+    with flow.shielded():
+        flow.wait(lambda: not running or flow.error is not None)
+    deadline = time.monotonic() + LAST_WORDS
     for thread in started:
-        thread.join()
+        thread.join(max(0.0, deadline - time.monotonic()) if is_silence(flow.error) else None)
     if flow.error is not None:
         raise flow.error

@@ -50,6 +50,7 @@ def manifest(export_id: str = "20261121T063000Z-1a2b3c4d", **changes: object) ->
         "name": "before the upgrade",
         "tags": ("nightly", "web"),
         "purpose": "backup",
+        "all_disks": True,
         "verified": "stored",
         "warnings": ("The guest agent did not answer.",),
         "version": "0.1.0",

@@ -12,9 +12,9 @@ from typing import Any
 from ansible_collections.vmferry.migrate.plugins.module_utils._exports.intent import INTENT, Intent
 from ansible_collections.vmferry.migrate.plugins.module_utils._exports.manifest import MANIFEST, Machine
 from ansible_collections.vmferry.migrate.plugins.module_utils._exports.naming import export_id, vm_folder
-from ansible_collections.vmferry.migrate.plugins.module_utils._exports.retention import DAY, Limits, Protections
+from ansible_collections.vmferry.migrate.plugins.module_utils._exports.retention_rules import DAY, Limits, Protections
 from ansible_collections.vmferry.migrate.plugins.module_utils._operations.clean_up_exports import _CleanUp
-from ansible_collections.vmferry.migrate.plugins.module_utils._operations.requests import CleanupRequest, StoreSpec
+from ansible_collections.vmferry.migrate.plugins.module_utils._operations.jobs.requests import CleanupRequest, StoreSpec
 from ansible_collections.vmferry.migrate.plugins.module_utils._stores.base import Store
 
 from .samples import UUID, disk, manifest
@@ -47,15 +47,15 @@ def commit(
     """The id of an export that is `age` days old. `export`: the id that `begin` gave it."""
     made = export or identity(age, number)
     root = {"parent_root": "ab" * 32} if parent else {}
-    text = manifest(
-        made,
-        taken_at=time.time() - age * DAY,
-        machine=Machine("libvirt", uuid, vm, 1, 1024, "bios"),
-        disks=(replace(disk(), **root),),
-        mode="incremental" if parent else "full",
-        parent=parent,
+    told: dict[str, Any] = {
+        "taken_at": time.time() - age * DAY,
+        "machine": Machine("libvirt", uuid, vm, 1, 1024, "bios"),
+        "disks": (replace(disk(), **root),),
+        "mode": "incremental" if parent else "full",
+        "parent": parent,
         **changes,
-    ).to_json(str)
+    }
+    text = manifest(made, **told).to_json(str)
     folder = folder_of(made, vm, uuid)
     for name in FILES:
         if name != MANIFEST:
@@ -64,11 +64,15 @@ def commit(
     return made
 
 
-def begin(store: Store, *, parent: str = "", lease: float = 300.0, number: int = 0, data: bool = True) -> str:
-    """The id of an export that another host makes, or died over. `lease`: seconds from now."""
+def begin(
+    store: Store, *, parent: str = "", lease: float = 300.0, held: float = 0.0, number: int = 0, data: bool = True
+) -> str:
+    """The id of an export that another host makes, or died over. `lease` and `held`: seconds from now."""
     now = time.time()
     made = export_id(now, f"{number:08x}")
-    intent = Intent(made, "b" * 32, UUID, "web01", now - 400, now + lease, ELSEWHERE, parent)
+    intent = Intent(
+        made, "b" * 32, UUID, "web01", now - 400, now + lease, ELSEWHERE, parent, held_until=now + held if held else 0.0
+    )
     store.put(f"{folder_of(made)}/{INTENT}", intent.to_json())
     if data:
         store.put(f"{folder_of(made)}/disk-0.digests", b"half")
@@ -77,7 +81,8 @@ def begin(store: Store, *, parent: str = "", lease: float = 300.0, number: int =
 
 def clean_up(store: Store, *, check_mode: bool = False, **options: Any) -> dict[str, Any]:
     """The module's result. What is no field of the request is a limit or a protection."""
-    fields = {name: options.pop(name) for name in ("vm", "tags", "purpose", "orphans", "provider") if name in options}
+    own = ("vm", "tags", "purpose", "merge", "orphans", "provider", "seals")
+    fields = {name: options.pop(name) for name in own if name in options}
     limits = {name: value for name, value in options.items() if name in vars(Limits())}
     others = {name: value for name, value in options.items() if name not in limits}
     protections = Protections(**{"keep_last": 0, **others})

@@ -16,6 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ansible_collections.vmferry.migrate.plugins.module_utils._errors import VmferryError
+from ansible_collections.vmferry.migrate.plugins.module_utils._exports.checksums import with_checksums
 from ansible_collections.vmferry.migrate.plugins.module_utils._exports.manifest import read_manifest
 
 from .samples import manifest
@@ -37,6 +38,22 @@ def test_what_is_written_is_read_back() -> None:
 def test_the_manifest_follows_its_schema() -> None:
     jsonschema.Draft202012Validator.check_schema(SCHEMA)
     jsonschema.validate(json.loads(TEXT), SCHEMA)
+
+
+def test_checksums_are_filled_in_and_nothing_else_changes() -> None:
+    sums = {disk.id: f"{number:x}" * 64 for number, disk in enumerate(manifest().disks, 10)}
+    filled = with_checksums(TEXT, sums)
+    assert filled is not None
+    jsonschema.validate(json.loads(filled), SCHEMA)
+    document = json.loads(filled)
+    assert {disk["id"]: disk.pop("checksum") for disk in document["disks"]} == {
+        name: f"sha256:{one}" for name, one in sums.items()
+    }
+    assert document == json.loads(TEXT)
+    assert read_manifest(filled, "here") == manifest()
+    assert with_checksums(filled, sums) is None, "it says so already"
+    assert with_checksums(filled, {}) is None
+    assert with_checksums(filled, {manifest().disks[0].id: "f" * 64}) is not None, "a wrong one does not stay"
 
 
 def test_an_increment_is_read_back_and_follows_the_schema() -> None:

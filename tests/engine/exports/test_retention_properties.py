@@ -12,12 +12,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ansible_collections.vmferry.migrate.plugins.module_utils._exports.retention import (
+    decide,
+    known_damaged,
+    without_sound,
+)
+from ansible_collections.vmferry.migrate.plugins.module_utils._exports.retention_rules import (
     DAY,
     Candidate,
     Decision,
     Limits,
     Protections,
-    decide,
 )
 
 NOW = 1_795_242_600.0
@@ -43,9 +47,12 @@ def stores(draw: Any) -> list[Candidate]:
                 taken_at=NOW - age * DAY,
                 size=draw(st.integers(0, 30)),
                 name=draw(st.sampled_from(["", "gold"])),
+                disks=frozenset(draw(st.sampled_from(["a", "b", "ab"]))),
+                whole=draw(st.booleans()),
                 parent=draw(st.sampled_from(["", *mine])),
                 pin=draw(st.sampled_from([None, None, None, "why"])),
                 in_use=draw(st.sampled_from(["", "", "", "A job is at it."])),
+                damaged=draw(st.sampled_from([False, False, False, True])),
                 looked_at=draw(st.sampled_from([True, True, True, False])),
             )
         )
@@ -174,3 +181,124 @@ def test_each_export_that_is_looked_at_is_told_once_and_why(
     assert all(one.rule and one.reason for one in decisions)
     over = {name for name, value in vars(limits).items() if value is not None}
     assert {one.rule for one in decisions if one.action == "delete"} <= over
+
+
+def merging(store: list[Candidate], limits: Limits, protections: Protections) -> dict[str, tuple[str, ...]]:
+    decisions = decide(store, limits, protections, NOW, FREE, merge=True)
+    return {one.candidate.key: one.into for one in decisions if one.action == "merge"}
+
+
+@MANY
+@given(stores(), LIMITS, PROTECTIONS)
+def test_to_merge_changes_only_what_becomes_of_those_that_stay_for_a_child(
+    store: list[Candidate], limits: Limits, protections: Protections
+) -> None:
+    without = {one.candidate.key: one for one in run(store, limits, protections)}
+    for one in decide(store, limits, protections, NOW, FREE, merge=True):
+        if one.action == "merge":
+            assert without[one.candidate.key].rule == "child"
+            assert one.rule in {name for name, value in vars(limits).items() if value is not None}
+        else:
+            assert one == without[one.candidate.key]
+
+
+@MANY
+@given(stores(), LIMITS, PROTECTIONS)
+def test_each_export_that_stays_takes_over_all_that_it_stood_on_and_that_goes(
+    store: list[Candidate], limits: Limits, protections: Protections
+) -> None:
+    merged, deleted = merging(store, limits, protections), gone(store, limits, protections)
+    parents = {one.key: one.parent for one in store}
+    at_work = [one for one in store if one.in_use]
+    for one in store:
+        if one.key in merged or one.key in deleted:
+            continue
+        below, run_below = one.parent, []
+        while below in merged:
+            assert one.key in merged[below]
+            run_below.append(below)
+            below = parents[below]
+        assert below not in deleted
+        assert not run_below or (one.looked_at and not one.in_use)
+    for into in merged.values():
+        assert into
+        assert not set(into) & (set(merged) | deleted)
+    for one in at_work:
+        below = one.key
+        while below:
+            assert below not in merged
+            below = parents.get(below, "")
+
+
+@MANY
+@given(stores(), LIMITS, PROTECTIONS, PROTECTIONS, st.data())
+def test_another_protection_merges_or_deletes_nothing_that_would_have_stayed(
+    store: list[Candidate], limits: Limits, some: Protections, others: Protections, data: st.DataObject
+) -> None:
+    name = data.draw(st.sampled_from([name for name in sorted(vars(some)) if name != "preserve"]))
+    more = replace(some, **{name: max(getattr(some, name) or 0, getattr(others, name) or 0)})
+
+    def goes(protections: Protections) -> set[str]:
+        return {*merging(store, limits, protections), *gone(store, limits, protections)}
+
+    assert goes(more) <= goes(some)
+    stricter = replace(limits, max_age=(limits.max_age or 100 * DAY) / 2)
+    assert {*merging(store, limits, some), *gone(store, limits, some)} <= {
+        *merging(store, stricter, some),
+        *gone(store, stricter, some),
+    }
+
+
+@MANY
+@given(stores(), LIMITS, PROTECTIONS)
+def test_what_is_known_to_be_damaged_never_costs_another_export_its_life(
+    store: list[Candidate], limits: Limits, protections: Protections
+) -> None:
+    damaged, deleted = known_damaged(store), gone(store, limits, protections)
+    for limit in ("max_age", "max_count", "max_total_size", "min_free"):
+        alone = replace(Limits(), **{limit: getattr(limits, limit)})
+        innocent = [replace(one, damaged=False) for one in store]
+        assert gone(store, alone, protections) - damaged <= gone(innocent, alone, protections)
+        without = [replace(one, size=0) if one.key in damaged else one for one in store]
+        if limit != "min_free":  # by what is deleted, room is made
+            assert gone(store, alone, protections) - damaged == gone(without, alone, protections) - damaged
+    for vm in {one.vm_id for one in store}:
+        sound = sorted(
+            (
+                one
+                for one in store
+                if one.vm_id == vm and one.looked_at and one.key not in damaged and one.taken_at <= NOW
+            ),
+            key=lambda one: (one.taken_at, one.key),
+            reverse=True,
+        )
+        assert not {one.key for one in sound[: protections.keep_last]} & deleted
+        counted = gone(store, Limits(max_count=limits.max_count), Protections(0)) if limits.max_count else set()
+        assert not {one.key for one in sound[: limits.max_count]} & counted
+
+
+@MANY
+@given(stores(), LIMITS, PROTECTIONS)
+def test_a_vm_of_which_only_damaged_exports_are_left_is_told(
+    store: list[Candidate], limits: Limits, protections: Protections
+) -> None:
+    decisions, damaged = run(store, limits, protections), known_damaged(store)
+    left = [one for one in store if one.key not in gone(store, limits, protections)]
+    told = " ".join(without_sound(decisions, store))
+    for vm in {one.vm_id for one in store if one.looked_at}:
+        mine = [one.key for one in left if one.vm_id == vm]
+        assert (f" {vm} " in told) == (bool(mine) and set(mine) <= damaged)
+
+
+def test_what_stands_on_a_damaged_export_is_damaged_and_the_newest_sound_ones_stay_instead() -> None:
+    def made(number: int, parent: str = "", damaged: bool = False) -> Candidate:
+        key = f"web01/{number:02}"
+        return Candidate(key, key[6:], "1", "web01", NOW - (10 - number) * DAY, 1, parent=parent, damaged=damaged)
+
+    store = [made(1), made(2), made(3), made(4, damaged=True), made(5, "web01/04"), made(6, "web01/05")]
+    assert known_damaged(store) == {"web01/04", "web01/05", "web01/06"}
+    assert gone(store, Limits(max_count=2), Protections(0)) == {"web01/01"}
+    assert gone(store, Limits(max_age=DAY), Protections(1)) == {"web01/01", "web01/02"}
+    told = {one.candidate.key: one.reason for one in run(store, Limits(max_count=2), Protections(1))}
+    assert "known to be damaged" in told["web01/06"]
+    assert "known to be damaged" not in told["web01/03"]

@@ -9,9 +9,10 @@ import json
 import os
 import struct
 import subprocess
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from hashlib import sha256
 from pathlib import Path
+from random import Random
 from typing import Any
 
 from hypothesis import HealthCheck, settings
@@ -20,11 +21,14 @@ from hypothesis import strategies as st
 from ansible_collections.vmferry.migrate.plugins.module_utils._blocks import (
     LEAF,
     BlockSource,
+    Cipher,
     Extent,
     ImageWriter,
     Kind,
 )
-from ansible_collections.vmferry.migrate.plugins.module_utils._images.qcow2_packed import PackedQcow2
+from ansible_collections.vmferry.migrate.plugins.module_utils._images.qcow2.codecs import Codec
+from ansible_collections.vmferry.migrate.plugins.module_utils._images.qcow2.compressed import CompressedQcow2
+from ansible_collections.vmferry.migrate.plugins.module_utils._images.qcow2.packed import PackedQcow2
 
 KIB, MIB, GIB, TIB = 1 << 10, 1 << 20, 1 << 30, 1 << 40
 ZEROS = memoryview(bytes(16 * MIB))  # data that costs neither memory nor disk
@@ -51,7 +55,11 @@ class FileOutput:
         self.path, self.at = path, 0
         self.file = path.open("wb", buffering=0)
 
-    def emit(self, data: memoryview, digests: Sequence[bytes] | None = None) -> None:
+    def emit(self, data: memoryview, digests: Sequence[bytes] | None = None, cipher: Cipher | None = None) -> None:
+        if cipher is not None:
+            stored = memoryview(bytearray(len(data)))
+            cipher.encrypt(self.at, data, stored)
+            data = stored
         is_zero = data.obj is ZEROS.obj
         for index, digest in enumerate(digests or ()):
             expected = ZERO_DIGEST if is_zero else sha256(data[index * LEAF : (index + 1) * LEAF]).digest()
@@ -75,34 +83,59 @@ class FileOutput:
         assert self.path.stat().st_size <= writer.size_bound
 
 
-def feed(writer: ImageWriter, size: int, runs: Iterable[Extent], seed: int) -> None:
+def mixed(offset: int, length: int, seed: int) -> bytes:
+    """Each leaf shrinks to another part of itself; one in four does not."""
+    found = b""
+    for leaf in range(offset // LEAF, -(-(offset + length) // LEAF)):
+        random = Random(f"{seed} {leaf}")
+        noise = random.choice([LEAF, random.randrange(LEAF), random.randrange(2048), random.randrange(LEAF)])
+        found += random.randbytes(noise) + content(leaf * LEAF, LEAF - noise, seed)
+    return found[:length]
+
+
+def feed(
+    writer: ImageWriter, size: int, runs: Iterable[Extent], seed: int, of: Callable[[int, int, int], bytes] = content
+) -> None:
     for extent in runs:
         if extent.kind == "zero":
             writer.zero(extent.offset, extent.length)
         elif extent.kind == "data":
-            padded = content(extent.offset, extent.length, seed).ljust(-(-extent.length // LEAF) * LEAF, b"\0")
+            padded = of(extent.offset, extent.length, seed).ljust(-(-extent.length // LEAF) * LEAF, b"\0")
             digests = [sha256(padded[at : at + LEAF]).digest() for at in range(0, len(padded), LEAF)]
-            writer.data(extent.offset, memoryview(padded), digests)
+            view = memoryview(padded)
+            pack = writer.codec.pack if writer.codec is not None else lambda leaf: None
+            leaves = [pack(view[at : at + LEAF]) for at in range(0, len(view), LEAF)]
+            writer.data(extent.offset, view, digests, leaves)
 
 
-def packed(path: Path, size: int, runs: Sequence[Extent], *, seed: int = 1, backing: str = "") -> Path:
-    """An image by our writer, told no more than the data there is."""
+def packed(
+    path: Path, size: int, runs: Sequence[Extent], *, seed: int = 1, backing: str = "", codec: Codec | None = None
+) -> Path:
+    """An image by our writer, told no more than the data there is. With a codec, of `mixed` content."""
     bound = sum(-(-extent.length // LEAF) * LEAF for extent in runs if extent.kind == "data")
     output = FileOutput(path)
-    writer = PackedQcow2(size, output, data_bound=bound, backing=backing)
+    if codec is None:
+        writer = PackedQcow2(size, output, data_bound=bound, backing=backing)
+    else:
+        writer = CompressedQcow2(size, output, codec, data_bound=bound, backing=backing)
     output.at = writer.head_size
-    feed(writer, size, runs, seed)
+    feed(writer, size, runs, seed, content if codec is None else mixed)
     output.finish(writer)
     return path
 
 
-def reference(path: Path, size: int, *layers: tuple[Sequence[Extent], int]) -> Path:
+def reference(
+    path: Path,
+    size: int,
+    *layers: tuple[Sequence[Extent], int],
+    of: Callable[[int, int, int], bytes] = content,
+) -> Path:
     """A sparse raw file, as long as the disk; each of `layers`, runs and a seed, written over those before it."""
     with path.open("wb") as file:
         for runs, seed in layers:
             for extent in runs:
                 if extent.kind != "unchanged":
-                    data = content(extent.offset, extent.length, seed)
+                    data = of(extent.offset, extent.length, seed)
                     file.seek(extent.offset)
                     file.write(data if extent.kind == "data" else bytes(extent.length))
         file.truncate(size)

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 
 from ansible_collections.vmferry.migrate.plugins.module_utils._blocks import LEAF, Extent
 from ansible_collections.vmferry.migrate.plugins.module_utils._errors import VmferryError
-from ansible_collections.vmferry.migrate.plugins.module_utils._images.qcow2_reader import Qcow2Reader
+from ansible_collections.vmferry.migrate.plugins.module_utils._images.qcow2.reader import Qcow2Reader
 from ansible_collections.vmferry.migrate.plugins.module_utils._images.raw import RawReader
 
 from .disks import FEW, MIB, TIB, RangedFile, content, content_of, packed

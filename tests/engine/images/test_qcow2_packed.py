@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from ansible_collections.vmferry.migrate.plugins.module_utils._blocks import LEAF, Extent, Kind
 from ansible_collections.vmferry.migrate.plugins.module_utils._errors import VmferryError
-from ansible_collections.vmferry.migrate.plugins.module_utils._images.qcow2_packed import PackedQcow2
+from ansible_collections.vmferry.migrate.plugins.module_utils._images.qcow2.packed import PackedQcow2
 
 from .disks import (
     FEW,

@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 
 from ansible_collections.vmferry.migrate.plugins.module_utils._blocks import LEAF, Extent, Kind
 from ansible_collections.vmferry.migrate.plugins.module_utils._errors import VmferryError
-from ansible_collections.vmferry.migrate.plugins.module_utils._images.qcow2_planned import PlannedQcow2
-from ansible_collections.vmferry.migrate.plugins.module_utils._images.qcow2_reader import Qcow2Reader
+from ansible_collections.vmferry.migrate.plugins.module_utils._images.qcow2.planned import PlannedQcow2
+from ansible_collections.vmferry.migrate.plugins.module_utils._images.qcow2.reader import Qcow2Reader
 
 from .disks import (
     FEW,

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from ansible_collections.vmferry.migrate.plugins.module_utils._blocks import LEAF, Extent, Kind
 from ansible_collections.vmferry.migrate.plugins.module_utils._errors import VmferryError
-from ansible_collections.vmferry.migrate.plugins.module_utils._images.qcow2_reader import LONGEST_READ, Qcow2Reader
+from ansible_collections.vmferry.migrate.plugins.module_utils._images.qcow2.reader import LONGEST_READ, Qcow2Reader
 
 from .disks import (
     FEW,

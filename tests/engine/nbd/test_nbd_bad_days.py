@@ -58,7 +58,7 @@ def test_a_silent_server_is_a_timeout() -> None:
         with pytest.raises(VmferryError) as caught:
             source.read_into([(0, memoryview(bytearray(512)))])
         assert caught.value.kind == "timeout"
-        assert time.monotonic() - started < 2
+        assert time.monotonic() - started < 4  # of the server's five
         source.close()
 
 
@@ -126,4 +126,4 @@ def test_closing_wakes_whoever_reads() -> None:
         with pytest.raises(VmferryError) as caught:
             source.read_into([(0, memoryview(bytearray(512)))])
         assert caught.value.kind == "cancelled"
-        assert time.monotonic() - started < 2
+        assert time.monotonic() - started < 4  # of the server's five

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 from types import SimpleNamespace
@@ -15,14 +15,14 @@ from typing import Any
 
 from ansible_collections.vmferry.migrate.plugins.module_utils._blocks import Extent, Piece
 from ansible_collections.vmferry.migrate.plugins.module_utils._operations.export_vm import PHASES, _Export
-from ansible_collections.vmferry.migrate.plugins.module_utils._operations.requests import (
+from ansible_collections.vmferry.migrate.plugins.module_utils._operations.jobs.requests import (
     ExportRequest,
     ProviderSpec,
     StoreSpec,
     TransferOptions,
 )
-from ansible_collections.vmferry.migrate.plugins.module_utils._operations.running_job import RunningJob
-from ansible_collections.vmferry.migrate.plugins.module_utils._providers.base import ExportDisk
+from ansible_collections.vmferry.migrate.plugins.module_utils._operations.jobs.running_job import RunningJob
+from ansible_collections.vmferry.migrate.plugins.module_utils._providers.base import ExportDisk, Undone
 from ansible_collections.vmferry.migrate.plugins.module_utils._providers.spec import DiskSpec, VmSpec
 from ansible_collections.vmferry.migrate.plugins.module_utils._stores.base import Store
 
@@ -60,7 +60,7 @@ class OneVm:
     def check_export(self, *_unused: object) -> list[Any]:
         return []
 
-    def clean_up(self, vm: VmSpec) -> list[str]:
+    def clean_up(self, vm: VmSpec, *, held_by: Collection[str] | None = None) -> list[Undone]:
         return []
 
     def forget(self, vm: VmSpec, tokens: Sequence[str]) -> list[str]:
@@ -77,9 +77,13 @@ class OneVm:
                 native={"domain.xml": b"<domain/>"},
                 warnings=[],
                 token="",
+                snapshot="",
                 lost="",
+                reference={},
+                outlive=lambda seconds: None,
                 confirm=lambda: None,
                 keep_token=lambda: None,
+                stay=lambda: True,
             )
         finally:
             self._leaving()
@@ -92,9 +96,11 @@ def export_one(
     *,
     check_mode: bool = False,
     wrap: Callable[[Store], Store] = lambda store: store,
+    **asked: Any,
 ) -> dict[str, Any]:
-    """The result of `vm_export` for this VM."""
-    request = ExportRequest(ProviderSpec("libvirt"), StoreSpec(str(store_url)), "web01", mode="full", transfer=options)
+    """The result of `vm_export` for this VM, which leaves nothing where it fails, unless `asked` otherwise."""
+    fields: dict[str, Any] = {"mode": "full", "on_failure": "undo", "transfer": options, **asked}
+    request = ExportRequest(ProviderSpec("libvirt"), StoreSpec(str(store_url)), "web01", **fields)
     with (
         RunningJob.start("export", options, "web01", request.store.url, PHASES, check_mode) as job,
         closing(wrap(job.open_store(request.store))) as store,

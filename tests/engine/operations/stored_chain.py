@@ -18,8 +18,7 @@ from one_vm import VM, OneVm
 from ansible_collections.vmferry.migrate.plugins.module_utils._blocks import Extent, Piece
 from ansible_collections.vmferry.migrate.plugins.module_utils._errors import VmferryError
 from ansible_collections.vmferry.migrate.plugins.module_utils._operations.export_vm import PHASES, _Export
-from ansible_collections.vmferry.migrate.plugins.module_utils._operations.list_exports import list_exports
-from ansible_collections.vmferry.migrate.plugins.module_utils._operations.requests import (
+from ansible_collections.vmferry.migrate.plugins.module_utils._operations.jobs.requests import (
     ExportRequest,
     ImageFormat,
     ProviderSpec,
@@ -27,7 +26,8 @@ from ansible_collections.vmferry.migrate.plugins.module_utils._operations.reques
     TransferOptions,
     VerifyRequest,
 )
-from ansible_collections.vmferry.migrate.plugins.module_utils._operations.running_job import RunningJob
+from ansible_collections.vmferry.migrate.plugins.module_utils._operations.jobs.running_job import RunningJob
+from ansible_collections.vmferry.migrate.plugins.module_utils._operations.list_exports import list_exports
 from ansible_collections.vmferry.migrate.plugins.module_utils._operations.verify_export import verify_export
 from ansible_collections.vmferry.migrate.plugins.module_utils._providers.base import ExportDisk
 from ansible_collections.vmferry.migrate.plugins.module_utils._providers.spec import DiskSpec

@@ -19,15 +19,15 @@ import pytest
 from one_vm import OneVm, export_one
 
 from ansible_collections.vmferry.migrate.plugins.module_utils._errors import VmferryError
-from ansible_collections.vmferry.migrate.plugins.module_utils._operations import running_job
 from ansible_collections.vmferry.migrate.plugins.module_utils._operations.import_vm import _Import
-from ansible_collections.vmferry.migrate.plugins.module_utils._operations.requests import (
+from ansible_collections.vmferry.migrate.plugins.module_utils._operations.jobs import running_job
+from ansible_collections.vmferry.migrate.plugins.module_utils._operations.jobs.requests import (
     ImportRequest,
     ProviderSpec,
     StoreSpec,
     TransferOptions,
 )
-from ansible_collections.vmferry.migrate.plugins.module_utils._operations.running_job import RunningJob
+from ansible_collections.vmferry.migrate.plugins.module_utils._operations.jobs.running_job import RunningJob
 from ansible_collections.vmferry.migrate.plugins.module_utils._providers.base import Placement
 from ansible_collections.vmferry.migrate.plugins.module_utils._stores.base import Store
 from ansible_collections.vmferry.migrate.plugins.module_utils._transfer.orders import ask_to_stop

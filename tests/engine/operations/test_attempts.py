@@ -16,16 +16,24 @@ import pytest
 
 from ansible_collections.vmferry.migrate.plugins.module_utils._errors import VmferryError
 from ansible_collections.vmferry.migrate.plugins.module_utils._exports.catalog import Catalog
-from ansible_collections.vmferry.migrate.plugins.module_utils._exports.intent import INTENT, LEASE, Intent
-from ansible_collections.vmferry.migrate.plugins.module_utils._exports.manifest import MANIFEST
-from ansible_collections.vmferry.migrate.plugins.module_utils._operations.attempt import (
-    AttemptFolder,
-    remove_dead_attempt,
+from ansible_collections.vmferry.migrate.plugins.module_utils._exports.intent import (
+    CANCEL,
+    INTENT,
+    LEASE,
+    Intent,
+    read_intent,
 )
-from ansible_collections.vmferry.migrate.plugins.module_utils._operations.requests import TransferOptions
-from ansible_collections.vmferry.migrate.plugins.module_utils._operations.running_job import RunningJob
+from ansible_collections.vmferry.migrate.plugins.module_utils._exports.manifest import MANIFEST
+from ansible_collections.vmferry.migrate.plugins.module_utils._operations.attempts.attempt import AttemptFolder
+from ansible_collections.vmferry.migrate.plugins.module_utils._operations.attempts.dead_attempts import (
+    claim_dead_attempt,
+    remove_dead_attempt,
+    remove_intent,
+)
+from ansible_collections.vmferry.migrate.plugins.module_utils._operations.jobs.requests import TransferOptions
+from ansible_collections.vmferry.migrate.plugins.module_utils._operations.jobs.running_job import RunningJob
 from ansible_collections.vmferry.migrate.plugins.module_utils._stores.base import Store, StoreCapabilities
-from ansible_collections.vmferry.migrate.plugins.module_utils._stores.filesystem import open_filesystem
+from ansible_collections.vmferry.migrate.plugins.module_utils._stores.filesystem.store import open_filesystem
 from ansible_collections.vmferry.migrate.plugins.module_utils._transfer.flow import Stopped
 from ansible_collections.vmferry.migrate.plugins.module_utils._transfer.owner import current_owner
 
@@ -138,6 +146,109 @@ def test_an_export_that_another_run_claims_between_its_last_look_and_its_manifes
     with pytest.raises(VmferryError) as caught:
         export()
     assert caught.value.kind == "conflict"
+    assert keys(store) == []
+
+
+@pytest.mark.parametrize("know", [as_found, without_conditions])
+@pytest.mark.parametrize("committed", [False, True])
+def test_what_another_run_goes_on_with_is_not_removed_by_the_one_that_was_taken_for_dead(
+    store: Store, committed: bool, know: Callable[..., Any]
+) -> None:
+    def export() -> None:
+        with attempt(store, know=know) as claimed:
+            store.put(DATA, b"data")
+            heir = claim_dead_attempt(store, FOLDER, know(store.probe("probe")), "b" * 32)
+            assert heir is not None
+            if committed:
+                store.put(f"{FOLDER}/{MANIFEST}", b'{"by": "the heir"}')
+                remove_intent(store, FOLDER)
+            claimed.commit(b"{}")
+
+    with pytest.raises(VmferryError, match="for dead, and goes on with it") as caught:
+        export()
+    assert caught.value.kind == "conflict"
+    assert keys(store) == [DATA, f"{FOLDER}/{MANIFEST if committed else INTENT}"]
+
+
+def test_an_export_that_others_saw_committed_is_not_taken_back(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Paused for longer than a lease right after its manifest: others pass over it, and remove its intent."""
+    folder, put = attempt(store), store.put
+
+    def paused(key: str, *words: Any, **options: Any) -> Any:
+        made = put(key, *words, **options)
+        if key.endswith(MANIFEST):
+            put(folder.key(INTENT), replace(folder._intent, lease_until=0.0).to_json())
+            assert claim_dead_attempt(store, FOLDER, store.probe("probe"), "b" * 32) is None
+        return made
+
+    with folder as claimed:
+        store.put(DATA, b"data")
+        monkeypatch.setattr(store, "put", paused)
+        claimed.commit(b"{}")
+    assert keys(store) == [DATA, f"{FOLDER}/{MANIFEST}"]
+
+
+def test_a_manifest_that_comes_after_another_run_claimed_the_attempt_is_taken_back_and_nothing_else(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, put = attempt(store), store.put
+
+    def late(key: str, *words: Any, **options: Any) -> Any:
+        if key.endswith(MANIFEST):
+            put(folder.key(INTENT), replace(folder._intent, lease_until=0.0).to_json())
+            assert claim_dead_attempt(store, FOLDER, store.probe("probe"), "b" * 32) is not None
+        return put(key, *words, **options)
+
+    def export() -> None:
+        with folder as claimed:
+            store.put(DATA, b"data")
+            monkeypatch.setattr(store, "put", late)
+            claimed.commit(b"{}")
+
+    with pytest.raises(VmferryError, match="for dead"):
+        export()
+    assert keys(store) == [DATA, f"{FOLDER}/{INTENT}"]
+
+
+def test_what_another_run_passed_over_for_a_manifest_that_is_taken_back_then_is_removed_by_its_owner(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, delete = attempt(store), store.delete
+
+    def late(key: str, **options: Any) -> None:
+        if key == folder.key(MANIFEST):
+            monkeypatch.undo()
+            assert claim_dead_attempt(store, FOLDER, store.probe("probe"), "b" * 32) is None
+        delete(key, **options)
+
+    def export() -> None:
+        with folder as claimed:
+            store.put(DATA, b"data")
+            store.put(claimed.key(MANIFEST), b"{}")
+            claimed._manifest = b"{}"
+            monkeypatch.setattr(store, "delete", late)
+            raise claimed._taken_over()
+
+    with pytest.raises(VmferryError, match="for dead"):
+        export()
+    assert keys(store) == []
+
+
+def test_what_another_run_passed_over_for_a_manifest_that_was_taken_back_before_is_removed_by_that_run(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, delete = attempt(store), store.delete
+    store.put(folder.key(INTENT), folder._intent.to_json())
+    store.put(DATA, b"data")
+    store.put(folder.key(MANIFEST), b"{}")
+
+    def late(key: str, **options: Any) -> None:
+        if key == folder.key(INTENT):
+            delete(folder.key(MANIFEST))
+        delete(key, **options)
+
+    monkeypatch.setattr(store, "delete", late)
+    assert claim_dead_attempt(store, FOLDER, store.probe("probe"), "b" * 32) is None
     assert keys(store) == []
 
 
@@ -278,3 +389,95 @@ def test_a_renewal_whose_answer_was_lost_is_not_taken_for_another_runs(
         assert lost.wait(10)
         claimed.commit(b"{}")
     assert keys(store) == [DATA, f"{FOLDER}/{MANIFEST}"]
+
+
+def test_a_manifest_that_arrives_after_another_run_went_on_gives_way_to_that_ones(store: Store) -> None:
+    """The last request of the run that died was on the way when it was killed, and tells of the same data."""
+    with attempt(store) as claimed:
+        store.put(DATA, b"data")
+        store.put(f"{FOLDER}/{MANIFEST}", b'{"of": "the dead run"}')
+        claimed.commit(b'{"of": "this run"}')
+    assert keys(store) == [DATA, f"{FOLDER}/{MANIFEST}"]
+    assert store.get(f"{FOLDER}/{MANIFEST}") == b'{"of": "this run"}'
+
+
+@pytest.mark.parametrize("keeping", [False, True])
+def test_no_data_is_removed_beside_a_manifest_that_arrived_late(store: Store, keeping: bool) -> None:
+    def heir() -> None:
+        folder = attempt(store)
+        folder._job.keeping.is_at_stake("made" if keeping else "nothing")
+        with folder:
+            store.put(DATA, b"data")
+            store.put(f"{FOLDER}/{MANIFEST}", b'{"of": "the dead run"}')
+            raise VmferryError("network", "It went away.")
+
+    with pytest.raises(VmferryError):
+        heir()
+    assert set(keys(store)) - {f"{FOLDER}/{INTENT}"} == {DATA, f"{FOLDER}/{MANIFEST}"}
+    assert not remove(store)
+    assert keys(store) == [DATA, f"{FOLDER}/{MANIFEST}"]
+
+
+def test_a_manifest_that_arrives_while_its_data_is_removed_goes_with_it(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    delete = store.delete
+    store.put(f"{FOLDER}/{INTENT}", attempt(store)._intent.to_json())
+    store.put(DATA, b"data")
+
+    def late(key: str, **options: Any) -> None:
+        delete(key, **options)
+        if key == DATA:
+            store.put(f"{FOLDER}/{MANIFEST}", b"{}")
+
+    monkeypatch.setattr(store, "delete", late)
+    assert remove(store)
+    assert keys(store) == []
+
+
+def test_what_is_gone_on_with_is_held_for_the_window_from_then_on(store: Store) -> None:
+    """A run that is killed within its first beat leaves the intent as its claim wrote it."""
+    window = 3600.0
+    left = replace(attempt(store)._intent, window=window).left(time.time() - window + 10)
+    store.put(f"{FOLDER}/{INTENT}", left.to_json())
+    assert claim_dead_attempt(store, FOLDER, store.probe("probe"), "b" * 32) is not None
+    found = read_intent(store.get(f"{FOLDER}/{INTENT}"), "")
+    assert found.held_until > time.time() + window - 60
+
+
+def test_an_order_to_cancel_the_run_that_died_does_not_cancel_the_one_that_goes_on_with_it(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Given through the store, to a run that was killed before its next beat."""
+    store.put(f"{FOLDER}/{INTENT}", attempt(store)._intent.to_json())
+    store.put(f"{FOLDER}/{CANCEL}", b"the module job")
+    store.put(DATA, b"data")
+    claimed = claim_dead_attempt(store, FOLDER, store.probe("probe"), "a" * 32)
+    assert claimed is not None
+    monkeypatch.setattr(AttemptFolder, "beat", 0.05)
+    job = RunningJob("a" * 32, TransferOptions(), None, {})
+    job.capabilities = store.probe("probe")
+    job.keeping.is_at_stake("made")
+    with AttemptFolder(store, FOLDER, claimed.intent, job, claimed.written) as heir:
+        time.sleep(0.5)
+        assert job.flow.cancel_reason == ""
+        store.put(heir.key(CANCEL), b"the module job")  # which is meant for this one
+        deadline = time.monotonic() + 5
+        while not job.flow.cancel_reason and time.monotonic() < deadline:
+            time.sleep(0.02)
+    assert job.flow.cancel_ordered
+
+
+@pytest.mark.parametrize("wrong", ["the owner's, which is behind", "this host's, which is ahead"])
+def test_nobody_takes_over_what_lives_by_the_clock_of_the_store(
+    store: Store, wrong: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = time.time()
+    began = now - 7200.0 if "behind" in wrong else now
+    store.put(f"{FOLDER}/{INTENT}", attempt(store)._intent.renewed(began, {}).to_json())
+    if "ahead" in wrong:
+        monkeypatch.setattr(time, "time", lambda: now + 7200.0)
+    with pytest.raises(VmferryError) as caught:
+        remove(store)
+    assert caught.value.kind == "busy"
+    assert keys(store) == [f"{FOLDER}/{INTENT}"]

@@ -18,8 +18,11 @@ import pytest
 from one_vm import OneVm, export_one
 
 from ansible_collections.vmferry.migrate.plugins.module_utils._errors import VmferryError
-from ansible_collections.vmferry.migrate.plugins.module_utils._operations.requests import StoreSpec, TransferOptions
-from ansible_collections.vmferry.migrate.plugins.module_utils._operations.running_job import RunningJob
+from ansible_collections.vmferry.migrate.plugins.module_utils._operations.jobs.requests import (
+    StoreSpec,
+    TransferOptions,
+)
+from ansible_collections.vmferry.migrate.plugins.module_utils._operations.jobs.running_job import RunningJob
 from ansible_collections.vmferry.migrate.plugins.module_utils._stores.base import Store
 from ansible_collections.vmferry.migrate.plugins.module_utils._transfer.priority import Priority
 
@@ -53,7 +56,7 @@ def seconds_of_a_put(store: Store, nbytes: int) -> float:
 def test_jobs_with_the_same_limit_share_it_however_it_is_written(tmp_path: Path, other: str, alone: bool) -> None:
     with jobs(tmp_path, options(tmp_path, "1MB/s"), options(tmp_path, other)) as (first, second):
         seconds_of_a_put(first, RATE // 2)  # beyond the burst
-        assert (seconds_of_a_put(second, RATE // 4) < 0.1) == alone
+        assert (seconds_of_a_put(second, RATE // 2) < 0.2) == alone  # or 0.5, less what a busy machine took in between
 
 
 def test_jobs_of_several_state_directories_share_nothing(tmp_path: Path) -> None:
@@ -98,8 +101,8 @@ def test_a_limit_that_cannot_be_shared_is_told_before_the_first_byte(tmp_path: P
 
 JOB = """
 import os, subprocess, sys
-from ansible_collections.vmferry.migrate.plugins.module_utils._operations.requests import TransferOptions
-from ansible_collections.vmferry.migrate.plugins.module_utils._operations.running_job import RunningJob
+from ansible_collections.vmferry.migrate.plugins.module_utils._operations.jobs.requests import TransferOptions
+from ansible_collections.vmferry.migrate.plugins.module_utils._operations.jobs.running_job import RunningJob
 options = TransferOptions(state_dir=sys.argv[1], priority=sys.argv[2])
 with RunningJob.start("export", options, "web01", "/srv", {}, False) as job:
     job.supervise(lambda: subprocess.run(["ionice"], check=True))

@@ -25,17 +25,17 @@ from ansible_collections.vmferry.migrate.plugins.module_utils._exports.catalog i
 from ansible_collections.vmferry.migrate.plugins.module_utils._exports.deletion import DELETION, read_deletion
 from ansible_collections.vmferry.migrate.plugins.module_utils._exports.intent import INTENT, LEASE
 from ansible_collections.vmferry.migrate.plugins.module_utils._exports.manifest import MANIFEST
-from ansible_collections.vmferry.migrate.plugins.module_utils._exports.retention import DAY
-from ansible_collections.vmferry.migrate.plugins.module_utils._operations.remove_export import ExportRemover
-from ansible_collections.vmferry.migrate.plugins.module_utils._operations.vm_folder import VmFolder
+from ansible_collections.vmferry.migrate.plugins.module_utils._exports.retention_rules import DAY
+from ansible_collections.vmferry.migrate.plugins.module_utils._operations.cleaning.remove_export import ExportRemover
+from ansible_collections.vmferry.migrate.plugins.module_utils._operations.cleaning.vm_folder import VmFolder
 from ansible_collections.vmferry.migrate.plugins.module_utils._stores.base import Store
-from ansible_collections.vmferry.migrate.plugins.module_utils._stores.filesystem import open_filesystem
+from ansible_collections.vmferry.migrate.plugins.module_utils._stores.filesystem.store import open_filesystem
 
 STEPS = ("deletion", "uncommitted", "deleted", "deleted:2", "deleted:4")
 CLEAN_UP = """
 import sys
 from engine.exports.shelves import clean_up
-from ansible_collections.vmferry.migrate.plugins.module_utils._stores.filesystem import open_filesystem
+from ansible_collections.vmferry.migrate.plugins.module_utils._stores.filesystem.store import open_filesystem
 clean_up(open_filesystem(sys.argv[1], {}), max_age=86400.0)
 """
 
@@ -99,7 +99,7 @@ def remover(store: Store) -> ExportRemover:
     entries, _broken = Catalog(store).read()
     home = folder_of(identity(0)).partition("/")[0]
     capabilities = store.probe("probe")
-    return ExportRemover(store, capabilities, VmFolder(store, capabilities, home, entries, print), print)
+    return ExportRemover(store, capabilities, VmFolder(store, capabilities, home, entries, print, time.time()), print)
 
 
 def claimed_elsewhere(store: Store, export: str, lease: float) -> None:
@@ -250,3 +250,36 @@ def test_an_increment_that_commits_while_its_folder_is_looked_at_is_seen(
 
     monkeypatch.setattr(store, "get", committing)
     assert child in family.who_stands_on(base)
+
+
+def test_a_deletion_whose_mark_was_taken_for_litter_removes_all_the_same(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Paused for longer than a lease before it deletes the manifest: beside one, an old mark means nothing."""
+    old, delete = commit(store, 40), store.delete
+
+    def paused(key: str, **options: Any) -> None:
+        if key.endswith(MANIFEST):
+            delete(f"{folder_of(old)}/{DELETION}")
+        delete(key, **options)
+
+    monkeypatch.setattr(store, "delete", paused)
+    assert clean_up(store, max_age=DAY)["deleted"] == [old]
+    assert keys(store) == []
+
+
+def test_a_deletion_that_was_taken_back_meanwhile_goes_no_further(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old, delete = commit(store, 40), store.delete
+    text = store.get(f"{folder_of(old)}/{MANIFEST}")
+
+    def paused(key: str, **options: Any) -> None:
+        delete(key, **options)
+        if key.endswith(MANIFEST):
+            store.put(key, text)
+            delete(f"{folder_of(old)}/{DELETION}")
+
+    monkeypatch.setattr(store, "delete", paused)
+    assert clean_up(store, max_age=DAY)["deleted"] == []
+    assert keys(store) == whole(old)

@@ -18,21 +18,22 @@ from one_vm import UUID, OneVm, export_one
 
 from ansible_collections.vmferry.migrate.plugins.module_utils._errors import VmferryError
 from ansible_collections.vmferry.migrate.plugins.module_utils._exports.intent import INTENT, LEASE, Intent
+from ansible_collections.vmferry.migrate.plugins.module_utils._exports.naming import iso_time
 from ansible_collections.vmferry.migrate.plugins.module_utils._operations import end_job as ending
-from ansible_collections.vmferry.migrate.plugins.module_utils._operations.list_jobs import list_jobs
-from ansible_collections.vmferry.migrate.plugins.module_utils._operations.requests import (
+from ansible_collections.vmferry.migrate.plugins.module_utils._operations.jobs.requests import (
     JobRequest,
     ProviderSpec,
     StoreSpec,
     TransferOptions,
 )
+from ansible_collections.vmferry.migrate.plugins.module_utils._operations.list_jobs import list_jobs
 from ansible_collections.vmferry.migrate.plugins.module_utils._stores.base import Store
-from ansible_collections.vmferry.migrate.plugins.module_utils._stores.filesystem import FilesystemStore
+from ansible_collections.vmferry.migrate.plugins.module_utils._stores.filesystem.store import FilesystemStore
 from ansible_collections.vmferry.migrate.plugins.module_utils._stores.open import open_store
 from ansible_collections.vmferry.migrate.plugins.module_utils._transfer.owner import SILENCE, current_owner
 from ansible_collections.vmferry.migrate.plugins.module_utils._transfer.record import JobRecord
 
-JOB = "0123456789abcdef"
+JOB, OTHER = "0123456789abcdef", "fedcba9876543210"
 GONE = {"pid": 2**22 + 1}
 ELSEWHERE = {"hostname": "pod-7f9"}
 AFTER_A_RESTART = {"boot_id": "00000000-of-another"}
@@ -262,19 +263,39 @@ def test_a_job_in_a_store_is_looked_for_once_and_then_looked_at_in_its_own_folde
     export_one(place.store, OneVm(), replace(place.options, job_id="another-of-this-vm"))
     place.intend(ELSEWHERE, LEASE)
     opened, read = [], []
-    read_into = FilesystemStore.read_into
+    get = FilesystemStore.get
 
     def opening(*words: Any) -> Store:
         opened.append(words)
         return open_store(*words)
 
-    def reading(self: FilesystemStore, key: str, *words: Any) -> None:
+    def reading(self: FilesystemStore, key: str, *words: Any) -> bytes:
         read.append(key)
-        read_into(self, key, *words)
+        return get(self, key, *words)
 
     monkeypatch.setattr(ending, "open_store", opening)
-    monkeypatch.setattr(FilesystemStore, "read_into", reading)
+    monkeypatch.setattr(FilesystemStore, "get", reading)
     refused(lambda: place.end("finished"), "timeout")
     assert len(opened) == 1
     assert len([key for key in read if key.endswith("aaaaaaaa/intent.json")]) > 3
     assert len([key for key in read if "aaaaaaaa" not in key]) <= 1
+
+
+def test_a_job_tells_its_times_as_exports_do_beside_seconds(place: Place) -> None:
+    JobRecord.create(place.state, JOB, "export", vm="web01", url=str(place.store)).log("info", "It begins.")
+    running = list_jobs(str(place.state), JOB, "", "", 1)["jobs"][0]
+    assert (running["id"], running["ended_at"], running["ended"]) == (JOB, "", None)
+    for name in ("started", "heartbeat"):
+        assert running[f"{name}_at"] == iso_time(running[name])
+    assert running["log"][0]["at"] == iso_time(running["log"][0]["time"])
+    export_one(place.store, OneVm(), replace(place.options, job_id=OTHER))
+    ended = list_jobs(str(place.state), OTHER, "", "", 1)["jobs"][0]
+    assert ended["ended_at"] == iso_time(ended["ended"])
+
+
+def test_a_job_that_moved_objects_on_another_host_is_not_there_and_the_hint_says_where_to_look(place: Place) -> None:
+    with pytest.raises(VmferryError, match="nor in the store") as refused:
+        place.end("cancelled")
+    assert refused.value.kind == "not_found"
+    assert "An export of another host is found through its store" in refused.value.hint
+    assert "moved files or objects" in refused.value.hint

@@ -14,7 +14,7 @@ from one_vm import VM
 
 from ansible_collections.vmferry.migrate.plugins.module_utils._errors import VmferryError
 from ansible_collections.vmferry.migrate.plugins.module_utils._operations import describe_vms as operation
-from ansible_collections.vmferry.migrate.plugins.module_utils._operations.requests import ProviderSpec
+from ansible_collections.vmferry.migrate.plugins.module_utils._operations.jobs.requests import ProviderSpec
 from ansible_collections.vmferry.migrate.plugins.module_utils._providers.spec import VmSpec
 
 PATHS = ("prod/web/web01", "prod/db01", "test/web01", "alone")

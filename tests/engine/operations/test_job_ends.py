@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,9 @@ import pytest
 from one_vm import DATA, OneVm, export_one
 
 from ansible_collections.vmferry.migrate.plugins.module_utils._errors import VmferryError
+from ansible_collections.vmferry.migrate.plugins.module_utils._operations.jobs.requests import TransferOptions
 from ansible_collections.vmferry.migrate.plugins.module_utils._operations.list_jobs import list_jobs
-from ansible_collections.vmferry.migrate.plugins.module_utils._operations.requests import TransferOptions
+from ansible_collections.vmferry.migrate.plugins.module_utils._providers.base import Undone
 from ansible_collections.vmferry.migrate.plugins.module_utils._transfer.record import JobRecord
 
 
@@ -39,7 +41,7 @@ def test_an_export_has_read_what_it_read_from_the_vm_and_nothing_else(tmp_path: 
 @pytest.mark.parametrize("state", ["ready", "failed", "cancelled"])
 def test_a_job_that_ended_moves_nothing_any_more(tmp_path: Path, options: TransferOptions, state: str) -> None:
     class Failing(OneVm):
-        def clean_up(self, vm: Any) -> list[str]:
+        def clean_up(self, vm: Any, *, held_by: Collection[str] | None = None) -> list[Undone]:
             raise VmferryError("cancelled" if state == "cancelled" else "network", "It stops here.")
 
     if state == "ready":
@@ -58,7 +60,7 @@ def test_no_record_that_anybody_reads_is_at_its_end_and_not_finished(
     """Whoever reads it between two writes would tell of an end at 0.0 %."""
 
     class Failing(OneVm):
-        def clean_up(self, vm: Any) -> list[str]:
+        def clean_up(self, vm: Any, *, held_by: Collection[str] | None = None) -> list[Undone]:
             raise VmferryError("network", "It stops here.")
 
     written, write = [], JobRecord._write
@@ -85,4 +87,4 @@ def test_a_job_that_starts_removes_the_records_of_jobs_long_over(tmp_path: Path,
     (old.folder / "record.json").write_text(json.dumps({**found, "heartbeat": 1.0}))
     os.utime(old.folder / "record.json", (1.0, 1.0))
     export_one(tmp_path / "store", OneVm(), options)
-    assert only_job(options)["job"] != "of-last-year"
+    assert only_job(options)["id"] != "of-last-year"

@@ -17,8 +17,8 @@ from one_vm import UUID, OneVm, export_one
 
 from ansible_collections.vmferry.migrate.plugins.module_utils._errors import VmferryError
 from ansible_collections.vmferry.migrate.plugins.module_utils._exports.intent import INTENT, LEASE, Intent
-from ansible_collections.vmferry.migrate.plugins.module_utils._operations.requests import TransferOptions
-from ansible_collections.vmferry.migrate.plugins.module_utils._stores.filesystem import FilesystemStore
+from ansible_collections.vmferry.migrate.plugins.module_utils._operations.jobs.requests import TransferOptions
+from ansible_collections.vmferry.migrate.plugins.module_utils._stores.filesystem.store import FilesystemStore
 
 WHOLE = ["disk-0.digests", "disk-0.qcow2", "domain.xml", "manifest.json", "vm.json"]
 PART = "manifest.json.0123456789abcdef.part"
@@ -107,8 +107,8 @@ import sys
 from pathlib import Path
 from one_vm import OneVm, export_one
 from ansible_collections.vmferry.migrate.plugins.module_utils._errors import VmferryError
-from ansible_collections.vmferry.migrate.plugins.module_utils._operations.requests import TransferOptions
-from ansible_collections.vmferry.migrate.plugins.module_utils._stores.filesystem import FilesystemStore
+from ansible_collections.vmferry.migrate.plugins.module_utils._operations.jobs.requests import TransferOptions
+from ansible_collections.vmferry.migrate.plugins.module_utils._stores.filesystem.store import FilesystemStore
 put = FilesystemStore.put
 def slow(self, *words, **options):
     made = put(self, *words, **options)

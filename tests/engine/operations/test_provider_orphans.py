@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,12 +15,13 @@ from one_vm import VM
 
 from ansible_collections.vmferry.migrate.plugins.module_utils._errors import VmferryError
 from ansible_collections.vmferry.migrate.plugins.module_utils._exports.manifest import MANIFEST
-from ansible_collections.vmferry.migrate.plugins.module_utils._exports.retention import DAY
+from ansible_collections.vmferry.migrate.plugins.module_utils._exports.retention_rules import DAY
 from ansible_collections.vmferry.migrate.plugins.module_utils._operations import clean_up_exports
-from ansible_collections.vmferry.migrate.plugins.module_utils._operations.requests import ProviderSpec
+from ansible_collections.vmferry.migrate.plugins.module_utils._operations.jobs.requests import ProviderSpec
+from ansible_collections.vmferry.migrate.plugins.module_utils._providers.base import Undone
 from ansible_collections.vmferry.migrate.plugins.module_utils._providers.spec import VmSpec
 from ansible_collections.vmferry.migrate.plugins.module_utils._stores.base import Store
-from ansible_collections.vmferry.migrate.plugins.module_utils._stores.filesystem import open_filesystem
+from ansible_collections.vmferry.migrate.plugins.module_utils._stores.filesystem.store import open_filesystem
 
 CHAIN, OTHER_CHAIN = "aaaaaaaa", "bbbbbbbb"
 LIBVIRT = ProviderSpec("libvirt")
@@ -45,11 +46,11 @@ class Tracking:
         self.kept = [token for token in self.kept if token not in tokens]
         return [f"Dropped {token}." for token in tokens]
 
-    def clean_up(self, vm: VmSpec) -> Sequence[str]:
+    def clean_up(self, vm: VmSpec, *, held_by: Collection[str] | None = None) -> Sequence[Undone]:
         if self.trouble is not None:
             raise self.trouble
         self.undone.append(vm.name)
-        return [f"Aborted the backup job of a dead job on {vm.name}."]
+        return [Undone(f"Aborted the backup job of a dead job on {vm.name}.")]
 
     def close(self) -> None:
         pass
@@ -92,6 +93,18 @@ def test_tokens_of_chains_in_other_stores_and_of_others_stay(store: Store, provi
     provider.kept = [foreign]
     clean_up(store, orphans=True, provider=LIBVIRT)
     assert provider.kept == [foreign]
+
+
+def test_of_a_full_export_that_was_to_be_an_increment_the_token_is_known_by_its_attempt(
+    store: Store, provider: Tracking
+) -> None:
+    """It is named after the chain that the export left, of which this store may have nothing any more."""
+    left = commit(store, 3, number=1, chain_id=OTHER_CHAIN, change_token=token(1))
+    exported(store, 1, 2, left, OTHER_CHAIN)
+    commit(store, 40, number=3, chain_id="0000dddd", change_token=token(3))
+    provider.kept = [token(1), token(2, OTHER_CHAIN), token(3), token(4)]
+    clean_up(store, orphans=True, provider=LIBVIRT, max_age=30 * DAY)
+    assert provider.kept == [token(2, OTHER_CHAIN), token(4)]
 
 
 def test_the_token_of_an_attempt_goes_when_it_died_and_stays_while_it_lives(store: Store, provider: Tracking) -> None:

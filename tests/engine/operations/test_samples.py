@@ -14,23 +14,23 @@ import pytest
 
 from ansible_collections.vmferry.migrate.plugins.module_utils._blocks import Extent, Piece
 from ansible_collections.vmferry.migrate.plugins.module_utils._errors import VmferryError
-from ansible_collections.vmferry.migrate.plugins.module_utils._operations.export_disk import export_disk
-from ansible_collections.vmferry.migrate.plugins.module_utils._operations.requests import (
+from ansible_collections.vmferry.migrate.plugins.module_utils._operations.exporting.export_disk import export_disk
+from ansible_collections.vmferry.migrate.plugins.module_utils._operations.jobs.requests import (
     ExportRequest,
     ProviderSpec,
     StoreSpec,
     TransferOptions,
     Verify,
 )
-from ansible_collections.vmferry.migrate.plugins.module_utils._operations.running_job import RunningJob
-from ansible_collections.vmferry.migrate.plugins.module_utils._operations.stored_disk import StoredDisk
-from ansible_collections.vmferry.migrate.plugins.module_utils._operations.stored_proof import (
+from ansible_collections.vmferry.migrate.plugins.module_utils._operations.jobs.running_job import RunningJob
+from ansible_collections.vmferry.migrate.plugins.module_utils._operations.stored.stored_disk import StoredDisk
+from ansible_collections.vmferry.migrate.plugins.module_utils._operations.stored.stored_proof import (
     SAMPLED_PARTS,
     verify_disk,
 )
 from ansible_collections.vmferry.migrate.plugins.module_utils._providers.base import ExportDisk
 from ansible_collections.vmferry.migrate.plugins.module_utils._providers.spec import DiskSpec
-from ansible_collections.vmferry.migrate.plugins.module_utils._stores.filesystem import open_filesystem
+from ansible_collections.vmferry.migrate.plugins.module_utils._stores.filesystem.store import open_filesystem
 from ansible_collections.vmferry.migrate.plugins.module_utils._transfer.limits import Limits
 from ansible_collections.vmferry.migrate.plugins.module_utils._transfer.progress import DiskProgress
 

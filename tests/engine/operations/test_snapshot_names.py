@@ -10,7 +10,7 @@ from datetime import datetime, timezone
 import pytest
 
 from ansible_collections.vmferry.migrate.plugins.module_utils._errors import VmferryError
-from ansible_collections.vmferry.migrate.plugins.module_utils._operations.manage_snapshots import DEFAULT_NAME, filled
+from ansible_collections.vmferry.migrate.plugins.module_utils._providers.snapshot_choice import DEFAULT_NAME, filled
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=timezone.utc)
 

@@ -13,14 +13,14 @@ import pytest
 
 from ansible_collections.vmferry.migrate.plugins.module_utils._errors import Kind, VmferryError
 from ansible_collections.vmferry.migrate.plugins.module_utils._exports.intent import INTENT, Intent
-from ansible_collections.vmferry.migrate.plugins.module_utils._operations.attempt import (
-    AttemptFolder,
+from ansible_collections.vmferry.migrate.plugins.module_utils._operations.attempts.attempt import AttemptFolder
+from ansible_collections.vmferry.migrate.plugins.module_utils._operations.attempts.dead_attempts import (
     remove_dead_attempt,
 )
-from ansible_collections.vmferry.migrate.plugins.module_utils._operations.requests import TransferOptions
-from ansible_collections.vmferry.migrate.plugins.module_utils._operations.running_job import RunningJob
+from ansible_collections.vmferry.migrate.plugins.module_utils._operations.jobs.requests import TransferOptions
+from ansible_collections.vmferry.migrate.plugins.module_utils._operations.jobs.running_job import RunningJob
 from ansible_collections.vmferry.migrate.plugins.module_utils._stores.base import Store
-from ansible_collections.vmferry.migrate.plugins.module_utils._stores.filesystem import open_filesystem
+from ansible_collections.vmferry.migrate.plugins.module_utils._stores.filesystem.store import open_filesystem
 
 EXPORT = "20261121T063000Z-1a2b3c4d"
 FOLDER = f"web01-1f0c9a2b/{EXPORT}"

@@ -16,17 +16,17 @@ import pytest
 from ansible_collections.vmferry.migrate.plugins.module_utils._blocks import Extent, Piece
 from ansible_collections.vmferry.migrate.plugins.module_utils._errors import VmferryError
 from ansible_collections.vmferry.migrate.plugins.module_utils._exports.manifest import StoredFile
-from ansible_collections.vmferry.migrate.plugins.module_utils._operations.export_disk import export_disk
-from ansible_collections.vmferry.migrate.plugins.module_utils._operations.requests import (
+from ansible_collections.vmferry.migrate.plugins.module_utils._operations.exporting.export_disk import export_disk
+from ansible_collections.vmferry.migrate.plugins.module_utils._operations.jobs.requests import (
     ExportRequest,
     ProviderSpec,
     StoreSpec,
     TransferOptions,
     Verify,
 )
-from ansible_collections.vmferry.migrate.plugins.module_utils._operations.running_job import RunningJob
-from ansible_collections.vmferry.migrate.plugins.module_utils._operations.stored_disk import StoredDisk
-from ansible_collections.vmferry.migrate.plugins.module_utils._operations.stored_proof import (
+from ansible_collections.vmferry.migrate.plugins.module_utils._operations.jobs.running_job import RunningJob
+from ansible_collections.vmferry.migrate.plugins.module_utils._operations.stored.stored_disk import StoredDisk
+from ansible_collections.vmferry.migrate.plugins.module_utils._operations.stored.stored_proof import (
     copy_checked,
     verify_disk,
     verify_file,
@@ -34,7 +34,7 @@ from ansible_collections.vmferry.migrate.plugins.module_utils._operations.stored
 from ansible_collections.vmferry.migrate.plugins.module_utils._providers.base import ExportDisk
 from ansible_collections.vmferry.migrate.plugins.module_utils._providers.spec import DiskSpec
 from ansible_collections.vmferry.migrate.plugins.module_utils._stores.base import Store
-from ansible_collections.vmferry.migrate.plugins.module_utils._stores.filesystem import open_filesystem
+from ansible_collections.vmferry.migrate.plugins.module_utils._stores.filesystem.store import open_filesystem
 from ansible_collections.vmferry.migrate.plugins.module_utils._transfer.progress import DiskProgress
 
 DATA = random.Random(7).randbytes(300_000)

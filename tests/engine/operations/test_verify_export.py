@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,17 @@ import pytest
 from stored_chain import LEAF, SIZES, Level, StoredChain, TwoDisks, make_chain
 
 from ansible_collections.vmferry.migrate.plugins.module_utils._errors import VmferryError
-from ansible_collections.vmferry.migrate.plugins.module_utils._stores.filesystem import FilesystemStore
+from ansible_collections.vmferry.migrate.plugins.module_utils._exports.catalog import Catalog
+from ansible_collections.vmferry.migrate.plugins.module_utils._operations.jobs.requests import TransferOptions
+from ansible_collections.vmferry.migrate.plugins.module_utils._operations.jobs.running_job import RunningJob
+from ansible_collections.vmferry.migrate.plugins.module_utils._operations.stored.stored_disk import layers_of
+from ansible_collections.vmferry.migrate.plugins.module_utils._operations.stored.stored_proof import copy_checked
+from ansible_collections.vmferry.migrate.plugins.module_utils._stores.filesystem.store import (
+    FilesystemStore,
+    open_filesystem,
+)
+from ansible_collections.vmferry.migrate.plugins.module_utils._transfer.progress import DiskProgress
+from rigs.mounting import mounted_tmpfs
 
 LEVELS = pytest.mark.parametrize("level", ["manifest", "stored", "content"])
 READING = pytest.mark.parametrize("level", ["stored", "content"])
@@ -264,8 +275,47 @@ def test_a_store_that_does_not_answer_says_nothing_about_the_export(
     assert chain.told()["last_verified"] == before
 
 
+@READING
+def test_a_folder_whose_mount_goes_away_says_nothing_about_the_export(
+    chain: StoredChain, level: Level, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What lies below the mount point then is an empty folder of another file system, in which nothing is found."""
+    pristine = chain.store.with_name("pristine")
+    chain.store.rename(pristine)
+    chain.store.mkdir()
+    with mounted_tmpfs(chain.store) as mounted:
+        shutil.copytree(pristine, chain.store, dirs_exist_ok=True)
+        real, image = FilesystemStore.read_into, chain.path(0, "disk-0.qcow2").name
+
+        def going(self: FilesystemStore, key: str, offset: int, buffer: memoryview) -> None:
+            if key.endswith(image):
+                mounted.unmount()
+            real(self, key, offset, buffer)
+
+        monkeypatch.setattr(FilesystemStore, "read_into", going)
+        with pytest.raises(VmferryError) as caught:
+            chain.verify(level)
+    assert caught.value.kind == "network"
+    assert mounted.source in caught.value.message
+    assert list(chain.store.iterdir()) == []
+
+
 def test_an_export_of_a_newer_version_is_not_called_damaged(chain: StoredChain) -> None:
     chain.change_manifest(2, lambda own: own.update(schema=2))
     with pytest.raises(VmferryError) as caught:
         chain.verify("manifest")
     assert caught.value.kind == "unsupported"
+
+
+@pytest.mark.parametrize(("leaf", "number"), [(9, 0), (3, 1), (4, 2)])
+def test_an_import_names_the_layer_that_holds_what_is_damaged(chain: StoredChain, leaf: int, number: int) -> None:
+    """Whoever copied the newest image again would gain nothing."""
+    chain.flip(number, "disk-0.qcow2", chain.place(number, "disk-0", leaf))
+    with closing(open_filesystem(str(chain.store), {})) as store:
+        entries, _unused = Catalog(store).read()
+        job = RunningJob("a" * 32, TransferOptions(), None, {})
+        with pytest.raises(VmferryError) as caught:
+            copy_checked(job, store, layers_of(entries, "disk-0"), None, DiskProgress())
+    assert caught.value.kind == "checksum_mismatch"
+    assert f"bytes {leaf * 65536} to {(leaf + 1) * 65536}" in caught.value.message
+    assert caught.value.message.endswith(f"{chain.ids[number]}/disk-0.qcow2.")

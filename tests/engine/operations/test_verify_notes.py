@@ -17,7 +17,8 @@ from stored_chain import SIZES, Level, StoredChain, make_chain
 from ansible_collections.vmferry.migrate.plugins.module_utils._errors import VmferryError
 from ansible_collections.vmferry.migrate.plugins.module_utils._exports.naming import iso_time
 from ansible_collections.vmferry.migrate.plugins.module_utils._exports.verifications import VERIFIED
-from ansible_collections.vmferry.migrate.plugins.module_utils._stores.filesystem import FilesystemStore
+from ansible_collections.vmferry.migrate.plugins.module_utils._operations.stored.inspection import Inspection
+from ansible_collections.vmferry.migrate.plugins.module_utils._stores.filesystem.store import FilesystemStore
 
 DAY = 86400.0
 NEVER = {"manifest": "", "stored": "", "content": "", "boot": ""}
@@ -116,6 +117,7 @@ def test_a_failure_stays_until_its_level_passes(chain: StoredChain) -> None:
     chain.verify("manifest")
     told = chain.told()["last_verified"]
     assert (told["level"], told["passed"]) == ("content", False)
+    assert json.loads(chain.path(2, VERIFIED).read_text())["failed"][0]["damaged"]
     assert told["levels"]["manifest"]
     assert chain.verify("manifest", max_age=7 * DAY)["changed"], "while a failure stands, nothing is taken on trust"
     image.unlink()
@@ -203,3 +205,20 @@ def test_check_mode_of_what_passed_lately_changes_nothing(chain: StoredChain) ->
 
 def snapshot(chain: StoredChain) -> dict[str, Any]:
     return {str(path): path.stat().st_mtime_ns for path in chain.folder.rglob("*")}
+
+
+@pytest.mark.parametrize("step", ["sizes", "images"])
+def test_an_export_that_is_deleted_meanwhile_is_not_told_to_be_damaged_and_nothing_is_noted(
+    chain: StoredChain, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    folder, look = chain.path(2, VERIFIED).parent, getattr(Inspection, step)
+
+    def late(inspection: Inspection) -> None:
+        shutil.rmtree(folder)
+        look(inspection)
+
+    monkeypatch.setattr(Inspection, step, late)
+    with pytest.raises(VmferryError, match="was deleted while it was looked at") as caught:
+        chain.verify("stored")
+    assert caught.value.kind == "not_found"
+    assert not folder.exists()

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import json
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from benchmarks.fragmented import BITMAP, DATA_EVERY, LEAF, change_every_other_l
 from benchmarks.incremental import OnePercent
 from benchmarks.measure import Figure
 
+from rigs.counting_proxy import counting_proxy
 from rigs.nbd import qemu_img, qemu_nbd
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -67,6 +69,21 @@ def test_every_other_leaf_of_a_fragmented_disk_is_an_extent_of_its_own(tmp_path:
     for leaf in (DATA_EVERY // 2, DATA_EVERY // 2 + DATA_EVERY):
         expected[leaf] = (LEAF, "data")
     assert found == expected
+
+
+def test_what_comes_to_a_server_is_counted_and_nothing_that_it_sends() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server, counting_proxy(server.getsockname()[1]) as proxy:
+        client = socket.create_connection(("127.0.0.1", proxy.port))
+        client.sendall(bytes(3 * MIB))
+        there, _unused = server.accept()
+        for _unused in range(3):
+            assert there.recv(MIB, socket.MSG_WAITALL) == bytes(MIB)
+        there.sendall(b"answer")
+        assert client.recv(6, socket.MSG_WAITALL) == b"answer"
+        client.close()
+        assert there.recv(1) == b"", "the end is passed on"
+        there.close()
+        assert proxy.received == 3 * MIB
 
 
 @pytest.mark.slow

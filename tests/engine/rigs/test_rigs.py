@@ -46,11 +46,13 @@ def image_information(path: Path) -> dict[str, object]:
     return information
 
 
-def test_boot_sector_is_the_assembled_source(tmp_path: Path) -> None:
-    source = Path(guests.__file__).with_name("guest") / "mbr.s"
-    subprocess.run(["as", "--32", "-o", tmp_path / "mbr.o", source], check=True)
-    subprocess.run(["objcopy", "-O", "binary", "-j", ".text", tmp_path / "mbr.o", tmp_path / "mbr.bin"], check=True)
-    assert (tmp_path / "mbr.bin").read_bytes() == guests.MBR
+@pytest.mark.parametrize(("name", "assembled"), [("mbr", guests.MBR), ("screen", guests.SCREEN)])
+def test_boot_sector_is_the_assembled_source(tmp_path: Path, name: str, assembled: bytes) -> None:
+    source = Path(guests.__file__).with_name("guest") / f"{name}.s"
+    made, image = tmp_path / f"{name}.o", tmp_path / f"{name}.bin"
+    subprocess.run(["as", "--32", "-o", made, source], check=True)
+    subprocess.run(["objcopy", "-O", "binary", "-j", ".text", made, image], check=True)
+    assert image.read_bytes() == assembled
 
 
 @pytest.mark.parametrize(("bus", "image_format"), [("virtio", "raw"), ("scsi", "qcow2"), ("sata", "qcow2")])

@@ -13,7 +13,7 @@ import pytest
 
 from ansible_collections.vmferry.migrate.plugins.module_utils._errors import VmferryError
 from ansible_collections.vmferry.migrate.plugins.module_utils._stores.base import Store
-from ansible_collections.vmferry.migrate.plugins.module_utils._stores.filesystem_parts import FilesystemParts
+from ansible_collections.vmferry.migrate.plugins.module_utils._stores.filesystem.parts import FilesystemParts
 from ansible_collections.vmferry.migrate.plugins.module_utils._stores.open import open_store
 
 MIB = 1024 * 1024
@@ -254,6 +254,30 @@ def test_a_linked_name_whose_old_name_cannot_be_removed_is_ours(
         writer.finish(3, if_absent=True)
     assert writer.finish(3, if_absent=True).size == 3
     assert [path.name for path in (root / "vm").iterdir()] == ["b"]
+
+
+def test_what_a_killed_process_wrote_beyond_what_is_known_of_it_is_cut_off(tmp_path: Path) -> None:
+    store = open_store(tmp_path.as_uri(), {})
+    killed = open_parts(store, "vm/a")
+    killed.write_at(0, memoryview(b"known" + b"x" * 100))
+    killed.leave()
+    writer = store.resume_parts("vm/a", killed.token, 5)
+    assert writer is not None
+    writer.complete([], 10)
+    assert store.get("vm/a") == b"known" + bytes(5)
+
+
+def test_a_link_in_the_place_of_an_unfinished_file_is_not_followed(tmp_path: Path) -> None:
+    store = open_store(tmp_path.as_uri(), {})
+    killed = open_parts(store, "vm/a")
+    killed.leave()
+    (tmp_path / "victim").write_bytes(b"precious")
+    (unfinished,) = (tmp_path / "vm").iterdir()
+    unfinished.unlink()
+    unfinished.symlink_to(tmp_path / "victim")
+    with pytest.raises(VmferryError):
+        store.resume_parts("vm/a", killed.token, 0)
+    assert (tmp_path / "victim").read_bytes() == b"precious"
 
 
 def open_parts(store: Store, key: str) -> FilesystemParts:

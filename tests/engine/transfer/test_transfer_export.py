@@ -32,7 +32,7 @@ from ansible_collections.vmferry.migrate.plugins.module_utils._transfer.digest_f
 from ansible_collections.vmferry.migrate.plugins.module_utils._transfer.digests import DigestWriter
 from ansible_collections.vmferry.migrate.plugins.module_utils._transfer.flow import Flow
 from ansible_collections.vmferry.migrate.plugins.module_utils._transfer.limits import Limits
-from ansible_collections.vmferry.migrate.plugins.module_utils._transfer.parts import object_proof_root
+from ansible_collections.vmferry.migrate.plugins.module_utils._transfer.open_parts import object_proof_root
 from ansible_collections.vmferry.migrate.plugins.module_utils._transfer.pipeline import DiskResult, export_disk
 from ansible_collections.vmferry.migrate.plugins.module_utils._transfer.progress import DiskProgress
 

@@ -16,8 +16,8 @@ from hypothesis import given, settings
 
 from ansible_collections.vmferry.migrate.plugins.module_utils._blocks import LEAF, BlockSource, Extent
 from ansible_collections.vmferry.migrate.plugins.module_utils._images.layers import Layers
-from ansible_collections.vmferry.migrate.plugins.module_utils._images.qcow2_packed import PackedQcow2
-from ansible_collections.vmferry.migrate.plugins.module_utils._images.qcow2_reader import Qcow2Reader
+from ansible_collections.vmferry.migrate.plugins.module_utils._images.qcow2.packed import PackedQcow2
+from ansible_collections.vmferry.migrate.plugins.module_utils._images.qcow2.reader import Qcow2Reader
 from ansible_collections.vmferry.migrate.plugins.module_utils._transfer.copy_blocks import copy_blocks
 from ansible_collections.vmferry.migrate.plugins.module_utils._transfer.digest_check import DigestCheck
 from ansible_collections.vmferry.migrate.plugins.module_utils._transfer.digest_file import DigestReader, merged_leaves

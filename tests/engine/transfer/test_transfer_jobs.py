@@ -468,6 +468,19 @@ def test_a_cancel_that_comes_too_late_does_not_undo_what_is_done() -> None:
     assert watched(work, flow) == "committed"
 
 
+def test_what_was_stopped_and_forgiven_is_not_given_up_later() -> None:
+    flow = Flow()
+
+    def work() -> str:
+        flow.stop(VmferryError("conflict", "The journal is wrong."))
+        time.sleep(0.1)
+        flow.forgive()
+        flow.sleep(0.4)
+        return "begun anew"
+
+    assert watched(work, flow, grace=0.3) == "begun anew"
+
+
 SIGNALLED = """
 import signal, sys, time
 for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):  # a test run by nohup would pass on that they are ignored

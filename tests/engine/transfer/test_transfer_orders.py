@@ -50,6 +50,14 @@ def test_whoever_asks_first_is_named_in_one_printable_line(tmp_path: Path) -> No
     assert (tmp_path / "cancel").stat().st_mode & 0o777 == 0o600
 
 
+def test_a_controller_that_has_to_end_stops_the_job_and_does_not_say_that_nobody_wants_its_work(tmp_path: Path) -> None:
+    (tmp_path / "abandon").write_text("the end of the play\n")
+    orders = Orders(tmp_path)
+    assert (orders.reason_to_stop(), orders.was_asked) == ("the end of the play asked for it", False)
+    ask_to_stop(tmp_path, "the operator")
+    assert (orders.reason_to_stop(), orders.was_asked) == ("the operator asked for it", True)
+
+
 def test_an_empty_order_is_an_order_once_nothing_has_been_written_into_it(tmp_path: Path) -> None:
     (tmp_path / "cancel").touch()
     orders = Orders(tmp_path)

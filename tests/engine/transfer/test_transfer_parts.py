@@ -62,6 +62,32 @@ def test_what_a_store_cannot_hold_is_refused(rules: Rules) -> None:
     assert str(1 << 40) in caught.value.message
 
 
+@given(st.integers(1, 48 << 30), st.integers(5, 512).map(lambda size: size * MIB))
+def test_a_part_size_that_is_asked_for_is_taken_as_it_is(bound: int, part: int) -> None:
+    sizes = PartSizes.for_object(bound, LEAF, part, S3, asked=True)
+    assert sizes.other == part
+    assert sizes.count(bound) <= 10_000
+
+
+@pytest.mark.parametrize(("part", "bound"), [(4 * MIB, MIB), (6 << 30, MIB), (8 * MIB, 1 << 40)])
+def test_a_part_size_that_the_store_cannot_take_is_refused(part: int, bound: int) -> None:
+    with pytest.raises(VmferryError, match=f"part_size is {part} bytes") as caught:
+        PartSizes.for_object(bound, 0, part, S3, asked=True)
+    assert caught.value.kind == "invalid_config"
+
+
+@pytest.mark.parametrize("any_offset", [False, True])
+def test_a_part_size_brings_its_memory_along(any_offset: bool) -> None:
+    usual = Limits.of_transfer(any_offset, 4)
+    limits = usual.cut_in(64 * MIB - 1)
+    assert (limits.part, limits.asked, limits.workers, limits.window) == (64 * MIB, True, 4, usual.window)
+    assert limits.part_budget == (0 if any_offset else 192 * MIB)
+    assert usual.cut_in(5 * MIB).part_budget == usual.part_budget
+    assert limits.allow(usual.window, 64 * MIB)
+    assert not usual.allow(usual.window, 64 * MIB), "what was begun with more memory than there is now"
+    assert not limits.like(usual.window, 8 * MIB).asked
+
+
 @given(st.integers(1, 256), st.booleans())
 def test_limits_divide_the_budget_and_never_exceed_it(workers: int, any_offset: bool) -> None:
     budget = PATH_BUDGET if any_offset else STORE_BUDGET

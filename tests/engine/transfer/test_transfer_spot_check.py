@@ -1,19 +1,21 @@
 # Copyright (c) 2026 the vmferry.migrate authors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What is looked at: both ends, leaves that hold data, others each turn; and never what is said to have changed."""
+"""What is looked at: both ends, leaves that hold data, others each time; and never what is said to have changed."""
 
 from __future__ import annotations
 
 import random
+import time
 from collections.abc import Sequence
 from functools import cache
+from hashlib import sha256
 
 import pytest
 from disks_in_memory import MemorySource
 
 from ansible_collections.vmferry.migrate.plugins.module_utils._blocks import LEAF, Extent, Piece
-from ansible_collections.vmferry.migrate.plugins.module_utils._transfer.digests import leaf_digests
+from ansible_collections.vmferry.migrate.plugins.module_utils._transfer.digests import leaf_digests, plain_hash
 from ansible_collections.vmferry.migrate.plugins.module_utils._transfer.spot_check import Mismatch, SpotCheck
 from ansible_collections.vmferry.migrate.plugins.module_utils._transfer.windows import ExtentMap
 
@@ -42,9 +44,9 @@ def leaves_of(disk: bytes) -> list[tuple[int, dict[int, bytes]]]:
 
 
 def checked(
-    now: bytes, extents: list[Extent], count: int = 32, turn: int = 0, before: bytes = DISK
+    now: bytes, extents: list[Extent], count: int = 32, shift: float = 0.0, before: bytes = DISK
 ) -> tuple[Mismatch | None, list[int]]:
-    check, source = SpotCheck(len(before), count, turn), Watched(now)
+    check, source = SpotCheck(len(before), count, shift), Watched(now)
     assert list(check.watching(iter(leaves_of(before)))) == leaves_of(before), "what goes by is not touched"
     found = check.compare(source, ExtentMap(extents, len(before)))
     assert check.bytes_read == sum(min(LEAF, len(before) - n * LEAF) for n in source.seen)
@@ -52,6 +54,19 @@ def checked(
 
 
 UNCHANGED = [Extent(0, len(DISK), "unchanged")]
+
+
+def test_leaves_are_compared_by_the_hash_of_the_export_and_their_numbers() -> None:
+    def keyed(number: int, leaf: memoryview) -> bytes:
+        return sha256(b"%d" % number + leaf).digest()
+
+    digests = leaf_digests(bytearray(DISK), len(DISK), range(LEAVES), keyed)
+    chunks = {n: {at: d for at, d in enumerate(digests[n * 64 : (n + 1) * 64]) if d} for n in range(LEAVES // 64)}
+    for leaf_hash, fits in ((keyed, True), (plain_hash, False)):
+        check = SpotCheck(len(DISK), 32, 0.3, leaf_hash)
+        assert list(check.watching(iter(sorted(chunks.items()))))
+        found = check.compare(Watched(DISK), ExtentMap(UNCHANGED, len(DISK)))
+        assert (found is None) == fits
 
 
 def test_a_disk_that_is_as_it_was_passes_and_little_is_read() -> None:
@@ -84,12 +99,13 @@ def test_a_lie_about_many_leaves_is_found_at_once() -> None:
     assert 100 <= found.start // LEAF < 200
 
 
-def test_a_lie_about_one_leaf_is_found_within_a_chains_life_more_often_than_not() -> None:
-    """Each turn looks elsewhere: thirty of them see many times the leaves of one."""
+def test_a_lie_about_one_leaf_is_found_within_a_month_more_often_than_not() -> None:
+    """Each export looks elsewhere: thirty of them see many times the leaves of one."""
+    chance = random.Random(1)
     seen: set[int] = set()
     first: list[int] = []
-    for turn in range(30):
-        _unused, here = checked(DISK, UNCHANGED, turn=turn)
+    for shift in [chance.random() for _export in range(30)]:
+        _unused, here = checked(DISK, UNCHANGED, shift=shift)
         first = first or here
         seen |= set(here)
     assert len(seen) > 300
@@ -106,6 +122,22 @@ def test_what_is_said_to_have_changed_is_not_compared() -> None:
 
 
 def test_an_empty_disk_has_nothing_to_look_at() -> None:
-    check = SpotCheck(0, 32, 1)
+    check = SpotCheck(0, 32, 0.5)
     assert list(check.watching(iter(()))) == []
     assert check.compare(MemorySource(b""), ExtentMap([], 0)) is None
+
+
+def test_a_disk_of_62_tib_is_set_up_at_once() -> None:
+    """Its leaves are a billion, and nothing that runs for a minute without a pause could be stopped."""
+    started = time.process_time()
+    SpotCheck(62 << 40, 32, 0.5)
+    assert time.process_time() - started < 1.0
+
+
+@pytest.mark.parametrize("leaves", [1, 15, 16, 17, 31, 32, 33])
+def test_of_a_small_disk_every_end_is_looked_at(leaves: int) -> None:
+    before = DISK[: leaves * LEAF]
+    extents = [Extent(0, len(before), "unchanged")]
+    found, seen = checked(before, extents, 0, before=before)
+    assert found is None
+    assert set(seen) == {n for n in range(leaves) if n < 16 or n >= leaves - 16}

@@ -38,6 +38,14 @@ def clear_bitmap(guest: Guest, image: Path, name: str) -> None:
     _ask(guest, "block-dirty-bitmap-clear", node=_node_of(guest, image), name=name)
 
 
+def write_as_guest(guest: Guest, device: str, offset: int, length: int, fill: int) -> None:
+    """Through its virtio disk, of this alias, as all that it writes; durable when it returns."""
+    backend = f"/machine/peripheral/{device}/virtio-backend"
+    for command in (f"write -P {fill} {offset} {length}", "flush"):
+        said = _say(guest, f'qemu-io -d {backend} "{command}"')
+        assert "rror" not in said, said
+
+
 def listen_to_power_button(guest: Guest) -> None:
     """As its system does when it boots: of ACPI's registers, bit 8 of PM1 enable."""
     _say(guest, f"o /h {PM1_ENABLE:#x} {POWER_BUTTON:#x}")

@@ -35,7 +35,8 @@ def test_the_job_of_a_dead_exporter_is_aborted(
     assert [finding.severity for finding in problems(provider, vm, "auto")] == ["warning"]
     said = provider.clean_up(vm)
     assert len(said) == 1
-    assert f"process {process.pid}" in said[0]
+    assert f"process {process.pid}" in said[0].sentence
+    assert said[0].given_up == "", "nobody held it"
     assert no_job(busy_guest)
     assert provider.clean_up(vm) == []
 

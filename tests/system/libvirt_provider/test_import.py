@@ -245,7 +245,7 @@ def test_a_whole_vm_that_was_defined_anew_keeps_its_disks(
         said = provider.clean_up(small[0])
     finally:
         pool.destroy()
-    assert "new-again" in said[0]
+    assert "new-again" in said[0].sentence
     assert sorted(path.name for path in images.iterdir()) == WHOLE
 
 

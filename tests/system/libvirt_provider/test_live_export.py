@@ -182,6 +182,8 @@ def test_a_job_that_somebody_aborts_is_the_reason_given(
     with pytest.raises(VmferryError, match="aborted by somebody else") as caught:  # noqa: PT012, SIM117
         with open_session(provider, "busy", "crash_consistent", ("vdb",)) as session:
             busy_guest.domain.abortJob()
+            while busy_guest.domain.jobStats()["type"] != 0:  # it ends behind the call's back
+                time.sleep(0.01)
             read_all(session.disks[0].source, tmp_path / "aborted")
     assert caught.value.kind == "conflict"
 

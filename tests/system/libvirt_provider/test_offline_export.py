@@ -137,6 +137,38 @@ def test_a_backing_file_of_an_unnamed_format_is_refused(
         domain.undefine()
 
 
+def test_a_data_file_that_an_image_names_is_never_opened(
+    provider: LibvirtProvider, rig: LibvirtRig, tmp_path: Path
+) -> None:
+    """Whoever made the image could name any file of the host."""
+    secret, image = tmp_path / "secret", rig.directory / "names-data.qcow2"
+    options = f"data_file={secret},data_file_raw=on"
+    subprocess.run(["qemu-img", "create", "-q", "-f", "qcow2", "-o", options, image, "1M"], check=True)
+    domain = rig.connect().defineXML(domain_xml(Machine("data-file", (Disk(image),)), rig.directory))
+    try:
+        with pytest.raises(VmferryError, match="its own header names") as caught, open_session(provider, "data-file"):
+            pass
+        assert caught.value.kind == "unsupported"
+        assert [one.kind for one in problems(provider, provider.describe("data-file"), "auto")] == ["unsupported"]
+    finally:
+        domain.undefine()
+
+
+def test_an_image_that_stands_on_itself_is_refused(provider: LibvirtProvider, rig: LibvirtRig) -> None:
+    one, other = (rig.directory / f"round-{name}.qcow2" for name in ("one", "other"))
+    for path in (one, other):
+        subprocess.run(["qemu-img", "create", "-q", "-f", "qcow2", path, "1M"], check=True)
+    for path, base in ((one, other), (other, one)):
+        subprocess.run(["qemu-img", "rebase", "-q", "-u", "-b", base, "-F", "qcow2", path], check=True)
+    domain = rig.connect().defineXML(domain_xml(Machine("round", (Disk(one),)), rig.directory))
+    try:
+        with pytest.raises(VmferryError, match="stands on itself") as caught, open_session(provider, "round"):
+            pass
+        assert caught.value.kind == "invalid_config"
+    finally:
+        domain.undefine()
+
+
 @pytest.mark.parametrize("off", ["qcow2", "raw"], indirect=True)
 @pytest.mark.parametrize("trace", ["content", "owner"])
 def test_a_vm_that_ran_meanwhile_is_noticed_also_when_it_is_off_again(

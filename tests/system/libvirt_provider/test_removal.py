@@ -13,7 +13,7 @@ import pytest
 
 from ansible_collections.vmferry.migrate.plugins.module_utils._errors import VmferryError
 from ansible_collections.vmferry.migrate.plugins.module_utils._operations.bring_vm import bring_vm
-from ansible_collections.vmferry.migrate.plugins.module_utils._operations.requests import ProviderSpec, VmRequest
+from ansible_collections.vmferry.migrate.plugins.module_utils._operations.jobs.requests import ProviderSpec, VmRequest
 from ansible_collections.vmferry.migrate.plugins.module_utils._providers.libvirt.provider import LibvirtProvider
 from rigs import guests
 from rigs.domain import Disk, Machine, domain_xml, remove_domain

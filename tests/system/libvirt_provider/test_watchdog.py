@@ -20,7 +20,12 @@ import pytest
 from ansible_collections.vmferry.migrate.plugins.module_utils._errors import VmferryError
 from ansible_collections.vmferry.migrate.plugins.module_utils._providers.libvirt import backup_job, guest_freeze
 from ansible_collections.vmferry.migrate.plugins.module_utils._providers.libvirt.connection import Connection
+from ansible_collections.vmferry.migrate.plugins.module_utils._providers.libvirt.image_lock import ImageLock
 from ansible_collections.vmferry.migrate.plugins.module_utils._providers.libvirt.provider import LibvirtProvider
+from ansible_collections.vmferry.migrate.plugins.module_utils._providers.libvirt.watchdog_launcher import (
+    WatchdogProcess,
+)
+from ansible_collections.vmferry.migrate.plugins.module_utils._providers.libvirt.work_folder import WorkFolder
 from rigs.domain import Guest
 from rigs.libvirt import LibvirtRig
 
@@ -28,6 +33,7 @@ from .harness import (
     eventually,
     exporter,
     is_running,
+    new_job,
     no_job,
     open_session,
     problems,
@@ -302,3 +308,43 @@ def test_a_backup_job_that_libvirt_refuses_leaves_nothing_to_wait_for(
     with pytest.raises(VmferryError, match="Beginning"), open_session(provider, "busy", "crash_consistent"):
         pass
     assert not list(scratch.iterdir())
+
+
+@pytest.mark.parametrize("heir", ["has a watchdog", "has none yet"])
+def test_one_whose_time_is_over_leaves_what_somebody_went_on_with_while_it_could_not_be_undone(
+    rig: LibvirtRig, scratch: Path, tmp_path: Path, heir: str
+) -> None:
+    """Whoever copies an image locks it, so that no bitmap can be removed from it."""
+    image, token = tmp_path / "disk.qcow2", "vmferry-1a2b3c4d-5e6f7a8b"
+    subprocess.run(["qemu-img", "create", "-q", "-f", "qcow2", str(image), "1M"], check=True)
+    subprocess.run(["qemu-img", "bitmap", "--add", str(image), token], check=True)
+    job, uuid = new_job(), "1f0c9a2b-7d1e-4c58-9a51-0c3a0d5b6e77"
+    folder = WorkFolder.create(str(scratch), "export", uuid, "gone", job)
+    folder.release()
+
+    def watchdog() -> WatchdogProcess:
+        return WatchdogProcess.start(uri=rig.uri, uuid=uuid, folder=folder.path, token=token, images=[str(image)])
+
+    def bitmap_is_there() -> bool:
+        told = subprocess.run(["qemu-img", "info", "-U", str(image)], check=True, capture_output=True, text=True)
+        return token in told.stdout
+
+    lock = ImageLock([str(image)])
+    first = watchdog()
+    process = watchdog_of(scratch)
+    first.abandon()
+    time.sleep(0.5)
+    assert is_running(process)
+    WorkFolder.take_over(str(scratch), uuid, job)
+    second = watchdog() if heir == "has a watchdog" else None
+    time.sleep(0.5)  # in which it sees that
+    lock.close()
+    time.sleep(1)
+    assert bitmap_is_there()
+    if second is not None:
+        assert not is_running(process)
+        second.finish()
+        folder.remove()
+    else:
+        folder.release()  # it gave up: nobody goes on with it
+        eventually(lambda: not bitmap_is_there() and not is_running(process))

@@ -60,7 +60,7 @@ def _open_maps(stack: ExitStack, folder: Path, layers: Sequence[Layer], bitmap: 
     maps: list[BlockSource] = []
     for layer in layers:
         served = stack.enter_context(
-            serve(Path(layer.path), layer.format, read_only=True, socket_dir=folder, bitmap=bitmap)
+            serve(Path(layer.path), layer.format, read_only=True, socket_dir=folder, bitmap=bitmap, backing=())
         )
         maps.append(NbdSource(served.address, contexts=(context,), classify=classify))
         stack.callback(maps[-1].close)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import xml.etree.ElementTree as ET
 from typing import Iterator, Sequence
 
-from ..._errors import WAIT_OR_CANCEL, VmferryError
+from ..._errors import WAIT_OR_CANCEL, WAIT_OR_FOLLOW, VmferryError
 from ..base import Consistency
 from ..finding import Finding
 from ..spec import DiskSpec, VmSpec
@@ -16,6 +16,7 @@ from . import backup_job, domain_xml
 from .bitmaps import can_hold_bitmaps
 from .connection import Connection
 from .offline_disks import read_chains
+from .saved_memory import crash_consistent, has_saved_memory, how_to_end
 from .scratch import MIB, reserve_of
 from .work_folder import free_bytes, read_folder
 
@@ -35,6 +36,7 @@ def export_findings(
             findings += job_findings(connection, vm)
             findings += _of_scratch(disks, scratch_dir)
         else:
+            findings += _of_saved_memory(connection, vm, consistency)
             types = vm.details.get("disk_types", {})
             read_chains(connection, vm.id, [disk for disk in disks if types.get(disk.name) in LOCAL])
     except VmferryError as error:
@@ -86,6 +88,16 @@ def _of_consistency(vm: VmSpec, consistency: Consistency, running: bool) -> Iter
         yield Finding("warning", f"The guest agent of {vm.name} is not connected: crash consistent.", hint)
 
 
+def _of_saved_memory(connection: Connection, vm: VmSpec, consistency: Consistency) -> Iterator[Finding]:
+    if not has_saved_memory(connection, vm):
+        return
+    if consistency in ("powered_off", "quiesced"):
+        text = f"{vm.name} was not shut down, its memory was saved: its disks are those of a guest that runs."
+        yield Finding("error", text, how_to_end(vm), "conflict")
+    else:
+        yield Finding("warning", crash_consistent(vm), how_to_end(vm))
+
+
 def _of_host(connection: Connection) -> Iterator[Finding]:
     version = connection.call("Asking for the version", lambda opened: opened.getLibVersion())
     if version < LEAST_LIBVIRT:
@@ -120,8 +132,10 @@ def _of_backup(job: backup_job.BackupJob, vm: VmSpec) -> Finding:
         hint = f"Wait until it is done. If its owner is dead: virsh domjobabort {vm.name}"
         return Finding("error", f"{vm.name} has a backup job of another program, {job.description}.", hint, "busy")
     if folder.record.alive is False:
-        return Finding("warning", f"A dead {folder.record.describe()} left a backup job, which will be aborted.")
-    return Finding("error", f"{vm.name} is in use by {folder.record.describe()}.", WAIT_OR_CANCEL, "busy")
+        hint = "An export to the same store goes on with it, or ends it; everything else ends it."
+        return Finding("warning", f"A dead {folder.record.describe()} left a backup job.", hint)
+    hint = WAIT_OR_FOLLOW if folder.record.purpose == "export" else WAIT_OR_CANCEL
+    return Finding("error", f"{vm.name} is in use by {folder.record.describe()}.", hint, "busy")
 
 
 def _of_scratch(disks: Sequence[DiskSpec], scratch_dir: str) -> Iterator[Finding]:

@@ -6,8 +6,10 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Iterator, Mapping, Sequence
 
 from ..._errors import VmferryError
@@ -22,32 +24,52 @@ FORMATS = ("qcow2", "raw")
 class ImageChain:
     size: int  # bytes, as the guest sees it
     layers: tuple[Layer, ...]
-    plain: bool  # every cluster lies, unencrypted, in the image that maps it
 
 
 def read_chain(path: str, format: str) -> ImageChain:
     """Raises `unsupported` for other formats and for encrypted images, `invalid_config` for an unnamed format."""
     layers: list[Layer] = []
-    size, plain = 0, True
+    seen: list[tuple[int, int]] = []
+    size = 0
     backing: str | None = path
     while backing is not None:
         if format not in FORMATS:
             raise VmferryError("unsupported", f"{backing} is a {format} image; supported are {' and '.join(FORMATS)}.")
         if len(layers) == LONGEST_CHAIN:
             raise VmferryError("invalid_config", f"{path} stands on more than {LONGEST_CHAIN} images.")
+        seen.append(_checked(backing, format, seen))
         info = image_info(backing, format)
         if info.get("encrypted"):
             raise VmferryError("unsupported", f"{backing} is encrypted.", "Export the VM while it runs.")
         size = size or info["virtual-size"]
-        plain = plain and not info.get("format-specific", {}).get("data", {}).get("data-file")
         layers.append(Layer(backing, format))
         backing, format = _next(info, backing)
-    return ImageChain(size, tuple(layers), plain)
+    return ImageChain(size, tuple(layers))
 
 
-def cluster_map(path: str, format: str) -> Iterator[Mapping[str, Any]]:
-    """`qemu-img map`, one entry after the other: of a large disk it has millions."""
-    command = ["qemu-img", "map", "--output=json", "-f", format, path]
+def _checked(path: str, format: str, seen: Sequence[tuple[int, int]]) -> tuple[int, int]:
+    """Which file it is. Raises before QEMU would open a file that no name of ours leads to: with root's rights, and
+    whatever file the image's header names.
+    """
+    from ..._images.inspect.file import inspected_file  # it knows all formats, and a VM that runs needs none of it
+
+    with inspected_file(Path(path), format, header_only=True) as image:
+        if image.description.objects("data_file"):
+            text = f"{path} has its data in another file, which its own header names."
+            raise VmferryError("unsupported", text, "A VM with such a disk can only be exported while it runs.")
+        found = os.fstat(image.descriptor)
+    identity = (found.st_dev, found.st_ino)
+    if identity in seen:
+        raise VmferryError("invalid_config", f"{path} stands on itself.", "Look at it with qemu-img info.")
+    return identity
+
+
+def cluster_map(layers: Sequence[Layer]) -> Iterator[Mapping[str, Any]]:
+    """`qemu-img map`, one entry after the other: of a large disk it has millions. `layers`: newest first, and all."""
+    from ..._nbd.qemu_nbd import node_of
+
+    path = layers[0].path
+    command = ["qemu-img", "map", "--output=json", node_of([(Path(layer.path), layer.format) for layer in layers])]
     with subprocess.Popen(  # pylint: disable=ansible-bad-function
         command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE
     ) as process:

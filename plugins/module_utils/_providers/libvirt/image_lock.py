@@ -1,7 +1,8 @@
 # Copyright (c) 2026 the vmferry.migrate authors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""QEMU's own image locks, held by us: no QEMU can open these files for writing while we read them.
+"""QEMU's own image locks, held by us: no QEMU can open these files for writing while we read them. Of a block device
+they hold for those alone that have the same node of it (see `image_stamp`).
 
 QEMU marks with shared locks of single bytes (block/file-posix.c) what it does (from 100 on) and what it does not allow
 others (from 200 on), and looks at everybody else's before it opens. `qemu-nbd --read-only` forbids writers of a qcow2

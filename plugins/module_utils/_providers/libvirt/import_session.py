@@ -87,7 +87,8 @@ class LibvirtImport(ImportSession):
         disks = [PlacedDisk(disk.spec.name, disk.part, disk.format) for disk in self._disks]
         xml = self._builder().build(self._uuid, disks, self._variables(), self._export_id, self._job.attempt)
         self._folder.will_make(trial=self._uuid, uri=self._connection.uri)
-        with Trial(self._connection.uri, self._placement.name, trial_xml(xml, markers, self._job.job_id)) as trial:
+        xml = trial_xml(xml, markers, self._job.job_id)
+        with Trial(self._connection.uri, self._placement.name, xml, looks=markers.screen) as trial:
             failpoint("trial_runs")
             return trial.wait_for(markers, wait)
 

@@ -16,6 +16,7 @@ from .guest_freeze import PersistentThaw
 from .watchdog_launcher import WatchdogProcess
 from .work_folder import WorkFolder
 
+STOPPED = "stopped"  # the file in which the watchdog says so
 END_PATIENCE = 20.0  # seconds for a libvirtd that is down when the job has to be ended; then the watchdog waits
 
 
@@ -30,6 +31,11 @@ class Leaving:
         self.watchdog: WatchdogProcess | None = None
         self._frozen = self._beginning = False
         self._thaw: PersistentThaw | None = None
+
+    @property
+    def was_stopped(self) -> bool:
+        """By the watchdog, since the scratch ran low."""
+        return (self._folder.path / STOPPED).exists()
 
     def tell(self, event: str) -> None:
         self._frozen = {"freeze": True, "thawed": False}.get(event, self._frozen)
@@ -54,9 +60,15 @@ class Leaving:
         if self._frozen:
             self._thaw = PersistentThaw(self._connection, self._uuid, vm_name, self.tell)
 
-    def leave(self) -> None:
+    def leave(self, stays: bool) -> None:
+        """`stays`: everything, for another run to take over."""
         if self._thaw is not None:
             self._thaw.stop()
+        if stays:
+            self._folder.release()
+            if self.watchdog is not None:
+                self.watchdog.abandon()
+            return
         try:
             if self.socket:
                 backup_job.end(self._connection, self._uuid, self.socket, END_PATIENCE)

@@ -10,15 +10,13 @@ import xml.etree.ElementTree as ET
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
-from types import TracebackType
-from typing import Callable, Sequence
+from typing import Callable, Mapping, Sequence
 
 from ..._errors import VmferryError
 from ..._transfer.failpoints import failpoint
 from ..base import (
     Consistency,
     ExportDisk,
-    ExportSession,
     Tracking,
 )
 from ..job import Job
@@ -31,16 +29,17 @@ from .describe import describe
 from .errors import CHECKPOINT_BROKEN, CHECKPOINT_REFUSED, NO_CHECKPOINT, code_of
 from .guest_freeze import frozen
 from .leaving import Leaving
+from .opened_export import OpenedExport
 from .point_in_time import PointInTime
-from .scratch import reserve_of, socket_path
+from .scratch import held_reserve_of, reserve_of, socket_path
 from .since import Since, since_of_running
 from .watchdog_launcher import WatchdogProcess
-from .work_folder import WorkFolder
+from .work_folder import WorkFolder, free_bytes
 
 UNANSWERED = ("network", "timeout")  # kinds of failure after which libvirt may still do what it was asked
 
 
-class LiveExport(ExportSession):
+class LiveExport(OpenedExport):
     def __init__(
         self,
         connection: Connection,
@@ -57,18 +56,6 @@ class LiveExport(ExportSession):
         self._tracked: list[str] = []
         self.vm = vm
         self.warnings: list[str] = []
-        self._cleanup = ExitStack()
-
-    def __enter__(self) -> LiveExport:
-        with ExitStack() as stack:
-            self._open(stack)
-            self._cleanup = stack.pop_all()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self._cleanup.__exit__(kind, error, traceback)
 
     def confirm(self) -> None:
         """Every byte came out of the frozen view, or reading it would have failed."""
@@ -76,31 +63,47 @@ class LiveExport(ExportSession):
     def keep_token(self) -> None:
         self._leaving.keep_token()
 
+    @property
+    def reference(self) -> Mapping[str, str]:
+        return {"kind": "running", "token": self.token, "changes": " ".join(sorted(self._since.disks))}
+
+    def _may_stay(self) -> bool:
+        would_be_held = free_bytes(self._scratch_dir) >= held_reserve_of(self._scratch_dir)
+        return would_be_held and not self._leaving.was_stopped
+
+    def outlive(self, seconds: float) -> None:
+        if self._leaving.watchdog is not None:
+            self._leaving.watchdog.hold(seconds)
+
     def _open(self, stack: ExitStack) -> None:
         self.vm = describe(self._connection, self.vm.id)
         root = self._domain_xml()
         folder = WorkFolder.create(self._scratch_dir, "export", self.vm.id, self.vm.name, self._job)
         self._leaving = leaving = Leaving(self._connection, self.vm.id, folder, self.warnings)
-        stack.callback(leaving.leave)
+        stack.callback(lambda: leaving.leave(self._stays))
         room = folder.make_room_for_qemu(domain_xml.qemu_user(root))
         self._plan_tracking(root)
         if self.token:
             leaving.will_make(self.token)
         leaving.socket = socket_path(folder.path, root, self._job.attempt)
-        leaving.watchdog = WatchdogProcess.start(
-            uri=self._connection.uri,
-            uuid=self.vm.id,
-            folder=folder.path,
-            socket=leaving.socket,
-            reserve=reserve_of(self._scratch_dir),
-            token=self.token,
-            images=[disk.source for disk in self.vm.disks if disk.name in self._tracked],
-        )
+        leaving.watchdog = self._start_watchdog(folder, leaving.socket)
         self.native = native_files.read(self._connection, self.vm, self.warnings)
         failpoint("watchdog")
         self._begin(root, room, leaving)
         failpoint("backup_begun")
         self._open_disks(stack, folder, leaving.socket, leaving.watchdog.check)
+
+    def _start_watchdog(self, folder: WorkFolder, socket: str) -> WatchdogProcess:
+        return WatchdogProcess.start(
+            uri=self._connection.uri,
+            uuid=self.vm.id,
+            folder=folder.path,
+            socket=socket,
+            reserve=reserve_of(self._scratch_dir),
+            held_reserve=held_reserve_of(self._scratch_dir),
+            token=self.token,
+            images=[disk.source for disk in self.vm.disks if disk.name in self._tracked],
+        )
 
     def _plan_tracking(self, root: ET.Element) -> None:
         chosen = {disk.name for disk in self._chosen}

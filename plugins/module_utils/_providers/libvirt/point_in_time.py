@@ -91,16 +91,19 @@ class PointInTime:
     def _is_active(self) -> bool:
         return self._connection.domain(self._vm.id, f"Looking at {self._vm.name}", _domain_is_active, END_PATIENCE)
 
+    def _has_job(self) -> bool:
+        return backup_job.current_job(self._connection, self._vm.id) is not None
+
     def _why(self, error: VmferryError) -> VmferryError:
         name, target = self._vm.name, self._target
         try:
             active = self._is_active()
-            if active and backup_job.current_job(self._connection, self._vm.id) is not None:
-                return error
             deadline = time.monotonic() + POWER_OFF_SEEN
             while active and not self._was_stopped() and time.monotonic() < deadline:
                 time.sleep(0.2)
                 active = self._is_active()
+            if active and not self._was_stopped() and self._has_job():
+                return error
         except VmferryError as second:
             if second.kind != "not_found":
                 return error

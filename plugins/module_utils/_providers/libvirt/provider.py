@@ -1,11 +1,14 @@
 # Copyright (c) 2026 the vmferry.migrate authors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The libvirt provider: everything that `Provider` promises, each in a file of its own."""
+"""The libvirt provider: everything that `Provider` promises, each in a file of its own.
+
+Ansible's modules are compiled anew at every start, so what only some tasks need is imported where it is needed.
+"""
 
 from __future__ import annotations
 
-from typing import Any, ContextManager, Mapping, Sequence
+from typing import Any, Collection, ContextManager, Mapping, Sequence
 
 from ..._errors import VmferryError
 from ..base import (
@@ -15,25 +18,19 @@ from ..base import (
     Placement,
     Provider,
     Tracking,
+    Undone,
 )
 from ..finding import Finding
 from ..job import Job
-from ..snapshots import SnapshotService
+from ..snapshots import Snapshot, SnapshotService
 from ..spec import DiskSpec, VmSpec
 from . import checkpoints
 from .checks import export_findings
-from .clean_up import clean_up, clean_up_imports, undo_job
+from .clean_up import clean_up, clean_up_gone_vms, clean_up_imports, undo_job
 from .connection import Connection
 from .describe import describe, describe_all
-from .import_checks import import_findings
 from .import_leftovers import import_mark
-from .import_session import LibvirtImport, start
-from .live_export import LiveExport
-from .offline_export import OfflineExport
-from .power_off import shut_down
-from .removal import remove_vm
-from .since import bytes_changed
-from .snapshots import LibvirtSnapshots
+from .snapshots_abandoned import remove_abandoned, remove_abandoned_of
 from .work_folder import DEFAULT_SCRATCH
 
 DEFAULT_URI = "qemu:///system"
@@ -80,16 +77,53 @@ class LibvirtProvider(Provider):
         tracking: Tracking = Tracking(),  # noqa: B008 - it never changes
     ) -> ContextManager[ExportSession]:
         if vm.power_state in ("powered_off", "crashed"):
+            from .offline_export import OfflineExport
+
             return OfflineExport(self._connection, vm, disks, job, tracking, self._scratch_dir)
         if consistency == "powered_off":
             raise VmferryError("conflict", f"{vm.name} is {vm.power_state}, not powered_off.", "Shut it down first.")
+        from .live_export import LiveExport
+
         return LiveExport(self._connection, vm, disks, consistency, job, tracking, self._scratch_dir)
 
+    def check_snapshot_export(self, vm: VmSpec, disks: Sequence[DiskSpec], snapshot: str) -> Sequence[Finding]:
+        from .snapshot_images import snapshot_findings
+
+        return snapshot_findings(self._connection, vm, disks, snapshot)
+
+    def open_snapshot_export(
+        self, vm: VmSpec, disks: Sequence[DiskSpec], snapshot: str, job: Job, reference: Mapping[str, str] | None = None
+    ) -> ContextManager[ExportSession]:
+        from .snapshot_export import SnapshotExport
+
+        return SnapshotExport(self._connection, vm, disks, snapshot, job, self._scratch_dir, reference)
+
+    def consistency_of(self, snapshot: Snapshot) -> Consistency:
+        from .snapshot_export import consistency_of
+
+        return consistency_of(snapshot)
+
     def changed_since(self, vm: VmSpec, disks: Sequence[DiskSpec], token: str) -> Mapping[str, int]:
+        from .since import bytes_changed
+
         try:
             return bytes_changed(self._connection, vm, disks, token, self._scratch_dir)
         except VmferryError:
             return {}  # an estimate: whatever is wrong is found, and said, when it matters
+
+    def reopen_export(
+        self, vm: VmSpec, disks: Sequence[DiskSpec], job: Job, tracking: Tracking, reference: Mapping[str, str]
+    ) -> ContextManager[ExportSession]:
+        off = vm.power_state in ("powered_off", "crashed")
+        if off != (reference.get("kind") == "off"):
+            raise VmferryError("not_found", f"{vm.name} was switched {'off' if off else 'on'} since.")
+        if off:
+            from .offline_export import OfflineExport
+
+            return OfflineExport(self._connection, vm, disks, job, tracking, self._scratch_dir, reference)
+        from .reopened_export import ReopenedLiveExport
+
+        return ReopenedLiveExport(self._connection, vm, disks, job, tracking, self._scratch_dir, reference)
 
     def tokens(self, vm: VmSpec) -> Sequence[str]:
         return checkpoints.tokens(self._connection, vm.id)
@@ -98,6 +132,8 @@ class LibvirtProvider(Provider):
         return checkpoints.forget(self._connection, vm, tokens)
 
     def snapshots(self, vm: VmSpec) -> SnapshotService:
+        from .snapshots import LibvirtSnapshots
+
         return LibvirtSnapshots(self._connection, vm, self._scratch_dir)
 
     def imported(self, name: str) -> tuple[VmSpec, str] | None:
@@ -110,33 +146,48 @@ class LibvirtProvider(Provider):
         return vm, import_mark(self._connection, vm.name).get("export", "")
 
     def check_import(self, vm: VmSpec, placement: Placement, export_id: str) -> Sequence[Finding]:
+        from .import_checks import import_findings
+
         return import_findings(self._connection, vm, placement, export_id, self._scratch_dir)
 
     def open_import(
         self, vm: VmSpec, native: Mapping[str, bytes], placement: Placement, export_id: str, job: Job
     ) -> ContextManager[ImportSession]:
+        from .import_session import LibvirtImport
+
         return LibvirtImport(self._connection, vm, native, placement, export_id, job, self._scratch_dir)
 
     def start(self, vm: VmSpec) -> VmSpec:
+        from .import_session import start
+
         start(self._connection, vm.id, vm.name)
         return describe(self._connection, vm.id)
 
     def shut_down(self, vm: VmSpec, timeout: float, force: bool) -> VmSpec:
+        from .power_off import shut_down
+
         shut_down(self._connection, vm, timeout, force)
         return describe(self._connection, vm.id)
 
     def remove(self, vm: VmSpec, disks: bool) -> Sequence[str]:
+        from .removal import remove_vm
+
         self.clean_up(vm)  # raises where a job of ours still works on it
         return remove_vm(self._connection, describe(self._connection, vm.id), disks)
 
-    def clean_up(self, vm: VmSpec) -> Sequence[str]:
-        return [*clean_up(self._connection, vm, self._scratch_dir), *self.clean_up_imports()]
+    def clean_up(self, vm: VmSpec, *, held_by: Collection[str] | None = None) -> Sequence[Undone]:
+        undone = clean_up(self._connection, vm, self._scratch_dir, held_by)
+        said = remove_abandoned(self._connection, vm, self._scratch_dir)
+        said += clean_up_gone_vms(self._connection, self._scratch_dir)
+        said += [sentence for _unused, sentence in self.clean_up_imports()]
+        return [*undone, *map(Undone, said)]
 
-    def clean_up_imports(self) -> Sequence[str]:
+    def clean_up_imports(self) -> Sequence[tuple[str, str]]:
         return clean_up_imports(self._connection, self._scratch_dir)
 
     def undo(self, job_id: str) -> Sequence[str]:
-        return undo_job(self._connection, job_id, self._scratch_dir)
+        said = undo_job(self._connection, job_id, self._scratch_dir)
+        return [*said, *remove_abandoned_of(self._connection, job_id, self._scratch_dir)]
 
     def close(self) -> None:
         self._connection.close()

@@ -17,6 +17,7 @@ from . import domain_xml
 from .connection import LONG_CALL_LIMIT, Connection
 from .image_chain import read_chain
 from .power_off import OFF
+from .saved_memory import has_saved_memory, how_to_end
 
 if TYPE_CHECKING:
     import libvirt
@@ -28,6 +29,8 @@ def remove_vm(connection: Connection, vm: VmSpec, disks: bool) -> list[str]:
     """A sentence for each disk that stays although it was to go."""
     if vm.power_state not in OFF:
         raise VmferryError("conflict", f"{vm.name} is {vm.power_state}, not powered_off.", "Shut it down first.")
+    if has_saved_memory(connection, vm):
+        raise VmferryError("conflict", f"{vm.name} was not shut down, its memory was saved.", how_to_end(vm))
     going, said = _own_files(connection, vm) if disks else ([], [])
     connection.once(f"Removing {vm.name}", lambda opened: _undefine(opened, vm), limit=LONG_CALL_LIMIT)
     for path in going:
@@ -39,14 +42,16 @@ def remove_vm(connection: Connection, vm: VmSpec, disks: bool) -> list[str]:
 
 
 def _undefine(opened: libvirt.virConnect, vm: VmSpec) -> None:
-    """Of one that is started in this moment libvirt forgets the definition only; it must keep its disks then."""
+    """Of one that is started in this moment libvirt forgets the definition only; it must keep its disks then.
+
+    libvirt refuses to forget one whose memory was saved in this moment.
+    """
     import libvirt
 
     domain = opened.lookupByUUIDString(vm.id)
     definition = domain.XMLDesc(libvirt.VIR_DOMAIN_XML_INACTIVE | libvirt.VIR_DOMAIN_XML_SECURE)
     domain.undefineFlags(
-        libvirt.VIR_DOMAIN_UNDEFINE_MANAGED_SAVE
-        | libvirt.VIR_DOMAIN_UNDEFINE_SNAPSHOTS_METADATA
+        libvirt.VIR_DOMAIN_UNDEFINE_SNAPSHOTS_METADATA
         | libvirt.VIR_DOMAIN_UNDEFINE_CHECKPOINTS_METADATA
         | libvirt.VIR_DOMAIN_UNDEFINE_NVRAM
     )

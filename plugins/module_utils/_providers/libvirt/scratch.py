@@ -15,6 +15,7 @@ MIB = 1024 * 1024
 SMALLEST_RESERVE = 64 * MIB  # what a guest may write between two looks of the watchdog
 LARGEST_RESERVE = 1024 * MIB
 RESERVE_SHARE = 20  # a twentieth of the file system, between those two
+HELD_RESERVES = 2  # what is only held for the next run yields to exports under way, and before the guests come near
 QEMU_STATE = Path("/var/lib/libvirt/qemu")
 
 
@@ -22,6 +23,11 @@ def reserve_of(scratch_dir: str) -> int:
     """Bytes that must stay free; with less, the job is aborted so that the guest can go on."""
     found = os.statvfs(scratch_dir)
     return max(SMALLEST_RESERVE, min(LARGEST_RESERVE, found.f_blocks * found.f_frsize // RESERVE_SHARE))
+
+
+def held_reserve_of(scratch_dir: str) -> int:
+    """As `reserve_of`, while nobody reads."""
+    return HELD_RESERVES * reserve_of(scratch_dir)
 
 
 def socket_path(folder: Path, domain: ET.Element, attempt: str) -> str:

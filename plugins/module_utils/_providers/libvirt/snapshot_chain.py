@@ -19,6 +19,7 @@ from ..spec import VmSpec
 from . import domain_xml
 from .connection import LONG_CALL_LIMIT, Connection
 from .image_chain import read_chain
+from .snapshot_room import access_findings, folder_of, room_findings
 from .snapshot_xml import OVERLAY, image_of, volume_path
 
 if TYPE_CHECKING:
@@ -145,10 +146,13 @@ def merge_findings(
             if other.name not in gone and _on_another_branch(other, merge, layers):
                 text = f"The snapshot {other.name} stands on {merge.base.path} too, on another branch."
                 yield Finding("error", text, f"Remove {other.name} first.", "conflict")
-        folder = os.path.dirname(merge.base.path)  # noqa: PTH120
-        if not os.access(folder, os.W_OK | os.X_OK):
-            text = f"{folder} cannot be written to, and an image in it has to be removed."
-            yield Finding("error", text, "Run the task as root (become: true).", "permission_denied")
+        yield from access_findings([folder_of(merge.overlay.path)], "an image in it has to be removed")
+    needs: dict[str, int] = {}
+    for merge in merges:
+        folder = folder_of(merge.base.path)
+        needs[folder] = needs.get(folder, 0) + os.stat(merge.overlay.path).st_blocks * 512  # noqa: PTH116
+    # Where there is little room left, removing a snapshot is what gives some back.
+    yield from room_findings(needs, "what is merged", demand="none")
     used = {path for merge in merges for path in (merge.overlay.path, merge.base.path)}
     for path, name in other_users(connection, vm.id, used).items():
         text = f"The VM {name} stands on {path}, which would be changed."

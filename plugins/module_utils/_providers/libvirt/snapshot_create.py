@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import os
 import xml.etree.ElementTree as ET
 from contextlib import ExitStack
 from functools import partial
@@ -23,13 +22,14 @@ from .checkpoints_aside import aside_findings, checkpoints_aside
 from .checks import LOCAL, job_findings
 from .connection import Connection
 from .guest_freeze import frozen
-from .scratch import MIB, reserve_of
+from .scratch import MIB
 from .snapshot_chain import OFF
 from .snapshot_create_off import create_off
 from .snapshot_remove import give_up
+from .snapshot_room import access_findings, by_folder, folder_of, room_findings
 from .snapshot_xml import create_root, mark_of, overlay_beside
 from .watchdog_launcher import WatchdogProcess
-from .work_folder import WorkFolder, free_bytes
+from .work_folder import WorkFolder
 
 if TYPE_CHECKING:
     import libvirt
@@ -93,34 +93,17 @@ def _of_internal(vm: VmSpec, wish: SnapshotWish, running: bool) -> Iterator[Find
     if wish.memory and not running:
         yield Finding("info", f"{vm.name} is {vm.power_state}: there is no memory to keep.")
     elif wish.memory:
-        first = next(iter(_taking_part(vm)), None)
-        yield from _room(first, vm.memory_mb * MIB, "the VM's memory") if first is not None else ()
+        needs = {folder_of(disk.source): vm.memory_mb * MIB for disk in _taking_part(vm)[:1]}
+        yield from room_findings(needs, "the VM's memory", demand="all")
 
 
 def _of_external(vm: VmSpec, wish: SnapshotWish) -> Iterator[Finding]:
     if wish.memory and vm.power_state not in OFF:
         hint = "Leave out memory, or choose the method internal."
         yield Finding("error", "External snapshots are made without memory.", hint, "unsupported")
-    for disk in _taking_part(vm):
-        yield from _room(disk, disk.size // EXPECTED_CHANGE, "what the guest writes from now on")
-
-
-def _room(disk: DiskSpec, expected: int, what: str) -> Iterator[Finding]:
-    folder = os.path.dirname(disk.source)  # noqa: PTH120
-    try:
-        free, reserve = free_bytes(folder), reserve_of(folder)
-    except OSError as error:
-        yield Finding("error", f"{folder} of {disk.name} cannot be used: {error.strerror}.", "", "not_found")
-        return
-    if not os.access(folder, os.W_OK | os.X_OK):
-        hint = "Run the task as root (become: true)."
-        yield Finding("error", f"{folder} of {disk.name} cannot be written to.", hint, "permission_denied")
-    text = f"{folder} has {free // MIB} MiB free; {disk.name} needs room there for {what}."
-    hint = "A guest is paused when there is none left."
-    if free <= reserve or (what.endswith("memory") and free - reserve < expected):
-        yield Finding("error", text, hint, "no_space")
-    elif free - reserve < expected:
-        yield Finding("warning", text, hint, "no_space")
+    needs = by_folder(_taking_part(vm), EXPECTED_CHANGE)
+    yield from access_findings(list(needs), "an overlay has to lie there")
+    yield from room_findings(needs, "what the guest writes from now on")
 
 
 def _of_quiesce(vm: VmSpec, wish: SnapshotWish, running: bool) -> Iterator[Finding]:
@@ -161,7 +144,8 @@ class NewSnapshot:
             for overlay in (overlays or {}).values():
                 folder.will_make(overlay=overlay)
             if overlays is not None and not self._running:
-                create_off(self._connection, self._vm, self._wish.name, self._job, overlays)
+                mark = mark_of(self._vm.id, self._job, "powered_off", self._wish.temporary)
+                create_off(self._connection, self._vm, self._wish.name, mark, overlays)
             elif self._may_quiesce():
                 self._create_quiesced(folder, overlays)
             else:
@@ -216,7 +200,7 @@ class NewSnapshot:
     def _create(self, overlays: Mapping[str, str] | None, consistency: str) -> None:
         memory = self._running and self._wish.memory
         taking_part = {disk.name for disk in _taking_part(self._vm)}
-        mark = mark_of(self._vm.id, self._job, consistency)
+        mark = mark_of(self._vm.id, self._job, consistency, self._wish.temporary)
 
         def work(opened: libvirt.virConnect) -> None:
             import libvirt

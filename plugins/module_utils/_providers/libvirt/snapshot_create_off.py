@@ -13,33 +13,34 @@ import os
 import shutil
 import time
 import xml.etree.ElementTree as ET
-from typing import TYPE_CHECKING, Mapping
+from typing import TYPE_CHECKING, Any, Mapping
 
 from ..._errors import VmferryError
 from ..._images.local_clusters import Layer
 from ..._nbd.qemu_img import qemu_img
 from ..._transfer.failpoints import failpoint
-from ..job import Job
 from ..spec import DiskSpec, VmSpec
 from . import domain_xml
 from .bitmaps import RECORDS, add_bitmap, bitmaps_of
 from .connection import Connection
 from .snapshot_merge import define_images
-from .snapshot_xml import UNFINISHED, create_root, forget_metadata, mark_of, mark_unfinished
+from .snapshot_xml import UNFINISHED, create_root, forget_metadata, mark_unfinished
 
 if TYPE_CHECKING:
     import libvirt
 
 
-def create_off(connection: Connection, vm: VmSpec, name: str, job: Job, overlays: Mapping[str, str]) -> None:
+def create_off(
+    connection: Connection, vm: VmSpec, name: str, mark: Mapping[str, Any], overlays: Mapping[str, str]
+) -> None:
     """`overlays`: the path of each, by target. Raises `busy` where the VM was started meanwhile."""
     for disk in vm.disks:
         if disk.name in overlays:
             create_overlay(Layer(disk.source, disk.format), disk.size, overlays[disk.name])
             _carry_bitmaps(disk, overlays[disk.name])
     failpoint("overlays_created")
-    mark = {**mark_of(vm.id, job, "powered_off"), UNFINISHED: True}
-    _tell_libvirt(connection, vm, create_root(name, mark, False, overlays, dict.fromkeys(overlays, True)))
+    unfinished = {**mark, UNFINISHED: True}
+    _tell_libvirt(connection, vm, create_root(name, unfinished, False, overlays, dict.fromkeys(overlays, True)))
     failpoint("snapshot_told")
     try:
         define_images(connection, vm, {target: file_disk(path) for target, path in overlays.items()})

@@ -21,6 +21,7 @@ from .snapshot_chain import OFF, internal_findings, internal_names, merges_of, r
 from .snapshot_create_off import create_overlay, file_disk
 from .snapshot_merge import define_images
 from .snapshot_remove import put_path, remove_unused
+from .snapshot_room import access_findings, folder_of
 from .snapshot_xml import overlay_beside, read_all, redefine
 from .work_folder import WorkFolder
 
@@ -84,6 +85,7 @@ def _of_external(
     if {one.target for one in merges} != {disk.name for disk in snapshot.disks} or any(one.above for one in merges):
         text = f"The disks of {vm.name} do not stand on the snapshot {snapshot.name} directly."
         yield Finding("error", text, "Look at them with qemu-img info --backing-chain.", "conflict")
+    yield from access_findings([folder_of(one.overlay.path) for one in merges], "a fresh overlay has to lie there")
     for one in merges:
         inside = internal_names(one.overlay)
         if inside:

@@ -3,9 +3,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Snapshots as libvirt describes them (https://libvirt.org/formatsnapshot.html), and our mark in their description.
 
-The mark is one line, `vmferry {…}`: of a snapshot of ours it says which VM it is of, whose job made it and how
-consistent its disks are. Of any snapshot it says while it is not whole: its removal has begun, so that its image is no
-longer the disk as it was, or it is being made.
+The mark is one line, `vmferry {…}`: of a snapshot of ours it says which VM it is of, whose job made it, how consistent
+its disks are, and whether it is to go once the process that made it is dead. Of any snapshot it says while it is not
+whole: its removal has begun, so that its image is no longer the disk as it was, or it is being made.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Callable, Mapping, Sequence
 
+from ..._transfer.owner import current_owner
 from ..job import Job
 from ..snapshots import Snapshot, SnapshotDisk
 from ..spec import PowerState
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 
 MARK = "vmferry "
 UNFINISHED = "unfinished"
+TEMPORARY = "temporary"  # with the process whose it is
 OVERLAY = re.compile(r"\.vmferry-[0-9a-f]{8}$")
 STATES: Mapping[str, PowerState] = {
     "running": "powered_on",
@@ -41,8 +43,9 @@ STATES: Mapping[str, PowerState] = {
 }
 
 
-def mark_of(vm_id: str, job: Job, consistency: str) -> dict[str, Any]:
-    return {"vm": vm_id, "job": job.job_id, "attempt": job.attempt, "consistency": consistency}
+def mark_of(vm_id: str, job: Job, consistency: str, temporary: bool) -> dict[str, Any]:
+    mark = {"vm": vm_id, "job": job.job_id, "attempt": job.attempt, "consistency": consistency}
+    return {**mark, TEMPORARY: current_owner()} if temporary else mark
 
 
 def overlay_beside(image: str, job: Job) -> str:
@@ -91,7 +94,7 @@ def _snapshot(
     opened: libvirt.virConnect, root: ET.Element, current: bool, vm_id: str, children: Mapping[str, Sequence[str]]
 ) -> Snapshot:
     name = domain_xml.text_of(root, "name")
-    text, mark = _split(domain_xml.text_of(root, "description"))
+    text, mark = split_description(domain_xml.text_of(root, "description"))
     seconds = int(domain_xml.text_of(root, "creationTime", "0"))
     methods = {disk.get("snapshot", "no") for disk in root.iterfind("disks/disk")}
     method = next((one for one in ("external", "internal") if one in methods), "")
@@ -144,7 +147,7 @@ def volume_path(opened: libvirt.virConnect, pool: str, volume: str) -> str:
         return volume
 
 
-def _split(description: str) -> tuple[str, dict[str, Any]]:
+def split_description(description: str) -> tuple[str, dict[str, Any]]:
     """The user's words, and our mark."""
     words, mark = [], {}
     for line in description.splitlines():
@@ -168,7 +171,7 @@ def mark_unfinished(connection: Connection, vm_id: str, name: str, unfinished: b
         element = root.find("description")
         if element is None:
             element = ET.SubElement(root, "description")
-        words, mark = _split(element.text or "")
+        words, mark = split_description(element.text or "")
         lines = [words] if words else []
         element.text = "\n".join([*lines, MARK + json.dumps({**mark, UNFINISHED: unfinished})])
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from contextlib import ExitStack, contextmanager
-from typing import TYPE_CHECKING, Collection, Iterator, Sequence
+from typing import Collection, Iterator, Sequence
 
 from ..._errors import VmferryError
 from ..finding import Finding
@@ -20,15 +20,14 @@ from .checks import job_findings
 from .clean_up import clean_up
 from .connection import Connection
 from .describe import describe
+from .saved_memory import has_saved_memory, how_to_end
 from .snapshot_chain import OFF
 from .snapshot_create import NewSnapshot, chosen_method, create_findings
 from .snapshot_remove import give_up, removal_findings, remove
 from .snapshot_revert import revert_external, revert_findings, revert_internal
+from .snapshot_room import scratch_findings
 from .snapshot_xml import read_all
 from .work_folder import WorkFolder
-
-if TYPE_CHECKING:
-    import libvirt
 
 
 class LibvirtSnapshots(SnapshotService):
@@ -42,40 +41,43 @@ class LibvirtSnapshots(SnapshotService):
         return chosen_method(wish)
 
     def check_create(self, wish: SnapshotWish) -> Sequence[Finding]:
-        return [*self._of_saved_state(), *create_findings(self._connection, self._now(), wish)]
+        return [*self._of_place(), *create_findings(self._connection, self._now(), wish)]
 
     def create(self, wish: SnapshotWish, job: Job, seconds: float) -> Sequence[str]:
-        self._clean_up()
+        given_up = self._clean_up()
         attempt = NewSnapshot(self._connection, self._now(), wish, job, seconds)
         attempt.create(self._scratch_dir)
-        return attempt.warnings
+        return [*given_up, *attempt.warnings]
 
     def check_remove(self, name: str, gone: Collection[str] = ()) -> Sequence[Finding]:
         vm, found = self._now(), self.list()
         snapshot = self._find(name)
-        findings = [*self._of_saved_state(), *removal_findings(self._connection, vm, snapshot, found, gone)]
+        findings = [*self._of_place(), *removal_findings(self._connection, vm, snapshot, found, gone)]
         if vm.power_state in OFF:
             findings += aside_findings(self._connection, vm)
         elif snapshot.whole:  # else the block job may be that of its removal
             findings += job_findings(self._connection, vm)
         return findings
 
-    def remove(self, name: str, job: Job, seconds: float) -> None:
+    def remove(self, name: str, job: Job, seconds: float) -> Sequence[str]:
+        given_up = self._clean_up()
         with self._owned(job) as folder, ExitStack() as stack:
             vm = self._now()
             if vm.power_state in OFF:
                 stack.enter_context(checkpoints_aside(self._connection, vm, folder))
             remove(self._connection, vm, self._find(name), seconds)
+        return given_up
 
     def check_revert(self, name: str) -> Sequence[Finding]:
         vm, snapshot = self._now(), self._find(name)
-        findings = [*self._of_saved_state(), *revert_findings(self._connection, vm, snapshot, self.list())]
+        findings = [*self._of_place(), *revert_findings(self._connection, vm, snapshot, self.list())]
         if vm.power_state not in OFF:
             findings += job_findings(self._connection, vm)
         return findings
 
     def revert(self, name: str, job: Job, seconds: float) -> Sequence[str]:
         deadline = time.monotonic() + seconds
+        given_up = self._clean_up()
         with self._owned(job) as folder:
             vm, snapshot = self._now(), self._find(name)
             # Before, not after: a kill in between must not leave tokens that know nothing of the revert.
@@ -84,12 +86,11 @@ class LibvirtSnapshots(SnapshotService):
                 revert_internal(self._connection, vm, snapshot, max(1.0, deadline - time.monotonic()))
             else:
                 revert_external(self._connection, vm, snapshot, job, folder)
-        return [f"{one} The next export will be a full one." for one in said]
+        return [*given_up, *(f"{one} The next export will be a full one." for one in said)]
 
     @contextmanager
     def _owned(self, job: Job) -> Iterator[WorkFolder]:
-        """Exports and other snapshot tasks see that this one works on the VM."""
-        self._clean_up()
+        """Exports and other snapshot tasks see that this one works on the VM, which was cleaned up."""
         folder = WorkFolder.create(self._scratch_dir, "snapshot", self._vm.id, self._vm.name, job)
         try:
             yield folder
@@ -98,8 +99,10 @@ class LibvirtSnapshots(SnapshotService):
             raise
         folder.remove()
 
-    def _clean_up(self) -> None:
-        clean_up(self._connection, self._now(), self._scratch_dir)
+    def _clean_up(self) -> Sequence[str]:
+        """Warnings of exports that were given up by it."""
+        undone = clean_up(self._connection, self._now(), self._scratch_dir)
+        return [one.warning for one in undone if one.given_up]
 
     def _now(self) -> VmSpec:
         """Merging and reverting change what its disks are."""
@@ -114,11 +117,11 @@ class LibvirtSnapshots(SnapshotService):
             "not_found", f"{self._vm.name} has no snapshot {name}.", "List them with disk_snapshot_info."
         )
 
-    def _of_saved_state(self) -> Iterator[Finding]:
-        def work(domain: libvirt.virDomain) -> bool:
-            return bool(domain.hasManagedSaveImage())
+    def _of_place(self) -> Iterator[Finding]:
+        yield from self._of_saved_state()
+        yield from scratch_findings(self._scratch_dir)
 
-        if self._connection.domain(self._vm.id, f"Looking at {self._vm.name}", work):
+    def _of_saved_state(self) -> Iterator[Finding]:
+        if has_saved_memory(self._connection, self._vm):
             text = f"{self._vm.name} has its memory saved, to go on with the images that it had then."
-            hint = f"Start it, or drop what was saved: virsh managedsave-remove {self._vm.name}"
-            yield Finding("error", text, hint, "conflict")
+            yield Finding("error", text, how_to_end(self._vm), "conflict")

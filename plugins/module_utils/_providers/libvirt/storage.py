@@ -53,7 +53,11 @@ def find_storage(connection: Connection, wanted: str) -> Storage:
     """`wanted`: a pool's name, an absolute folder, or '' for the pool `default`, else libvirt's own folder."""
     if wanted.startswith("/"):
         if not os.path.isdir(wanted):  # noqa: PTH112 - as the user wrote it
-            raise VmferryError("not_found", f"The folder {wanted} does not exist.", "Create it first.")
+            raise VmferryError(
+                "not_found",
+                f"The folder {wanted} does not exist.",
+                "Create it, or name another one as placement.storage.",
+            )
         return Storage(Path(wanted))
 
     def work(opened: libvirt.virConnect) -> str:

@@ -19,6 +19,7 @@ from . import domain_xml
 from .connection import LONG_CALL_LIMIT, Connection
 from .errors import is_disconnect
 from .import_xml import AGENT
+from .screen import Screen
 
 if TYPE_CHECKING:
     import libvirt
@@ -43,6 +44,8 @@ def trial_xml(xml: str, markers: BootMarkers, job_id: str) -> str:
         raise VmferryError("internal", "The XML of a VM has no devices.")
     if markers.serial and devices.find("serial") is None:
         ET.SubElement(devices, "serial", type="pty")
+    if markers.screen and devices.find("video") is None:
+        ET.SubElement(ET.SubElement(devices, "video"), "model", type="vga")
     if markers.agent and devices.find(f"channel/target[@name='{AGENT}']") is None:
         channel = ET.SubElement(devices, "channel", type="unix")
         ET.SubElement(channel, "target", type="virtio", name=AGENT)
@@ -50,16 +53,19 @@ def trial_xml(xml: str, markers: BootMarkers, job_id: str) -> str:
 
 
 class Trial:
-    def __init__(self, uri: str, name: str, xml: str) -> None:
-        """The connection is its own: the VM lives as long as it does."""
-        self._connection, self._name, self._xml = Connection(uri), name, xml
+    def __init__(self, uri: str, name: str, xml: str, looks: bool = False) -> None:
+        """The connection is its own: the VM lives as long as it does. `looks`: at its screen."""
+        self._connection, self._name, self._xml, self._looks = Connection(uri), name, xml, looks
         self._console: _Console | None = None
+        self._screen: Screen | None = None
 
     def __enter__(self) -> Trial:
         try:
             self._connection.once(f"Starting {self._name}", self._start, limit=LONG_CALL_LIMIT)
             if domain_xml.parse(self._xml).find("devices/serial") is not None:
                 self._console = _Console(self._connection.uri, self._name)
+            if self._looks:
+                self._screen = Screen(self._picture)
             self._call("Starting", lambda domain: domain.resume())
         except BaseException:
             self._end()
@@ -78,6 +84,7 @@ class Trial:
             for name, asked, seen in (
                 (f"{markers.serial!r} on its serial port", bool(markers.serial), lambda: self._shows(markers.serial)),
                 ("an answer of its guest agent", markers.agent, self._agent_answers),
+                ("a screen that is not its firmware's", markers.screen, self._shows_its_own),
             )
             if asked
         }
@@ -133,6 +140,21 @@ class Trial:
     def _shows(self, pattern: str) -> bool:
         return self._console is not None and re.search(pattern, self._console.text, re.MULTILINE) is not None
 
+    def _shows_its_own(self) -> bool:
+        return self._screen is not None and not self._has_ended() and self._screen.is_its_own()
+
+    def _picture(self) -> bytes:
+        def take(opened: libvirt.virConnect) -> bytes:
+            stream = opened.newStream()
+            self._domain.screenshot(stream, 0)
+            found = b""
+            while data := stream.recv(1 << 18):
+                found += data
+            stream.finish()
+            return found
+
+        return self._connection.once(f"Looking at the screen of {self._name}", take)
+
     def _agent_answers(self) -> bool:
         import libvirt
         import libvirt_qemu
@@ -152,11 +174,11 @@ class Trial:
         return self._connection.once(f"{doing} {self._name}", lambda _opened: work(self._domain))
 
     def _not_booted(self, missing: str, lasted: float, ended: bool) -> NotBooted:
-        how = f"it powered itself off after {lasted:.1f} s" if ended else f"within {lasted:.0f} s"
+        how = f", and powered itself off after {lasted:.1f} s" if ended else f" within {lasted:.0f} s"
         text = " ".join(self._console.text.split()) if self._console is not None else ""
         last = "".join(letter for letter in text if letter.isprintable())[-TOLD:]
         said = f" The last that it printed was: {last}" if last else " It printed nothing on a serial port."
-        return NotBooted("timeout", f"{self._name} did not show {missing}: {how}.{said}", retryable=False)
+        return NotBooted("timeout", f"{self._name} did not show {missing}{how}.{said}", retryable=False)
 
 
 class _Console:

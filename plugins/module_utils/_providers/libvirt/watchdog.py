@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     import libvirt
 
 TICK = 1.0  # seconds between two looks at the free space
+HEIR_PATIENCE = 30.0  # seconds that whoever takes over may take to start a watchdog of its own
+HOLD_PAUSE = 5.0  # seconds between two looks whether there is still something to hold
 RESCUE_PAUSE = 1.0  # seconds between two attempts to reach libvirt
 RESCUE_PATIENCE = 3600.0  # seconds; libvirtd may be down for maintenance
 BEGIN_PATIENCE = 60.0  # seconds that libvirt may still take to begin a job that nobody waits for any more
@@ -39,10 +41,11 @@ class Watchdog:
     def __init__(self, settings: dict[str, Any]) -> None:
         self.uri, self.uuid = settings["uri"], settings["uuid"]
         self.folder, self.socket = Path(settings["folder"]), settings["socket"]
-        self.reserve = settings["reserve"]
+        self.reserve, self.held_reserve = settings["reserve"], settings["held_reserve"]
         self.token, self.images = settings["token"], settings["images"]
-        self.frozen = self.beginning = self.done = self.aborted = self.orphaned = False
-        self.pending = b""
+        self.frozen = self.beginning = self.done = self.aborted = self.orphaned = self.paused = False
+        self.hold, self.pending = settings["hold"], b""
+        self.owner = self.owner_of_folder()
 
     def watch(self) -> None:
         while not self.done:
@@ -50,7 +53,8 @@ class Watchdog:
             if ready:
                 data = os.read(0, 65536)
                 if not data:
-                    self.rescue()
+                    if not self.is_inherited():
+                        self.rescue()
                     return
                 self.hear(data)
             elif self.aborted:
@@ -62,10 +66,63 @@ class Watchdog:
         *lines, self.pending = (self.pending + data).split(b"\n")
         for line in lines:
             event = json.loads(line)
+            if isinstance(event, dict):
+                self.hold = event["hold"]
+                continue
             self.frozen = {"freeze": True, "thawed": False}.get(event, self.frozen)
             self.beginning = {"begin": True, "begun": False}.get(event, self.beginning)
             self.token = "" if event == "kept" else self.token
             self.done = event == "done"
+
+    def owner_of_folder(self) -> Any:
+        try:
+            return json.loads((self.folder / "owner.json").read_text(encoding="utf-8"))["owner"]
+        except (OSError, ValueError, KeyError):
+            return None
+
+    def is_inherited(self) -> bool:
+        """What the dead exporter left is held for a while. True once another watchdog holds it, or it was removed."""
+        self.reserve = self.held_reserve
+        ends, looked_at = time.monotonic() + (0 if self.beginning else self.hold), 0.0
+        while not self.aborted and time.monotonic() < ends + (HEIR_PATIENCE if self.has_heir() else 0):
+            if self.is_relieved():
+                return True
+            if self.frozen or time.monotonic() - looked_at > HOLD_PAUSE:
+                looked_at = time.monotonic()
+                if not self.is_worth_holding():
+                    break
+            time.sleep(TICK)
+            self.aborted = self.scratch_runs_low()
+        return self.is_relieved()
+
+    def has_heir(self) -> bool:
+        found = self.owner_of_folder()
+        return found != self.owner and isinstance(found, dict) and Path(f"/proc/{found.get('pid')}").exists()
+
+    def is_relieved(self) -> bool:
+        """An heir alone is no relief: it may die before it has a watchdog."""
+        try:
+            return (self.folder / "watchdog").read_text(encoding="utf-8") != str(os.getpid())
+        except OSError as error:
+            return isinstance(error, FileNotFoundError)
+
+    def is_worth_holding(self) -> bool:
+        """Also thaws: a guest does not wait for the next run. While libvirt is away nobody can tell."""
+        import libvirt
+
+        try:
+            connection = libvirt.open(self.uri)
+        except libvirt.libvirtError:
+            return True
+        try:
+            domain = connection.lookupByUUIDString(self.uuid)
+            if self.frozen:
+                self.thaw(domain)
+            return not self.socket or (bool(domain.isActive()) and self.job_is_ours(domain))
+        except libvirt.libvirtError as error:
+            return error.get_error_code() != libvirt.VIR_ERR_NO_DOMAIN
+        finally:
+            connection.close()
 
     def scratch_runs_low(self) -> bool:
         try:
@@ -87,15 +144,22 @@ class Watchdog:
 
     def say_why(self) -> None:
         with suppress(OSError):  # there may be no room for it before libvirt has removed the scratch files
-            (self.folder / "stopped").touch()
+            (self.folder / "stopped").write_text("paused" if self.paused else "", encoding="utf-8")
 
     def rescue(self) -> None:
         import libvirt
 
         self.orphaned = True
         deadline = time.monotonic() + RESCUE_PATIENCE
-        quiet_since = None
+        quiet_since = heir_since = None
         while time.monotonic() < deadline:
+            if not (self.frozen or self.beginning):  # which nobody else sees to
+                if self.is_relieved():
+                    return
+                heir_since = (heir_since or time.monotonic()) if self.has_heir() and not self.aborted else None
+                if heir_since is not None and time.monotonic() < heir_since + HEIR_PATIENCE:
+                    time.sleep(0.2)
+                    continue
             try:
                 if self.undo():
                     quiet_since = None
@@ -140,6 +204,7 @@ class Watchdog:
                 self.beginning = False
             if domain.state() == [PAUSED, PAUSED_BY_IO_ERROR]:
                 domain.resume()
+                self.paused = True
             self.forget_token(domain, runs=True)
             return was_ours
         finally:
@@ -198,7 +263,10 @@ class Watchdog:
             remove_bitmap(image, self.token)
 
     def remove_files(self) -> None:
-        shutil.rmtree(self.folder, ignore_errors=True)
+        told = self.aborted and self.hold  # whoever would go on is to hear why there is nothing left to go on with
+        shutil.rmtree(self.folder / "qemu" if told else self.folder, ignore_errors=True)
+        if told:
+            self.say_why()
         if self.socket:
             with suppress(FileNotFoundError):
                 Path(self.socket).unlink()

@@ -34,6 +34,9 @@ while left:
 exec(compile(program, "vmferry-watchdog", "exec"), {"__name__": "__main__"})
 """
 
+SIGN = "watchdog"  # the file in which it says that it is ready, by its process
+HOLD = "hold"  # and that in which stands how long it holds, for who goes on and is killed before it says so
+
 
 class WatchdogProcess:
     """Lives from `start` until `finish`; without that it undoes everything, once this process ends or abandons it.
@@ -43,7 +46,7 @@ class WatchdogProcess:
 
     def __init__(self, folder: Path, settings: Mapping[str, Any]) -> None:
         self._folder, self._settings = folder, settings
-        self._told: list[str] = []
+        self._told: list[object] = []
         self._changing, self._ended = Lock(), Event()
         self._failure: VmferryError | None = None
         self._process = self._launch()
@@ -59,11 +62,13 @@ class WatchdogProcess:
         folder: Path,
         socket: str = "",
         reserve: int = 0,
+        held_reserve: int = 0,
         token: str = "",
         images: Sequence[str] = (),
     ) -> WatchdogProcess:
-        """Returns when it is ready to act. `reserve`: bytes that must stay free where the scratch files are; `token`: a
-        checkpoint that it removes too, once nobody keeps it, and `images` those that may get its bitmaps.
+        """Returns when it is ready to act. `reserve`: bytes that must stay free where the scratch files are, and
+        `held_reserve` once the exporter is dead; `token`: a checkpoint that it removes too, once nobody keeps it, and
+        `images` those that may get its bitmaps.
         """
         settings = {
             "uri": uri,
@@ -71,13 +76,21 @@ class WatchdogProcess:
             "folder": str(folder),
             "socket": socket,
             "reserve": reserve,
+            "held_reserve": held_reserve,
             "token": token,
             "images": list(images),
+            "hold": _hold_so_far(folder),
             "path": [entry for entry in sys.path if os.path.isdir(entry)],  # noqa: PTH112 - of an isolated interpreter
         }
         return cls(folder, settings)
 
-    def tell(self, event: str) -> None:
+    def hold(self, seconds: float) -> None:
+        """So long after this process died it leaves everything to a successor, as long as the scratch has room."""
+        with suppress(OSError):  # a full scratch folder ends the job anyway
+            _write_for_owner(self._folder / HOLD, str(seconds))
+        self.tell({"hold": seconds})
+
+    def tell(self, event: object) -> None:
         """`freeze`, `thawed`, `begin`, `begun`, `kept`: each before it is done, or after it is undone."""
         with self._changing:
             self._told.append(event)
@@ -128,7 +141,7 @@ class WatchdogProcess:
         program = pkgutil.get_data(__package__ or "", "watchdog.py")
         if program is None:
             raise VmferryError("internal", f"The program of {watchdog.__name__} cannot be read.")
-        command = [sys.executable, "-I", "-c", BOOTSTRAP, f"vmferry-watchdog:{self._folder.name}", str(len(program))]
+        command = [sys.executable, "-I", "-c", BOOTSTRAP, _title(self._folder), str(len(program))]
         process = subprocess.Popen(  # pylint: disable=ansible-bad-function
             command,
             stdin=subprocess.PIPE,
@@ -148,12 +161,37 @@ class WatchdogProcess:
 
     def _wait_until_ready(self, process: subprocess.Popen[bytes]) -> None:
         deadline = time.monotonic() + START_TIMEOUT
-        sign = self._folder / "watchdog"
+        sign = self._folder / SIGN
         while not (sign.exists() and sign.read_text(encoding="utf-8") == str(process.pid)):
             if process.poll() is not None or time.monotonic() > deadline:
                 hint = f"Can {sys.executable} -I import libvirt?"
                 raise VmferryError("internal", "The watchdog of the backup job did not start.", hint)
             time.sleep(0.02)
+
+
+def is_watched(folder: Path) -> bool:
+    """Whether a watchdog lives that will undo what was made with this folder."""
+    try:
+        pid = int((folder / SIGN).read_text(encoding="utf-8"))
+        return _title(folder).encode() in Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+    except (OSError, ValueError):
+        return False
+
+
+def _write_for_owner(path: Path, text: str) -> None:
+    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8") as file:
+        file.write(text)
+
+
+def _hold_so_far(folder: Path) -> float:
+    try:
+        return float((folder / HOLD).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return 0.0
+
+
+def _title(folder: Path) -> str:
+    return f"vmferry-watchdog:{folder.name}"
 
 
 def _line(said: object) -> bytes:

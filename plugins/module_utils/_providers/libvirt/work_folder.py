@@ -20,6 +20,7 @@ import re
 import shutil
 import stat
 import time
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Iterator, Literal, Mapping
@@ -31,6 +32,7 @@ from ..job import Job
 DEFAULT_SCRATCH = "/var/tmp"
 NAME = re.compile(r"vmferry-[0-9a-f]{8}")
 OWNER = "owner.json"
+RELEASED = {"released": True}  # in the place of an owner that left everything for another to take over
 Purpose = Literal["export", "import", "snapshot"]
 
 
@@ -50,7 +52,8 @@ class Record:
     @property
     def alive(self) -> bool | None:
         """None where this process cannot tell: the owner is in another container or on another host."""
-        return False if is_of_earlier_boot(self.owner) else is_owner_alive(self.owner)
+        gone = self.owner == RELEASED or is_of_earlier_boot(self.owner)
+        return False if gone else is_owner_alive(self.owner)
 
     def describe(self) -> str:
         where = f"process {self.owner.get('pid', '?')} on {self.owner.get('hostname', '?')}"
@@ -71,10 +74,26 @@ class WorkFolder:
         try:
             path.mkdir(mode=0o700)
             folder = cls(path, record)
-            folder._write()
+            folder._write(record)
             path.chmod(0o711)  # not by mkdir, whose mode the umask may narrow
         except OSError as error:
             raise _cannot_use(scratch_dir, error) from error
+        return folder
+
+    @staticmethod
+    def exists(scratch_dir: str, job: Job) -> bool:
+        return read_folder(_path(scratch_dir, job)) is not None
+
+    @classmethod
+    def take_over(cls, scratch_dir: str, vm_id: str, job: Job) -> WorkFolder:
+        """Of a dead run of the same attempt, whose watchdog goes once there is another. Raises `not_found`."""
+        folder = read_folder(_path(scratch_dir, job))
+        record = folder.record if folder is not None else None
+        if folder is None or record is None or record.vm_id != vm_id or record.purpose != "export":
+            raise VmferryError("not_found", f"The work folder of the attempt {job.attempt} is gone.")
+        if record.alive is not False:
+            raise VmferryError("not_found", f"The work folder of the attempt {job.attempt} is another's.")
+        folder._change(job_id=job.job_id, owner=current_owner(), started_at=time.time())
         return folder
 
     def make_room_for_qemu(self, user: tuple[int, int] | None) -> Path:
@@ -95,30 +114,45 @@ class WorkFolder:
 
     def will_make(self, **what: str) -> None:
         """Durable when it returns; only then may the effect happen."""
-        self.record = replace(self.record, made=(*self.record.made, what))
-        self._write()
+        self._change(made=(*self.record.made, what))
 
     def has_undone(self, **what: str) -> None:
         """It was written down by `will_make`, and nobody has to see to it any more."""
-        self.record = replace(self.record, made=tuple(one for one in self.record.made if one != what))
-        self._write()
+        self._change(made=tuple(one for one in self.record.made if one != what))
 
     def has_made(self, **what: str) -> None:
         """In the place of all that was written down before: from now on it belongs to somebody, and stays."""
-        self.record = replace(self.record, made=(what,))
-        self._write()
+        self._change(made=(what,))
+
+    def release(self) -> None:
+        """To whoever comes next. Without room to say so, that is so as soon as this process is gone."""
+        with suppress(VmferryError):
+            self._change(owner=RELEASED)
 
     def remove(self) -> None:
         shutil.rmtree(self.path, ignore_errors=False, onerror=_already_gone)
 
-    def _write(self) -> None:
+    def _change(self, **fields: Any) -> None:
+        """Raises `no_space`, `permission_denied` or `not_found`, and is what it was then."""
+        record = replace(self.record, **fields)
+        try:
+            self._write(record)
+        except OSError as error:
+            raise _cannot_use(str(self.path.parent), error) from error
+        self.record = record
+
+    def _write(self, record: Record) -> None:
         fresh = self.path / f"{OWNER}.new"
         with fresh.open("w", encoding="utf-8") as file:
             os.fchmod(file.fileno(), 0o600)
-            json.dump({**vars(self.record), "made": list(self.record.made)}, file)
+            json.dump({**vars(record), "made": list(record.made)}, file)
             file.flush()
             os.fsync(file.fileno())
         fresh.replace(self.path / OWNER)
+
+
+def _path(scratch_dir: str, job: Job) -> Path:
+    return Path(scratch_dir) / f"vmferry-{job.attempt}"
 
 
 def read_folder(path: Path) -> WorkFolder | None:

@@ -21,6 +21,11 @@ from ansible_collections.vmferry.migrate.plugins.modules import (
     export_verify,
     job,
     job_info,
+    storage_copy,
+    storage_download,
+    storage_info,
+    storage_object,
+    storage_upload,
     vm,
     vm_export,
     vm_import,
@@ -35,6 +40,11 @@ MODULES = {
     "export_verify": export_verify,
     "job": job,
     "job_info": job_info,
+    "storage_copy": storage_copy,
+    "storage_download": storage_download,
+    "storage_info": storage_info,
+    "storage_object": storage_object,
+    "storage_upload": storage_upload,
     "vm": vm,
     "vm_export": vm_export,
     "vm_import": vm_import,
@@ -48,6 +58,11 @@ OPERATIONS = {
     "export_verify": "verify_export",
     "job": "end_job",
     "job_info": "list_jobs",
+    "storage_copy": "copy_objects",
+    "storage_download": "download_object",
+    "storage_info": "look_at_objects",
+    "storage_object": "remove_object",
+    "storage_upload": "upload_files",
     "vm": "bring_vm",
     "vm_export": "export_vm",
     "vm_import": "import_vm",
@@ -62,6 +77,14 @@ LEAST: dict[str, dict[str, Any]] = {
     "export_verify": {"provider": "libvirt", "url": "file:///srv/exports", "level": "boot"},
     "job": {"job": "6f1d2c0e43a5", "state": "finished", "url": "file:///srv/exports"},
     "job_info": {"url": "file:///srv/exports"},
+    "storage_copy": {
+        "source": {"url": "file:///srv/exports", "key": "a.img"},
+        "destination": {"url": "file:///srv/other"},
+    },
+    "storage_download": {"url": "file:///srv/exports/a.img", "dest": "/srv/a.img"},
+    "storage_info": {"url": "file:///srv/exports"},
+    "storage_object": {"url": "file:///srv/exports/old.img", "state": "absent"},
+    "storage_upload": {"url": "file:///srv/exports", "src": "/srv/a.img"},
     "vm": {"provider": "libvirt", "vm": "web01", "state": "powered_on"},
     "vm_export": {"provider": "libvirt", "url": "file:///srv/exports", "vm": "web01"},
     "vm_import": {"provider": "libvirt", "url": "file:///srv/exports", "name": "web02"},
@@ -74,11 +97,26 @@ ENVIRONMENT = (
     "AWS_DEFAULT_REGION",
     "AWS_ENDPOINT_URL",
     "AWS_ENDPOINT_URL_S3",
+    "AWS_ENDPOINT_URL_STS",
     "AWS_PROFILE",
     "AWS_REGION",
     "AWS_SECRET_ACCESS_KEY",
     "AWS_SESSION_TOKEN",
+    "AZURE_CLIENT_ID",
+    "AZURE_CLIENT_SECRET",
+    "AZURE_SECRET",
+    "AZURE_STORAGE_ACCOUNT",
+    "AZURE_STORAGE_CONNECTION_STRING",
+    "AZURE_STORAGE_KEY",
+    "AZURE_STORAGE_SAS_TOKEN",
+    "AZURE_TENANT",
+    "AZURE_TENANT_ID",
+    "GCP_ACCESS_TOKEN",
+    "GCP_AUTH_KIND",
+    "GCP_SERVICE_ACCOUNT_CONTENTS",
+    "GCP_SERVICE_ACCOUNT_FILE",
     "LIBVIRT_DEFAULT_URI",
+    "VMFERRY_ALLOWED_HOSTS",
     "VMFERRY_BANDWIDTH_LIMIT",
     "VMFERRY_CLEANUP_MAX_AGE",
     "VMFERRY_CLEANUP_MAX_COUNT",
@@ -105,6 +143,13 @@ class ModuleRun:
             self.replace(f"{ROOMS}._operations.{name}", **{name: self._operation})
         self.replace("libvirt")
         self.replace("boto3", __version__="1.36.0")
+        self.replace("google.auth", __version__="2.40.0")
+        self.replace("requests")
+        self.replace("urllib3")
+        self.replace("google_crc32c", implementation="c")
+        self.replace("azure.storage.blob", __version__="12.31.0")
+        for package in ("azure", "azure.storage", "azure.identity"):
+            self.replace(package)
 
     def replace(self, name: str, **members: Any) -> None:
         stand_in = types.ModuleType(name)
@@ -131,8 +176,7 @@ class ModuleRun:
 
     def least(self, module: str, arguments: Arguments) -> dict[str, Any]:
         """An option set to None is left out."""
-        merged = {**LEAST[module], **arguments}
-        return {name: value for name, value in merged.items() if value is not None}
+        return _merged(LEAST[module], arguments)
 
     def succeed(self, module: str, arguments: Arguments, **ansible: bool) -> dict[str, Any]:
         outcome = self.run(module, self.least(module, arguments), **ansible)
@@ -148,3 +192,12 @@ class ModuleRun:
         """What the operation got as its first argument."""
         self.succeed(module, arguments)
         return self.calls[-1][0][0]
+
+
+def _merged(least: Arguments, asked: Arguments) -> dict[str, Any]:
+    """Of dicts that both have, option by option."""
+    whole = {
+        name: _merged(least[name], value) if isinstance(value, dict) and isinstance(least.get(name), dict) else value
+        for name, value in {**least, **asked}.items()
+    }
+    return {name: value for name, value in whole.items() if value is not None}

@@ -15,6 +15,7 @@ from ansible_collections.vmferry.migrate.tests.unit.plugins.modules.test_options
     task,
 )
 
+SETTINGS = "store.settings"
 FALLBACKS: list[tuple[str, str, str, str]] = [
     ("LIBVIRT_DEFAULT_URI", "libvirt.uri", "provider.settings.uri", "qemu:///session"),
     ("AWS_ENDPOINT_URL_S3", "storage.endpoint_url", "store.settings.endpoint_url", "http://127.0.0.1:8333"),
@@ -26,7 +27,33 @@ FALLBACKS: list[tuple[str, str, str, str]] = [
     ("AWS_ACCESS_KEY_ID", "storage.access_key", "store.settings.access_key", "AKIDENV"),
     ("AWS_SECRET_ACCESS_KEY", "storage.secret_key", "store.settings.secret_key", "known to few"),
     ("AWS_SESSION_TOKEN", "storage.session_token", "store.settings.session_token", "for an hour"),
+    ("AWS_ENDPOINT_URL_STS", "storage.sts_endpoint_url", "store.settings.sts_endpoint_url", "http://127.0.0.1:8333"),
     ("AWS_CA_BUNDLE", "storage.ca_path", "store.settings.ca_path", "/etc/ssl/lab.pem"),
+    (
+        "GCP_SERVICE_ACCOUNT_FILE",
+        "storage.service_account_file",
+        f"{SETTINGS}.service_account_file",
+        "/root/sa.json",
+    ),
+    (
+        "GCP_SERVICE_ACCOUNT_CONTENTS",
+        "storage.service_account_contents",
+        f"{SETTINGS}.service_account_contents",
+        "{}",
+    ),
+    ("GCP_ACCESS_TOKEN", "storage.access_token", "store.settings.access_token", "for an hour"),
+    ("AZURE_STORAGE_ACCOUNT", "storage.account_name", "store.settings.account_name", "backups"),
+    ("AZURE_STORAGE_KEY", "storage.account_key", "store.settings.account_key", "known to few"),
+    ("AZURE_STORAGE_SAS_TOKEN", "storage.sas_token", "store.settings.sas_token", "sv=1&sig=x"),
+    (
+        "AZURE_STORAGE_CONNECTION_STRING",
+        "storage.connection_string",
+        "store.settings.connection_string",
+        "AccountName=backups",
+    ),
+    ("AZURE_CLIENT_ID", "storage.client_id", "store.settings.client_id", "1f0c9a2b"),
+    ("AZURE_CLIENT_SECRET", "storage.secret", "store.settings.secret", "known to few"),
+    ("AZURE_SECRET", "storage.secret", "store.settings.secret", "known to few"),
     ("VMFERRY_BANDWIDTH_LIMIT", "bandwidth_limit", "transfer.bandwidth_limit", "5MiB/s"),
     ("VMFERRY_STATE_DIR", "state_dir", "transfer.state_dir", "/srv/state"),
 ]
@@ -74,9 +101,26 @@ def test_info_modules_ask_the_same_environment(
         assert asked == "/srv/state"
 
 
+def test_allowed_hosts_of_the_environment_count_where_the_task_names_none(
+    modules: ModuleRun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def allowed(storage: Any) -> Any:
+        return modules.request("vm_export", {"url": "s3://backups", "storage": storage}).store.settings.get(
+            "allowed_hosts"
+        )
+
+    assert allowed(None) is None
+    monkeypatch.setenv("VMFERRY_ALLOWED_HOSTS", "s3.example.org,*.example.net")
+    assert allowed({"region": "eu-1"}) == ["s3.example.org", "*.example.net"]
+    assert allowed({"allowed_hosts": ["other"]}) == ["other"]
+    assert allowed({"allowed_hosts": []}) == [], "no host at all"
+    monkeypatch.setenv("VMFERRY_ALLOWED_HOSTS", "")
+    assert allowed(None) is None
+
+
 def credentials(modules: ModuleRun, storage: Any) -> dict[str, str]:
     names = ("profile", "access_key", "secret_key", "session_token")
-    settings = modules.request("vm_export", {"storage": storage}).store.settings
+    settings = modules.request("vm_export", {"url": "s3://backups", "storage": storage}).store.settings
     return {name: settings[name] for name in names if name in settings}
 
 
@@ -113,6 +157,22 @@ def test_a_session_token_whose_key_is_gone_is_not_sent_with_a_profile(
     monkeypatch.delenv("AWS_ACCESS_KEY_ID")
     monkeypatch.setenv("AWS_PROFILE", "offsite")
     assert credentials(modules, {}) == {"profile": "offsite"}
+
+
+@pytest.mark.usefixtures("temporary_keys")
+def test_web_identity_of_a_task_takes_the_place_of_the_keys_of_the_environment(modules: ModuleRun) -> None:
+    assert credentials(modules, {"web_identity_token_file": "/run/token", "role_arn": "arn:aws:iam::1:role/b"}) == {}
+
+
+@pytest.mark.usefixtures("temporary_keys")
+def test_a_role_of_a_task_is_assumed_with_the_keys_of_the_environment(modules: ModuleRun) -> None:
+    assert credentials(modules, {"role_arn": "arn:aws:iam::1:role/b"})["access_key"] == "AKIDENV"
+
+
+@pytest.mark.usefixtures("temporary_keys")
+def test_anonymous_is_anonymous_whatever_the_environment_has(modules: ModuleRun) -> None:
+    assert credentials(modules, {"anonymous": True}) == {}
+    assert credentials(modules, {"anonymous": False})["access_key"] == "AKIDENV"
 
 
 @pytest.mark.usefixtures("temporary_keys")

@@ -53,7 +53,14 @@ def test_defect_is_an_internal_error_that_says_where_it_is(modules: ModuleRun) -
 
 
 @pytest.mark.parametrize("module", ["vm_export", "vm_import", "export_verify", "export_info"])
-@pytest.mark.parametrize("option", ["secret_key", "session_token", "sse_customer_key"])
+@pytest.mark.parametrize(
+    "option",
+    [
+        *("secret_key", "session_token", "sse_customer_key"),
+        *("account_key", "sas_token", "connection_string", "secret"),
+        "access_token",
+    ],
+)
 @pytest.mark.parametrize("defect", [True, False])
 def test_no_failure_carries_a_secret_however_it_is_encoded(
     modules: ModuleRun, module: str, option: str, defect: bool
@@ -75,7 +82,9 @@ def test_secret_from_the_environment_is_masked_too(modules: ModuleRun, monkeypat
 
 def test_short_access_key_masks_nothing(modules: ModuleRun) -> None:
     modules.result = {"changed": True, "export": {"url": "file:///srv/backup/web01"}}
-    outcome = modules.succeed("vm_export", {"storage": {"access_key": "backup", "secret_key": SECRET}})
+    outcome = modules.succeed(
+        "vm_export", {"url": "s3://backups", "storage": {"access_key": "backup", "secret_key": SECRET}}
+    )
     assert outcome["export"] == {"url": "file:///srv/backup/web01"}
 
 
@@ -112,6 +121,25 @@ MALFORMED: list[tuple[str, dict[str, Any], str]] = [
     ("vm_export", {"full_after": "0"}, "full_after"),
     ("vm_export", {"max_chain": 0}, "max_chain"),
     ("vm_export", {"spot_check": -1}, "spot_check"),
+    ("vm_export", {"resume_window": "soon"}, "resume_window"),
+    ("vm_export", {"signing": {}}, "signing.key is missing"),
+    (
+        "vm_export",
+        {"signing": {"key": "hunter22", "key_file": "/x"}},
+        "signing.key and signing.key_file exclude each other",
+    ),
+    ("vm_export", {"signing": {"key": "hunter22"}}, "signing.key is not a private key"),
+    ("export_cleanup", {"signing": {"key_file": "/nowhere"}}, "signing.key_file /nowhere cannot be read"),
+    ("vm_import", {"trusted_keys": []}, "trusted_keys is empty"),
+    ("export_verify", {"trusted_keys": [""]}, "trusted_keys is empty, or has an empty key"),
+    ("export_info", {"trusted_keys": ["abc"]}, "trusted_keys has no public key"),
+    ("vm_export", {"snapshot": {"source": ""}}, "snapshot.source is empty"),
+    ("vm_export", {"snapshot": {"name": ""}}, "snapshot.name is empty"),
+    ("vm_export", {"snapshot": {"keep": -1}}, "snapshot.keep"),
+    ("vm_export", {"snapshot": {"source": "nightly", "keep": 1}}, "snapshot.keep is of a snapshot that is made"),
+    ("vm_export", {"snapshot": {"source": "nightly", "memory": True}}, "snapshot.memory"),
+    ("vm_export", {"snapshot": {"source": "nightly", "name": "mine"}}, "snapshot.name"),
+    ("vm_export", {"snapshot": {"source": "nightly"}, "max_age": "1d"}, "max_age"),
     ("vm_export", {"idle_timeout": "0"}, "idle_timeout"),
     ("vm_export", {"progress_interval": "0"}, "progress_interval"),
     ("vm_export", {"max_duration": "12 parsecs"}, "max_duration"),
@@ -124,7 +152,7 @@ MALFORMED: list[tuple[str, dict[str, Any], str]] = [
     ("vm_export", {"job_id": "../../etc/cron.d/job"}, "job_id"),
     ("vm_export", {"job_id": ""}, "job_id"),
     ("vm_export", {"max_retries": -1}, "max_retries"),
-    ("vm_export", {"storage": {"connect_timeout": "soon"}}, "storage.connect_timeout"),
+    ("vm_export", {"url": "s3://backups", "storage": {"connect_timeout": "soon"}}, "storage.connect_timeout"),
     ("vm_export", {"storage": {"file_mode": "rw"}}, "storage.file_mode"),
     ("vm_export", {"vm": ""}, "vm is empty"),
     ("disk_snapshot", {"vm": ""}, "vm is empty"),
@@ -170,6 +198,12 @@ def test_value_that_cannot_be_meant_is_told_by_its_option(
         ("boto3", "vm_export", {"url": "s3://backups"}),
         ("boto3", "vm_import", {"url": "s3://backups"}),
         ("boto3", "export_info", {"url": "s3://backups"}),
+        ("requests", "vm_export", {"url": "gs://backups"}),
+        ("urllib3", "vm_export", {"url": "https://dav.example.org/vms"}),
+        ("boto3", "vm_export", {"url": "https://s3.example.org/vms", "storage": {"type": "s3"}}),
+        ("cryptography", "vm_export", {"signing": {"key": "-----BEGIN"}}),
+        ("cryptography", "export_cleanup", {"signing": {"key": "-----BEGIN"}}),
+        ("cryptography", "vm_import", {"trusted_keys": ["ab" * 32]}),
     ],
 )
 def test_missing_package_is_named(modules: ModuleRun, package: str, module: str, arguments: dict[str, Any]) -> None:

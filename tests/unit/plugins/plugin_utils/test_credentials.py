@@ -39,14 +39,39 @@ def test_what_the_task_says_of_the_store_stays() -> None:
     assert handed({"access_key": None, "region": None}) == HANDED
 
 
-@pytest.mark.parametrize("said", ["access_key", "secret_key", "session_token", "profile"])
+@pytest.mark.parametrize("said", ["access_key", "secret_key", "session_token", "profile", "web_identity_token_file"])
 def test_nothing_is_added_to_credentials_of_the_task(said: str) -> None:
     assert handed({said: "own"}) == {said: "own"}
 
 
-@pytest.mark.parametrize("name", ["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_PROFILE"])
+def test_a_role_is_assumed_with_what_is_handed_over() -> None:
+    assert handed({"role_arn": "arn"}) == {**HANDED, "role_arn": "arn"}
+
+
+@pytest.mark.parametrize("said", [{"anonymous": True}, "anonymous=yes"])
+def test_nothing_is_handed_over_to_who_reads_anonymously(said: Any) -> None:
+    assert handed(said) == said
+    assert handed({"anonymous": False}) == {**HANDED, "anonymous": False}
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "AWS_ACCESS_KEY_ID",
+        "AWS_SECRET_ACCESS_KEY",
+        "AWS_SESSION_TOKEN",
+        "AWS_PROFILE",
+        "AWS_WEB_IDENTITY_TOKEN_FILE",
+    ],
+)
 def test_nothing_is_added_to_credentials_of_the_tasks_environment(name: str) -> None:
     assert handed(of_task={name: "own"}) is None
+
+
+def test_an_endpoint_that_is_said_to_be_s3_is_s3() -> None:
+    assert handed({"type": "s3"}, url="https://s3.internal/exports") == {**HANDED, "type": "s3"}
+    assert handed({"type": "http"}, url="https://s3.internal/exports") == {"type": "http"}
+    assert handed(url="https://dav.internal/exports") is None
 
 
 def test_they_are_for_s3_and_for_who_wants_them() -> None:

@@ -60,8 +60,8 @@ class Host:
         return self.job._ended()
 
     @property
-    def cancelled(self) -> bool:
-        return (self.folder / "cancel").exists()
+    def abandoned(self) -> bool:
+        return (self.folder / "abandon").exists()
 
     def lines_about(self, words: str) -> list[str]:
         return [line for line in self.shown if words in line]
@@ -82,7 +82,7 @@ def test_a_silent_job_whose_process_lives_is_waited_for_and_that_is_told_once(ho
     os.kill(host.process.pid, signal.SIGSTOP)
     assert [host.after(seconds) for seconds in (0, 1, 30, 40, 3600, 86400)] == [None] * 6
     assert len(host.lines_about("its process lives, and is waited for")) == 1
-    assert not host.cancelled
+    assert not host.abandoned
     host.write_record(bytes_read=1)
     host.after(1)
     host.after(61)
@@ -98,27 +98,29 @@ def test_a_process_that_is_gone_is_told_within_seconds(host: Host) -> None:
     result = host.after(2)
     assert result is not None
     assert result["msg"].startswith("The job ended without a result while it was exporting.")
-    assert not host.cancelled
+    assert (result["error"]["kind"], result["error"]["retryable"]) == ("cancelled", True)
+    assert result["job"]["state"] == "failed", "as job_info tells it, and not that it is running"
+    assert not host.abandoned
 
 
-def test_a_process_that_cannot_be_seen_is_given_up_after_five_minutes_and_cancelled(host: Host) -> None:
+def test_a_process_that_cannot_be_seen_is_given_up_after_five_minutes_and_stopped(host: Host) -> None:
     host.write_record({"boot_id": "before a restart"})
     assert [host.after(0), host.after(1), host.after(SILENCE - 2)] == [None, None, None]
     assert len(host.lines_about("its process cannot be seen from here")) == 1
     result = host.after(3)
     assert result is not None
-    assert result["error"]["kind"] == "internal"
-    assert (host.folder / "cancel").read_text() == "a task that waited for a sign of life in vain\n"
+    assert result["error"]["kind"] == "cancelled"
+    assert (host.folder / "abandon").read_text() == "a task that waited for a sign of life in vain\n"
 
 
-def test_a_job_that_never_shows_is_given_up_and_cancelled_should_it_come_after_all(host: Host) -> None:
+def test_a_job_that_never_shows_is_given_up_and_stopped_should_it_come_after_all(host: Host) -> None:
     assert [host.after(0), host.after(live_job.START_PATIENCE - 1)] == [None, None]
     result = host.after(2)
     assert result is not None
     assert "nothing was seen of its job" in result["msg"]
     host.write_record()
     deadline = time.monotonic() + 10
-    while not host.cancelled:
+    while not host.abandoned:
         assert time.monotonic() < deadline
         time.sleep(0.05)
 

@@ -20,7 +20,7 @@ WANTED: dict[str, Any] = {
     "name": "web01",
     "host": "web01",
     "to_host": "kvm02",
-    "power_off": False,
+    "power_off": True,
     "power_on": True,
     "delete_source": False,
     "reachable": False,
@@ -97,13 +97,26 @@ def test_without_a_look_into_the_store_nothing_is_taken_for_done() -> None:
 
 
 def test_an_export_that_is_there_is_taken_and_moves_nothing() -> None:
-    row = planned(export=FOUND_EXPORT)
+    row = planned({"power_off": False}, export=FOUND_EXPORT)
     assert (row["state"], row["bytes_to_move"]) == ("planned", 0)
     assert "The export of 2026-11-21T06:30:00Z is taken" in row["findings"][0]
     stale = planned({"power_off": True}, export=FOUND_EXPORT)
     assert "runs again" in stale["error"]["message"]
     off = {"vms": [{"id": "1f0c", "power_state": "powered_off"}]}
     assert planned({"power_off": True}, source=off, export=FOUND_EXPORT)["state"] == "planned"
+
+
+def test_that_a_source_runs_on_is_warned_of_where_it_is_to_be_neither_shut_down_nor_deleted() -> None:
+    (finding,) = planned({"power_off": False})["findings"]
+    assert finding.startswith("source: warning: web01 runs on, so that there will be two of it;")
+    off = {"vms": [{"id": "1f0c", "power_state": "powered_off"}]}
+    assert planned({"power_off": False}, source=off)["findings"] == []
+
+
+def test_a_guest_that_does_not_go_off_is_told_of_with_the_variable_that_cuts_its_power() -> None:
+    error = {"kind": "timeout", "hint": "Have its power cut with force: true."}
+    row = outcome_row(blank_row(WANTED), "power_off", {"msg": "It did not power off.", "error": error})
+    assert row["error"]["sentence"] == "It did not power off. Have its power cut with vm_migrate_power_off_force: true."
 
 
 def test_a_source_is_only_deleted_when_it_is_off_and_its_successor_is_seen_to_work() -> None:
@@ -131,3 +144,12 @@ def test_the_outcome_tells_what_was_moved_or_which_step_failed() -> None:
 
 def test_a_vm_of_a_host_of_another_name_is_called_by_both() -> None:
     assert blank_row({**WANTED, "host": "shop"})["label"] == "shop/web01"
+
+
+def test_a_host_to_log_in_to_that_the_inventory_does_not_have_is_found_before_anything_is_done() -> None:
+    row = planned({"unknown_host": "wbe01"})
+    assert row["state"] == "failed"
+    assert row["findings"][0].startswith(
+        "destination: error: wbe01 is to be logged in to, and is no host of the inventory."
+    )
+    assert planned({"unknown_host": ""})["state"] == "planned"

@@ -165,7 +165,7 @@ def test_another_job_of_that_id_is_not_seen_kept_alive_or_cancelled(tmp_path: Pa
     job = begun(tmp_path, "0000000000000000")
     place = JobPlace(JOB, str(tmp_path), {}, WATCHER)
     answer = poll_command.parse(shell(poll_command.poll(place, "/none"), dict(os.environ)))
-    at_once = poll_command.cancel(place, "its play").replace(f"-ge {poll_command.START_SECONDS}", "-ge 0")
+    at_once = poll_command.abandon(place, "its play").replace(f"-ge {poll_command.START_SECONDS}", "-ge 0")
     shell(at_once, dict(os.environ))
     time.sleep(0.3)  # what waits, waits behind the command's back
     assert answer.record is None
@@ -186,19 +186,19 @@ def test_half_an_answer_is_none(tmp_path: Path, cut: int) -> None:
         poll_command.parse(whole[:cut])
 
 
-def test_who_cancels_first_is_named(tmp_path: Path) -> None:
+def test_who_abandons_a_job_first_is_named(tmp_path: Path) -> None:
     job = begun(tmp_path, WATCHER)
     for reason in ("it's the first; $(id)", "the second"):
-        shell(poll_command.cancel(JobPlace(JOB, str(tmp_path), {}, WATCHER), reason), dict(os.environ))
-    assert (job / "cancel").read_text() == "it's the first; $(id)\n"
+        shell(poll_command.abandon(JobPlace(JOB, str(tmp_path), {}, WATCHER), reason), dict(os.environ))
+    assert (job / "abandon").read_text() == "it's the first; $(id)\n"
 
 
 def test_a_job_that_is_just_starting_is_cancelled_once_it_has_a_record(tmp_path: Path) -> None:
     job = tmp_path / "jobs" / JOB
     began = time.monotonic()
-    shell(poll_command.cancel(JobPlace(JOB, str(tmp_path), {}, WATCHER), "its play"), dict(os.environ))
+    shell(poll_command.abandon(JobPlace(JOB, str(tmp_path), {}, WATCHER), "its play"), dict(os.environ))
     assert time.monotonic() - began < 0.9
     assert begun(tmp_path, WATCHER) == job
-    while not (job / "cancel").exists():
+    while not (job / "abandon").exists():
         assert time.monotonic() - began < 10
         time.sleep(0.02)

@@ -44,6 +44,46 @@ def test_a_line_reads_well() -> None:
     assert described({**RECORD, **over, "phase": "failed"}) == "failed"
 
 
+def test_the_last_line_says_what_was_made_and_what_was_there_already() -> None:
+    ended = {**RECORD, "phase": "ready", "started": 100.0, "finished": 172.0, "bytes_sent": 72_000}
+    sent = "72.0 kB sent at 1.00 kB/s"
+    assert described({**ended, "outcome": "increment on X"}) == f"ready in 1:12 · increment on X · {sent}"
+    resumed = {"export": "X", "bytes_kept": 239_000_000}
+    told = described({**ended, "outcome": "full, since Y is gone", "resumed": resumed})
+    assert told == f"ready in 1:12 · full, since Y is gone · {sent} · 239 MB kept"
+
+
+def test_the_last_line_tells_of_no_bytes_written_where_nothing_changed() -> None:
+    ended = {
+        **RECORD,
+        "kind": "download",
+        "phase": "ready",
+        "started": 100.0,
+        "finished": 172.0,
+        "outcome": "unchanged",
+    }
+    assert described({**ended, "bytes_read": 72_000, "bytes_sent": 72_000}) == (
+        "ready in 1:12 · unchanged · 72.0 kB read at 1.00 kB/s"
+    )
+
+
+def test_that_an_export_goes_on_is_told_once() -> None:
+    shown: list[str] = []
+    lines = ProgressLines("kvm1", 5.0, shown.append, lambda: 0.0)
+    for _unused in range(2):
+        lines.update({**RECORD, "resumed": {"export": "X", "bytes_kept": 239_000_000}})
+    assert shown[1] == "[kvm1: web01] going on with X, 239 MB are there already"
+    assert len(shown) == 2
+
+
+def test_the_last_line_of_a_job_that_was_quick_is_how_it_ended() -> None:
+    shown: list[str] = []
+    ended = {**RECORD, "phase": "ready", "started": 100.0, "finished": 101.0, "resumed": {"export": "X"}}
+    ProgressLines("kvm1", 5.0, shown.append, lambda: 0.0).update(ended)
+    assert "going on with X" in shown[0]
+    assert "ready in" in shown[1]
+
+
 @pytest.mark.parametrize(
     ("count", "text"),
     [

@@ -18,7 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client.parser import text_string_to_metric_families
 
-from ansible_collections.vmferry.migrate.plugins.module_utils._stores.filesystem_errors import translate
+from ansible_collections.vmferry.migrate.plugins.module_utils._stores.filesystem.errors import translate
 from ansible_collections.vmferry.migrate.plugins.plugin_utils import transfer_report_metrics as metrics
 from ansible_collections.vmferry.migrate.plugins.plugin_utils.transfer_report import Transfer, transfer_of
 from ansible_collections.vmferry.migrate.plugins.plugin_utils.transfer_report_audit import (

@@ -1,0 +1,144 @@
+# Copyright (c) 2026 the vmferry.migrate authors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Appliances in a store: an OVA, or an OVF with its files beside it, read by ranges. Nothing is unpacked."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Callable, Iterator, Sequence
+
+from ..._appliances.appliance import Appliance, open_appliance
+from ..._appliances.checksums import CheckedMember
+from ..._appliances.machine import Disk
+from ..._appliances.packages import MAX_MEMBERS, Package, folder_package, ova_package
+from ..._appliances.refusals import refused
+from ..._blocks import BlockSource, Extent, Piece
+from ..._errors import VmferryError
+from ..._images.formats import FORMATS
+from ..._images.image_format import ImageFormat, StoredImage, too_large
+from ..._images.inspect.image import inspect_image
+from ..._stores.base import Store
+
+_INSPECTED_AS = {"vmdk_sparse": "vmdk", "vhd_dynamic": "vhd"}
+_READ_AS = {"vmdk": "vmdk", "qcow2": "qcow2", "vhd": "vhd", "vhdx": "vhdx", "raw": "raw"}
+
+
+def stored_appliance(store: Store, key: str) -> Appliance:
+    """`key`: of a .ova or a .ovf. Raises `not_found`, `unsupported`, `invalid_config`, `checksum_mismatch`."""
+    return open_appliance(_package(store, key))
+
+
+def _package(store: Store, key: str) -> Package:
+    where = store.object_url(key)
+    if key.lower().endswith(".ova"):
+        info = store.stat(key)
+        if info is None:
+            raise VmferryError("not_found", f"{where} does not exist.")
+        return ova_package(lambda offset, buffer: store.read_into(key, offset, buffer), info.size, where)
+    if not key.lower().endswith(".ovf"):
+        raise VmferryError("invalid_config", f"{where} is no appliance.", "Name a file that ends in .ova or .ovf.")
+    return _folder(store, key, where)
+
+
+def _folder(store: Store, key: str, where: str) -> Package:
+    """The descriptor at `key`, and of what lies beside it all but other descriptors and their checksums."""
+    folder, slash, name = key.rpartition("/")
+    prefix, stem = folder + slash, name[: -len(".ovf")]
+    found = []
+    for info in store.list(prefix):
+        beside = info.key[len(prefix) :]
+        other = beside.lower().endswith((".ovf", ".mf", ".cert")) and beside.rpartition(".")[0] != stem
+        if "/" not in beside and not other:
+            found.append((beside, info.size))
+        if len(found) > MAX_MEMBERS:
+            raise refused(where, f"has more than {MAX_MEMBERS} files beside it", "Put it into a folder of its own.")
+    if name not in dict(found):
+        raise VmferryError("not_found", f"{where} does not exist.")
+    return folder_package(where, found, lambda member, at, buffer: store.read_into(prefix + member, at, buffer))
+
+
+@contextmanager
+def open_disk(appliance: Appliance, disk: Disk, alive: Callable[[], object] = lambda: None) -> Iterator[ApplianceDisk]:
+    """The guest's disk. Raises `invalid_config` for whatever it is not said to be.
+
+    Without an error inside, the rest of its file is read, with a call of `alive` now and then, and compared with its
+    checksum in the end.
+    """
+    source = ApplianceDisk.of(appliance, disk)
+    try:
+        yield source
+        source.finish(alive)
+    finally:
+        source.close()
+
+
+@dataclass(frozen=True)
+class ApplianceDisk:
+    """Plays BlockSource. `format`: what the image was found to be; empty for a disk that begins empty."""
+
+    size: int
+    format: str
+    _image: BlockSource | None = None
+    _file: CheckedMember | None = None
+
+    @classmethod
+    def of(cls, appliance: Appliance, disk: Disk) -> ApplianceDisk:
+        if not disk.file:
+            return cls(disk.capacity, "")
+        format, file = _inspected(appliance, disk), appliance.watched(disk)
+        image = StoredImage(file.read_at, appliance.member(disk).size, disk.capacity, _where(appliance, disk))
+        return cls(disk.capacity, format.name, format.open(image), file)
+
+    def extents(self) -> Iterator[Extent]:
+        if self._image is not None:
+            yield from self._image.extents()
+        elif self.size:
+            yield Extent(0, self.size, "zero")
+
+    def read_into(self, pieces: Sequence[Piece]) -> None:
+        if self._image is not None:
+            self._image.read_into(pieces)
+            return
+        for _unused, buffer in pieces:
+            buffer[:] = bytes(len(buffer))
+
+    def finish(self, alive: Callable[[], object]) -> None:
+        """After the last read. Raises `checksum_mismatch`."""
+        if self._file is not None:
+            self._file.finish(alive)
+
+    def close(self) -> None:
+        if self._image is not None:
+            self._image.close()
+
+
+def inspected_disks(appliance: Appliance) -> None:
+    """Raises `invalid_config` or `unsupported` for the first that would not be read."""
+    for disk in appliance.machine.disks:
+        if disk.file:
+            _inspected(appliance, disk)
+
+
+def _where(appliance: Appliance, disk: Disk) -> str:
+    return f"{appliance.where}: {disk.file}"
+
+
+def _inspected(appliance: Appliance, disk: Disk) -> ImageFormat:
+    where, member = _where(appliance, disk), appliance.member(disk)
+    expected = _INSPECTED_AS.get(disk.format, disk.format)
+    seen = inspect_image(member.read_at, member.size, expected=expected)
+    seen.approve(where)
+    if seen.format not in _READ_AS:
+        raise VmferryError(
+            "unsupported",
+            f"{where} is an image of the format {seen.format}, which appliances are not read in.",
+            f"Convert it, with `qemu-img convert`, to one of {', '.join(sorted(_READ_AS))}.",
+        )
+    if disk.capacity != seen.size:
+        raise refused(where, f"is a disk of {seen.size} bytes, and said to be one of {disk.capacity}")
+    format = FORMATS[_READ_AS[seen.format]]
+    if disk.capacity > format.largest_disk:
+        raise too_large(format, disk.capacity)
+    return format

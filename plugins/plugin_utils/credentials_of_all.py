@@ -1,0 +1,36 @@
+# Copyright (c) 2026 the vmferry.migrate authors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The control node's credentials for every store of a task: its own, both ends of a copy, and further copies."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from .credentials import hand_over
+
+ENDS = ("source", "destination")  # options that are a store with its settings
+LISTS = ("copies_to",)  # that are a list of them
+FROM = "credentials_from"
+
+
+def hand_over_all(
+    arguments: Mapping[str, Any], of_task: Mapping[str, Any], of_controller: Mapping[str, str]
+) -> dict[str, Any]:
+    """As `hand_over`. What cannot be read is left to the module, which tells it better."""
+
+    def of_end(end: Any) -> Any:
+        if not isinstance(end, Mapping) or "url" not in end:
+            return end
+        handed = hand_over({FROM: arguments.get(FROM), **end}, of_task, of_controller)
+        return {name: value for name, value in handed.items() if name != FROM or name in end}
+
+    handed = hand_over(arguments, of_task, of_controller)
+    for name in ENDS:
+        if name in handed:
+            handed[name] = of_end(handed[name])
+    for name in LISTS:
+        if isinstance(handed.get(name), list):
+            handed[name] = [of_end(one) for one in handed[name]]
+    return handed

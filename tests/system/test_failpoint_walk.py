@@ -1,0 +1,99 @@
+# Copyright (c) 2026 the vmferry.migrate authors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A full export of two disks is killed at every point, run again, restored and compared, and nothing else is left.
+
+Increments are killed in test_tracked_increments.py, imports in test_increments.py.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from rigs import guests
+from rigs.domain import Disk, Guest, Machine, define_and_start, remove_domain
+from rigs.libvirt import LibvirtRig
+
+from .conftest import small_disk
+from .exports import MIB, Bench, compare
+from .test_resume import kill
+
+BEFORE_THE_DATA = ("claimed", "watchdog", "backup_begun")
+GONE_ON_WITH = (
+    "resumable",
+    "window-delivered:2",
+    "part-sent",
+    "part-sent:3",
+    "journal-written",
+    "data-sent",
+    "journal-closed",
+    "objects-complete:1",  # between the disks
+    "window-delivered:15",  # in the second
+    "objects-complete:2",
+    "token_kept",
+    "manifest",
+)
+WHOLE = ("committed", "job_ended", "tokens_forgotten")
+IN_OBJECT_STORES_TOO = ("claimed", "resumable", "part-sent:2", "objects-complete:1", "manifest", "committed")
+WALK = [("bench", point) for point in (*BEFORE_THE_DATA, *GONE_ON_WITH, *WHOLE)]
+WALK += [("s3_bench", point) for point in IN_OBJECT_STORES_TOO]
+
+
+@pytest.fixture(scope="module")
+def pair(rig: LibvirtRig) -> Iterator[Guest]:
+    """It runs, does nothing, and has two disks."""
+    system, data = (rig.directory / f"pair{name}.qcow2" for name in ("", "-data"))
+    small_disk(system, "pair", "qcow2")
+    raw = data.with_suffix(".seed")
+    raw.write_bytes(random.Random("pair").randbytes(18 * MIB))
+    guests.place(raw, data, "qcow2")
+    raw.unlink()
+    guest = define_and_start(rig, Machine("pair", disks=(Disk(system), Disk(data)), memory_mib=32))
+    guest.console.wait_for(guests.boot_marker("pair"))
+    yield guest
+    guest.destroy()
+    for disk in (system, data):
+        disk.unlink()
+
+
+@pytest.mark.parametrize(("kind", "failpoint"), WALK)
+def test_a_full_export_that_is_killed_anywhere_is_made_whole_by_the_next_run(
+    kind: str, failpoint: str, pair: Guest, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench: Bench = request.getfixturevalue(kind)
+    kill(bench, monkeypatch, failpoint, vm="pair")
+    result = bench.export("pair")
+    assert_gone_on(failpoint, result)
+    restore_and_compare(bench, result)
+    bench.assert_nothing_left("pair")
+
+
+def assert_gone_on(failpoint: str, result: dict[str, Any]) -> None:
+    name = failpoint.partition(":")[0]
+    if name in WHOLE:
+        assert (result["changed"], "resumed" in result) == (False, False)
+        return
+    resumed = result["resumed"]
+    images = sum(disk["bytes_stored"] for disk in result["export"]["disks"])
+    if failpoint in BEFORE_THE_DATA:
+        assert (resumed["export"], "had not sent anything" in resumed["reason"]) == ("", True)
+    else:
+        assert (resumed["export"], resumed["reason"]) == (result["export"]["id"], "")
+        assert resumed["bytes_kept"] + resumed["bytes_sent"] == images
+    first = result["export"]["disks"][0]["bytes_stored"]
+    if failpoint in ("objects-complete:1", "window-delivered:15"):
+        assert resumed["bytes_kept"] >= first
+    if failpoint in ("objects-complete:2", "token_kept", "manifest"):
+        assert resumed["bytes_sent"] == 0
+
+
+def restore_and_compare(bench: Bench, result: dict[str, Any]) -> None:
+    bench.import_("back", export=result["export"]["id"], placement={"disk_format": "raw"})
+    remove_domain(bench.rig.connect().lookupByName("back"))
+    for number, source in enumerate(("pair", "pair-data")):
+        (restored,) = bench.images.glob(f"back-disk-{number}*")
+        compare(restored, "raw", bench.rig.directory / f"{source}.qcow2", "qcow2")
