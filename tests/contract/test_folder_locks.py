@@ -10,7 +10,10 @@ import os
 import subprocess
 import sys
 import threading
+import time
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -97,11 +100,8 @@ def test_on_a_network_file_system_the_lock_is_one_that_its_server_keeps(rig: Sto
     store = rig.fresh()
     etag = store.put("vm/a", b"old").etag
     lock = Path(store.location("vm")) / LOCK
-    with subprocess.Popen([sys.executable, "-c", HOLD, lock], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as holder:
-        assert holder.stdin is not None
-        assert holder.stdout is not None
-        assert holder.stdout.readline() == b"held\n"
-        writer = threading.Thread(target=lambda: store.put("vm/a", b"new", if_match=etag))
+    writer = threading.Thread(target=lambda: store.put("vm/a", b"new", if_match=etag))
+    with held(lock):
         writer.start()
         writer.join(0.3)
         assert writer.is_alive()
@@ -109,10 +109,67 @@ def test_on_a_network_file_system_the_lock_is_one_that_its_server_keeps(rig: Sto
         assert [info.key for info in store.list("")] == ["vm/a"]
         store.abort_uploads("", lambda info: False)
         assert lock.exists(), "somebody holds it"
-        holder.stdin.close()
-        writer.join(10)
+    writer.join(60)
     assert store.get("vm/a") == b"new"
     assert rig.leftovers(store) == ["vm", "vm/a"]
+
+
+@contextmanager
+def held(lock: Path) -> Iterator[None]:
+    with subprocess.Popen([sys.executable, "-c", HOLD, lock], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as holder:
+        assert holder.stdin is not None
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == b"held\n"
+        yield
+        holder.stdin.close()
+
+
+@pytest.mark.parametrize("rig", ["nfs"], indirect=True)
+@pytest.mark.parametrize("look", ["stat", "get", "list"])
+def test_a_name_that_an_nfs_client_gives_its_next_file_is_not_missing(rig: StoreRig, look: str) -> None:
+    store = rig.fresh()
+    store.put("vm/a", b"old")
+    folder = Path(store.location("vm"))
+    looks: dict[str, Callable[[], object]] = {
+        "stat": lambda: store.stat("vm/a") is not None,
+        "get": lambda: store.get("vm/a") == b"old",
+        "list": lambda: [info.key for info in store.list("vm/")] == ["vm/a"],
+    }
+    with ThreadPoolExecutor(1) as pool:
+        with held(folder / LOCK):
+            (folder / "a").rename(folder / ".fuse_hidden0000000000000001")
+            found = pool.submit(looks[look])
+            time.sleep(0.2)
+            assert not found.done()
+            (folder / ".fuse_hidden0000000000000001").rename(folder / "a")
+        assert found.result()
+
+
+@pytest.mark.parametrize("rig", ["nfs"], indirect=True)
+def test_nobody_takes_a_name_while_it_gets_its_next_file(rig: StoreRig) -> None:
+    store = rig.fresh()
+    store.put("vm/a", b"old")
+    folder = Path(store.location("vm"))
+    with ThreadPoolExecutor(1) as pool:
+        with held(folder / LOCK):
+            (folder / "a").rename(folder / ".fuse_hidden0000000000000001")
+            claim = pool.submit(store.put, "vm/a", b"mine", if_absent=True)
+            time.sleep(0.2)
+            assert not claim.done()
+            (folder / ".fuse_hidden0000000000000001").rename(folder / "a")
+        with pytest.raises(VmferryError) as raised:
+            claim.result()
+    assert raised.value.kind == "conflict"
+    assert store.get("vm/a") == b"old"
+
+
+@pytest.mark.parametrize("rig", ["nfs"], indirect=True)
+def test_what_is_not_there_is_missing_even_where_somebody_never_lets_the_lock_go(rig: StoreRig) -> None:
+    store = rig.fresh()
+    store.put("vm/a", b"old")
+    with held(Path(store.location("vm")) / LOCK):
+        assert store.stat("vm/b") is None
+        assert [info.key for info in store.list("vm/")] == ["vm/a"]
 
 
 @pytest.mark.parametrize("rig", ["nfs"], indirect=True)

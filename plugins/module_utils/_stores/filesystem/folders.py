@@ -10,16 +10,19 @@ import re
 import stat
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
-from typing import Generator, Iterator, List, Optional, Sequence, Tuple
+from typing import Callable, Generator, Iterator, List, Optional, Sequence, Tuple, TypeVar
 
 from ..keys import PARTIAL, check_key, is_key
+from .locks import LOCK, await_replaced
 from .roots import Root
 
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 # What an NFS client, or FUSE, makes of a file that is removed while somebody has it open; gone when it is closed.
 _REMOVED = re.compile(r"\.nfs[0-9a-f]{24}|\.fuse_hidden[0-9a-f]{16}")
+_LOOKS = 2  # for a name whose file is being replaced, before the last
 _RACES = 8  # times to start again when another process removes the folder that was just made
 Entry = Tuple[str, os.stat_result]
+Found = TypeVar("Found")
 
 
 @dataclass(frozen=True)
@@ -118,12 +121,25 @@ class Folders:
         """A descriptor to read the object from; FileNotFoundError also for what is not a regular file."""
         names, name = split_key(key)
         with self.folder(names) as folder:
-            # O_NONBLOCK: a named pipe somebody put there must not hang the open
-            descriptor = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK, dir_fd=folder)
+            descriptor = self._opened(folder, name)
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
             os.close(descriptor)
             raise FileNotFoundError(f"{key} is not a regular file")
         return descriptor
+
+    def _opened(self, folder: int, name: str) -> int:
+        # O_NONBLOCK: a named pipe somebody put there must not hang the open
+        flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
+        return self._looked_for(folder, lambda: os.open(name, flags, dir_fd=folder))
+
+    def _looked_for(self, folder: int, look: Callable[[], Found]) -> Found:
+        """Again where a name that is missing may be getting its next file."""
+        for _attempt in range(_LOOKS):
+            with suppress(FileNotFoundError):
+                return look()
+            if not await_replaced(folder, self.root.mount):
+                break
+        return look()
 
     def remove_empty(self, names: Sequence[str], *, root: bool = False) -> None:
         """Remove the folder at `names` and those above it, as far up as they are empty: objects make folders."""
@@ -156,7 +172,7 @@ class Folders:
         except FileNotFoundError:
             return
         try:
-            found = [name for name, is_folder in _sorted_names(descriptor) if is_folder and name.startswith(start)]
+            found = [name for name, is_folder in self._listed(descriptor) if is_folder and name.startswith(start)]
         finally:
             os.close(descriptor)
         for name in found:
@@ -166,7 +182,7 @@ class Folders:
 
     def _walk_folder(self, descriptor: int, names: List[str], start: str, partial: bool) -> Iterator[Entry]:
         try:
-            for name, is_folder in _sorted_names(descriptor):
+            for name, is_folder in self._listed(descriptor):
                 if not name.startswith(start):
                     continue
                 if is_folder:
@@ -178,9 +194,18 @@ class Folders:
                 if partial is not bool(PARTIAL.search(name)) or not (partial or is_key(key)):
                     continue
                 with suppress(FileNotFoundError):  # removed since the folder was read
-                    yield key, os.stat(name, dir_fd=descriptor, follow_symlinks=False)
+                    yield key, self._status(descriptor, name)
         finally:
             os.close(descriptor)
+
+    def _listed(self, descriptor: int) -> List[Tuple[str, bool]]:
+        found = _sorted_names(descriptor)
+        if (LOCK, False) in found and await_replaced(descriptor, self.root.mount):
+            return _sorted_names(descriptor)
+        return found
+
+    def _status(self, folder: int, name: str) -> os.stat_result:
+        return self._looked_for(folder, lambda: os.stat(name, dir_fd=folder, follow_symlinks=False))
 
 
 def split_key(key: str) -> Tuple[List[str], str]:

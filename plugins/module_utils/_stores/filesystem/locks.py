@@ -8,6 +8,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import time
 from contextlib import contextmanager, suppress
 from typing import Iterator, Optional
 
@@ -16,6 +17,7 @@ from .mounts import Mount
 
 LOCK = ".lock.0000000000000000.part"  # to a store an unfinished file, which is not listed and which cleanup removes
 _RACES = 256  # times that others may be quicker
+_PATIENCE = 2.0  # seconds for a name to get its next file: whoever holds the lock longer does not hold it for that
 _NONE = (errno.EBADF, errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS)
 
 
@@ -36,6 +38,48 @@ def locked(folder: int, url: str, mount: Optional[Mount]) -> Iterator[None]:
         with suppress(OSError):
             os.unlink(LOCK, dir_fd=folder)
         os.close(file)
+
+
+@contextmanager
+def locked_if_seen_between(folder: int, url: str, mount: Optional[Mount]) -> Iterator[None]:
+    """For a file that takes the name of another, whatever was there. On a file system of this host that is one step;
+    an NFS client first moves away what somebody has open (nfs_rename in Linux), and FUSE does, so that for a moment
+    nothing has the name: who looks then waits for this lock (`await_replaced`), and nobody else takes the name."""
+    if mount is None or not mount.locks_reach_other_hosts:
+        yield
+        return
+    with locked(folder, url, mount):
+        yield
+
+
+def await_replaced(folder: int, mount: Optional[Mount]) -> bool:
+    """Whether somebody may have been giving a missing name its next file, and is done: look again then."""
+    if mount is None or not mount.locks_reach_other_hosts:
+        return False
+    deadline = time.monotonic() + _PATIENCE
+    while time.monotonic() < deadline:
+        if not _is_held(folder):
+            return True
+        time.sleep(0.005)
+    return False
+
+
+def _is_held(folder: int) -> bool:
+    try:
+        file = os.open(LOCK, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=folder)
+    except OSError as error:
+        if error.errno in (errno.ENOENT, errno.ESTALE):
+            return False
+        if error.errno in (errno.EACCES, errno.EPERM):
+            return True  # another's, and so is the answer
+        raise
+    try:
+        fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except OSError as error:
+        return error.errno == errno.EWOULDBLOCK
+    finally:
+        os.close(file)
+    return False
 
 
 def _lock_file(folder: int, url: str) -> int:

@@ -17,7 +17,7 @@ from ..._blocks import LEAF, ObjectInfo, Part, PartReceipt
 from ..._errors import VmferryError
 from .errors import translated
 from .folders import Folders, split_key
-from .locks import locked
+from .locks import locked, locked_if_seen_between
 from .mounts import Mount
 from .partial_file import PartialFile
 
@@ -164,13 +164,21 @@ class FilesystemParts:
         return info
 
     def _place(self, folder: int, if_absent: bool, if_match: Optional[str]) -> None:
-        if if_absent:
-            self._link(folder)
-        elif if_match is not None:
-            with locked(folder, self._url, self._folders.root.mount):
+        mount = self._folders.root.mount
+        if if_match is not None:
+            with locked(folder, self._url, mount):
                 self._require(folder, if_match)
                 self._rename(folder)
-        else:
+            return
+        with locked_if_seen_between(folder, self._url, mount):
+            if not if_absent:
+                self._rename(folder)
+                return
+            if self._link(folder):
+                return
+        with locked(folder, self._url, mount):
+            if current_etag(folder, self._name):
+                raise VmferryError("conflict", f"{self._url} exists already.")
             self._rename(folder)
 
     def _rename(self, folder: int) -> None:
@@ -180,26 +188,21 @@ class FilesystemParts:
             if not self._file.is_named(self._name):  # an earlier call did it, and only its answer was lost
                 raise
 
-    def _link(self, folder: int) -> None:
-        """Into place unless something is there: a link never replaces, on any file system that has links."""
+    def _link(self, folder: int) -> bool:
+        """Into place unless something is there: a link never replaces. False on a file system that has no links."""
         try:
             os.link(self._partial, self._name, src_dir_fd=folder, dst_dir_fd=folder)
         except (FileExistsError, FileNotFoundError) as error:
             if self._file.is_named(self._name):
-                return
+                return True
             if isinstance(error, FileNotFoundError):
                 raise
             raise VmferryError("conflict", f"{self._url} exists already.") from error
         except OSError as error:
             if error.errno not in (errno.EPERM, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK):
                 raise
-            self._rename_locked(folder)
-
-    def _rename_locked(self, folder: int) -> None:
-        with locked(folder, self._url, self._folders.root.mount):
-            if current_etag(folder, self._name):
-                raise VmferryError("conflict", f"{self._url} exists already.")
-            self._rename(folder)
+            return False
+        return True
 
     def _require(self, folder: int, etag: str) -> None:
         if current_etag(folder, self._name) != etag and not self._file.is_named(self._name):
