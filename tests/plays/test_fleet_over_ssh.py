@@ -12,10 +12,10 @@ from .fleet_rig import Fleet, off_vms
 
 
 def test_a_worker_whose_network_breaks_fails_its_vms_and_a_later_run_does_them(fleet: Fleet, rig: LibvirtRig) -> None:
-    fleet.variables["vm_export_controller_timeout"] = "4s"
+    fleet.variables["vm_export_controller_timeout"] = "8s"
     vms = {"kvm01": "app01", "kvm02": "app02", "kvm03": "db01"}
     names = list(vms.values())
-    with ssh_network(list(vms)) as network, off_vms(rig, names, mib=12):
+    with ssh_network(list(vms)) as network, off_vms(rig, names, mib=24):
         for worker, vm in vms.items():
             fleet.add_worker(worker, rig, **network.hosts[worker].variables)
             fleet.add_hosts([vm], worker, vm_export_state_dir=str(fleet.state / worker))

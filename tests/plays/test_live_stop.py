@@ -19,7 +19,7 @@ from .playing import Play, Stage
 
 CRAWL = "1MiB/s"  # twenty seconds
 LASTING: dict[str, Any] = {"bandwidth_limit": CRAWL, "verify": "none", "on_failure": "undo"}
-SILENCE = 4.0  # seconds
+SILENCE = 8.0  # seconds: more than a busy machine takes between two polls
 each_way = pytest.mark.parametrize("pipelining", [True, False], ids=["pipelined", "with files"])
 
 
@@ -47,7 +47,7 @@ def test_a_job_stops_when_its_play_is_killed_terminated_or_interrupted(stage: St
     }
     started: dict[str, Play] = {}
     for vm in ways:
-        started[vm] = stage.play(stage.export(**LASTING, vm=vm, controller_timeout="4s"))
+        started[vm] = stage.play(stage.export(**LASTING, vm=vm, controller_timeout=f"{SILENCE:.0f}s"))
     stage.wait_for(lambda: moving(stage) == set(ways), "bytes of all")
     for vm, end in ways.items():
         end(started[vm])
@@ -59,9 +59,9 @@ def test_a_job_stops_when_its_play_is_killed_terminated_or_interrupted(stage: St
         assert "the end of ansible-playbook asked for it" in reasons[vm]
     for record in stage.records():
         lease = stage.state / "jobs" / record["id"] / "lease"
-        assert record["finished"] - lease.stat().st_mtime < SILENCE + 3.0
+        assert record["finished"] - lease.stat().st_mtime < 1.75 * SILENCE
     for vm in ("web03", "web04"):
-        assert "its controller has not been heard of for 4 s" in reasons[vm]
+        assert "its controller has not been heard of for 8 s" in reasons[vm]
     assert stage.stored() == []
 
 
@@ -90,7 +90,7 @@ def test_a_lost_connection_of_a_few_seconds_is_survived(stage: Stage, ssh_server
 def test_a_host_that_stays_away_is_unreachable_and_stops_the_job_itself(
     stage: Stage, ssh_server: SshServer, pipelining: bool
 ) -> None:
-    task = stage.export(**LASTING, controller_timeout="4s")
+    task = stage.export(**LASTING, controller_timeout=f"{SILENCE:.0f}s")
     play = stage.play(task, hosts={"kvm1": {**ssh_server.variables, "ansible_pipelining": pipelining}})
     record = stage.wait_for_bytes()
     with ssh_server.away():

@@ -21,7 +21,7 @@ from .fleet_rig import Fleet, off_vms
 from .runner_rig import Runners
 
 BUCKET = "exports"
-SILENCE = 4.0  # seconds, as controller_timeout
+SILENCE = 8.0  # seconds, as controller_timeout: more than a busy machine takes between two polls
 SLOWLY = {"export_fleet_bandwidth_limit": "1MiB/s", "export_fleet_verify": "none"}
 
 
@@ -71,7 +71,7 @@ def test_a_cancelled_run_stops_its_jobs_and_another_does_the_rest(
     fleet.add_hosts(names, "kvm01")
     for host in ("app02", "app03"):
         fleet.hosts[host].update(SLOWLY)
-    with off_vms(rig, names, mib=8):
+    with off_vms(rig, names, mib=16):
         run = runners.start(export_fleet_name="nightly")
         fleet.wait_for(lambda: moving(fleet) == ["app02", "app03"] and fleet.exports() == ["app01"])
         processes = run.descendants()
@@ -103,7 +103,7 @@ def test_killed_with_all_its_processes_it_loses_its_jobs_and_killed_alone_none(
     """Alone: `ansible-playbook`, which is not of its process group, lives on and goes on to look at its jobs."""
     names = ["app01", "app02"]
     fleet.add_hosts(names, "kvm01", **SLOWLY)
-    with off_vms(rig, names, mib=10):
+    with off_vms(rig, names, mib=20):
         whole, alone = (runners.start(hosts=[name], export_fleet_name="nightly") for name in names)
         fleet.wait_for(lambda: moving(fleet) == names)
         playbook, *_workers = alone.descendants()
@@ -114,8 +114,8 @@ def test_killed_with_all_its_processes_it_loses_its_jobs_and_killed_alone_none(
         assert alone.has(playbook)
         lost, kept = sorted(fleet.records(), key=lambda record: str(record["vm"]))
         assert (lost["phase"], kept["phase"]) == ("cancelled", "ready")
-        assert "its controller has not been heard of for 4 s" in lost["error"]["message"]
-        assert lost["finished"] < killed + SILENCE + 2.0
+        assert "its controller has not been heard of for 8 s" in lost["error"]["message"]
+        assert lost["finished"] < killed + 1.5 * SILENCE
         assert kept["finished"] > killed + SILENCE, "somebody renewed its lease"
         assert fleet.exports() == ["app02"]
 
