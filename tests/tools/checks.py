@@ -206,7 +206,7 @@ def _on_core(
 
 
 SERVERS, EVERY_CORE, HOST, PYTEST = "real servers", "every core", "the Python of a host", "tests by pytest"
-FAST = Group("fast", 60, "ruff, mypy, unit and engine tests that are not slow", fast, {PYTEST})
+FAST = Group("fast", 150, "ruff, mypy, unit and engine tests that are not slow", fast, {SERVERS, PYTEST})
 GROUPS = (
     Group("lint", 45, "ruff, mypy, ansible-lint, docs, changelog, yamllint, trailing whitespace", lint),
     Group(
