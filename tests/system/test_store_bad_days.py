@@ -67,7 +67,7 @@ def test_store_that_is_busy_for_ever_ends_the_export(
         "small", "rate_limited", "disk-0.qcow2", on_failure="undo", transfer={"max_retries": retries}
     )
     assert error.retryable
-    assert time.monotonic() - started < 20
+    assert time.monotonic() - started < 60
     begun = [one for one in proxy.requests if one.method == "POST" and "disk-0.qcow2?uploads" in one.target]
     assert len(begun) == 1 + retries
     (job,) = s3_bench.jobs()
@@ -85,7 +85,7 @@ def test_store_that_is_busy_for_ever_is_not_tried_for_longer_than_idle_timeout(
         s3_bench.export("small", on_failure="undo", transfer=patience)
     assert caught.value.kind in ("rate_limited", "timeout")  # whichever patience ends first
     assert caught.value.phase == "exporting"
-    assert time.monotonic() - started < 8
+    assert time.monotonic() - started < 30
     s3_bench.assert_nothing_left("small")
 
 
@@ -93,7 +93,7 @@ def test_store_that_stands_still_is_not_waited_for_for_ever(s3_bench: Bench, sma
     proxy.fail_always(Fault(delay=600, method="PUT", path="disk-0.qcow2"))
     started = time.monotonic()
     error = s3_bench.refused_export("small", "timeout", "", on_failure="undo", transfer={"idle_timeout": 3.0})
-    assert time.monotonic() - started < 15
+    assert time.monotonic() - started < 60
     # Both look at the same silence: the job, and the one request that waits for its answer.
     assert "moved" in str(error) or "did not answer in time" in str(error)
     assert error.phase == "exporting"

@@ -152,7 +152,7 @@ def test_bytes_beyond_the_disk_are_refused(base: Path, offset: int, length: int)
         content_of(source, offset, length)
 
 
-def test_a_map_of_two_hundred_thousand_entries_is_taken_in_within_a_second(base: Path) -> None:
+def test_a_map_of_two_hundred_thousand_entries_is_taken_in_within_seconds(base: Path) -> None:
     def entries() -> Iterator[dict[str, Any]]:
         for index in range(200_000):
             found = {"start": index * LEAF, "length": LEAF, "depth": 0, "present": True, "zero": False, "data": True}
@@ -162,7 +162,7 @@ def test_a_map_of_two_hundred_thousand_entries_is_taken_in_within_a_second(base:
     with closing(LocalClusters(200_000 * LEAF, [Layer(str(base), "raw")], entries())) as source:
         assert sum(1 for _extent in source.extents()) > 1
         assert len(content_of(source, 100_000 * LEAF + 5, MIB)) == MIB
-    assert time.process_time() - started < 1
+    assert time.process_time() - started < 5  # each looked for among all others: a quarter of an hour
 
 
 def test_a_sparse_disk_of_two_tebibytes_is_a_short_map(tmp_path: Path) -> None:

@@ -159,7 +159,7 @@ def test_a_small_file_of_a_huge_disk_costs_neither_time_nor_memory() -> None:
     finally:
         tracemalloc.stop()
     assert peak < 64 * MIB
-    assert time.process_time() - started < 2
+    assert time.process_time() - started < 10
 
 
 def test_an_l1_table_of_four_thousand_million_entries_is_not_read_whole() -> None:

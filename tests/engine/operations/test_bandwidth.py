@@ -52,17 +52,20 @@ def seconds_of_a_put(store: Store, nbytes: int) -> float:
     return time.monotonic() - started
 
 
-@pytest.mark.parametrize(("other", "alone"), [("1MB/s", False), ("976.5625KiB/s", False), ("2MB/s", True)])
+@pytest.mark.parametrize(("other", "alone"), [("1MB/s", False), ("976.5625KiB/s", False), ("8MB/s", True)])
 def test_jobs_with_the_same_limit_share_it_however_it_is_written(tmp_path: Path, other: str, alone: bool) -> None:
     with jobs(tmp_path, options(tmp_path, "1MB/s"), options(tmp_path, other)) as (first, second):
-        seconds_of_a_put(first, RATE // 2)  # beyond the burst
-        assert (seconds_of_a_put(second, RATE // 2) < 0.2) == alone  # or 0.5, less what a busy machine took in between
+        seconds_of_a_put(first, RATE)  # beyond the burst
+        assert (seconds_of_a_put(second, 2 * RATE) < 1.0) == alone  # or 2, less what a busy machine took in between
 
 
 def test_jobs_of_several_state_directories_share_nothing(tmp_path: Path) -> None:
     with jobs(tmp_path, options(tmp_path, "1MB/s"), options(tmp_path / "other", "1MB/s")) as (first, second):
-        seconds_of_a_put(first, RATE // 2)
-        assert seconds_of_a_put(second, RATE // 4) < 0.1
+        seconds = []
+        for _unused in range(5):  # a busy machine delays one, not each
+            seconds_of_a_put(first, RATE)
+            seconds.append(seconds_of_a_put(second, RATE // 4))
+        assert min(seconds) < 0.1
 
 
 @pytest.mark.parametrize(("priority", "seconds"), [("normal", 0.05), ("high", 0.1)])

@@ -60,7 +60,7 @@ def test_all_that_is_undone_in_a_store_known_to_be_silent_waits_once(flow: Flow,
         with flow.shielded(), pytest.raises(VmferryError) as caught:
             words.call(store.ask)
         assert caught.value.kind == "timeout"
-    assert PATIENCE <= time.monotonic() - started < 5 * PATIENCE
+    assert PATIENCE <= time.monotonic() - started < 15 * PATIENCE  # not twenty times
     assert store.asked == 1
 
 
