@@ -18,7 +18,7 @@ from engine.operations.one_vm import VM, OneVm
 from ansible_collections.vmferry.migrate.plugins.module_utils._blocks import Extent, Piece
 from ansible_collections.vmferry.migrate.plugins.module_utils._exports.catalog import Catalog
 from ansible_collections.vmferry.migrate.plugins.module_utils._exports.naming import vm_folder
-from ansible_collections.vmferry.migrate.plugins.module_utils._exports.signing import UNCHECKED, Seals
+from ansible_collections.vmferry.migrate.plugins.module_utils._exports.seals import UNCHECKED, Seals
 from ansible_collections.vmferry.migrate.plugins.module_utils._operations.export_vm import PHASES, _Export
 from ansible_collections.vmferry.migrate.plugins.module_utils._operations.jobs.requests import (
     ExportRequest,

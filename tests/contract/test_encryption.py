@@ -24,7 +24,7 @@ from ansible_collections.vmferry.migrate.plugins.module_utils._exports import en
 from ansible_collections.vmferry.migrate.plugins.module_utils._exports.catalog import Catalog
 from ansible_collections.vmferry.migrate.plugins.module_utils._exports.encryption import Keyring
 from ansible_collections.vmferry.migrate.plugins.module_utils._exports.retention_rules import Limits, Protections
-from ansible_collections.vmferry.migrate.plugins.module_utils._exports.signing import Seals
+from ansible_collections.vmferry.migrate.plugins.module_utils._exports.seals import Seals
 from ansible_collections.vmferry.migrate.plugins.module_utils._images import luks
 from ansible_collections.vmferry.migrate.plugins.module_utils._operations.clean_up_exports import clean_up_exports
 from ansible_collections.vmferry.migrate.plugins.module_utils._operations.cleaning import fold_export

@@ -14,7 +14,7 @@ from engine.exports.keys import key, signing
 from ansible_collections.vmferry.migrate.plugins.module_utils._exports import encryption
 from ansible_collections.vmferry.migrate.plugins.module_utils._exports.encryption import Keyring
 from ansible_collections.vmferry.migrate.plugins.module_utils._exports.retention_rules import Limits, Protections
-from ansible_collections.vmferry.migrate.plugins.module_utils._exports.signing import Seals
+from ansible_collections.vmferry.migrate.plugins.module_utils._exports.seals import Seals
 from ansible_collections.vmferry.migrate.plugins.module_utils._images import luks
 from ansible_collections.vmferry.migrate.plugins.module_utils._operations.clean_up_exports import clean_up_exports
 from ansible_collections.vmferry.migrate.plugins.module_utils._operations.jobs.requests import (

@@ -23,7 +23,7 @@ from engine.operations.one_vm import VM
 from ansible_collections.vmferry.migrate.plugins.module_utils._errors import VmferryError
 from ansible_collections.vmferry.migrate.plugins.module_utils._exports.encryption import Keyring
 from ansible_collections.vmferry.migrate.plugins.module_utils._exports.naming import export_id, iso_time
-from ansible_collections.vmferry.migrate.plugins.module_utils._exports.signing import UNCHECKED, Seals
+from ansible_collections.vmferry.migrate.plugins.module_utils._exports.seals import UNCHECKED, Seals
 from ansible_collections.vmferry.migrate.plugins.module_utils._operations.cleaning.fold_export import Merger
 from ansible_collections.vmferry.migrate.plugins.module_utils._operations.export_vm import PHASES_WITH_COPIES
 from ansible_collections.vmferry.migrate.plugins.module_utils._operations.exporting.export_copies import with_copies

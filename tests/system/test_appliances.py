@@ -14,7 +14,8 @@ import pytest
 from engine.appliances.archives import MIB, archive, descriptor, sums
 from engine.images.disks import run
 
-from ansible_collections.vmferry.migrate.plugins.module_utils._exports.signing import Lenient, Seals
+from ansible_collections.vmferry.migrate.plugins.module_utils._exports.seals import Seals
+from ansible_collections.vmferry.migrate.plugins.module_utils._exports.signing import Lenient
 from rigs import guests
 from rigs.domain import boot_and_expect, remove_domain
 from rigs.libvirt import LibvirtRig

@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 
 from ansible_collections.vmferry.migrate.plugins.module_utils._exports.encryption import Keyring
-from ansible_collections.vmferry.migrate.plugins.module_utils._exports.signing import Seals
+from ansible_collections.vmferry.migrate.plugins.module_utils._exports.seals import Seals
 from ansible_collections.vmferry.migrate.plugins.module_utils._operations.jobs.running_job import RunningJob
 from ansible_collections.vmferry.migrate.plugins.module_utils._providers.base import BootMarkers
 from rigs import guests

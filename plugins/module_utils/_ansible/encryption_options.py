@@ -9,7 +9,7 @@ from dataclasses import replace
 
 from .._errors import VmferryError
 from .._exports.encryption import Keyring
-from .._exports.signing import Seals
+from .._exports.seals import Seals
 from .argspec import ArgumentSpec, TaskArguments, invalid
 from .sdk import require_encryption
 from .secret_options import needed_secret, secret_options

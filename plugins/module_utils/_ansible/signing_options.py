@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from .._exports.ed25519 import TrustedKeys, read_public_key, read_signing_key
-from .._exports.signing import Seals
+from .._exports.seals import Seals
 from .argspec import ArgumentSpec, TaskArguments, invalid
 from .sdk import require_cryptography
 from .secret_options import needed_secret, secret_options

@@ -16,7 +16,8 @@ from .._errors import VmferryError
 from .intent import INTENT, Intent, read_intent
 from .manifest import MANIFEST, MANIFEST_LIMIT, Manifest, read_manifest
 from .naming import is_export_id, iso_time, may_be_folder_of, vm_folder
-from .signing import UNCHECKED, Trust, Untrusted
+from .seals import UNCHECKED
+from .signing import Trust, Untrusted
 
 CLOCK_SKEW = 300.0  # seconds between two hosts' clocks that are not worth a word
 

@@ -18,7 +18,8 @@ from .catalog import Shelf
 from .fields import Fields, lie
 from .intent import Intent, read_intent
 from .manifest import MANIFEST_LIMIT, DiskRecord, Manifest, read_manifest
-from .signing import UNCHECKED, Trust
+from .seals import UNCHECKED
+from .signing import Trust
 
 FOLDING = "folding.json"
 DIGESTS = ".digests"  # how the names of digest files end

@@ -20,7 +20,8 @@ from .._transfer.digest_file import ALGORITHM, KEYED
 from .encryption import NONCE_DIGITS, ChainKeys, Encryption, read_encryption
 from .fields import PLAIN_NAME, Fields, lie
 from .naming import is_export_id, iso_time, parse_iso_time
-from .signing import UNCHECKED, Signature, Trust, Verdict, keyring_of, signatures_of
+from .seals import UNCHECKED, keyring_of
+from .signing import Signature, Trust, Verdict, signatures_of
 
 MANIFEST = "manifest.json"
 SCHEMA = 1

@@ -10,7 +10,8 @@ from typing import Any, Sequence
 
 from .._exports.catalog import BrokenEntry, Catalog, CatalogEntry
 from .._exports.naming import iso_time
-from .._exports.signing import UNCHECKED, Lenient, Seals, Untrusted
+from .._exports.seals import UNCHECKED, Seals
+from .._exports.signing import Lenient, Untrusted
 from .._stores.open import open_store
 from .jobs.requests import StoreSpec
 from .stored.results import export_result

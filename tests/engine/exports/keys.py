@@ -13,7 +13,7 @@ from ansible_collections.vmferry.migrate.plugins.module_utils._exports.ed25519 i
     TrustedKeys,
     read_signing_key,
 )
-from ansible_collections.vmferry.migrate.plugins.module_utils._exports.signing import Seals
+from ansible_collections.vmferry.migrate.plugins.module_utils._exports.seals import Seals
 
 
 def pem(number: int) -> bytes:

@@ -19,7 +19,7 @@ from ansible_collections.vmferry.migrate.plugins.module_utils._exports.encryptio
 )
 from ansible_collections.vmferry.migrate.plugins.module_utils._exports.fields import Fields
 from ansible_collections.vmferry.migrate.plugins.module_utils._exports.manifest import read_manifest
-from ansible_collections.vmferry.migrate.plugins.module_utils._exports.signing import Seals
+from ansible_collections.vmferry.migrate.plugins.module_utils._exports.seals import Seals
 
 from .samples import UUID, disk, manifest
 

@@ -32,14 +32,8 @@ from ansible_collections.vmferry.migrate.plugins.module_utils._exports.ed25519 i
 )
 from ansible_collections.vmferry.migrate.plugins.module_utils._exports.locations import with_locations
 from ansible_collections.vmferry.migrate.plugins.module_utils._exports.manifest import read_manifest
-from ansible_collections.vmferry.migrate.plugins.module_utils._exports.signing import (
-    UNCHECKED,
-    IfSigned,
-    Lenient,
-    Seals,
-    Untrusted,
-    signed_text,
-)
+from ansible_collections.vmferry.migrate.plugins.module_utils._exports.seals import UNCHECKED, IfSigned, Seals
+from ansible_collections.vmferry.migrate.plugins.module_utils._exports.signing import Lenient, Untrusted, signed_text
 
 from .keys import key, pem, signing, trusting
 from .samples import disk, manifest

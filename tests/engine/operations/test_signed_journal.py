@@ -19,7 +19,8 @@ from ansible_collections.vmferry.migrate.plugins.module_utils._errors import Vmf
 from ansible_collections.vmferry.migrate.plugins.module_utils._exports.ed25519 import TrustedKeys
 from ansible_collections.vmferry.migrate.plugins.module_utils._exports.encryption import Keyring
 from ansible_collections.vmferry.migrate.plugins.module_utils._exports.intent import JOURNAL
-from ansible_collections.vmferry.migrate.plugins.module_utils._exports.signing import UNCHECKED, JournalKey, Seals
+from ansible_collections.vmferry.migrate.plugins.module_utils._exports.seals import UNCHECKED, Seals
+from ansible_collections.vmferry.migrate.plugins.module_utils._exports.signing import JournalKey
 from ansible_collections.vmferry.migrate.plugins.module_utils._operations.attempts.attempt_journal import AttemptJournal
 from ansible_collections.vmferry.migrate.plugins.module_utils._operations.jobs.requests import TransferOptions
 from ansible_collections.vmferry.migrate.plugins.module_utils._stores.filesystem.store import open_filesystem

@@ -31,7 +31,8 @@ from ..._exports.folding import DIGESTS, FOLDING, backing_of, manifest_to_be
 from ..._exports.manifest import MANIFEST, MANIFEST_LIMIT, DiskRecord, Manifest, read_manifest
 from ..._exports.marks import read_pin
 from ..._exports.naming import iso_time
-from ..._exports.signing import UNCHECKED, IfSigned, Seals, Trust
+from ..._exports.seals import UNCHECKED, IfSigned, Seals
+from ..._exports.signing import Trust
 from ..._exports.verifications import VERIFIED
 from ..._stores.base import Store, StoreCapabilities
 from ..._stores.open import store_kind

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, Mapping
 
 from ..._exports.retention_rules import Limits, Protections
-from ..._exports.signing import UNCHECKED, Seals
+from ..._exports.seals import UNCHECKED, Seals
 from ..._providers.base import BootMarkers, Consistency, Placement
 from ..._providers.snapshots import Quiesce, SnapshotMethod
 from ..._transfer.priority import Priority

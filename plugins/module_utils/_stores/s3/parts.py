@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import secrets
-import time
 from typing import Any, Dict, Mapping, Sequence, Set, Tuple
 
 from ..._blocks import ObjectInfo, Part, PartReceipt
@@ -15,12 +14,11 @@ from ..completion import Completion
 from ..memory_body import MemoryBody
 from ..metadata import UPLOAD_TOKEN, made_by, percent_encoded
 from ..numbered_parts import NumberedParts, lies_in, require_size
+from .abort import abort_upload
 from .bucket import Bucket
 from .checksums import Checksum
 from .pieces import Pieces
 
-_ABORTS = 20  # parts that were under way when an upload was aborted may land afterwards and have to be aborted again
-_ABORT_PAUSE = 0.25  # seconds
 _COPIED = "copied"  # in a token, where the name of the checksum stands else
 
 
@@ -189,27 +187,6 @@ def _marked(metadata: Mapping[str, str] | None, mark: str) -> Dict[str, str]:
 
 def _name_of(checksum: Checksum | None) -> str:
     return (checksum.algorithm or checksum.parameter) if checksum else "none"
-
-
-def abort_upload(bucket: Bucket, key: str, upload_id: str) -> None:
-    """Returns when the server knows the upload no more."""
-    upload = {**bucket.at(key), "UploadId": upload_id}
-    for _unused in range(_ABORTS):
-        try:
-            with bucket.doing("Aborting the upload of", key):
-                bucket.client.abort_multipart_upload(**upload)
-                bucket.client.list_parts(**upload, MaxParts=1)
-        except VmferryError as error:
-            if error.kind == "not_found":
-                return
-            raise
-        time.sleep(_ABORT_PAUSE)
-    raise VmferryError(
-        "conflict",
-        f"The upload of {bucket.url}/{key} keeps coming back although it was aborted.",
-        "Another process is still sending parts of it.",
-        retryable=True,
-    )
 
 
 def encode_receipt(etag: str, checksum: Mapping[str, str]) -> str:

@@ -11,14 +11,12 @@ from __future__ import annotations
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from threading import Lock
-from typing import TYPE_CHECKING, Any, Callable, Dict, Iterator, Mapping
+from typing import Any, Callable, Dict, Iterator, Mapping
 
-from ..._blocks import Part, PartReceipt
+from ..._blocks import Part, PartReceipt, PartWriter
 from ..._errors import VmferryError
+from .abort import abort_upload
 from .bucket import Bucket
-
-if TYPE_CHECKING:
-    from .parts import S3Parts
 
 FOLDER = ".pieces/"  # behind the key of the object, so that it goes with whatever removes what is left of that
 
@@ -27,12 +25,12 @@ class Pieces:
     """Of all parts of one upload that are under way."""
 
     def __init__(
-        self, bucket: Bucket, key: str, upload: Mapping[str, Any], begin: Callable[[Bucket, str], S3Parts]
+        self, bucket: Bucket, key: str, upload: Mapping[str, Any], begin: Callable[[Bucket, str], PartWriter]
     ) -> None:
         # Classes that are cheap to keep bill a month for what is removed within minutes.
         self._bucket, self._key, self._upload = replace(bucket, storage_class=""), key, upload
         self._begin = begin
-        self._open: Dict[int, S3Parts] = {}
+        self._open: Dict[int, PartWriter] = {}
         self._receipts: Dict[int, Dict[int, PartReceipt]] = {}
         self._copied: Dict[int, Mapping[str, Any]] = {}
         self._beginning = Lock()
@@ -71,10 +69,8 @@ class Pieces:
 
     def sweep(self) -> None:
         """What an earlier process left of them."""
-        from .parts import abort_upload
-
         where = {"Bucket": self._bucket.name, "Prefix": f"{self._bucket.prefix}{self._key}{FOLDER}"}
-        with suppress_denied():
+        with _suppress_denied():
             for page in self._bucket.pages("list_multipart_uploads", "Listing", self._key, **where):
                 for entry in page.get("Uploads", []):
                     if entry["Key"].startswith(where["Prefix"]):  # some servers do not filter
@@ -84,7 +80,7 @@ class Pieces:
                 with self._bucket.doing("Deleting a piece of", self._key):
                     self._bucket.client.delete_object(Bucket=self._bucket.name, Key=entry["Key"])
 
-    def _of(self, part: Part) -> S3Parts:
+    def _of(self, part: Part) -> PartWriter:
         with self._beginning:
             if part.number not in self._open:
                 self._open[part.number] = self._begin(self._bucket, self._key_of(part.number))
@@ -102,7 +98,7 @@ class Pieces:
 
 
 @contextmanager
-def suppress_denied() -> Iterator[None]:
+def _suppress_denied() -> Iterator[None]:
     """Exports need no right to list uploads: without it they are left to whoever has it."""
     try:
         yield
@@ -113,8 +109,6 @@ def suppress_denied() -> Iterator[None]:
 
 def joins_pieces(bucket: Bucket, key: str, announced: Mapping[str, str]) -> bool:
     """Whether the server copies the object at `key` into a part of an upload, tried there."""
-    from .parts import abort_upload
-
     with bucket.doing("Writing", key):
         begun = bucket.client.create_multipart_upload(**bucket.at(key), **announced, **bucket.encryption.creating())
     try:

@@ -10,9 +10,9 @@ from typing import Any, Dict, Mapping, Optional, Sequence
 
 from ..._errors import VmferryError
 from ..probing import OTHER, SENT, UNUSABLE, accepts, refuses, require_gone
+from .abort import abort_upload
 from .bucket import Bucket
 from .checksums import Checksum
-from .parts import abort_upload
 from .pieces import joins_pieces
 
 _UNUSABLE = UNUSABLE | {"not_found"}

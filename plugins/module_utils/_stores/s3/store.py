@@ -18,12 +18,13 @@ from ..memory_body import MemoryBody
 from ..metadata import percent_encoded, without_token
 from ..ranges import READ_CHUNK, fill, promised_bytes
 from ..server_copy import CopyOrder
+from .abort import abort_upload
 from .bucket import Bucket
 from .checksums import Checksum, candidates
 from .client import connect
 from .copy import copy_on_server, same_server
 from .lock import ObjectLock
-from .parts import S3Parts, abort_upload
+from .parts import S3Parts
 from .probe import probe
 from .settings import S3Settings
 

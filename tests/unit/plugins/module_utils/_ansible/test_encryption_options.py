@@ -10,7 +10,7 @@ import pytest
 from ansible_collections.vmferry.migrate.plugins.module_utils._ansible.argspec import _Nested
 from ansible_collections.vmferry.migrate.plugins.module_utils._ansible.encryption_options import with_passphrase
 from ansible_collections.vmferry.migrate.plugins.module_utils._errors import VmferryError
-from ansible_collections.vmferry.migrate.plugins.module_utils._exports.signing import Seals
+from ansible_collections.vmferry.migrate.plugins.module_utils._exports.seals import Seals
 
 
 def of(passphrase: str) -> Seals:
