@@ -1,0 +1,97 @@
+# Copyright (c) 2026 the vmferry.migrate authors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Files that are written to, or replaced, while they are exported, and exports that are killed."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from ansible_collections.vmferry.migrate.plugins.module_utils._operations.vm_files import file_export
+from ansible_collections.vmferry.migrate.plugins.module_utils._operations.vm_files.held_files import has_writer
+
+from .shelf import GUEST, Shelf, refused
+
+
+def test_an_image_that_qemu_writes_to_is_refused(shelf: Shelf) -> None:
+    path = shelf.image("web.qcow2", "qcow2")
+    command = ["qemu-io", "-f", "qcow2", str(path)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as qemu:
+        assert qemu.stdin is not None
+        assert qemu.stdout is not None
+        qemu.stdin.write(b"length\n")
+        qemu.stdin.flush()
+        qemu.stdout.read(1)
+        refused(lambda: shelf.export("web.qcow2"), "busy", "web.qcow2")
+        qemu.stdin.close()
+        qemu.wait(30)
+    assert shelf.export("web.qcow2")["changed"]
+
+
+@pytest.mark.parametrize("name", ["web.raw", "app.ova"])
+def test_a_file_that_any_program_has_open_for_writing_is_refused(shelf: Shelf, name: str) -> None:
+    shelf.ova()
+    shelf.raw("web.raw")
+    with (shelf.images / name).open("r+b"):
+        assert has_writer(str(shelf.images / name))
+        told = shelf.export(name, check_mode=True)
+        assert [one["kind"] for one in told["findings"]] == ["busy"]
+        refused(lambda: shelf.export(name), "busy", "open for writing by another process")
+    assert has_writer(str(shelf.images / name)) is False
+    assert shelf.export(name)["changed"]
+
+
+def test_a_file_that_changes_meanwhile_commits_nothing(shelf: Shelf, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = shelf.raw("web.raw")
+    confirm = file_export.FileExport.confirm
+
+    def changed(session: file_export.FileExport) -> None:
+        with path.open("r+b") as file:
+            file.write(b"later")
+        os.utime(path, ns=(1, 1))
+        confirm(session)
+
+    monkeypatch.setattr(file_export.FileExport, "confirm", changed)
+    refused(lambda: shelf.export("web.raw"), "conflict", "was changed while it was exported")
+    assert "manifest.json" not in shelf.stored()
+
+
+PROGRAM = """
+import sys
+from ansible_collections.vmferry.migrate.plugins.module_utils._operations.export_vm import export_vm
+from ansible_collections.vmferry.migrate.plugins.module_utils._operations.jobs import requests
+url, store, state = sys.argv[1:]
+provider = requests.ProviderSpec("image", {"url": url, "storage": {}})
+transfer = requests.TransferOptions(state_dir=state)
+export_vm(requests.ExportRequest(provider, requests.StoreSpec(store), "web.raw", transfer=transfer), False)
+"""
+
+
+def killed_export(shelf: Shelf) -> None:
+    environment = {**os.environ, "VMFERRY_FAILPOINT": "data-sent", "PYTHONPATH": os.pathsep.join(sys.path)}
+    where = (shelf.images.as_uri(), (shelf.folder / "store").as_uri(), str(shelf.folder / "state"))
+    done = subprocess.run([sys.executable, "-c", PROGRAM, *where], env=environment, check=False)
+    assert done.returncode == -9
+
+
+def test_an_export_that_was_killed_is_gone_on_with(shelf: Shelf) -> None:
+    shelf.raw("web.raw")
+    killed_export(shelf)
+    (begun,) = (shelf.folder / "store").glob("*/*/intent.json")
+    made = shelf.export("web.raw")
+    assert (made["resumed"]["export"], made["resumed"]["reason"]) == (begun.parent.name, "")
+    assert made["export"]["id"] == begun.parent.name
+    assert shelf.content(made) == GUEST
+
+
+def test_an_export_that_was_killed_begins_anew_where_the_file_is_another(shelf: Shelf) -> None:
+    path = shelf.raw("web.raw")
+    killed_export(shelf)
+    path.write_bytes(GUEST[::-1])
+    made = shelf.export("web.raw")
+    assert "was changed since" in made["resumed"]["reason"]
+    assert shelf.content(made) == GUEST[::-1]
