@@ -35,7 +35,10 @@ def test_what_an_image_does_not_say_is_told_to_be_assumed(shelf: Shelf) -> None:
     shelf.raw("web.img")
     (web,) = shelf.vms("web.img")
     assert web["details"]["image"]["assumed"] == ["cpu", "memory_mb", "firmware", "disks.bus"]
-    assert (web["cpu"], web["memory_mb"], web["firmware"]) == (1, 1024, "unknown")
+    assert (web["cpu"], web["memory_mb"], web["firmware"]) == (2, 2048, "unknown")
+    assert web["disks"][0]["bus"] == "virtio"
+    shelf.image("old.vhdx", "vhdx")
+    assert shelf.vms("old.vhdx")[0]["disks"][0]["bus"] == "sata"
 
 
 def test_the_hardware_of_an_appliance_is_what_its_descriptor_says(shelf: Shelf) -> None:

@@ -15,7 +15,7 @@ from ..jobs.findings import told_in
 from ..stored.read_appliance import inspected_disks, stored_appliance
 from .file_export import files_of, warnings_of
 from .held_files import HeldFiles
-from .image_disk import seen_image
+from .image_disk import insist_on_readable
 from .inventory import FileVm
 
 _UNKNOWN = "Nobody can tell from a file how its guest was stopped. Use auto or crash_consistent."
@@ -39,7 +39,7 @@ def export_findings(
     for info in files.images:
         with told_in(findings):
             if store.location(info.key) in chosen:
-                seen_image(store, info, is_path=is_path)
+                insist_on_readable(store, info, is_path=is_path)
     with told_in(findings):
         HeldFiles(store, files_of(store, files, appliance), is_path=is_path).close()
     return findings

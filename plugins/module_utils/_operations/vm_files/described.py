@@ -18,8 +18,9 @@ from .inventory import FileVm
 
 PROVIDER = "image"
 # What images do not say, and a VM needs. `details` tell which are assumed.
-CPUS, MEMORY_MB = 1, 1024
-BUS = "sata"  # that every guest knows
+CPUS, MEMORY_MB = 2, 2048
+OF_QEMU = ("qcow2", "qcow", "qed", "raw")  # whose guests know virtio
+BUS_OF_OTHERS = "sata"  # that every guest knows
 ASSUMED = ("cpu", "memory_mb", "firmware", "disks.bus")
 
 
@@ -81,7 +82,7 @@ def _disks(store: Store, vm: FileVm, is_path: bool) -> Tuple[DiskSpec, ...]:
             name=name,
             size=found.size,
             format=found.format,
-            bus=BUS,
+            bus="virtio" if found.format in OF_QEMU else BUS_OF_OTHERS,
             source=store.location(info.key),
             allocated=info.size,
             boot=not number,

@@ -51,6 +51,14 @@ def seen_image(store: Store, info: ObjectInfo, *, is_path: bool, header_only: bo
     return found
 
 
+def insist_on_readable(store: Store, info: ObjectInfo, *, is_path: bool) -> None:
+    """Raises what `open_image` would."""
+    found = seen_image(store, info, is_path=is_path)
+    own = _own_reader(store, info, found, is_path) if found.format in OWN else None
+    if own is not None:
+        own.close()
+
+
 @contextmanager
 def open_image(store: Store, info: ObjectInfo, *, is_path: bool) -> Iterator[BlockSource]:
     """The guest's disk. Raises as `seen_image`.
@@ -80,7 +88,10 @@ def _own_reader(store: Store, info: ObjectInfo, found: Description, is_path: boo
         return store.extents(info.key, size)
 
     try:
-        return FORMATS[found.format].open(StoredImage(read_at, info.size, found.size, where, extents=holes))
+        source = FORMATS[found.format].open(StoredImage(read_at, info.size, found.size, where, extents=holes))
+        for _extent in source.extents():  # all that maps it is looked at before the first byte is taken for the disk's
+            pass
+        return source
     except VmferryError as error:
         if error.retryable or error.kind not in ("invalid_config", "unsupported"):
             raise
