@@ -9,7 +9,9 @@ import os
 
 import pytest
 
-from ..images.disks import LEAF, MIB, run
+from ansible_collections.vmferry.migrate.plugins.module_utils._blocks import LEAF
+
+from ..images.disks import MIB, run
 from .shelf import GUEST, SIZE, Shelf, refused
 
 FORMATS = {

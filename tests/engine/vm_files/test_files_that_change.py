@@ -11,6 +11,8 @@ import sys
 
 import pytest
 
+from ansible_collections.vmferry.migrate.plugins.module_utils._operations.end_job import end_job
+from ansible_collections.vmferry.migrate.plugins.module_utils._operations.jobs.requests import JobRequest, StoreSpec
 from ansible_collections.vmferry.migrate.plugins.module_utils._operations.vm_files import file_export
 from ansible_collections.vmferry.migrate.plugins.module_utils._operations.vm_files.held_files import has_writer
 
@@ -95,3 +97,15 @@ def test_an_export_that_was_killed_begins_anew_where_the_file_is_another(shelf: 
     made = shelf.export("web.raw")
     assert "was changed since" in made["resumed"]["reason"]
     assert shelf.content(made) == GUEST[::-1]
+
+
+def test_what_a_killed_export_left_is_removed_by_cancelling_its_job(shelf: Shelf) -> None:
+    shelf.raw("web.raw")
+    killed_export(shelf)
+    assert "intent.json" in shelf.stored()
+    (record,) = (shelf.folder / "state" / "jobs").iterdir()
+    store, state = StoreSpec((shelf.folder / "store").as_uri()), str(shelf.folder / "state")
+    asked = JobRequest(record.name, "cancelled", timeout=30.0, state_dir=state, store=store, provider=shelf.provider)
+    assert end_job(asked, False)["changed"]
+    assert shelf.stored() == []
+    assert shelf.export("web.raw").get("resumed") is None

@@ -9,7 +9,9 @@ import shutil
 
 import pytest
 
-from ..images.disks import LEAF, MIB
+from ansible_collections.vmferry.migrate.plugins.module_utils._blocks import LEAF
+
+from ..images.disks import MIB
 from .shelf import SIZE, Shelf, refused
 
 

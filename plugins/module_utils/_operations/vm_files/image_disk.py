@@ -73,7 +73,8 @@ def open_image(store: Store, info: ObjectInfo, *, is_path: bool) -> Iterator[Blo
             yield own
         return
     with ExitStack() as stack:
-        folder = Path(stack.enter_context(TemporaryDirectory(prefix="vmferry-")))
+        # Not below $TMPDIR: the path of a unix socket has at most 107 bytes.
+        folder = Path(stack.enter_context(TemporaryDirectory(prefix="vmferry-image-", dir="/tmp")))
         path = Path(store.location(info.key))
         yield stack.enter_context(open_foreign_image(path, found.format, socket_dir=folder))
 

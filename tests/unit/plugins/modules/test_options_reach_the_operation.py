@@ -223,6 +223,7 @@ VERIFY = [
 ]
 END_JOB = [
     *PROVIDER,
+    *FILES,
     *STORE,
     ("job", "20261121-1a2b", "job", "20261121-1a2b"),
     ("state", "cancelled", "state", "cancelled"),
