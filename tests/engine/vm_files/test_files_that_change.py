@@ -13,8 +13,9 @@ import pytest
 
 from ansible_collections.vmferry.migrate.plugins.module_utils._operations.end_job import end_job
 from ansible_collections.vmferry.migrate.plugins.module_utils._operations.jobs.requests import JobRequest, StoreSpec
-from ansible_collections.vmferry.migrate.plugins.module_utils._operations.vm_files import file_export
+from ansible_collections.vmferry.migrate.plugins.module_utils._operations.vm_files import file_export, held_files
 from ansible_collections.vmferry.migrate.plugins.module_utils._operations.vm_files.held_files import has_writer
+from ansible_collections.vmferry.migrate.plugins.module_utils._stores.filesystem.mounts import Mount
 
 from .shelf import GUEST, Shelf, refused
 
@@ -45,6 +46,15 @@ def test_a_file_that_any_program_has_open_for_writing_is_refused(shelf: Shelf, n
         refused(lambda: shelf.export(name), "busy", "open for writing by another process")
     assert has_writer(str(shelf.images / name)) is False
     assert shelf.export(name)["changed"]
+
+
+def test_a_server_that_gives_no_lease_says_nothing_of_writers(shelf: Shelf, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = shelf.raw("web.raw")
+    monkeypatch.setattr(held_files, "mount_of", lambda file: Mount("/mnt", "nfs4", "nas:/images", "/"))
+    with path.open("r+b"):
+        assert has_writer(str(path)) is None
+        assert shelf.export("web.raw")["changed"]
+    assert has_writer(str(path.with_name("gone"))) is None
 
 
 def test_a_file_that_changes_meanwhile_commits_nothing(shelf: Shelf, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 
 import pytest
@@ -129,3 +130,11 @@ def test_files_have_no_tags_and_no_folders(shelf: Shelf) -> None:
     refused(lambda: shelf.vms(folder="x"), "unsupported", "no folders")
     assert shelf.vms(name="db*") == []
     assert len(shelf.vms(name="w*", power_state="powered_off")) == 1
+
+
+def test_a_thin_image_takes_what_is_in_it(shelf: Shelf) -> None:
+    path = shelf.raw("thin.raw", b"one leaf")
+    os.truncate(path, 1 << 40)
+    (disk,) = shelf.vms("thin.raw")[0]["disks"]
+    assert (disk["size"], disk["allocated"]) == (1 << 40, LEAF)
+    assert shelf.export("thin.raw", check_mode=True)["plan"]["bytes_to_read"] == LEAF

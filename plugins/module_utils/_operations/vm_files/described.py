@@ -9,6 +9,8 @@ from dataclasses import replace
 from typing import Any, Mapping, Tuple
 from uuid import NAMESPACE_URL, uuid5
 
+from ..._blocks import ObjectInfo
+from ..._images.inspect.words import Description
 from ..._providers.spec import DiskSpec, VmSpec
 from ..._stores.base import Store
 from ..stored.appliance_machine import vm_in
@@ -84,8 +86,15 @@ def _disks(store: Store, vm: FileVm, is_path: bool) -> Tuple[DiskSpec, ...]:
             format=found.format,
             bus="virtio" if found.format in OF_QEMU else BUS_OF_OTHERS,
             source=store.location(info.key),
-            allocated=info.size,
+            allocated=_allocated(store, info, found, is_path),
             boot=not number,
         )
         for number, (name, info, found) in enumerate(zip(names, vm.images, seen))
     )
+
+
+def _allocated(store: Store, info: ObjectInfo, found: Description, is_path: bool) -> int:
+    """Bytes that the image takes: of a raw one, without its holes."""
+    if found.format != "raw" or not is_path:
+        return info.size
+    return sum(extent.length for extent in store.extents(info.key, info.size) if extent.kind == "data")

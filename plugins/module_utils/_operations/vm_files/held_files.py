@@ -16,6 +16,7 @@ from ..._blocks import ObjectInfo
 from ..._errors import VmferryError
 from ..._providers.image_lock import ImageLock
 from ..._stores.base import Store
+from ..._stores.filesystem.mounts import mount_of
 
 _NO_LOCKS = (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOTSUP, errno.EINVAL, errno.ENOSYS)
 
@@ -23,10 +24,17 @@ _NO_LOCKS = (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOTSUP, errno.EINVAL, errno.
 def has_writer(path: str) -> bool | None:
     """Whether any process of this host has the file open for writing; None where the kernel does not tell.
 
-    It grants a read lease on a file without writers only (fcntl(2), F_SETLEASE), to its owner and to root.
+    It grants a read lease on a file without writers only (fcntl(2), F_SETLEASE), to its owner and to root. NFS and SMB
+    also refuse one where the server gave the client no delegation or oplock, whoever writes.
     """
-    file = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOFOLLOW)
     try:
+        file = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOFOLLOW)
+    except OSError:
+        return None  # whoever reads it says why
+    try:
+        mount = mount_of(file)
+        if mount is None or mount.is_shared:
+            return None
         fcntl.fcntl(file, fcntl.F_SETSIG, signal.SIGURG)  # a writer that comes right now would end us by SIGIO
         fcntl.fcntl(file, fcntl.F_SETLEASE, fcntl.F_RDLCK)
         fcntl.fcntl(file, fcntl.F_SETLEASE, fcntl.F_UNLCK)
