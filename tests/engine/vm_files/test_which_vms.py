@@ -121,7 +121,9 @@ def test_the_parts_of_a_vmdk_in_several_files_are_no_disks(shelf: Shelf) -> None
 
 def test_a_folder_that_is_not_there_is_no_empty_one(shelf: Shelf) -> None:
     shelf.images.rmdir()
-    refused(lambda: shelf.vms(), "not_found", "does not exist")
+    assert "image.url" in refused(lambda: shelf.vms(), "not_found", "does not exist").hint
+    shelf.images.touch()
+    assert "name one of them with vm" in refused(lambda: shelf.vms("web"), "not_found", "not a folder").hint
 
 
 def test_files_have_no_tags_and_no_folders(shelf: Shelf) -> None:

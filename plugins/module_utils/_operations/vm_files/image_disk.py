@@ -17,7 +17,6 @@ from ..._images.image_format import StoredImage
 from ..._images.inspect.image import inspect_image
 from ..._images.inspect.words import Description
 from ..._stores.base import Store
-from ..stored.foreign_image import open_foreign_image
 
 OWN = ("qcow2", "raw", "vhd", "vhdx", "vmdk")  # that are read by ranges, wherever they lie
 _SAID_BY = {
@@ -72,6 +71,8 @@ def open_image(store: Store, info: ObjectInfo, *, is_path: bool) -> Iterator[Blo
         with closing(own):
             yield own
         return
+    from ..stored.foreign_image import open_foreign_image  # few images need it, and no description of a VM does
+
     with ExitStack() as stack:
         # Not below $TMPDIR: the path of a unix socket has at most 107 bytes.
         folder = Path(stack.enter_context(TemporaryDirectory(prefix="vmferry-image-", dir="/tmp")))

@@ -46,7 +46,7 @@ def all_vms(store: Store) -> List[FileVm]:
 
     Raises `not_found` where the store's URL names no place.
     """
-    store.require_root()
+    _insist_on_place(store)
     by_folder: Dict[str, List[ObjectInfo]] = {}
     for info in _files(store, ""):
         folder, slash, _name = info.key.rpartition("/")
@@ -60,7 +60,7 @@ def vms_at(store: Store, path: str) -> List[FileVm]:
 
     `*` and `?` stand for no slash. Raises `conflict` where a pattern fits appliances besides other files.
     """
-    store.require_root()
+    _insist_on_place(store)
     if path.startswith("/") or "\\" in path or {"", ".", ".."} & set(path.rstrip("/").split("/")):
         return []
     if not WILD.search(path):
@@ -79,6 +79,16 @@ def vms_at(store: Store, path: str) -> List[FileVm]:
     if _is_appliance(files[0].key):
         return [FileVm(files[0].key, _stem(files[0].key))]
     return [FileVm(path, _common_name(files), _in_order(files))]
+
+
+def _insist_on_place(store: Store) -> None:
+    try:
+        store.require_root()
+    except VmferryError as error:
+        if error.kind != "not_found":
+            raise
+        hint = "Give image.url the folder or the store that the files of the VMs lie in, and name one of them with vm."
+        raise VmferryError("not_found", error.message, hint) from error
 
 
 def _at_key(store: Store, key: str) -> List[FileVm]:
