@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from contextlib import closing
 
 import pytest
 
@@ -15,7 +16,10 @@ from ansible_collections.vmferry.migrate.plugins.module_utils._operations.end_jo
 from ansible_collections.vmferry.migrate.plugins.module_utils._operations.jobs.requests import JobRequest, StoreSpec
 from ansible_collections.vmferry.migrate.plugins.module_utils._operations.vm_files import file_export, held_files
 from ansible_collections.vmferry.migrate.plugins.module_utils._operations.vm_files.held_files import has_writer
+from ansible_collections.vmferry.migrate.plugins.module_utils._operations.vm_files.provider import ImageProvider
+from ansible_collections.vmferry.migrate.plugins.module_utils._providers.job import Job
 from ansible_collections.vmferry.migrate.plugins.module_utils._stores.filesystem.mounts import Mount
+from ansible_collections.vmferry.migrate.plugins.module_utils._stores.open import open_store
 
 from .shelf import GUEST, Shelf, refused
 
@@ -46,6 +50,28 @@ def test_a_file_that_any_program_has_open_for_writing_is_refused(shelf: Shelf, n
         refused(lambda: shelf.export(name), "busy", "open for writing by another process")
     assert has_writer(str(shelf.images / name)) is False
     assert shelf.export(name)["changed"]
+
+
+def test_only_the_files_of_an_ovf_have_to_hold_still(shelf: Shelf) -> None:
+    for name, data in shelf.ova(checked=False).items():
+        shelf.raw(f"packed/{name}", data)
+    with (shelf.images / "packed/notes.log").open("wb"):
+        assert shelf.export("packed/app.ovf")["changed"]
+    with (shelf.images / "packed/d.vmdk").open("r+b"):
+        refused(lambda: shelf.export("packed/app.ovf"), "busy", "d.vmdk is open for writing")
+
+
+def test_whoever_waits_hears_that_the_rest_of_an_appliance_is_read(shelf: Shelf) -> None:
+    """Nothing of its disk was asked for, so that all of it is read for its checksum in the end."""
+    shelf.ova()
+    heard: list[None] = []
+    with closing(open_store(shelf.images.as_uri(), {})) as store:
+        provider = ImageProvider(store, is_path=True, alive=lambda: heard.append(None))
+        vm = provider.describe("app.ova")
+        with provider.open_export(vm, vm.disks, "auto", Job("job", "aaaaaaaa")) as session:
+            assert not heard
+            session.confirm()
+    assert heard
 
 
 def test_a_server_that_gives_no_lease_says_nothing_of_writers(shelf: Shelf, monkeypatch: pytest.MonkeyPatch) -> None:
