@@ -34,6 +34,13 @@ def test_an_image_is_a_vm_of_its_name_and_a_folder_of_images_is_one_with_disks_a
     assert [disk["boot"] for disk in db["disks"]] == [True, False, False]
 
 
+def test_digits_that_are_no_numbers_are_letters(shelf: Shelf) -> None:
+    for name in ("disk²", "disk١", "disk10", "Disk2"):
+        shelf.raw(f"db/{name}.raw", bytes(LEAF))
+    found = [disk["name"].partition(".")[0] for disk in shelf.vms("db")[0]["disks"]]
+    assert found == ["Disk2", "disk10", "disk²", "disk١"]
+
+
 def test_what_an_image_does_not_say_is_told_to_be_assumed(shelf: Shelf) -> None:
     shelf.raw("web.img")
     (web,) = shelf.vms("web.img")

@@ -157,8 +157,9 @@ def _in_order(files: Iterable[ObjectInfo]) -> Tuple[ObjectInfo, ...]:
 
 
 def _natural(key: str) -> List[Tuple[int, str]]:
-    """A number before a text, as `_NUMBER` splits them: their places never differ in kind."""
-    return [(int(part), "") if part.isdigit() else (0, part.casefold()) for part in _NUMBER.split(key)]
+    """Texts and numbers take turns, as `_NUMBER` splits them, so that like is compared with like."""
+    parts = _NUMBER.split(key)
+    return [(int(part), "") if place % 2 else (0, part.casefold()) for place, part in enumerate(parts)]
 
 
 def _stem(key: str) -> str:
