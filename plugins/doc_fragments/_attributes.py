@@ -79,6 +79,36 @@ attributes:
       - vmferry.migrate.storage
 """
 
+    # For modules that take VMs of any provider, also those that are files.
+    ACTIONGROUP_VMS = r"""
+options: {}
+attributes:
+  action_group:
+    description: >-
+      Use C(group/vmferry.migrate.all), C(group/vmferry.migrate.image) or C(group/vmferry.migrate.libvirt) in
+      C(module_defaults) to set defaults for this module.
+    support: full
+    membership:
+      - vmferry.migrate.all
+      - vmferry.migrate.image
+      - vmferry.migrate.libvirt
+"""
+
+    ACTIONGROUP_VMS_STORAGE = r"""
+options: {}
+attributes:
+  action_group:
+    description: >-
+      Use C(group/vmferry.migrate.all), C(group/vmferry.migrate.image), C(group/vmferry.migrate.libvirt) or
+      C(group/vmferry.migrate.storage) in C(module_defaults) to set defaults for this module.
+    support: full
+    membership:
+      - vmferry.migrate.all
+      - vmferry.migrate.image
+      - vmferry.migrate.libvirt
+      - vmferry.migrate.storage
+"""
+
     # For modules with a VM on one end and a store on the other.
     ACTIONGROUP_LIBVIRT_STORAGE = r"""
 options: {}

@@ -14,9 +14,10 @@ description:
   - Brings a transfer that another task started into the state that is asked for, and returns once that is true.
 extends_documentation_fragment:
   - vmferry.migrate._attributes
-  - vmferry.migrate._attributes.actiongroup_libvirt_storage
-  - vmferry.migrate._provider
+  - vmferry.migrate._attributes.actiongroup_vms_storage
+  - vmferry.migrate._provider.or_files
   - vmferry.migrate._libvirt
+  - vmferry.migrate._image
   - vmferry.migrate._storage
   - vmferry.migrate._transfer.state_dir
 attributes:
@@ -334,7 +335,7 @@ from typing import Any
 from ansible_collections.vmferry.migrate.plugins.module_utils._ansible.argspec import ArgumentSpec, TaskArguments
 from ansible_collections.vmferry.migrate.plugins.module_utils._ansible.provider_options import (
     optional_provider,
-    provider_arguments,
+    provider_or_files_arguments,
 )
 from ansible_collections.vmferry.migrate.plugins.module_utils._ansible.run import run
 from ansible_collections.vmferry.migrate.plugins.module_utils._ansible.sdk import (
@@ -358,7 +359,7 @@ def argument_spec() -> ArgumentSpec:
             "timeout": {"type": "str", "default": "10m"},
         }
     )
-    return own.merge(provider_arguments(), storage_arguments(required=False), state_dir_arguments())
+    return own.merge(provider_or_files_arguments(), storage_arguments(required=False), state_dir_arguments())
 
 
 def end(arguments: TaskArguments, check_mode: bool) -> dict[str, Any]:

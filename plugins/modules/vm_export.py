@@ -23,9 +23,10 @@ description:
     O(compression).
 extends_documentation_fragment:
   - vmferry.migrate._attributes
-  - vmferry.migrate._attributes.actiongroup_libvirt_storage
-  - vmferry.migrate._provider
+  - vmferry.migrate._attributes.actiongroup_vms_storage
+  - vmferry.migrate._provider.or_files
   - vmferry.migrate._libvirt
+  - vmferry.migrate._image
   - vmferry.migrate._signing
   - vmferry.migrate._signing.trust
   - vmferry.migrate._encryption
@@ -57,6 +58,8 @@ options:
   vm:
     description:
       - The VM, by name or by UUID.
+      - Of O(provider=image), also by the path of a file or folder below O(image.url), or by a pattern of images such as
+        V(web01-*.vmdk), which are the disks of one VM then.
     type: str
     required: true
   disks:
@@ -196,6 +199,8 @@ options:
       - V(powered_off) needs the VM to be off, and to have been shut down. On libvirt, one whose memory was saved
         (C(virsh managedsave)) was not; V(auto) takes it as crash consistent.
       - V(auto) quiesces where the guest agent answers, and is crash consistent where it does not.
+      - A file does not tell how its guest was stopped, so O(provider=image) is always crash consistent, and refuses
+        V(quiesced) and V(powered_off).
       - RV(export.consistency) says what was reached.
     type: str
     choices:
@@ -312,6 +317,14 @@ EXAMPLES = r"""
     name: before-upgrade
     consistency: quiesced
     verify: content
+
+- name: Bring an appliance from a share into a bucket, as an export
+  vmferry.migrate.vm_export:
+    provider: image
+    image:
+      url: nfs:///mnt/appliances
+    vm: web.ova
+    url: s3://backups/vms
 
 - name: Export the snapshot that was made before the upgrade, whatever became of the VM since
   vmferry.migrate.vm_export:
@@ -983,7 +996,7 @@ from ansible_collections.vmferry.migrate.plugins.module_utils._ansible.encryptio
     with_passphrase,
 )
 from ansible_collections.vmferry.migrate.plugins.module_utils._ansible.provider_options import (
-    provider_arguments,
+    provider_or_files_arguments,
     provider_spec,
 )
 from ansible_collections.vmferry.migrate.plugins.module_utils._ansible.run import run
@@ -1046,7 +1059,7 @@ def argument_spec() -> ArgumentSpec:
             "purpose": {"type": "str"},
         }
     )
-    common = (provider_arguments(), storage_arguments(), transfer_arguments(), snapshot_arguments())
+    common = (provider_or_files_arguments(), storage_arguments(), transfer_arguments(), snapshot_arguments())
     return own.merge(*common, copies_arguments(), signing_arguments(), encryption_arguments())
 
 

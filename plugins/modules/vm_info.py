@@ -15,13 +15,16 @@ description:
 extends_documentation_fragment:
   - vmferry.migrate._attributes
   - vmferry.migrate._attributes.info_module
-  - vmferry.migrate._attributes.actiongroup_libvirt
-  - vmferry.migrate._provider
+  - vmferry.migrate._attributes.actiongroup_vms
+  - vmferry.migrate._provider.or_files
   - vmferry.migrate._libvirt
+  - vmferry.migrate._image
 options:
   vm:
     description:
       - The VMs, each by name or by UUID. Each of them must exist. If not given, all VMs.
+      - Of O(provider=image), also by the path of a file or folder below O(image.url), or by a pattern of images such as
+        V(web01-*.vmdk), which are the disks of one VM then.
     type: list
     elements: str
   filters:
@@ -49,7 +52,7 @@ options:
         description:
           - A pattern for the folder of the provider's inventory that the VM lies in, as for O(filters.name). V(*) also
             stands for what lies deeper.
-          - libvirt has no folders, so the module fails with V(unsupported) there.
+          - libvirt and O(provider=image) have no folders, so the module fails with V(unsupported) there.
         type: str
       tag:
         description:
@@ -83,6 +86,12 @@ EXAMPLES = r"""
     filters:
       tag: prod
 
+- name: Describe an appliance in a bucket, and the disk images beside it
+  vmferry.migrate.vm_info:
+    provider: image
+    image:
+      url: s3://appliances/web
+
 - name: Export the web servers
   vmferry.migrate.vm_export:
     provider: libvirt
@@ -107,7 +116,9 @@ vms:
       type: str
       sample: libvirt
     id:
-      description: The provider's own id; for libvirt a UUID.
+      description: >-
+        The provider's own id; for libvirt a UUID. Of files, a UUID that is made of where they are, and stays the same
+        as long as they stay there.
       returned: success
       type: str
       sample: 1f0c9a2b-7d1e-4c58-9a51-0c3a0d5b6e77
@@ -117,7 +128,9 @@ vms:
       type: str
       sample: web01
     path:
-      description: Where the VM lies in the provider's inventory.
+      description: >-
+        Where the VM lies in the provider's inventory. Of files, their path below O(image.url); that of a folder ends
+        in a slash.
       returned: success
       type: str
       sample: web01
@@ -186,7 +199,10 @@ vms:
       type: str
       sample: kvm3
     details:
-      description: Facts that only this provider has.
+      description: >-
+        Facts that only this provider has. An appliance's C(appliance) holds what no provider has words for, such as its
+        EULAs, products and properties. Of files, C(image.files) are their addresses, C(image.assumed) names what they
+        do not say, and C(image.problem) why one of several VMs cannot be read.
       returned: success
       type: dict
     disks:
@@ -351,7 +367,7 @@ from ansible_collections.vmferry.migrate.plugins.module_utils._ansible.argspec i
     without_unset,
 )
 from ansible_collections.vmferry.migrate.plugins.module_utils._ansible.provider_options import (
-    provider_arguments,
+    provider_or_files_arguments,
     provider_spec,
 )
 from ansible_collections.vmferry.migrate.plugins.module_utils._ansible.run import run
@@ -376,7 +392,7 @@ def argument_spec() -> ArgumentSpec:
             },
         }
     )
-    return own.merge(provider_arguments())
+    return own.merge(provider_or_files_arguments())
 
 
 def describe(arguments: TaskArguments, check_mode: bool) -> dict[str, Any]:

@@ -1,7 +1,8 @@
 # Copyright (c) 2026 the vmferry.migrate authors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The control node's credentials for every store of a task: its own, both ends of a copy, and further copies."""
+"""The control node's credentials for every store of a task: its own, both ends of a copy, further copies, and the one
+that VMs lie in."""
 
 from __future__ import annotations
 
@@ -10,7 +11,7 @@ from typing import Any
 
 from .credentials import hand_over
 
-ENDS = ("source", "destination")  # options that are a store with its settings
+ENDS = ("source", "destination", "image")  # options that are a store with its settings
 LISTS = ("copies_to",)  # that are a list of them
 FROM = "credentials_from"
 

@@ -220,7 +220,7 @@ def one_disk(text: str) -> OneDisk:
 
 def main(source: str, arguments: str, count: str = "") -> None:
     stopwatch, planning = Stopwatch() if count else None, Planning()
-    vars(export_operation)["open_provider"] = lambda name, settings: one_disk(source)
+    vars(export_operation)["open_provider"] = lambda *_unused: one_disk(source)
     sys.argv = ["vm_export", arguments]
     try:
         vm_export.main()

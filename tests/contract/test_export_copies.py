@@ -345,7 +345,7 @@ def test_the_export_module_asks_for_its_copies(tmp_path: Path, monkeypatch: pyte
         def close(self) -> None:
             """A test's holds nothing."""
 
-    monkeypatch.setattr(export_vm, "open_provider", lambda name, settings: Provider())
+    monkeypatch.setattr(export_vm, "open_provider", lambda *_unused: Provider())
     here, there = (StoreSpec((tmp_path / name).as_uri()) for name in ("first", "second"))
     transfer = TransferOptions(state_dir=str(tmp_path / "state"))
     request = ExportRequest(ProviderSpec("libvirt"), here, "web01", copies_to=(there,), transfer=transfer)
@@ -368,7 +368,7 @@ def test_a_run_that_is_killed_behind_its_commit_owes_the_copy_and_the_next_one_m
             """A test's holds nothing."""
 
     guest = Provider()
-    monkeypatch.setattr(export_vm, "open_provider", lambda name, settings: guest)
+    monkeypatch.setattr(export_vm, "open_provider", lambda *_unused: guest)
     here, there, third = (StoreSpec((tmp_path / name).as_uri()) for name in ("first", "second", "third"))
     transfer = TransferOptions(state_dir=str(tmp_path / "state"))
     request = ExportRequest(ProviderSpec("libvirt"), here, "web01", mode="full", copies_to=(there,), transfer=transfer)

@@ -24,6 +24,7 @@ RANKS = (
 OPERATIONS = (
     {"cleaning", "importing"},
     {"exporting"},
+    {"vm_files"},
     {"stored", "objects"},
     {"attempts"},
     {"jobs"},

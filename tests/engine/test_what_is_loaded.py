@@ -39,7 +39,13 @@ def loaded_with(*names: str) -> set[str]:
                 "_operations.exporting.export_copies",
                 "_transfer.pipeline",
                 "_nbd.connection",
+                "_operations.vm_files.provider",
             ),
+        ),
+        # By whoever looks at VMs that are files.
+        (
+            ("_operations.describe_vms", "_operations.vm_files.provider"),
+            ("_operations.vm_files.file_export", "_nbd.qemu_nbd", "_transfer.pipeline"),
         ),
         # By whoever exports, describes, starts or stops a VM.
         (

@@ -5,47 +5,78 @@
 
 from __future__ import annotations
 
-from typing import Collection
+from typing import Any, Collection
 
 from ansible.module_utils.common.parameters import env_fallback
 
 from .._operations.jobs.requests import ProviderSpec
 from .argspec import ArgumentSpec, TaskArguments, invalid, without_unset
+from .storage_options import storage_arguments, store_spec
 
 PROVIDERS = ("libvirt",)
+FILES = "image"  # whose VMs lie in a store
 
 
 def provider_arguments() -> ArgumentSpec:
-    return ArgumentSpec(
-        {
-            "provider": {"type": "str", "choices": list(PROVIDERS)},
-            "libvirt": {
-                "type": "dict",
-                "apply_defaults": True,  # or the environment is not asked when the whole dict is left out
-                "options": {
-                    "uri": {
-                        "type": "str",
-                        "default": "qemu:///system",
-                        "fallback": (env_fallback, ["LIBVIRT_DEFAULT_URI"]),
-                    },
-                    "scratch_dir": {"type": "path"},
+    return ArgumentSpec({"provider": {"type": "str", "choices": list(PROVIDERS)}, **_libvirt_options()})
+
+
+def provider_or_files_arguments() -> ArgumentSpec:
+    """Of a module that takes VMs that are files, too."""
+    where = {
+        "type": "dict",
+        "apply_defaults": True,  # or the environment is not asked for the credentials of its store
+        "options": storage_arguments(required=False).options,
+    }
+    choices = [*PROVIDERS, FILES]
+    return ArgumentSpec({"provider": {"type": "str", "choices": choices}, FILES: where, **_libvirt_options()})
+
+
+def _libvirt_options() -> dict[str, dict[str, Any]]:
+    return {
+        "libvirt": {
+            "type": "dict",
+            "apply_defaults": True,  # or the environment is not asked when the whole dict is left out
+            "options": {
+                "uri": {
+                    "type": "str",
+                    "default": "qemu:///system",
+                    "fallback": (env_fallback, ["LIBVIRT_DEFAULT_URI"]),
                 },
+                "scratch_dir": {"type": "path"},
             },
-        }
-    )
+        },
+    }
 
 
 def provider_spec(arguments: TaskArguments) -> ProviderSpec:
-    described = [name for name in PROVIDERS if arguments.given(name)]
-    name = chosen_provider(arguments["provider"], described)
+    offered = _offered(arguments)
+    name = chosen_provider(arguments["provider"], [name for name in offered if arguments.given(name)], offered)
+    if name == FILES:
+        return _files(arguments.below(FILES))
     return ProviderSpec(name, without_unset(arguments[name]))
 
 
 def optional_provider(arguments: TaskArguments) -> ProviderSpec | None:
-    return provider_spec(arguments) if arguments["provider"] or any(map(arguments.given, PROVIDERS)) else None
+    named = arguments["provider"] or any(map(arguments.given, _offered(arguments)))
+    return provider_spec(arguments) if named else None
 
 
-def chosen_provider(named: str | None, described: Collection[str]) -> str:
+def _offered(arguments: TaskArguments) -> list[str]:
+    return [name for name in (*PROVIDERS, FILES) if name in arguments.values]
+
+
+def _files(where: TaskArguments) -> ProviderSpec:
+    if not where["url"]:
+        raise invalid(
+            "The provider is image, and image.url does not say where the files of the VMs are.",
+            "Write for example file:///srv/images or s3://bucket/images.",
+        )
+    store = store_spec(where)
+    return ProviderSpec(FILES, {"url": store.url, "storage": store.settings})
+
+
+def chosen_provider(named: str | None, described: Collection[str], offered: Collection[str] = PROVIDERS) -> str:
     """`described` are the providers that the task has settings for. Exactly one of them needs no naming."""
     if named:
         return named
@@ -58,5 +89,5 @@ def chosen_provider(named: str | None, described: Collection[str]) -> str:
         )
     raise invalid(
         "The task names no provider and has connection settings for none.",
-        f"Set provider to one of: {', '.join(PROVIDERS)}.",
+        f"Set provider to one of: {', '.join(offered)}.",
     )

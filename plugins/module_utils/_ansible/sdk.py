@@ -27,6 +27,8 @@ def require_provider_sdk(provider: ProviderSpec) -> None:
             import libvirt  # noqa: F401
         except ImportError as error:
             raise _missing("libvirt-python", "python3-libvirt", error) from error
+    if provider.name == "image":
+        require_store_sdk(StoreSpec(provider.settings["url"], provider.settings["storage"]))
 
 
 def require_store_sdk(store: StoreSpec) -> None:

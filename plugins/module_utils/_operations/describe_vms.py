@@ -10,9 +10,9 @@ from fnmatch import fnmatchcase
 from typing import Any, Mapping, Sequence
 
 from .._errors import VmferryError
-from .._providers.open import open_provider
 from .._providers.spec import VmSpec
 from .jobs.requests import ProviderSpec
+from .vm_files.open import open_provider
 
 
 def describe_vms(provider: ProviderSpec, vms: Sequence[str] | None, filters: Mapping[str, Any]) -> dict[str, Any]:

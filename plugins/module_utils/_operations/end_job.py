@@ -15,7 +15,6 @@ from .._errors import VmferryError
 from .._exports.intent import CANCEL, Intent
 from .._exports.naming import iso_time
 from .._providers.base import Provider
-from .._providers.open import open_provider
 from .._stores.base import Store
 from .._stores.open import open_store
 from .._transfer import record
@@ -26,6 +25,7 @@ from .attempts.litter import probe_key
 from .jobs.requests import JobRequest
 from .jobs.told_job import described
 from .objects.undo_objects import MOVES_OBJECTS, undo_objects
+from .vm_files.open import open_provider
 
 POLL = 0.5  # seconds between two looks at a record
 STORE_POLL = 5.0  # and at a store
@@ -167,7 +167,7 @@ class _Ending:
             raise VmferryError(
                 "invalid_config",
                 f"The job {request.job} {ended}, and what it left can only be removed with its provider and its store.",
-                "Give provider and its connection (as libvirt), url and storage as the task that started it had them.",
+                "Give provider with its connection, and url and storage, as the task that started it had them.",
             )
         with closing(open_provider(request.provider.name, request.provider.settings)) as provider:
             provider.undo(request.job)

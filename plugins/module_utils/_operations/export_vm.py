@@ -22,7 +22,6 @@ from .._exports.naming import attempt_of, iso_time
 from .._exports.verifications import read_verifications
 from .._providers.base import Provider
 from .._providers.finding import Finding
-from .._providers.open import open_provider
 from .._stores.base import Store
 from .._stores.open import insist_on_exports
 from .._transfer.failpoints import failpoint
@@ -48,6 +47,7 @@ from .jobs.requests import ExportRequest
 from .jobs.running_job import RunningJob
 from .stored.image_formats import image_codec, insist_on_encryptable
 from .stored.results import begun_anew, export_result, outcome_of
+from .vm_files.open import open_provider
 
 if TYPE_CHECKING:
     from .exporting.take_export import Taking
@@ -65,7 +65,8 @@ def export_vm(request: ExportRequest, check_mode: bool) -> dict[str, Any]:
         )
         for spec in (request.store, *request.copies_to):
             insist_on_exports(spec.url, spec.settings)
-        provider = stack.enter_context(closing(open_provider(request.provider.name, request.provider.settings)))
+        named = (request.provider.name, request.provider.settings)
+        provider = stack.enter_context(closing(open_provider(*named, job.open_source, job.progress.alive)))
         store = stack.enter_context(closing(job.open_store(request.store)))
         result = _Export(request, job, provider, store).run(check_mode)
         if not request.copies_to:

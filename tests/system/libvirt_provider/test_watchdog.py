@@ -18,9 +18,9 @@ from pathlib import Path
 import pytest
 
 from ansible_collections.vmferry.migrate.plugins.module_utils._errors import VmferryError
+from ansible_collections.vmferry.migrate.plugins.module_utils._providers.image_lock import ImageLock
 from ansible_collections.vmferry.migrate.plugins.module_utils._providers.libvirt import backup_job, guest_freeze
 from ansible_collections.vmferry.migrate.plugins.module_utils._providers.libvirt.connection import Connection
-from ansible_collections.vmferry.migrate.plugins.module_utils._providers.libvirt.image_lock import ImageLock
 from ansible_collections.vmferry.migrate.plugins.module_utils._providers.libvirt.provider import LibvirtProvider
 from ansible_collections.vmferry.migrate.plugins.module_utils._providers.libvirt.watchdog_launcher import (
     WatchdogProcess,

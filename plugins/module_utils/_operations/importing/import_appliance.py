@@ -26,7 +26,7 @@ from ..._transfer.copy_blocks import copy_blocks
 from ..jobs.findings import checked, raise_first_error
 from ..jobs.requests import ImportRequest
 from ..jobs.running_job import RunningJob
-from ..stored.appliance_machine import vm_of
+from ..stored.appliance_machine import vm_in
 from ..stored.read_appliance import inspected_disks, open_disk, stored_appliance
 
 
@@ -69,7 +69,7 @@ class _Import:
             self._job.supervise(self._undo_the_dead)
         placement = self._request.placement
         appliance = self._job.ask(lambda: stored_appliance(self._store, self._key))
-        vm = _described(appliance)
+        vm = vm_in(appliance)
         present = self._job.ask(lambda: self._provider.imported(placement.name))
         if present is not None and present[1] == appliance.identity:
             return self._present(appliance, present[0], check_mode)
@@ -135,16 +135,6 @@ class _Import:
             "diff": {"before": {} if changed else after, "after": after},
             "warnings": list(self._job.warnings),
         }
-
-
-def _described(appliance: Appliance) -> VmSpec:
-    """Its disks take about so much room as they say, or else as their files, which may be compressed."""
-    vm = vm_of(appliance.machine, appliance.where)
-    sizes = [
-        disk.populated if disk.populated is not None else appliance.member(disk).size if disk.file else 0
-        for disk in appliance.machine.disks
-    ]
-    return vm.with_disks(tuple(replace(disk, allocated=size) for disk, size in zip(vm.disks, sizes)))
 
 
 def _plan(appliance: Appliance) -> dict[str, Any]:

@@ -126,6 +126,10 @@ class RunningJob:
         store, self.limits = self._access.open(spec, limited=limited)
         return store
 
+    def open_source(self, spec: StoreSpec) -> Store:
+        """That is read, beside the one that is written, whose bytes are counted."""
+        return self._access.open(spec, limited=False)[0]
+
     def wait_for_slot(self, account: Account) -> None:
         """One of `max_jobs` slots is its own, until it ends or leaves it. The wait is no part of `max_duration`."""
         slots = Slots(state_dir_of(self.options), account.account, self.options.max_jobs or account.max_jobs)

@@ -5,8 +5,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any, Mapping, Sequence
 
+from ..._appliances.appliance import Appliance
 from ..._appliances.machine import Disk, Machine, Nic, Product, Property
 from ..._errors import VmferryError
 from ..._providers.spec import DiskSpec, NicSpec, VmSpec
@@ -56,6 +58,16 @@ def vm_of(machine: Machine, where: str) -> VmSpec:
         guest_os=machine.os_name,
         details={_CARRIED: _carried(machine)},
     )
+
+
+def vm_in(appliance: Appliance) -> VmSpec:
+    """As `vm_of`. Its disks take about so much room as they say, or else as their files, which may be compressed."""
+    vm = vm_of(appliance.machine, appliance.where)
+    sizes = [
+        disk.populated if disk.populated is not None else appliance.member(disk).size if disk.file else 0
+        for disk in appliance.machine.disks
+    ]
+    return vm.with_disks(tuple(replace(disk, allocated=size) for disk, size in zip(vm.disks, sizes)))
 
 
 def machine_of(vm: VmSpec, files: Sequence[str], format: str) -> Machine:

@@ -19,6 +19,7 @@ from ..._nbd.qemu_nbd import serve
 from ..._nbd.source import NbdSource
 from ..._transfer.failpoints import failpoint
 from ..base import ExportDisk, Tracking
+from ..image_lock import ImageLock
 from ..job import Job
 from ..spec import DiskSpec, VmSpec
 from . import checkpoints, native_files
@@ -27,7 +28,6 @@ from .changed_layers import open_changes
 from .connection import Connection
 from .describe import describe
 from .image_chain import ImageChain, cluster_map, paths
-from .image_lock import ImageLock
 from .image_stamp import blind_warnings, image_stamp
 from .leaving import Leaving
 from .offline_disks import read_chains

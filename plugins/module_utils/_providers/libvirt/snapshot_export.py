@@ -23,13 +23,13 @@ from ..._images.qcow2.snapshots import internal_snapshots
 from ..._nbd.qemu_nbd import serve
 from ..._nbd.source import NbdSource
 from ..base import Consistency, ExportDisk
+from ..image_lock import ImageLock
 from ..job import Job
 from ..snapshots import Snapshot
 from ..spec import DiskSpec, VmSpec
 from . import native_files
 from .connection import Connection
 from .describe import describe
-from .image_lock import ImageLock
 from .image_stamp import blind_warnings, image_stamp
 from .offline_export import chain_source
 from .opened_export import OpenedExport

@@ -15,12 +15,12 @@ from ..._errors import VmferryError
 from ..._images.local_clusters import Layer
 from ..._transfer.failpoints import failpoint
 from ..finding import Finding
+from ..image_lock import ImageLock
 from ..snapshots import Snapshot
 from ..spec import VmSpec
 from . import domain_xml
 from .connection import Connection
 from .describe import describe
-from .image_lock import ImageLock
 from .snapshot_chain import Layers, Merge, internal_findings, merge_findings, merges_of, place_of, read_layers
 from .snapshot_merge import merge
 from .snapshot_xml import described, forget_metadata, mark_unfinished, read_all, redefine

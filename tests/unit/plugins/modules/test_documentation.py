@@ -15,6 +15,7 @@ import yaml
 from ansible_collections.vmferry.migrate.plugins.doc_fragments import (
     _attributes,
     _encryption,
+    _image,
     _libvirt,
     _provider,
     _signing,
@@ -30,6 +31,7 @@ COLLECTION = Path(__file__).resolve().parents[4]
 FRAGMENTS = {
     "_attributes": _attributes,
     "_encryption": _encryption,
+    "_image": _image,
     "_libvirt": _libvirt,
     "_provider": _provider,
     "_signing": _signing,
@@ -57,7 +59,7 @@ NOT_SECRET = {
     "storage.web_identity_token_file",
     "trusted_keys",
 }
-END_OF_A_COPY = re.compile(r"^(source|destination|copies_to)\.")  # before the options of a store
+END_OF_A_COPY = re.compile(r"^(source|destination|copies_to|image)\.")  # before the options of a store
 
 Options = "dict[str, dict[str, Any]]"
 
@@ -150,7 +152,7 @@ def test_groups_documentation_and_modules_agree(module: str) -> None:
 @pytest.mark.parametrize("module", MODULES)
 def test_module_is_in_the_group_of_every_connection_it_takes(module: str) -> None:
     groups = yaml.safe_load((COLLECTION / "meta" / "runtime.yml").read_text())["action_groups"]
-    takes = {"all", *({"libvirt", "storage"} & implemented(module).keys())}
+    takes = {"all", *({"image", "libvirt", "storage"} & implemented(module).keys())}
     assert {group for group, modules in groups.items() if module in modules} == takes
 
 

@@ -196,6 +196,8 @@ def test_value_that_cannot_be_meant_is_told_by_its_option(
         ("libvirt", "vm_export", {}),
         ("libvirt", "vm_import", {}),
         ("boto3", "vm_export", {"url": "s3://backups"}),
+        ("boto3", "vm_export", {"provider": "image", "image": {"url": "s3://images"}}),
+        ("boto3", "vm_info", {"provider": "image", "image": {"url": "s3://images"}}),
         ("boto3", "vm_import", {"url": "s3://backups"}),
         ("boto3", "export_info", {"url": "s3://backups"}),
         ("requests", "vm_export", {"url": "gs://backups"}),
@@ -246,6 +248,17 @@ def test_task_without_any_provider_is_refused(modules: ModuleRun, monkeypatch: p
     outcome = modules.fail(module, {"provider": None})
     assert outcome["error"]["kind"] == "invalid_config"
     assert "libvirt" in outcome["error"]["hint"]
+
+
+@pytest.mark.parametrize("module", ["vm_export", "vm_info"])
+def test_vms_that_are_files_need_no_libvirt_but_a_place(modules: ModuleRun, module: str) -> None:
+    modules.without_package("libvirt")
+    modules.succeed(module, {"provider": None, "image": {"url": "/srv/images"}})
+    outcome = modules.fail(module, {"provider": "image", "image": {"storage": {"file_mode": "0640"}}})
+    assert outcome["error"]["kind"] == "invalid_config"
+    assert "image.url" in outcome["msg"]
+    both = modules.fail(module, {"provider": None, "image": {"url": "/x"}, "libvirt": {"uri": "qemu:///session"}})
+    assert "image and libvirt" in both["msg"]
 
 
 @pytest.mark.parametrize("asked", [{"name": "n" * 257}, {"purpose": "two\nlines"}, {"tags": ["fine", "\x1b[31m"]}])

@@ -118,6 +118,16 @@ STORE: list[tuple[str, Any, str, Any]] = [
     ("storage.mount", "/mnt/nas", "store.settings.mount", "/mnt/nas"),
     ("storage.buffer_size", "8MiB", "store.settings.buffer_size", 8 * MIB),
 ]
+_OF_FILES = {"store.url": "provider.settings.url"}
+FILES = [
+    (
+        f"image.{option}",
+        value,
+        _OF_FILES.get(path, path.replace("store.settings", "provider.settings.storage")),
+        wanted,
+    )
+    for option, value, path, wanted in STORE
+]
 TRANSFER: list[tuple[str, Any, str, Any]] = [
     ("parallel", 7, "transfer.parallel", 7),
     ("bandwidth_limit", "20MiB/s", "transfer.bandwidth_limit", "20MiB/s"),
@@ -133,6 +143,7 @@ TRANSFER: list[tuple[str, Any, str, Any]] = [
 ]
 EXPORT = [
     *PROVIDER,
+    *FILES,
     *STORE,
     *TRANSFER,
     *SIGNING,
@@ -212,6 +223,7 @@ VERIFY = [
 ]
 END_JOB = [
     *PROVIDER,
+    *FILES,
     *STORE,
     ("job", "20261121-1a2b", "job", "20261121-1a2b"),
     ("state", "cancelled", "state", "cancelled"),
@@ -315,7 +327,10 @@ REQUESTS = [
 ]
 # The others take no request; what they are called with is looked up in (positional, named).
 CALLS: list[tuple[str, str, Any, str, Any]] = [
-    *(("vm_info", option, value, f"0.{path.partition('.')[2]}", wanted) for option, value, path, wanted in PROVIDER),
+    *(
+        ("vm_info", option, value, f"0.{path.partition('.')[2]}", wanted)
+        for option, value, path, wanted in [*PROVIDER, *FILES]
+    ),
     ("vm_info", "vm", ["web01", "db01"], "1", ["web01", "db01"]),
     *(
         ("disk_snapshot_info", option, value, f"0.{path.partition('.')[2]}", wanted)
@@ -363,6 +378,8 @@ def task(option: str, value: Any) -> dict[str, Any]:
     if option == "source.prefix":  # instead of the key
         return {"source": {"key": None, "prefix": value}}
     outer, _dot, inner = option.partition(".")
+    if outer == "image":
+        return {"provider": outer, outer: {"url": "file:///srv/images", **task(inner, value)}}
     if outer == "copies_to":
         return {outer: [{"url": "file:///srv/copies", **task(inner, value)}]}
     if outer == "storage" and inner:

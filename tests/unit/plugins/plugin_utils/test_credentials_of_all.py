@@ -31,6 +31,11 @@ def test_every_store_of_further_copies_is_handed_what_it_needs() -> None:
     assert asked["copies_to"] == [FOLDER, BUCKET], "what the task said stays as it was"
 
 
+def test_the_store_that_vms_lie_in_is_handed_what_it_needs() -> None:
+    handed = hand_over_all({**FOLDER, "image": BUCKET}, {}, KEYS)
+    assert handed == {**FOLDER, "image": {**BUCKET, "storage": HANDED}}
+
+
 def test_whose_credentials_they_are_counts_for_every_store() -> None:
     for source in ("target", "controller"):
         asked = {"source": FOLDER, "destination": BUCKET, "credentials_from": source}

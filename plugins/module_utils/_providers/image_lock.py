@@ -16,7 +16,7 @@ import os
 import struct
 from typing import Sequence
 
-from ..._errors import VmferryError
+from .._errors import VmferryError
 
 DOES, FORBIDS = 100, 200  # RAW_LOCK_PERM_BASE, RAW_LOCK_SHARED_BASE
 READ, WRITE, RESIZE = 0, 1, 3  # bits of BLK_PERM_*

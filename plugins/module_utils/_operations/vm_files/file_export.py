@@ -1,0 +1,138 @@
+# Copyright (c) 2026 the vmferry.migrate authors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The files of a VM as a point in time: they are one as long as nobody writes to them."""
+
+from __future__ import annotations
+
+import time
+from contextlib import ExitStack
+from dataclasses import replace
+from types import TracebackType
+from typing import Callable, Mapping, Sequence
+
+from ..._appliances.appliance import Appliance
+from ..._appliances.documents import MAX_DOCUMENT
+from ..._blocks import BlockSource, ObjectInfo
+from ..._errors import VmferryError
+from ..._providers.base import ExportDisk, ExportSession
+from ..._providers.spec import DiskSpec, VmSpec
+from ..._stores.base import Store
+from ..stored.appliance_machine import vm_in
+from ..stored.read_appliance import ApplianceDisk, stored_appliance
+from .held_files import HeldFiles
+from .image_disk import open_image
+from .inventory import FileVm
+
+DESCRIPTOR = "descriptor.ovf"
+
+
+def files_of(store: Store, vm: FileVm, appliance: Appliance | None) -> list[ObjectInfo]:
+    """All that its disks are read from, and what describes them."""
+    if appliance is None:
+        return list(vm.images)
+    if vm.path.lower().endswith(".ova"):
+        return [ObjectInfo(vm.path, 0)]
+    folder = vm.path[: len(vm.path) - len(vm.path.rpartition("/")[2])]
+    disks = {disk.file for disk in appliance.machine.disks}
+    named = [name for name in appliance.package.members if name in disks or name.lower().endswith((".ovf", ".mf"))]
+    return [ObjectInfo(folder + name, 0) for name in named]
+
+
+class FileExport(ExportSession):
+    """`reference`: of a dead run's session; entering raises `not_found` where a file is not as it was then."""
+
+    consistency = "crash_consistent"  # no file tells how its guest was stopped
+
+    def __init__(
+        self,
+        store: Store,
+        files: FileVm,
+        vm: VmSpec,
+        disks: Sequence[DiskSpec],
+        *,
+        is_path: bool,
+        alive: Callable[[], object],
+        reference: Mapping[str, str] | None = None,
+    ) -> None:
+        """`alive` is called now and then while `confirm` reads."""
+        self._alive = alive
+        self._store, self._files, self._chosen, self._is_path = store, files, tuple(disks), is_path
+        self._expected = reference
+        self.vm = vm
+        self.warnings: list[str] = []
+        self.native: Mapping[str, bytes] = {}
+        self._appliance: Appliance | None = None
+
+    def __enter__(self) -> FileExport:
+        with ExitStack() as stack:
+            self._open(stack)
+            self._cleanup = stack.pop_all()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._cleanup.__exit__(kind, error, traceback)
+
+    def confirm(self) -> None:
+        """Also compares an appliance's disks with its checksums, for which what was not asked for is read now."""
+        for disk in self.disks:
+            if isinstance(disk.source, ApplianceDisk):
+                disk.source.finish(self._alive)
+        self._held.confirm()
+
+    @property
+    def reference(self) -> Mapping[str, str]:
+        return {"kind": "files", "stamps": self._held.told()}
+
+    def stay(self) -> bool:
+        """Files stay by themselves; whether they are the same is seen by their stamps."""
+        return True
+
+    def _open(self, stack: ExitStack) -> None:
+        appliance = self._appliance = self._read_appliance()
+        self._held = HeldFiles(self._store, files_of(self._store, self._files, appliance), is_path=self._is_path)
+        stack.callback(self._held.close)
+        if self._expected is not None and self._expected.get("stamps") != self._held.told():
+            raise VmferryError("not_found", f"A file of {self.vm.name} was changed since.")
+        self.warnings += self._held.warnings
+        self.taken_at = time.time()
+        self.disks = tuple(self._disk(stack, disk) for disk in self._chosen)
+        if appliance is not None:
+            self.native = {DESCRIPTOR: _descriptor(appliance)}
+            self.warnings += warnings_of(appliance)
+        sizes = {disk.spec.id: disk.spec for disk in self.disks}
+        self.vm = self.vm.with_disks(tuple(sizes.get(disk.id, disk) for disk in self.vm.disks))
+
+    def _read_appliance(self) -> Appliance | None:
+        if not self._files.is_appliance:
+            return None
+        appliance = stored_appliance(self._store, self._files.path)
+        now = [disk.name for disk in vm_in(appliance).disks]
+        if [disk.name for disk in self.vm.disks] != now:
+            hint = "Export it again."
+            raise VmferryError("conflict", f"{appliance.where} was replaced meanwhile.", hint, retryable=True)
+        return appliance
+
+    def _disk(self, stack: ExitStack, disk: DiskSpec) -> ExportDisk:
+        number = [one.id for one in self.vm.disks].index(disk.id)
+        source: BlockSource
+        if self._appliance is not None:
+            source = ApplianceDisk.of(self._appliance, self._appliance.machine.disks[number])
+            stack.callback(source.close)
+        else:
+            source = stack.enter_context(open_image(self._store, self._files.images[number], is_path=self._is_path))
+        return ExportDisk(replace(disk, size=source.size), source)
+
+
+def _descriptor(appliance: Appliance) -> bytes:
+    (text,) = (one for name, one in appliance.package.members.items() if name.lower().endswith(".ovf"))
+    return text.whole(MAX_DOCUMENT, appliance.where)
+
+
+def warnings_of(appliance: Appliance) -> list[str]:
+    found = list(appliance.machine.warnings)
+    if not appliance.proves:
+        found.insert(0, f"{appliance.where} has no checksums: damage of its disks is not found.")
+    return found

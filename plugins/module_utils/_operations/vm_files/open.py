@@ -1,0 +1,41 @@
+# Copyright (c) 2026 the vmferry.migrate authors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""From a provider's name to the provider, also to the one whose VMs lie in a store."""
+
+from __future__ import annotations
+
+from typing import Any, Callable, Mapping
+
+from ..._providers.base import Provider
+from ..._providers.open import open_provider as open_known
+from ..._stores.base import Store
+from ..jobs.requests import StoreSpec
+
+
+def _patient(spec: StoreSpec) -> Store:
+    """Of whoever is no job."""
+    from ..._stores.open import open_store
+    from ..._stores.retrying import RetryingStore
+    from ..._transfer.retry import Retry, RetryPolicy
+
+    return RetryingStore(open_store(spec.url, spec.settings), Retry(RetryPolicy()))
+
+
+def open_provider(
+    name: str,
+    settings: Mapping[str, Any],
+    open_store: Callable[[StoreSpec], Store] = _patient,
+    alive: Callable[[], object] = lambda: None,
+) -> Provider:
+    """As `_providers.open`. The settings of `image` are the `url` of a store and its `storage` options, which
+    `open_store` opens; `alive` is called now and then while no byte of it is moved.
+    """
+    if name != "image":
+        return open_known(name, settings)
+    from ..._stores.open import store_kind
+    from .provider import ImageProvider
+
+    spec = StoreSpec(settings["url"], settings.get("storage", {}))
+    is_path = store_kind(spec.url, spec.settings.get("type")).name in ("file", "nfs")
+    return ImageProvider(open_store(spec), is_path=is_path, alive=alive)

@@ -1,0 +1,130 @@
+# Copyright (c) 2026 the vmferry.migrate authors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What an export of a VM that is files holds, and what is refused before anything is written."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+from ansible_collections.vmferry.migrate.plugins.module_utils._blocks import LEAF
+
+from ..images.disks import MIB, run
+from .shelf import GUEST, SIZE, Shelf, refused
+
+FORMATS = {
+    "web.raw": ("raw",),
+    "web.qcow2": ("qcow2",),
+    "packed.qcow2": ("qcow2", "-c"),
+    "large.qcow2": ("qcow2", "-o", "cluster_size=2M"),  # by qemu-nbd
+    "web.vmdk": ("vmdk", "-o", "subformat=streamOptimized"),
+    "web.vhd": ("vpc", "-o", "subformat=dynamic,force_size=on"),
+    "web.vhdx": ("vhdx",),
+    "web.vdi": ("vdi",),  # by qemu-nbd
+    "unnamed.img": ("qcow2",),
+}
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_an_image_of_any_format_is_exported_as_the_guest_sees_it(shelf: Shelf, name: str) -> None:
+    shelf.image(name, *FORMATS[name])
+    made = shelf.export(name, verify="content")
+    assert (made["changed"], made["export"]["consistency"]) == (True, "crash_consistent")
+    assert made["export"]["vm"]["name"] == name.partition(".")[0]
+    assert shelf.content(made) == GUEST
+
+
+def test_an_ova_is_exported_with_its_descriptor_and_its_empty_disk(shelf: Shelf) -> None:
+    files = shelf.ova()
+    made = shelf.export("app.ova", verify="content")
+    assert (shelf.content(made, 0), shelf.content(made, 1)) == (GUEST, bytes(MIB))
+    (text,) = (shelf.folder / "store").glob("*/*/native/descriptor.ovf")
+    assert text.read_bytes() == files["app.ovf"]
+    assert not made["warnings"]
+    assert list(shelf.images.iterdir()) == [shelf.images / "app.ova"]
+
+
+def test_an_appliance_without_checksums_is_exported_with_a_warning(shelf: Shelf) -> None:
+    shelf.ova(checked=False)
+    assert "has no checksums" in shelf.export("app.ova")["warnings"][0]
+
+
+def test_an_ova_whose_disk_is_not_what_its_checksum_says_leaves_nothing(shelf: Shelf) -> None:
+    files = shelf.ova()
+    body = bytearray((shelf.images / "app.ova").read_bytes())
+    at = body.index(files["d.vmdk"]) + len(files["d.vmdk"]) - 300  # the end-of-stream marker's padding
+    body[at] ^= 1
+    (shelf.images / "app.ova").write_bytes(body)
+    refused(lambda: shelf.export("app.ova"), "checksum_mismatch", "'d.vmdk' that is not what its checksum says")
+    assert shelf.stored() == []
+
+
+def test_an_image_that_stands_on_another_file_is_refused_before_anything_is_written(shelf: Shelf) -> None:
+    secret = shelf.folder / "secret"
+    secret.write_bytes(b"secret".ljust(MIB, b"\0"))
+    layer = shelf.images / "web.qcow2"
+    run("qemu-img", "create", "-f", "qcow2", "-b", secret, "-F", "raw", layer)
+    refused(lambda: shelf.export("web.qcow2"), "invalid_config", "backing_file")
+    assert not (shelf.folder / "store").exists()
+
+
+def test_a_qcow2_that_is_called_raw_is_refused(shelf: Shelf) -> None:
+    shelf.image("web.qcow2", "qcow2").rename(shelf.images / "web.raw")
+    refused(lambda: shelf.export("web.raw"), "invalid_config", "disguised")
+
+
+def test_check_mode_tells_everything_and_writes_nothing(shelf: Shelf) -> None:
+    path = shelf.image("web.qcow2", "qcow2")
+    with path.open("r+b"):
+        told = shelf.export("web.qcow2", check_mode=True, consistency="powered_off")
+    assert [one["kind"] for one in told["findings"]] == ["unsupported", "busy"]
+    assert "how its guest was stopped" in told["findings"][0]["hint"]
+    refused(lambda: shelf.export("web.qcow2", consistency="quiesced"), "unsupported", "the consistency quiesced")
+    told = shelf.export("web.qcow2", check_mode=True)
+    assert (told["findings"], told["plan"]["mode"], told["changed"]) == ([], "full", True)
+    assert shelf.stored() == []
+
+
+def test_some_disks_of_a_folder(shelf: Shelf) -> None:
+    shelf.raw("db/a.raw", bytes(LEAF))
+    shelf.raw("db/b.raw")
+    made = shelf.export("db", disks=("b.raw",))
+    assert [disk["name"] for disk in made["export"]["disks"]] == ["b.raw"]
+    assert shelf.content(made) == GUEST
+
+
+def test_an_increment_holds_the_leaves_that_differ_and_nothing_new_makes_none(shelf: Shelf) -> None:
+    path = shelf.raw("web.raw")
+    first = shelf.export("web.raw")
+    assert not shelf.export("web.raw")["changed"]
+    with path.open("r+b") as file:
+        file.seek(MIB + 2 * LEAF + 17)
+        file.write(b"changed")
+        file.seek(MIB + 5 * LEAF)
+        file.write(bytes(LEAF))
+    now = path.read_bytes()
+    second = shelf.export("web.raw", verify="content")
+    assert (second["export"]["mode"], second["export"]["parent"]) == ("incremental", first["export"]["id"])
+    assert "compared by digests" in second["export"]["reason"]
+    assert second["export"]["disks"][0]["bytes_changed"] == 2 * LEAF
+    assert shelf.content(second) == now
+
+
+def test_an_image_of_another_format_in_the_same_place_still_makes_an_increment(shelf: Shelf) -> None:
+    """The digests are of the guest's data, whatever holds it."""
+    shelf.raw("web.img")
+    shelf.export("web.img")
+    shelf.image("web.img", "qcow2")
+    again = shelf.export("web.img")
+    assert (again["changed"], again["unchanged_since"] != "") == (False, True)
+
+
+def test_an_image_that_was_resized_is_exported_in_full(shelf: Shelf) -> None:
+    path = shelf.raw("web.raw")
+    shelf.export("web.raw")
+    os.truncate(path, SIZE + LEAF)
+    again = shelf.export("web.raw")
+    assert again["export"]["mode"] == "full"
+    assert "resized" in again["export"]["fell_back"]
