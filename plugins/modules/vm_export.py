@@ -229,6 +229,8 @@ options:
       - vhd
       - vhd_dynamic
       - vhdx
+      - ova
+      - ovf
     default: qcow2
   compression:
     description:
@@ -1026,7 +1028,7 @@ from ansible_collections.vmferry.migrate.plugins.module_utils._ansible.values im
     part_size,
     vm_name,
 )
-from ansible_collections.vmferry.migrate.plugins.module_utils._images.formats import FORMATS
+from ansible_collections.vmferry.migrate.plugins.module_utils._exports.packed import EXPORT_FORMATS
 from ansible_collections.vmferry.migrate.plugins.module_utils._operations.jobs.requests import ExportRequest
 
 
@@ -1050,7 +1052,7 @@ def argument_spec() -> ArgumentSpec:
                 "choices": ["auto", "quiesced", "crash_consistent", "powered_off"],
                 "default": "auto",
             },
-            "format": {"type": "str", "choices": list(FORMATS), "default": "qcow2"},
+            "format": {"type": "str", "choices": list(EXPORT_FORMATS), "default": "qcow2"},
             "compression": {"type": "str", "choices": ["none", "zstd", "zlib"], "default": "none"},
             "compression_level": {"type": "int"},
             "part_size": {"type": "str"},

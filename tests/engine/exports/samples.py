@@ -9,9 +9,9 @@ from ansible_collections.vmferry.migrate.plugins.module_utils._exports.manifest 
     DiskRecord,
     Machine,
     Manifest,
-    ProvenPart,
     StoredFile,
 )
+from ansible_collections.vmferry.migrate.plugins.module_utils._exports.proven import ProvenPart
 
 NIC = {"id": "nic-0", "mac": "52:54:00:00:00:01", "network": "default"}
 UUID = "1f0c9a2b-3c4d-4e5f-8a9b-0c1d2e3f4a5b"

@@ -14,8 +14,9 @@ from typing import Any, Callable, Mapping
 from ..._blocks import Codec, ImageOutput, ImageWriter, PartWriter
 from ..._errors import VmferryError
 from ..._exports.encryption import ChainKeys, DiskKeys, is_nonce, new_nonce
-from ..._exports.manifest import DiskRecord, ProvenPart, StoredFile
+from ..._exports.manifest import DiskRecord, StoredFile
 from ..._exports.naming import attempt_of
+from ..._exports.proven import ProvenPart
 from ..._providers.base import ExportDisk
 from ..._stores.base import Store
 from ..._transfer import pipeline
@@ -96,7 +97,7 @@ def export_disk(
     with ExitStack() as on_error:
         target = _opened(job, store, key(file), extents, request, backing, codec, metadata, image, keys, identity)
         image = target.parts
-        on_error.push(_Left(job, store.object_url(key(file)), image))
+        on_error.push(Left(job, store.object_url(key(file)), image))
         stream = SequentialObject(
             store.open_parts(key(digest_file), metadata=metadata), digest_file_bound(size, size), rules
         )
@@ -269,13 +270,13 @@ class _Parent:
             )
 
 
-class _Left:
+class Left:
     """The image of an export that failed: gone, or left for the next run, or for one that goes on with it already."""
 
     def __init__(self, job: RunningJob, what: str, parts: PartWriter) -> None:
         self._job, self._what, self._parts = job, what, parts
 
-    def __enter__(self) -> _Left:
+    def __enter__(self) -> Left:
         return self
 
     def __exit__(

@@ -12,7 +12,7 @@ from ..._blocks import LEAF
 from ..._errors import VmferryError
 from ..._exports.catalog import CLOCK_SKEW, CatalogEntry
 from ..._exports.manifest import LARGEST_DISK, Manifest
-from ..._images.formats import FORMATS
+from ..._exports.packed import image_format_of
 from ..._providers.finding import Finding, Severity
 from ..._providers.spec import DiskSpec, VmSpec
 from ..._stores.base import StoreCapabilities
@@ -158,7 +158,7 @@ def _bound_of_files(format: str, size: int, to_read: int, encrypted: bool) -> in
 
 
 def too_large(disks: Sequence[DiskSpec], format: str) -> list[Finding]:
-    largest = FORMATS[format].largest_disk
+    largest = image_format_of(format).largest_disk
     limit = f"No {format} image of ours can describe a disk of more than {largest / (1 << 40):.4g} TiB."
     return [
         Finding("error", f"{disk.id} has {disk.size} bytes.", limit, "unsupported")
