@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from hashlib import sha256
 from typing import Any, Callable, Sequence, Tuple
 
-from ..._blocks import PartReceipt
+from ..._blocks import PartReceipt, PartWriter
 from ..._exports.manifest import DiskRecord, StoredFile
 from ..._exports.packed import image_format_of
 from ..._exports.proven import ProvenObject, ProvenPart
@@ -22,10 +22,11 @@ from ..._transfer.digest_file import digest_file_bound
 from ..._transfer.failpoints import failpoint
 from ..._transfer.object_stream import SequentialObject
 from ..._transfer.open_parts import object_proof_root
+from ..jobs.keeping import TakenOver
 from ..jobs.requests import ExportRequest
 from ..jobs.running_job import RunningJob
 from .appliance_files import PART, ApplianceNames, WrittenFile, appliance_limits
-from .export_disk import Left, WrittenDisk, undo
+from .export_disk import WrittenDisk, undo
 from .write_appliance import ApplianceDisk, Writing, WrittenAppliance, write_ova, write_ovf
 
 
@@ -100,8 +101,12 @@ class _Appliance:
             appliance_limits(job.options.parallel),
             request.part_size or PART,
             self._metadata,
-            undoing=lambda key, parts: Left(job, self._store.object_url(key), parts),
+            undo=self._undo,
         )
+
+    def _undo(self, key: str, parts: PartWriter) -> None:
+        if not isinstance(self._job.flow.error, TakenOver):  # or another run has it in hand
+            undo(self._job, self._store.object_url(key), parts.abort)
 
     def _digest_file(self, disk: ExportDisk, on_error: ExitStack) -> SequentialObject:
         key = self._key(_digest_name(disk))

@@ -97,7 +97,7 @@ def export_disk(
     with ExitStack() as on_error:
         target = _opened(job, store, key(file), extents, request, backing, codec, metadata, image, keys, identity)
         image = target.parts
-        on_error.push(Left(job, store.object_url(key(file)), image))
+        on_error.push(_Left(job, store.object_url(key(file)), image))
         stream = SequentialObject(
             store.open_parts(key(digest_file), metadata=metadata), digest_file_bound(size, size), rules
         )
@@ -270,13 +270,13 @@ class _Parent:
             )
 
 
-class Left:
+class _Left:
     """The image of an export that failed: gone, or left for the next run, or for one that goes on with it already."""
 
     def __init__(self, job: RunningJob, what: str, parts: PartWriter) -> None:
         self._job, self._what, self._parts = job, what, parts
 
-    def __enter__(self) -> Left:
+    def __enter__(self) -> _Left:
         return self
 
     def __exit__(

@@ -12,7 +12,7 @@ from __future__ import annotations
 import time
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from typing import Callable, ContextManager, Iterator, Mapping, Optional, Sequence, Tuple
+from typing import Callable, Iterator, Mapping, Optional, Sequence, Tuple
 
 from ..._appliances.tar_headers import BLOCK, pack, padding
 from ..._blocks import BlockSource, ObjectInfo, PartReceipt, PartWriter
@@ -26,7 +26,6 @@ from ..._transfer.progress import DiskProgress
 from .appliance_files import PART, ApplianceDisks, ApplianceNames, ApplianceTexts, Digested, WrittenFile
 
 _END = bytes(2 * BLOCK)
-Undoing = Callable[[str, PartWriter], ContextManager[object]]  # of the object at a key, where it fails inside
 
 
 @dataclass(frozen=True)
@@ -51,7 +50,8 @@ class WrittenAppliance:
 
 @dataclass(frozen=True)
 class Writing:
-    """How an appliance is written, whatever it is of. `undoing`: see there; without it, an object is aborted."""
+    """How an appliance is written, whatever it is of. `undo`: what failed to become the object at a key; without it,
+    that is aborted."""
 
     store: Store
     rules: PartRules
@@ -62,24 +62,20 @@ class Writing:
     part_size: int = PART
     metadata: Optional[Mapping[str, str]] = None
     if_absent: bool = False
-    undoing: Optional[Undoing] = None
+    undo: Optional[Callable[[str, PartWriter], object]] = None
 
     @contextmanager
     def opened(self, key: str, bound: int) -> Iterator[GappedObject]:
         """Raises `unsupported` before the first byte where the store has no room for so many."""
-        with ExitStack() as stack:
+        with ExitStack() as on_error:
             parts = self.store.open_parts(key, metadata=self.metadata)
-            stack.enter_context(self.undoing(key, parts) if self.undoing else self._aborting(parts))
+            on_error.callback(self.undo or self._abort, key, parts)
             yield GappedObject(parts, bound, self.part_size, self.rules, self.flow)
+            on_error.pop_all()
 
-    @contextmanager
-    def _aborting(self, parts: PartWriter) -> Iterator[None]:
-        try:
-            yield
-        except BaseException:
-            with self.flow.shielded():
-                parts.abort()
-            raise
+    def _abort(self, key: str, parts: PartWriter) -> None:
+        with self.flow.shielded():
+            parts.abort()
 
     def finished(self, whole: GappedObject, progress: Optional[DiskProgress]) -> WrittenObject:
         with (progress or DiskProgress()).rest():
