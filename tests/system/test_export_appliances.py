@@ -40,7 +40,7 @@ def back(bench: Bench) -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 def double(rig: LibvirtRig) -> Iterator[str]:
-    """The name of a machine that is off and has two disks, on two buses."""
+    """The name of a machine that is off and has two disks."""
     system, data = rig.directory / "double.qcow2", rig.directory / "double-data.qcow2"
     small_disk(system, "double", "qcow2")
     raw = data.with_suffix(".seed")
@@ -64,6 +64,12 @@ def restored_alike(bench: Bench, back: str, **options: Any) -> None:
 def members(path: Path) -> dict[str, bytes]:
     with tarfile.open(path) as tar:
         return {one.name: tar.extractfile(one).read() for one in tar}  # type: ignore[union-attr]
+
+
+def told_of(export: dict[str, Any], path: str) -> tuple[int, str]:
+    (file,) = (one for one in export["files"] if one["path"] == path)
+    assert file["url"] == f"{export['url']}/{path}"
+    return file["size"], file["sha256"]
 
 
 def assert_checked(files: dict[str, bytes], stem: str) -> None:
@@ -98,8 +104,12 @@ def test_a_running_machine_becomes_one_ova_and_comes_back(
     assert_checked(files, "small")
     assert_same_disk(bench, result, tmp_path, files["small-disk1.vmdk"])
     assert bench.verify(level="content")["level"] == "content"
-    whole = bench.verify(level="stored")
-    assert whole["export"]["disks"][0]["sha256"] == hashlib.sha256(ova.read_bytes()).hexdigest()
+    (disk,) = export["disks"]
+    assert disk["sha256"] == hashlib.sha256(files["small-disk1.vmdk"]).hexdigest()
+    assert ova.read_bytes()[disk["offset"] :].startswith(files["small-disk1.vmdk"])
+    assert told_of(export, "small.ova") == (ova.stat().st_size, "")
+    whole = hashlib.sha256(ova.read_bytes()).hexdigest()
+    assert told_of(bench.verify(level="stored")["export"], "small.ova") == (ova.stat().st_size, whole)
     made = bench.import_(back)
     assert made["export"]["id"] == export["id"]
     boot_and_expect(bench.rig, bench.rig.connect().lookupByName(back), guests.boot_marker("small"))
@@ -123,6 +133,8 @@ def test_a_machine_becomes_an_ovf_with_its_files_beside_it(
     files = {name: (folder / name).read_bytes() for name in ("small.ovf", "small-disk1.vmdk", "small.mf")}
     assert_checked(files, "small")
     assert_same_disk(bench, result, tmp_path, files["small-disk1.vmdk"])
+    for name, data in files.items():
+        assert told_of(result["export"], name) == (len(data), hashlib.sha256(data).hexdigest())
     assert not bench.verify(level="stored")["problems"]
     made = bench.import_(back, store=replace(bench.store, url=f"file://{folder}/small.ovf"))
     assert made["appliance"]["has_checksums"]
