@@ -276,6 +276,17 @@ options:
       - stored
       - content
     default: stored
+  detach:
+    description:
+      - CD and floppy drives that the description of the VM is written without, so that no import makes them.
+      - Drives that are not named are described as empty ones. What lies in a drive is never exported.
+      - What the provider itself says of the VM is kept beside it as it is.
+    type: list
+    elements: str
+    choices:
+      - cdrom
+      - floppy
+    default: []
   tags:
     description:
       - Words to find the export by, kept in its manifest.
@@ -1089,6 +1100,7 @@ def argument_spec() -> ArgumentSpec:
             "compression_level": {"type": "int"},
             "part_size": {"type": "str"},
             "verify": {"type": "str", "choices": ["none", "stored", "content"], "default": "stored"},
+            "detach": {"type": "list", "elements": "str", "choices": ["cdrom", "floppy"], "default": []},
             "tags": {"type": "list", "elements": "str", "default": []},
             "purpose": {"type": "str"},
         }
@@ -1116,6 +1128,7 @@ def export_request(arguments: TaskArguments) -> ExportRequest:
         on_failure=arguments["on_failure"],
         attach=arguments["attach"],
         copies_to=copies(arguments),
+        detach=tuple(arguments["detach"]),
         consistency=arguments["consistency"],
         format=arguments["format"],
         compression=arguments["compression"],

@@ -114,6 +114,17 @@ options:
     description:
       - For disks of the exported VM, by id or by name, the storage to use instead of O(placement.storage).
     type: dict
+  detach:
+    description:
+      - CD and floppy drives that the VM is made without.
+      - Drives of the exported VM, or of the appliance, that are not named are there again, and empty.
+      - A host whose QEMU was built without floppy drives starts no VM that has one; give V(floppy) there.
+    type: list
+    elements: str
+    choices:
+      - cdrom
+      - floppy
+    default: []
   source_vm:
     description:
       - The VM as it is at its source, one of RV(vmferry.migrate.vm_info#module:vms).
@@ -817,6 +828,7 @@ def argument_spec() -> ArgumentSpec:
             },
             "network_map": {"type": "dict"},
             "storage_map": {"type": "dict"},
+            "detach": {"type": "list", "elements": "str", "choices": ["cdrom", "floppy"], "default": []},
             "source_vm": {"type": "dict"},
         }
     )
@@ -842,6 +854,7 @@ def import_request(arguments: TaskArguments) -> ImportRequest:
         export=arguments.text("export"),
         vm=arguments.text("vm"),
         source_vm=arguments["source_vm"],
+        detach=tuple(arguments["detach"]),
         seals=with_passphrase(trust(arguments), arguments, strict=True),
         transfer=transfer_options(arguments),
     )

@@ -9,6 +9,7 @@ import hashlib
 import random
 import re
 import tarfile
+import xml.etree.ElementTree as ET
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -28,6 +29,11 @@ from .test_documented_results import assert_documented
 from .test_jobs import end
 from .test_resume import kill
 
+DRIVES = (
+    '<disk type="file" device="cdrom"><target dev="sdc" bus="sata"/><readonly/></disk>'
+    '<disk type="file" device="floppy"><target dev="fda" bus="fdc"/></disk>'
+)
+
 
 @pytest.fixture
 def back(bench: Bench) -> Iterator[str]:
@@ -40,7 +46,7 @@ def back(bench: Bench) -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 def double(rig: LibvirtRig) -> Iterator[str]:
-    """The name of a machine that is off and has two disks."""
+    """The name of a machine that is off and has two disks, a CD and a floppy drive."""
     system, data = rig.directory / "double.qcow2", rig.directory / "double-data.qcow2"
     small_disk(system, "double", "qcow2")
     raw = data.with_suffix(".seed")
@@ -48,7 +54,7 @@ def double(rig: LibvirtRig) -> Iterator[str]:
     guests.place(raw, data, "qcow2")
     raw.unlink()
     machine = Machine("double", disks=(Disk(system), Disk(data)), memory_mib=32)
-    domain = rig.connect().defineXML(domain_xml(machine, rig.directory))
+    domain = rig.connect().defineXML(domain_xml(machine, rig.directory).replace("</devices>", f"{DRIVES}</devices>"))
     yield "double"
     remove_domain(domain)
     for disk in (system, data):
@@ -198,3 +204,38 @@ def test_what_makes_no_sense_is_refused_before_anything_is_made(format_: str, be
     )
     bench.refused_export(double, "invalid_config", "cannot be compressed with zstd", format=format_, compression="zstd")
     assert bench.keys() == []
+
+
+def drives_of(bench: Bench, name: str) -> list[tuple[str, str]]:
+    root = ET.fromstring(bench.rig.connect().lookupByName(name).XMLDesc())
+    assert root.find("devices/disk[@device='cdrom']/source") is None
+    found = [disk for disk in root.findall("devices/disk") if disk.get("device") != "disk"]
+    return [(disk.get("device", ""), disk.find("target").attrib["dev"]) for disk in found]  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize(
+    ("detached", "by_import", "left"),
+    [
+        ((), (), [("cdrom", "sdc"), ("floppy", "fda")]),
+        (("cdrom",), (), [("floppy", "fda")]),
+        ((), ("floppy",), [("cdrom", "sdc")]),
+        (("floppy",), ("cdrom",), []),
+    ],
+)
+def test_drives_come_back_empty_unless_they_are_detached(
+    detached: tuple[Any, ...], by_import: tuple[Any, ...], left: list[tuple[str, str]], bench: Bench, double: str,
+    back: str,
+) -> None:  # fmt: skip
+    made = bench.export(double, format="ova", detach=detached)
+    text = members(bench.stored(made))["double.ovf"]
+    assert (b"CD/DVD drive" in text, b"Floppy drive" in text) == ("cdrom" not in detached, "floppy" not in detached)
+    bench.import_(back, detach=by_import)
+    assert drives_of(bench, back) == left
+
+
+def test_drives_of_an_appliance_are_made_unless_they_are_detached(bench: Bench, double: str, back: str) -> None:
+    url = bench.export(double, format="ova")["export"]["disks"][0]["url"]
+    ova = replace(bench.store, url=url)
+    bench.import_(back, store=ova, detach=("floppy",), placement={"disk_bus": "sata"})
+    assert [kind for kind, _name in drives_of(bench, back)] == ["cdrom"]
+    boot_and_expect(bench.rig, bench.rig.connect().lookupByName(back), guests.boot_marker("double"))

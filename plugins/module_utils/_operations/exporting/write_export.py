@@ -59,7 +59,7 @@ class _Writing:
         self._job, self._store, self._request, self._session, self._identity = job, store, request, session, identity
         self._state = identity.resumed
         self._keys: ChainKeys | None = None
-        self._vm, self._native = session.vm, session.native
+        self._vm, self._native = session.vm.without_drives(request.detach), session.native
         self._packed: Sequence[StoredFile] = ()  # what an appliance has besides its disks
 
     def write(self, choice: Choice) -> Manifest | None:
