@@ -28,7 +28,7 @@ from .stored.stored_disk import insist_on_keys, layers_of
 from .stored.stored_machine import read_machine
 from .stored.stored_proof import copy_checked
 
-APPLIANCES = (".ova", ".ovf")
+APPLIANCES = (".ova", ".ova.gz", ".ovf")
 
 
 def import_vm(request: ImportRequest, check_mode: bool) -> dict[str, Any]:
