@@ -211,7 +211,7 @@ options:
     default: auto
   format:
     description:
-      - The format of the disk images.
+      - The format of the disk images, or of an appliance that has all of them in it.
       - V(qcow2) leaves out what is empty, and is the only one that increments, O(encryption) and all of O(compression)
         go with; V(raw) is as large as the disk, with holes where the store has any.
       - V(vmdk) is a stream-optimized VMDK, which is always compressed, as it lies in an OVA; V(vmdk_sparse) is one from
@@ -220,6 +220,10 @@ options:
         is empty, for Hyper-V.
       - What V(vhd) and V(vhd_dynamic) have room for is a disk of 2040 GiB; an image in V(vmdk), V(vmdk_sparse) or
         V(vhd_dynamic) has to be shorter than 2 TiB.
+      - V(ova) is one file with a descriptor (OVF), the disks as V(vmdk) and their checksums, written as it streams.
+        V(ovf) is the same as files beside each other, in the folder of the export. Both are for VMware, VirtualBox and
+        whoever else takes appliances, and are exports as any other.
+      - An V(ova) or V(ovf) that was killed or failed begins anew, so nothing is held for O(resume_window).
     type: str
     choices:
       - qcow2
@@ -239,7 +243,8 @@ options:
         them, whatever its own compression.
       - V(zstd) is the faster by far. It needs the Python package C(zstandard) wherever an export is made or read by
         this collection.
-      - Needs O(format=qcow2). A V(vmdk) is always compressed as by V(zlib), which may be said or not.
+      - Needs O(format=qcow2). A V(vmdk), also in an V(ova) or V(ovf), is always compressed as by V(zlib), which may be
+        said or not.
     type: str
     choices:
       - none
@@ -249,7 +254,7 @@ options:
   compression_level:
     description:
       - How hard to compress, from 1 to 19 for V(zstd), where 1 is used if nothing is said, and from 1 to 9 for
-        V(zlib), where that is 6. With O(format=vmdk), from 1 to 9, and 1 if nothing is said.
+        V(zlib), where that is 6. With O(format=vmdk), V(ova) or V(ovf), from 1 to 9, and 1 if nothing is said.
     type: int
   part_size:
     description:
@@ -371,6 +376,14 @@ EXAMPLES = r"""
     url: s3://backups/vms
     encryption:
       passphrase: "{{ vault_backup_passphrase }}"
+
+- name: Hand a VM to somebody who runs VMware or VirtualBox, without its CD drive
+  vmferry.migrate.vm_export:
+    provider: libvirt
+    vm: web01
+    url: file:///srv/handover
+    format: ova
+    detach: [cdrom]
 
 - name: See what an export would take and what stands in its way
   vmferry.migrate.vm_export:

@@ -14,9 +14,9 @@ description:
   - Makes a VM of an export, by reading the images out of the store as it writes the disks, without temporary files.
   - Every block is compared with the digest that was taken when it was read from the source.
   - A VM or a disk that exists and was not made by the same import is never touched.
-  - Where O(url) ends in C(.ova) or C(.ovf), it is an appliance that other tools packed, with its files in it or beside
-    it. It is read where it lies, without being unpacked; its disks are inspected first, and compared with the checksums
-    that it has while they are copied.
+  - Where O(url) ends in C(.ova), C(.ova.gz) or C(.ovf), it is an appliance that other tools packed, with its files in
+    it or beside it. It is read where it lies, without being unpacked; its disks are inspected first, and compared with
+    the checksums that it has while they are copied.
 extends_documentation_fragment:
   - vmferry.migrate._attributes
   - vmferry.migrate._attributes.actiongroup_libvirt_storage
