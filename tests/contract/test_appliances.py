@@ -150,6 +150,16 @@ def test_an_ova_comes_back_as_it_was(format_: str, guest: Guest, tmp_path: Path)
         assert back.details["appliance"]["eulas"] == ["Do no harm."]
 
 
+def test_dissect_finds_the_disks_by_the_descriptor(guest: Guest, tmp_path: Path) -> None:
+    """Another reader of descriptors, which knows nothing of ours."""
+    from dissect.hypervisor.descriptor.ovf import OVF
+
+    with closing(open_store(str(tmp_path / "store"), {})) as store:
+        found = members(store, write(store, guest))
+    names = list(found)
+    assert list(OVF(io.StringIO(found[names[0]].decode())).disks()) == names[1:-1]
+
+
 def test_qemu_reads_a_disk_where_it_lies_in_the_archive(guest: Guest, tmp_path: Path) -> None:
     """At the offset that its header gives: the archive is what tools that unpack nothing take it for."""
     with closing(open_store(str(tmp_path / "store"), {})) as store:
