@@ -35,7 +35,7 @@ _MOST = 1 << 60  # bytes of a file, where room is left for how many it gets
 _NO_NAME = re.compile(r"[^A-Za-z0-9._-]+")
 _LONGEST_NAME = 60
 _SECTOR = 512
-_BUDGET = 24 * MIB  # for windows and the parts of a disk; as much again is for those of the object
+_BUDGET = 8 * MIB  # for windows and the parts of a disk, beside what the object gathers; more is no faster
 
 Digested = Callable[[bytes], object]  # takes the bytes of a disk's file of digests
 
