@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 from engine.images.disks import run
 
+from ansible_collections.vmferry.migrate.plugins.module_utils._errors import VmferryError
 from ansible_collections.vmferry.migrate.plugins.module_utils._operations.jobs.requests import StoreSpec
 from rigs import guests
 from rigs.domain import Disk, Guest, Machine, boot_and_expect, domain_xml, remove_domain
@@ -239,3 +240,26 @@ def test_drives_of_an_appliance_are_made_unless_they_are_detached(bench: Bench, 
     bench.import_(back, store=ova, detach=("floppy",), placement={"disk_bus": "sata"})
     assert [kind for kind, _name in drives_of(bench, back)] == ["cdrom"]
     boot_and_expect(bench.rig, bench.rig.connect().lookupByName(back), guests.boot_marker("double"))
+
+
+@pytest.mark.parametrize(("where", "level"), [("descriptor", "stored"), ("disk", "stored"), ("disk", "content")])
+def test_damage_anywhere_in_it_is_found_and_its_place_is_told(
+    where: str, level: Any, bench: Bench, double: str, back: str
+) -> None:
+    made = bench.export(double, format="ova")["export"]
+    ova, disk = bench.folder / "store" / made["disks"][1]["url"].partition("/store/")[2], made["disks"][1]
+    at = 600 if where == "descriptor" else disk["offset"] + disk["bytes_stored"] // 2
+    with ova.open("r+b") as file:
+        file.seek(at)
+        (byte,) = file.read(1)
+        file.seek(at)
+        file.write(bytes([byte ^ 0xFF]))
+    with pytest.raises(VmferryError) as raised:
+        bench.verify(level=level)
+    assert "double.ova" in str(raised.value)
+    if level == "stored":
+        (problem,) = raised.value.done["problems"]
+        assert problem["object_offset"] <= at < problem["object_offset"] + problem["length"]
+    else:
+        bench.refused_import(back, "invalid_config", "double.ova has no compressed grain")
+        bench.assert_no_machine(back)

@@ -13,10 +13,18 @@ import pytest
 
 from ansible_collections.vmferry.migrate.plugins.module_utils._blocks import LEAF, Extent
 from ansible_collections.vmferry.migrate.plugins.module_utils._errors import VmferryError
-from ansible_collections.vmferry.migrate.plugins.module_utils._exports.packed import EXPORT_FORMATS, PACKED
+from ansible_collections.vmferry.migrate.plugins.module_utils._exports.packed import (
+    EXPORT_FORMATS,
+    PACKED,
+    image_format_of,
+)
 from ansible_collections.vmferry.migrate.plugins.module_utils._images.formats import FORMATS, NAMES, format_named
 from ansible_collections.vmferry.migrate.plugins.module_utils._images.image_format import StoredImage
 from ansible_collections.vmferry.migrate.plugins.module_utils._operations.jobs.requests import ImageFormat
+from ansible_collections.vmferry.migrate.plugins.module_utils._operations.stored.image_formats import (
+    image_codec,
+    insist_on_encryptable,
+)
 
 from .disks import GIB, MIB, TIB, FileOutput, RangedFile, islands
 from .other_formats import new_image, written
@@ -57,6 +65,15 @@ def test_all_places_name_the_same_formats() -> None:
     assert extensions == [*dict.fromkeys(format.extension for format in FORMATS.values()), "ova"]
     with pytest.raises(VmferryError, match="no image format 'vdi'"):
         format_named("vdi")
+
+
+@pytest.mark.parametrize("name", PACKED)
+def test_an_appliance_is_no_more_than_its_images_can_be(name: str) -> None:
+    assert image_format_of(name) is FORMATS["vmdk"]
+    with pytest.raises(VmferryError, match=f"An image of the format {name} cannot be encrypted"):
+        insist_on_encryptable(name, None)
+    with pytest.raises(VmferryError, match="cannot be compressed with zstd"):
+        image_codec(name, "zstd")
 
 
 @each

@@ -171,12 +171,16 @@ def objects_that_do_not_fit(
     planned: Mapping[str, Any], format: str, limits: Limits, rules: StoreCapabilities, encrypted: bool = False
 ) -> list[Finding]:
     """What a run refuses for certain once it knows what is to be sent: until then, what is allocated counts."""
-    findings = []
+    findings, bounds = [], {}
     for disk in planned["disks"]:
         size, data = min(disk["size"], LARGEST_DISK), -(-disk["bytes_to_read"] // LEAF) * LEAF
+        bounds[disk["id"]] = image_bound(format, size, data, encrypted)
+    if format == "ova":  # in which all of them lie
+        bounds = {"The archive": sum(bounds.values())}
+    for what, bound in bounds.items():
         try:
-            PartSizes.for_object(image_bound(format, size, data, encrypted), 0, limits.part, rules, limits.asked)
+            PartSizes.for_object(bound, 0, limits.part, rules, limits.asked)
         except VmferryError as error:
             severity: Severity = "error" if error.kind == "invalid_config" else "warning"
-            findings.append(Finding(severity, f"{disk['id']}: {error.message}", error.hint, error.kind))
+            findings.append(Finding(severity, f"{what}: {error.message}", error.hint, error.kind))
     return findings

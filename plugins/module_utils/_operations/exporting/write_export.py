@@ -232,6 +232,8 @@ class _Writing:
             if file.path != "vm.json":
                 native[file.path.partition("/")[2]] = data
         self._native = native
+        if self._vm.drives != self._session.vm.without_drives(self._request.detach).drives:
+            raise NotResumable("it describes other drives")
 
     def _read(self, file: StoredFile) -> bytes:
         key = self._identity.key(file.path)
