@@ -434,9 +434,14 @@ export:
         sha256:
           description:
             - The SHA-256 of the whole image, once M(vmferry.migrate.export_verify) has read all of it with
-              O(level=stored). An empty string before.
+              O(level=stored); of an image in an OVA or an OVF, from the start. An empty string before.
           returned: success
           type: str
+        offset:
+          description: Where in the object at its URL the image begins, in bytes. V(0) but in an OVA.
+          returned: success
+          type: int
+          sample: 0
         url:
           description: The URL of the image.
           returned: success
@@ -452,6 +457,33 @@ export:
           returned: success
           type: int
           sample: 114227853
+    files:
+      description: What lies in the folder of the export, without its manifest.
+      returned: success
+      type: list
+      elements: dict
+      contains:
+        path:
+          description: The name of the file, below the folder of the export.
+          returned: success
+          type: str
+          sample: web01.ova
+        size:
+          description: Its size in bytes.
+          returned: success
+          type: int
+          sample: 1074135040
+        sha256:
+          description:
+            - Its SHA-256. Of an image or an OVA it is known once M(vmferry.migrate.export_verify) has read all of it
+              with O(level=stored), and of an image in an OVF from the start. An empty string before.
+          returned: success
+          type: str
+        url:
+          description: Its URL.
+          returned: success
+          type: str
+          sample: s3://backups/vms/web01-1f0c9a2b/20261121T063000Z-1a2b3c4d/web01.ova
     duration:
       description: How long the export took, in seconds, without what it waited for a slot.
       returned: success

@@ -211,7 +211,7 @@ options:
     default: auto
   format:
     description:
-      - The format of the disk images.
+      - The format of the disk images, or of an appliance that has all of them in it.
       - V(qcow2) leaves out what is empty, and is the only one that increments, O(encryption) and all of O(compression)
         go with; V(raw) is as large as the disk, with holes where the store has any.
       - V(vmdk) is a stream-optimized VMDK, which is always compressed, as it lies in an OVA; V(vmdk_sparse) is one from
@@ -220,6 +220,10 @@ options:
         is empty, for Hyper-V.
       - What V(vhd) and V(vhd_dynamic) have room for is a disk of 2040 GiB; an image in V(vmdk), V(vmdk_sparse) or
         V(vhd_dynamic) has to be shorter than 2 TiB.
+      - V(ova) is one file with a descriptor (OVF), the disks as V(vmdk) and their checksums, written as it streams.
+        V(ovf) is the same as files beside each other, in the folder of the export. Both are for VMware, VirtualBox and
+        whoever else takes appliances, and are exports as any other.
+      - An V(ova) or V(ovf) that was killed or failed begins anew, so nothing is held for O(resume_window).
     type: str
     choices:
       - qcow2
@@ -229,6 +233,8 @@ options:
       - vhd
       - vhd_dynamic
       - vhdx
+      - ova
+      - ovf
     default: qcow2
   compression:
     description:
@@ -237,7 +243,8 @@ options:
         them, whatever its own compression.
       - V(zstd) is the faster by far. It needs the Python package C(zstandard) wherever an export is made or read by
         this collection.
-      - Needs O(format=qcow2). A V(vmdk) is always compressed as by V(zlib), which may be said or not.
+      - Needs O(format=qcow2). A V(vmdk), also in an V(ova) or V(ovf), is always compressed as by V(zlib), which may be
+        said or not.
     type: str
     choices:
       - none
@@ -247,7 +254,7 @@ options:
   compression_level:
     description:
       - How hard to compress, from 1 to 19 for V(zstd), where 1 is used if nothing is said, and from 1 to 9 for
-        V(zlib), where that is 6. With O(format=vmdk), from 1 to 9, and 1 if nothing is said.
+        V(zlib), where that is 6. With O(format=vmdk), V(ova) or V(ovf), from 1 to 9, and 1 if nothing is said.
     type: int
   part_size:
     description:
@@ -274,6 +281,17 @@ options:
       - stored
       - content
     default: stored
+  detach:
+    description:
+      - CD and floppy drives that the description of the VM is written without, so that no import makes them.
+      - Drives that are not named are described as empty ones. What lies in a drive is never exported.
+      - What the provider itself says of the VM is kept beside it as it is.
+    type: list
+    elements: str
+    choices:
+      - cdrom
+      - floppy
+    default: []
   tags:
     description:
       - Words to find the export by, kept in its manifest.
@@ -358,6 +376,14 @@ EXAMPLES = r"""
     url: s3://backups/vms
     encryption:
       passphrase: "{{ vault_backup_passphrase }}"
+
+- name: Hand a VM to somebody who runs VMware or VirtualBox, without its CD drive
+  vmferry.migrate.vm_export:
+    provider: libvirt
+    vm: web01
+    url: file:///srv/handover
+    format: ova
+    detach: [cdrom]
 
 - name: See what an export would take and what stands in its way
   vmferry.migrate.vm_export:
@@ -646,9 +672,14 @@ export:
         sha256:
           description:
             - The SHA-256 of the whole image, once M(vmferry.migrate.export_verify) has read all of it with
-              O(ignore:level=stored). An empty string before.
+              O(ignore:level=stored); of an image in an OVA or an OVF, from the start. An empty string before.
           returned: success
           type: str
+        offset:
+          description: Where in the object at its URL the image begins, in bytes. V(0) but in an OVA.
+          returned: success
+          type: int
+          sample: 0
         url:
           description: The URL of the image.
           returned: success
@@ -664,6 +695,33 @@ export:
           returned: success
           type: int
           sample: 114227853
+    files:
+      description: What lies in the folder of the export, without its manifest.
+      returned: success
+      type: list
+      elements: dict
+      contains:
+        path:
+          description: The name of the file, below the folder of the export.
+          returned: success
+          type: str
+          sample: web01.ova
+        size:
+          description: Its size in bytes.
+          returned: success
+          type: int
+          sample: 1074135040
+        sha256:
+          description:
+            - Its SHA-256. Of an image or an OVA it is known once M(vmferry.migrate.export_verify) has read all of it
+              with O(ignore:level=stored), and of an image in an OVF from the start. An empty string before.
+          returned: success
+          type: str
+        url:
+          description: Its URL.
+          returned: success
+          type: str
+          sample: s3://backups/vms/web01-1f0c9a2b/20261121T063000Z-1a2b3c4d/web01.ova
     duration:
       description: How long the export took, in seconds, without what it waited for a slot.
       returned: success
@@ -1026,7 +1084,7 @@ from ansible_collections.vmferry.migrate.plugins.module_utils._ansible.values im
     part_size,
     vm_name,
 )
-from ansible_collections.vmferry.migrate.plugins.module_utils._images.formats import FORMATS
+from ansible_collections.vmferry.migrate.plugins.module_utils._exports.packed import EXPORT_FORMATS
 from ansible_collections.vmferry.migrate.plugins.module_utils._operations.jobs.requests import ExportRequest
 
 
@@ -1050,11 +1108,12 @@ def argument_spec() -> ArgumentSpec:
                 "choices": ["auto", "quiesced", "crash_consistent", "powered_off"],
                 "default": "auto",
             },
-            "format": {"type": "str", "choices": list(FORMATS), "default": "qcow2"},
+            "format": {"type": "str", "choices": list(EXPORT_FORMATS), "default": "qcow2"},
             "compression": {"type": "str", "choices": ["none", "zstd", "zlib"], "default": "none"},
             "compression_level": {"type": "int"},
             "part_size": {"type": "str"},
             "verify": {"type": "str", "choices": ["none", "stored", "content"], "default": "stored"},
+            "detach": {"type": "list", "elements": "str", "choices": ["cdrom", "floppy"], "default": []},
             "tags": {"type": "list", "elements": "str", "default": []},
             "purpose": {"type": "str"},
         }
@@ -1082,6 +1141,7 @@ def export_request(arguments: TaskArguments) -> ExportRequest:
         on_failure=arguments["on_failure"],
         attach=arguments["attach"],
         copies_to=copies(arguments),
+        detach=tuple(arguments["detach"]),
         consistency=arguments["consistency"],
         format=arguments["format"],
         compression=arguments["compression"],

@@ -14,9 +14,9 @@ description:
   - Makes a VM of an export, by reading the images out of the store as it writes the disks, without temporary files.
   - Every block is compared with the digest that was taken when it was read from the source.
   - A VM or a disk that exists and was not made by the same import is never touched.
-  - Where O(url) ends in C(.ova) or C(.ovf), it is an appliance that other tools packed, with its files in it or beside
-    it. It is read where it lies, without being unpacked; its disks are inspected first, and compared with the checksums
-    that it has while they are copied.
+  - Where O(url) ends in C(.ova), C(.ova.gz) or C(.ovf), it is an appliance that other tools packed, with its files in
+    it or beside it. It is read where it lies, without being unpacked; its disks are inspected first, and compared with
+    the checksums that it has while they are copied.
 extends_documentation_fragment:
   - vmferry.migrate._attributes
   - vmferry.migrate._attributes.actiongroup_libvirt_storage
@@ -114,6 +114,17 @@ options:
     description:
       - For disks of the exported VM, by id or by name, the storage to use instead of O(placement.storage).
     type: dict
+  detach:
+    description:
+      - CD and floppy drives that the VM is made without.
+      - Drives of the exported VM, or of the appliance, that are not named are there again, and empty.
+      - A host whose QEMU was built without floppy drives starts no VM that has one; give V(floppy) there.
+    type: list
+    elements: str
+    choices:
+      - cdrom
+      - floppy
+    default: []
   source_vm:
     description:
       - The VM as it is at its source, one of RV(vmferry.migrate.vm_info#module:vms).
@@ -466,9 +477,14 @@ export:
         sha256:
           description:
             - The SHA-256 of the whole image, once M(vmferry.migrate.export_verify) has read all of it with
-              O(ignore:level=stored). An empty string before.
+              O(ignore:level=stored); of an image in an OVA or an OVF, from the start. An empty string before.
           returned: success
           type: str
+        offset:
+          description: Where in the object at its URL the image begins, in bytes. V(0) but in an OVA.
+          returned: success
+          type: int
+          sample: 0
         url:
           description: The URL of the image.
           returned: success
@@ -484,6 +500,33 @@ export:
           returned: success
           type: int
           sample: 114227853
+    files:
+      description: What lies in the folder of the export, without its manifest.
+      returned: success
+      type: list
+      elements: dict
+      contains:
+        path:
+          description: The name of the file, below the folder of the export.
+          returned: success
+          type: str
+          sample: web01.ova
+        size:
+          description: Its size in bytes.
+          returned: success
+          type: int
+          sample: 1074135040
+        sha256:
+          description:
+            - Its SHA-256. Of an image or an OVA it is known once M(vmferry.migrate.export_verify) has read all of it
+              with O(ignore:level=stored), and of an image in an OVF from the start. An empty string before.
+          returned: success
+          type: str
+        url:
+          description: Its URL.
+          returned: success
+          type: str
+          sample: s3://backups/vms/web01-1f0c9a2b/20261121T063000Z-1a2b3c4d/web01.ova
     duration:
       description: How long the export took, in seconds, without what it waited for a slot.
       returned: success
@@ -785,6 +828,7 @@ def argument_spec() -> ArgumentSpec:
             },
             "network_map": {"type": "dict"},
             "storage_map": {"type": "dict"},
+            "detach": {"type": "list", "elements": "str", "choices": ["cdrom", "floppy"], "default": []},
             "source_vm": {"type": "dict"},
         }
     )
@@ -810,6 +854,7 @@ def import_request(arguments: TaskArguments) -> ImportRequest:
         export=arguments.text("export"),
         vm=arguments.text("vm"),
         source_vm=arguments["source_vm"],
+        detach=tuple(arguments["detach"]),
         seals=with_passphrase(trust(arguments), arguments, strict=True),
         transfer=transfer_options(arguments),
     )

@@ -24,7 +24,11 @@ from engine.transfer.disks_in_memory import MemorySource
 
 from ansible_collections.vmferry.migrate.plugins.module_utils._blocks import Extent
 from ansible_collections.vmferry.migrate.plugins.module_utils._errors import VmferryError
-from ansible_collections.vmferry.migrate.plugins.module_utils._operations.exporting.write_appliance import write_ova
+from ansible_collections.vmferry.migrate.plugins.module_utils._operations.exporting.write_appliance import (
+    ApplianceDisk,
+    Writing,
+    write_ova,
+)
 from ansible_collections.vmferry.migrate.plugins.module_utils._operations.stored.appliance_machine import vm_of
 from ansible_collections.vmferry.migrate.plugins.module_utils._operations.stored.read_appliance import (
     open_disk,
@@ -90,7 +94,8 @@ def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
 def write(store: Store, guest: Guest, format: str = "vmdk", key: str = "", **options: object) -> str:
     key = key or f"{token_hex(4)}.ova"
     rules = store.probe(f"probe-{token_hex(4)}")
-    write_ova(store, key, guest.vm, guest.sources(), rules=rules, flow=Flow(), format=format, **options)  # type: ignore[arg-type]
+    how = Writing(store, rules, Flow(), format, **options)  # type: ignore[arg-type]
+    write_ova(how, key, guest.vm, [ApplianceDisk(source) for source in guest.sources()])
     return key
 
 
@@ -145,6 +150,16 @@ def test_an_ova_comes_back_as_it_was(format_: str, guest: Guest, tmp_path: Path)
         assert back.details["appliance"]["eulas"] == ["Do no harm."]
 
 
+def test_dissect_finds_the_disks_by_the_descriptor(guest: Guest, tmp_path: Path) -> None:
+    """Another reader of descriptors, which knows nothing of ours."""
+    from dissect.hypervisor.descriptor.ovf import OVF
+
+    with closing(open_store(str(tmp_path / "store"), {})) as store:
+        found = members(store, write(store, guest))
+    names = list(found)
+    assert list(OVF(io.StringIO(found[names[0]].decode())).disks()) == names[1:-1]
+
+
 def test_qemu_reads_a_disk_where_it_lies_in_the_archive(guest: Guest, tmp_path: Path) -> None:
     """At the offset that its header gives: the archive is what tools that unpack nothing take it for."""
     with closing(open_store(str(tmp_path / "store"), {})) as store:
@@ -179,7 +194,7 @@ def test_a_source_that_fails_leaves_nothing(store: Store, guest: Guest) -> None:
     sources = [*guest.sources()[:1], Broken(guest.disks[1]), *guest.sources()[2:]]
     rules = store.probe("probe")
     with pytest.raises(VmferryError, match="went away"):
-        write_ova(store, "a.ova", guest.vm, sources, rules=rules, flow=Flow())
+        write_ova(Writing(store, rules, Flow()), "a.ova", guest.vm, [ApplianceDisk(source) for source in sources])
     assert store.stat("a.ova") is None
     assert store.abort_uploads("") == 0
 

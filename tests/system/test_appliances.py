@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import gzip
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -76,6 +77,21 @@ def test_a_thin_disk_needs_no_room_for_what_is_not_in_it(bench: Bench, files: di
     found = here.import_("unpacked", check_mode=True)
     assert found["changed"]
     assert [one["kind"] for one in found["findings"] if one["severity"] == "warning"][:1] == ["no_space"]
+
+
+def test_a_compressed_ova_is_read_where_it_lies(
+    bench: Bench, rig: LibvirtRig, imported: str, files: dict[str, bytes]
+) -> None:
+    here = placed(bench, {**files, "app.mf": sums(files)})
+    packed = Path(here.store.url.removeprefix("file://") + ".gz")
+    packed.write_bytes(gzip.compress(archive({**files, "app.mf": sums(files)})))
+    made = here.import_(imported, store=replace(here.store, url=f"file://{packed}"), placement={"disk_bus": "sata"})
+    assert made["appliance"]["has_checksums"]
+    boot_and_expect(rig, rig.connect().lookupByName(imported), guests.boot_marker("from an appliance"))
+    names = {path.name for path in packed.parent.iterdir()}
+    assert names == {"app.mf", "app.ova", "app.ova.gz", "app.ovf", "d.vmdk"}
+    packed.write_bytes(packed.read_bytes()[:-100])
+    here.refused_import("other", "invalid_config", "not whole", store=replace(here.store, url=f"file://{packed}"))
 
 
 def test_an_ovf_is_read_with_the_files_beside_it(bench: Bench, imported: str, files: dict[str, bytes]) -> None:

@@ -48,11 +48,15 @@ def open_appliance(package: Package) -> Appliance:
     if len(found) != 1:
         raise refused(where, f"has {len(found)} descriptors (.ovf), not one")
     descriptor = found[0]
-    checksums = Checksums(package, _manifest(package, descriptor))
+    manifest = _manifest(package, descriptor)
+    checksums = Checksums(package, manifest)
+    checksums.insist_on(descriptor.name)
     text = descriptor.whole(MAX_DOCUMENT, where)
     checksums.check(descriptor.name, text)
     machine = read_descriptor(text, f"{where}: its descriptor {quoted(descriptor.name)}")
-    _insist_on_files(machine, package)
+    _insist_on_files(machine, package, checksums)
+    own = [descriptor, *([manifest] if manifest is not None else [])]
+    package = package.only({*(member.name for member in own), *(disk.file for disk in machine.disks)})
     return Appliance(where, _identity(text, package, checksums), machine, package, checksums)
 
 
@@ -70,7 +74,7 @@ def _identity(descriptor: bytes, package: Package, checksums: Checksums) -> str:
     return f"appliance-{sha256(descriptor + chr(0).join(told).encode()).hexdigest()[:24]}"
 
 
-def _insist_on_files(machine: Machine, package: Package) -> None:
+def _insist_on_files(machine: Machine, package: Package, checksums: Checksums) -> None:
     seen = set()
     for disk in machine.disks:
         if not disk.file:
@@ -82,4 +86,5 @@ def _insist_on_files(machine: Machine, package: Package) -> None:
             raise refused(package.where, f"names the file {quoted(disk.file)}, which is not there", hint)
         if disk.file in seen:
             raise refused(package.where, f"has two disks in one file {quoted(disk.file)}")
+        checksums.insist_on(disk.file)
         seen.add(disk.file)

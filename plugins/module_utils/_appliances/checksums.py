@@ -32,17 +32,23 @@ class Checksums:
     """What a manifest says of each file of its package; of nothing, where there is none."""
 
     def __init__(self, package: Package, manifest: Optional[Member]) -> None:
-        """Raises `invalid_config` unless it names each file once, and no other."""
+        """Raises `invalid_config` unless it names each file once, and no other; of an open package, `insist_on` has to
+        be asked for each that is used."""
         self._where, self.is_there = package.where, manifest is not None
         self._sums: Mapping[str, Tuple[str, bytes]] = {}
         if manifest is None:
             return
         self._sums = _parsed(manifest.whole(MAX_MANIFEST, package.where), package.where)
         wanted = {name for name in package.members if not name.endswith(_UNLISTED)}
-        for name in sorted(wanted - self._sums.keys()):
-            raise refused(package.where, f"has no checksum of its file {quoted(name)} in {quoted(manifest.name)}")
+        for name in sorted(wanted if package.is_closed else ()):
+            self.insist_on(name)
         for name in sorted(self._sums.keys() - wanted):
             raise refused(package.where, f"has a checksum of {quoted(name)}, but no such file")
+
+    def insist_on(self, name: str) -> None:
+        """Raises `invalid_config` where there are checksums, and none of this file."""
+        if self.is_there and name not in self._sums:
+            raise refused(self._where, f"has no checksum of its file {quoted(name)} in its list (.mf)")
 
     def algorithm(self, name: str) -> str:
         """As in `hashlib`; empty where nothing is known of the file."""

@@ -9,12 +9,13 @@ a section of ours that others leave out, and comes back when we read it.
 
 from __future__ import annotations
 
-import re
 import xml.etree.ElementTree as ET
 from typing import Dict, List, Mapping, Optional, Sequence, Tuple
 
 from .machine import (
+    CD,
     DISK,
+    FLOPPY,
     FORMAT_URIS,
     IDE,
     MEMORY,
@@ -32,6 +33,7 @@ from .machine import (
     Machine,
     Product,
 )
+from .ovf_elements import indent, info, plain, sub
 from .refusals import not_supported
 
 _PREFIXES: Mapping[str, str] = {"ovf": OVF, "rasd": RASD, "vssd": VSSD, "vmw": VMW, "vmferry": OWN}
@@ -53,7 +55,7 @@ _ADAPTERS: Mapping[str, str] = {
     "pcnet32": "PCNet32",
 }
 _ANY_ADAPTER = "E1000"
-_NO_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+_ANY_CDROM = "vmware.cdrom.remotepassthrough"  # of whoever looks at the VM's screen, if anybody puts something in
 
 
 def write_descriptor(machine: Machine, sizes: Optional[Mapping[str, int]] = None) -> bytes:
@@ -65,6 +67,8 @@ class _Descriptor:
     def __init__(self, machine: Machine, sizes: Mapping[str, int]) -> None:
         self._machine, self._sizes = machine, sizes
         self._instance = 0
+        self._controllers: Dict[Tuple[str, str], Tuple[str, int]] = {}  # by bus and model: its number, units taken
+        self._made: List[Tuple[str, str]] = []  # controllers, by bus and model
         self._disk_items: List[Tuple[str, Disk]] = []
         self._nic_items: List[Tuple[str, str]] = []
 
@@ -75,30 +79,30 @@ class _Descriptor:
         self._files(root)
         self._disks(root)
         self._networks(root)
-        system = _sub(root, "VirtualSystem", id=self._machine.name)
-        _info(system, "A virtual machine")
-        _sub(system, "Name").text = self._machine.name
+        system = sub(root, "VirtualSystem", id=self._machine.name)
+        info(system, "A virtual machine")
+        sub(system, "Name").text = self._machine.name
         self._system(system)
         self._hardware(system)
         self._carried(system)
         self._own(system)
-        _plain(root)
-        _indent(root)
+        plain(root)
+        indent(root)
         return b'<?xml version="1.0" encoding="UTF-8"?>\n' + ET.tostring(root, "utf-8", xml_declaration=False) + b"\n"
 
     # --- files, disks, networks -------------------------------------------------------------------------------------
 
     def _files(self, root: ET.Element) -> None:
-        references = _sub(root, "References")
+        references = sub(root, "References")
         for number, disk in enumerate(self._machine.disks):
             if disk.file:
                 size = self._sizes.get(disk.file)
                 known = {"size": str(size)} if size is not None else {}
-                _sub(references, "File", href=disk.file, id=f"file{number}", **known)
+                sub(references, "File", href=disk.file, id=f"file{number}", **known)
 
     def _disks(self, root: ET.Element) -> None:
-        element = _sub(root, "DiskSection")
-        _info(element, "Virtual disks")
+        element = sub(root, "DiskSection")
+        info(element, "Virtual disks")
         for number, disk in enumerate(self._machine.disks):
             format = WRITTEN_AS.get(disk.format, disk.format)
             if format not in FORMAT_URIS:
@@ -113,29 +117,29 @@ class _Descriptor:
                 values["fileRef"] = f"file{number}"
             if disk.populated is not None:
                 values["populatedSize"] = str(disk.populated)
-            _sub(element, "Disk", **values)
+            sub(element, "Disk", **values)
 
     def _networks(self, root: ET.Element) -> None:
         names = dict.fromkeys(nic.network for nic in self._machine.nics)
         names.update(self._machine.networks)
-        element = _sub(root, "NetworkSection")
-        _info(element, "Logical networks")
+        element = sub(root, "NetworkSection")
+        info(element, "Logical networks")
         for name, description in names.items():
-            network = _sub(element, "Network", name=name)
-            _sub(network, "Description").text = description or f"The network {name}"
+            network = sub(element, "Network", name=name)
+            sub(network, "Description").text = description or f"The network {name}"
 
     # --- the machine ------------------------------------------------------------------------------------------------
 
     def _system(self, system: ET.Element) -> None:
-        element = _sub(system, "OperatingSystemSection", id=str(self._machine.os_type))
-        _info(element, "The guest's operating system")
+        element = sub(system, "OperatingSystemSection", id=str(self._machine.os_type))
+        info(element, "The guest's operating system")
         if self._machine.os_name:
-            _sub(element, "Description").text = self._machine.os_name
+            sub(element, "Description").text = self._machine.os_name
 
     def _hardware(self, system: ET.Element) -> None:
-        hardware = _sub(system, "VirtualHardwareSection")
-        _info(hardware, "Virtual hardware")
-        kind = _sub(hardware, "System")
+        hardware = sub(system, "VirtualHardwareSection")
+        info(hardware, "Virtual hardware")
+        kind = sub(hardware, "System")
         for name, text in (
             ("ElementName", "Virtual Hardware Family"),
             ("InstanceID", "0"),
@@ -167,25 +171,12 @@ class _Descriptor:
             cores.text = str(self._machine.cores_per_socket)
 
     def _storage(self, hardware: ET.Element) -> None:
-        counts: Dict[str, int] = {}
-        open_controllers: Dict[Tuple[str, str], Tuple[str, int]] = {}  # by bus and model: its number, units taken
         for disk in self._machine.disks:
             bus = _TAKEN_AS.get(disk.bus, disk.bus)
             if bus not in _CONTROLLERS:
                 raise not_supported("An appliance", f"has no disks on the bus {disk.bus}")
-            kind, model, room = _CONTROLLERS[bus]
-            if bus == "scsi" and disk.controller.lower() in _SCSI_MODELS:
-                model = disk.controller
-            number, taken = open_controllers.get((bus, model), ("", room))
-            if taken == room:
-                address = counts.get(bus, 0)
-                counts[bus], taken = address + 1, 0
-                self._item(
-                    hardware, kind, f"{bus.upper()} controller {address}", Address=str(address), ResourceSubType=model
-                )
-                number = str(self._instance)
-            open_controllers[bus, model] = (number, taken + 1)
-            unit = taken + 1 if bus == "scsi" and taken >= _SCSI_HOST else taken
+            model = disk.controller if bus == "scsi" and disk.controller.lower() in _SCSI_MODELS else ""
+            number, unit = self._place(hardware, bus, model)
             self._item(
                 hardware,
                 DISK,
@@ -195,6 +186,40 @@ class _Descriptor:
                 Parent=number,
             )
             self._disk_items.append((str(self._instance), disk))
+        for count, what in enumerate(self._machine.removable, 1):
+            self._drive(hardware, count, what)
+
+    def _place(self, hardware: ET.Element, bus: str, wanted: str = "") -> Tuple[str, int]:
+        """The number of a controller with room, and the unit on it; of the model that all take, or the one `wanted`."""
+        kind, model, room = _CONTROLLERS[bus]
+        model = wanted or model
+        number, taken = self._controllers.get((bus, model), ("", room))
+        if taken == room:
+            address = sum(1 for other, _model in self._made if other == bus)
+            self._made.append((bus, model))
+            taken = 0
+            self._item(
+                hardware, kind, f"{bus.upper()} controller {address}", Address=str(address), ResourceSubType=model
+            )
+            number = str(self._instance)
+        self._controllers[bus, model] = (number, taken + 1)
+        return number, taken + 1 if bus == "scsi" and taken >= _SCSI_HOST else taken
+
+    def _drive(self, hardware: ET.Element, count: int, what: str) -> None:
+        """Empty, and connected to nothing."""
+        if what == "floppy":
+            self._item(hardware, FLOPPY, f"Floppy drive {count}", AutomaticAllocation="false")
+            return
+        number, unit = self._place(hardware, "ide")
+        self._item(
+            hardware,
+            CD,
+            f"CD/DVD drive {count}",
+            AddressOnParent=str(unit),
+            AutomaticAllocation="false",
+            Parent=number,
+            ResourceSubType=_ANY_CDROM,
+        )
 
     def _adapters(self, hardware: ET.Element) -> None:
         for number, nic in enumerate(self._machine.nics, 1):
@@ -212,7 +237,7 @@ class _Descriptor:
         """Its elements in the order of the schema, which is the alphabet's."""
         self._instance += 1
         values.update(ElementName=name, InstanceID=str(self._instance), ResourceType=kind)
-        item = _sub(hardware, "Item")
+        item = sub(hardware, "Item")
         for key in sorted(values):
             ET.SubElement(item, f"{{{RASD}}}{key}").text = values[key]
         return item
@@ -228,15 +253,15 @@ class _Descriptor:
 
     def _carried(self, system: ET.Element) -> None:
         if self._machine.annotation:
-            element = _sub(system, "AnnotationSection")
-            _info(element, "A note")
-            _sub(element, "Annotation").text = self._machine.annotation
+            element = sub(system, "AnnotationSection")
+            info(element, "A note")
+            sub(element, "Annotation").text = self._machine.annotation
         for product in self._machine.products or self._needed_products():
             self._product(system, product)
         for eula in self._machine.eulas:
-            element = _sub(system, "EulaSection")
-            _info(element, "A licence to be agreed to")
-            _sub(element, "License").text = eula
+            element = sub(system, "EulaSection")
+            info(element, "A licence to be agreed to")
+            sub(element, "License").text = eula
 
     def _needed_products(self) -> Sequence[Product]:
         named = dict.fromkeys((one.class_, one.instance) for one in self._machine.properties)
@@ -244,8 +269,8 @@ class _Descriptor:
 
     def _product(self, system: ET.Element, product: Product) -> None:
         known = {"class": product.class_, "instance": product.instance}
-        element = _sub(system, "ProductSection", **{key: value for key, value in known.items() if value})
-        _info(element, "The product")
+        element = sub(system, "ProductSection", **{key: value for key, value in known.items() if value})
+        info(element, "The product")
         for tag, text in (
             ("Product", product.name),
             ("Vendor", product.vendor),
@@ -253,18 +278,18 @@ class _Descriptor:
             ("FullVersion", product.full_version),
         ):
             if text:
-                _sub(element, tag).text = text
+                sub(element, tag).text = text
         for one in self._machine.properties:
             if (one.class_, one.instance) != (product.class_, product.instance):
                 continue
             values = {"key": one.key, "type": one.type, "userConfigurable": str(one.user_configurable).lower()}
             if one.value:
                 values["value"] = one.value
-            asked = _sub(element, "Property", **values)
+            asked = sub(element, "Property", **values)
             if one.label:
-                _sub(asked, "Label").text = one.label
+                sub(asked, "Label").text = one.label
             if one.description:
-                _sub(asked, "Description").text = one.description
+                sub(asked, "Description").text = one.description
 
     def _own(self, system: ET.Element) -> None:
         known = {"architecture": self._machine.architecture, "machine": self._machine.machine}
@@ -273,37 +298,10 @@ class _Descriptor:
             f"{{{OWN}}}MachineSection",
             {f"{{{OVF}}}required": "false", **{key: value for key, value in known.items() if value}},
         )
-        _info(own, "What the words above leave out")
+        info(own, "What the words above leave out")
         for instance, disk in self._disk_items:
             words = {"instance": instance, "bus": disk.bus, "controller": disk.controller}
             ET.SubElement(own, f"{{{OWN}}}Disk", words)
         for instance, model in self._nic_items:
             if model:
                 ET.SubElement(own, f"{{{OWN}}}Nic", {"instance": instance, "model": model})
-
-
-def _sub(parent: ET.Element, tag: str, **attributes: str) -> ET.Element:
-    return ET.SubElement(parent, f"{{{OVF}}}{tag}", {f"{{{OVF}}}{key}": value for key, value in attributes.items()})
-
-
-def _info(parent: ET.Element, text: str) -> None:
-    _sub(parent, "Info").text = text
-
-
-def _plain(root: ET.Element) -> None:
-    """Without characters that XML has no way to write."""
-    for element in root.iter():
-        element.text = _NO_XML.sub("\ufffd", element.text) if element.text else element.text
-        for key, value in element.attrib.items():
-            element.set(key, _NO_XML.sub("\ufffd", value))
-
-
-def _indent(element: ET.Element, depth: int = 0) -> None:
-    """A line for each element, as people read it; texts stay as they are."""
-    inner = "\n" + "  " * (depth + 1)
-    if len(element):
-        element.text = inner
-        for child in element:
-            _indent(child, depth + 1)
-            child.tail = inner
-        element[-1].tail = "\n" + "  " * depth

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from dataclasses import dataclass
-from typing import Callable, Dict, Iterable, Iterator, Mapping, Tuple
+from typing import Callable, Collection, Dict, Iterable, Iterator, Mapping, Tuple
 
 from .refusals import quoted, refused
 from .tar_headers import BLOCK, Header, padding, pax_records, unpack, with_records
@@ -52,13 +52,19 @@ class Member:
 
 @dataclass(frozen=True)
 class Package:
-    """`where`: what messages call it."""
+    """`where`: what messages call it. `is_closed`: nothing lies in it that does not belong to it."""
 
     where: str
     members: Mapping[str, Member]  # by name, in their order
+    is_closed: bool = True
+
+    def only(self, names: Collection[str]) -> Package:
+        """Without what lies beside an open one, and is no business of its own."""
+        kept = {name: member for name, member in self.members.items() if self.is_closed or name in names}
+        return Package(self.where, kept, self.is_closed)
 
     @classmethod
-    def of(cls, where: str, members: Iterable[Member]) -> Package:
+    def of(cls, where: str, members: Iterable[Member], *, is_closed: bool = True) -> Package:
         """Raises `invalid_config` for names that are none, or that a file system takes for one."""
         found: Dict[str, Member] = {}
         seen = set()
@@ -71,7 +77,7 @@ class Package:
                 raise refused(where, f"has the file {quoted(member.name)} twice")
             seen.add(folded)
             found[member.name] = member
-        return cls(where, found)
+        return cls(where, found, is_closed)
 
 
 def check_name(name: str, where: str) -> None:
@@ -156,8 +162,8 @@ def _within(read_at: ReadAt, start: int, size: int, name: str, where: str) -> Re
 def folder_package(
     where: str, files: Iterable[Tuple[str, int]], read: Callable[[str, int, memoryview], object]
 ) -> Package:
-    """The files beside a descriptor, by name and size. `read(name, offset, buffer)`."""
-    return Package.of(where, (_file(name, size, read, where) for name, size in files))
+    """The files beside a descriptor, by name and size; others may be among them. `read(name, offset, buffer)`."""
+    return Package.of(where, (_file(name, size, read, where) for name, size in files), is_closed=False)
 
 
 def _file(name: str, size: int, read: Callable[[str, int, memoryview], object], where: str) -> Member:

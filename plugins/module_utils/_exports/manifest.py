@@ -10,7 +10,7 @@ A strict superset of Artifact Manifest 1.0 (what conversion tools read), with ev
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Callable, Mapping
 
 from .._blocks import LEAF
@@ -20,22 +20,17 @@ from .._transfer.digest_file import ALGORITHM, KEYED
 from .encryption import NONCE_DIGITS, ChainKeys, Encryption, read_encryption
 from .fields import PLAIN_NAME, Fields, lie
 from .naming import is_export_id, iso_time, parse_iso_time
+from .packed import EXPORT_FORMATS
+from .proven import ProvenObject, ProvenPart, proof_as_dict, read_archive, read_proof
 from .seals import UNCHECKED, keyring_of
 from .signing import Signature, Trust, Verdict, signatures_of
 
 MANIFEST = "manifest.json"
 SCHEMA = 1
-PROOF_ALGORITHM = "sha256-of-64KiB-sha256s"
 MIB = 1024 * 1024
 MANIFEST_LIMIT = 64 * MIB
 LARGEST_DISK = 64 << 40  # bytes; the most that any format we write can describe
 COMPRESSIONS = ("none", "zstd", "zlib")
-
-
-@dataclass(frozen=True)
-class ProvenPart:
-    size: int
-    sha256: str
 
 
 @dataclass(frozen=True)
@@ -66,10 +61,17 @@ class DiskRecord:
     proof_root: str
     parent_root: str = ""  # of an increment: the digest root of the disk it was taken against
     key_nonce: str = ""  # of an encrypted image: what tells its key from those of all others
+    archive: ProvenObject | None = None  # that the image lies in; it is `file` then, and has the parts
+    offset: int = 0  # of the image in there
 
     @property
     def digest_algorithm(self) -> str:
         return KEYED if self.key_nonce else ALGORITHM
+
+    @property
+    def object(self) -> ProvenObject:
+        """In the store."""
+        return self.archive or ProvenObject(self.file, self.bytes_stored, self.parts, self.proof_root)
 
 
 @dataclass(frozen=True)
@@ -118,6 +120,13 @@ class Manifest:
     signature: Verdict = field(default="none", compare=False)
     keys: ChainKeys | None = field(default=None, compare=False, repr=False)  # where the reader had the passphrase
 
+    @property
+    def objects(self) -> tuple[tuple[str, ProvenObject], ...]:
+        """Those that the images lie in, each once, with the disk that it is of; '' where that is not one."""
+        if self.disks and self.disks[0].archive is not None:
+            return (("", self.disks[0].archive),)
+        return tuple((disk.id, disk.object) for disk in self.disks)
+
     def to_json(self, locate: Callable[[str], str]) -> bytes:
         """`locate` says where a file beside the manifest can be opened: a path, or a URL where there is none."""
         created = iso_time(self.created_at)
@@ -142,8 +151,9 @@ class Manifest:
             "disks": [
                 {
                     "id": disk.id,
-                    "source_format": FORMATS[disk.format].extension,
-                    "bytes": disk.bytes_stored,
+                    # It has no words for what lies in an archive: what a reader is told of is the archive.
+                    "source_format": FORMATS[disk.format].extension if disk.archive is None else self.format,
+                    "bytes": disk.object.size,
                     "local_path": locate(disk.file),
                     "boot_order_hint": order,
                     "label": disk.name,
@@ -161,16 +171,16 @@ class Manifest:
     def _own_block(self) -> dict[str, Any]:
         disks = []
         for disk in self.disks:
-            record = asdict(disk)
+            record = asdict(replace(disk, archive=None))
             record["digests"] = {**asdict(disk.digests), "algorithm": disk.digest_algorithm, "leaf": LEAF}
             if not disk.key_nonce:
                 record.pop("key_nonce")
-            record["object_proof"] = {
-                "algorithm": PROOF_ALGORITHM,
-                "parts": record.pop("parts"),
-                "root": record.pop("proof_root"),
-            }
+            del record["archive"], record["parts"], record["proof_root"]
+            if disk.archive is None:
+                del record["offset"]
+                record["object_proof"] = proof_as_dict(disk.object)
             disks.append(record)
+        archive = self.disks[0].archive if self.disks else None
         return {
             "schema": SCHEMA,
             "version": self.version,
@@ -193,6 +203,7 @@ class Manifest:
             "purpose": self.purpose,
             "all_disks": self.all_disks,
             "machine": asdict(self.machine),
+            **({} if archive is None else {"archive": archive.as_dict()}),
             "disks": disks,
             "files": [asdict(one) for one in self.files],
             "statistics": dict(self.statistics),
@@ -220,8 +231,9 @@ def read_manifest(text: bytes, where: str, trust: Trust = UNCHECKED) -> Manifest
     if (mode == "incremental") != is_export_id(parent) or (mode == "full" and parent):
         raise lie(where, "cannot be trusted: its mode and its parent do not go together")
     encryption = read_encryption(own)
-    disks = tuple(_read_disk(disk, mode, encryption) for disk in own.objects("disks"))
-    _refuse_doubles(where, [disk.id for disk in disks], [disk.file for disk in disks])
+    archive = read_archive(own)
+    disks = tuple(_read_disk(disk, mode, encryption, archive) for disk in own.objects("disks"))
+    _refuse_doubles(where, [disk.id for disk in disks], [disk.file for disk in disks] if archive is None else [])
     if not disks:
         raise lie(where, "has no disks")
     if encryption is not None and _read_compression(own) != "none":
@@ -234,7 +246,7 @@ def read_manifest(text: bytes, where: str, trust: Trust = UNCHECKED) -> Manifest
         taken_at=_read_time(own, "taken_at"),
         created_at=_read_time(own, "created_at"),
         consistency=own.one_of("consistency", "quiesced", "crash_consistent", "powered_off"),
-        format=own.one_of("format", *FORMATS),
+        format=own.one_of("format", *EXPORT_FORMATS),
         compression=_read_compression(own),
         disks=disks,
         files=tuple(_read_file(one) for one in own.objects("files")),
@@ -268,17 +280,19 @@ def _read_token(own: Fields) -> str:
     return token
 
 
-def _read_disk(disk: Fields, mode: str, encryption: Encryption | None) -> DiskRecord:
-    digests, proof = disk.object("digests"), disk.object("object_proof")
+def _read_disk(disk: Fields, mode: str, encryption: Encryption | None, archive: ProvenObject | None) -> DiskRecord:
+    digests = disk.object("digests")
     algorithm = ALGORITHM if encryption is None else KEYED
     if digests.text("algorithm") != algorithm or digests.number("leaf") != LEAF:
         raise digests.lie("uses digests that this version does not know")
-    if proof.text("algorithm") != PROOF_ALGORITHM:
-        raise proof.lie("uses a proof that this version does not know")
-    parts = tuple(ProvenPart(part.number("size"), part.hex("sha256", 64)) for part in proof.objects("parts"))
-    stored = disk.number("bytes_stored")
-    if sum(part.size for part in parts) != stored:
-        raise disk.lie("has parts that do not add up to its size")
+    stored, file = disk.number("bytes_stored"), disk.name("file")
+    offset = disk.number("offset") if archive is not None else 0
+    if archive is None:
+        parts, root = read_proof(disk, stored)
+    elif file == archive.file and offset + stored <= archive.size and mode == "full" and encryption is None:
+        parts, root = (), ""
+    else:
+        raise disk.lie("does not lie in the archive that it is said to lie in")
     size = disk.number("size")
     if size > LARGEST_DISK:
         raise disk.lie("is larger than any disk")
@@ -290,7 +304,7 @@ def _read_disk(disk: Fields, mode: str, encryption: Encryption | None) -> DiskRe
         name=disk.text("name"),
         size=size,
         boot=disk.truth("boot"),
-        file=disk.name("file"),
+        file=file,
         format=format,
         bytes_stored=stored,
         bytes_read=disk.number("bytes_read", 0),
@@ -298,9 +312,11 @@ def _read_disk(disk: Fields, mode: str, encryption: Encryption | None) -> DiskRe
         digest_root=disk.hex("digest_root", 64),
         digests=_read_file(digests),
         parts=parts,
-        proof_root=proof.hex("root", 64),
+        proof_root=root,
         parent_root=disk.hex("parent_root", 64) if mode == "incremental" else "",
         key_nonce=disk.hex("key_nonce", NONCE_DIGITS) if encryption is not None else "",
+        archive=archive,
+        offset=offset,
     )
 
 

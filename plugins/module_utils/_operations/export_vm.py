@@ -13,12 +13,14 @@ from __future__ import annotations
 
 import time
 from contextlib import ExitStack, closing
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Sequence
 
 from .._errors import VmferryError
 from .._exports.catalog import CLOCK_SKEW, Catalog, CatalogEntry, newest
 from .._exports.intent import Intent
 from .._exports.naming import attempt_of, iso_time
+from .._exports.packed import PACKED
 from .._exports.verifications import read_verifications
 from .._providers.base import Provider
 from .._providers.finding import Finding
@@ -58,6 +60,8 @@ PHASES_WITH_COPIES = {**PHASES, "transferring": 0.5}
 
 def export_vm(request: ExportRequest, check_mode: bool) -> dict[str, Any]:
     """The module's result. Raises `VmferryError`."""
+    if request.format in PACKED:  # nobody can go on with one, so that nothing is held for that
+        request = replace(request, resume_window=0.0)
     with ExitStack() as stack:
         phases = PHASES_WITH_COPIES if request.copies_to else PHASES
         job = stack.enter_context(

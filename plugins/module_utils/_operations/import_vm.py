@@ -28,7 +28,7 @@ from .stored.stored_disk import insist_on_keys, layers_of
 from .stored.stored_machine import read_machine
 from .stored.stored_proof import copy_checked
 
-APPLIANCES = (".ova", ".ovf")
+APPLIANCES = (".ova", ".ova.gz", ".ovf")
 
 
 def import_vm(request: ImportRequest, check_mode: bool) -> dict[str, Any]:
@@ -99,6 +99,7 @@ class _Import:
         self._chain = readable_chain(self._store, entry, self._catalog.beside(entry))
         insist_on_keys(self._store, self._chain)
         exported, native = read_machine(self._store, entry)
+        exported = exported.without_drives(self._request.detach)
         findings = self._provider.check_import(exported, self._request.placement, entry.manifest.export_id)
         return exported, native, findings
 

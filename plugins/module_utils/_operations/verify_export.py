@@ -117,7 +117,7 @@ class _Verification:
     def _look(self, chain: Sequence[CatalogEntry], inspection: Inspection) -> dict[str, Any]:
         """What a boot adds to the result."""
         level = self._request.level
-        images = [(disk.id, disk.bytes_stored) for entry in chain for disk in entry.manifest.disks]
+        images = [(disk or one.file, one.size) for entry in chain for disk, one in entry.manifest.objects]
         disks = [(disk.id, disk.size) for disk in chain[-1].manifest.disks]
         self._job.phase("verifying", {"stored": images, "content": disks}.get(level, ()))
         inspection.sizes()

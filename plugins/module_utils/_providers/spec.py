@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict, dataclass, field, replace
-from typing import Any, Literal, Mapping
+from typing import Any, Collection, Literal, Mapping
 
 # As filters have them too: YAML reads a bare `on` as a boolean, so no value may be called by it.
 PowerState = Literal["powered_on", "powered_off", "paused", "suspended", "crashed", "unknown"]
+_DRIVES: Mapping[str, str] = {"cdrom": "cdroms", "floppy": "floppies"}  # in `VmSpec.details`, by kind
 Firmware = Literal["bios", "uefi", "unknown"]
 
 
@@ -75,6 +76,16 @@ class VmSpec:
     @property
     def storage_bytes(self) -> int:
         return sum(disk.size for disk in self.disks)
+
+    @property
+    def drives(self) -> tuple[tuple[str, str], ...]:
+        """Kind (`cdrom`, `floppy`) and the provider's name of each drive for media."""
+        return tuple((kind, one.get("name", "")) for kind, key in _DRIVES.items() for one in self.details.get(key, ()))
+
+    def without_drives(self, kinds: Collection[str]) -> VmSpec:
+        gone = {key for kind, key in _DRIVES.items() if kind in kinds}
+        details = {key: [] if key in gone else value for key, value in self.details.items()}
+        return replace(self, details=details)
 
     def with_disks(self, disks: tuple[DiskSpec, ...]) -> VmSpec:
         return replace(self, disks=disks)

@@ -16,6 +16,7 @@ from .._blocks import LEAF, ObjectInfo, Part, PartReceipt, PartWriter
 from .._errors import VmferryError
 from .buffers import Buffers
 from .flow import Flow
+from .gapped_proof import GappedProof
 from .part_sizes import PartRules, PartSizes
 
 MOST_WAITING = 3  # parts with gaps at once: the first, and of the gap behind it those that it lies across
@@ -62,12 +63,14 @@ class GappedObject:
         self._ready: List[_OpenPart] = []
         self._gaps: Set[Gap] = set()
         self._receipts: List[PartReceipt] = []
+        self._proof = GappedProof(self._sizes)  # of what is gathered in no parts
         self._lock = Lock()
         self.size = 0
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
         if self._parts.any_offset:
             self._write_at(self.size, memoryview(data))
+            self._proof.write(memoryview(data))
             self.size += len(data)
             return
         view = memoryview(data)
@@ -83,6 +86,7 @@ class GappedObject:
         gap = Gap(self.size, size)
         self._gaps.add(gap)
         if self._parts.any_offset:
+            self._proof.reserve(size)
             self.size += size
             return gap
         left = size
@@ -101,6 +105,7 @@ class GappedObject:
         self._gaps.discard(gap)
         if self._parts.any_offset:
             self._write_at(gap.offset, memoryview(data))
+            self._proof.fill(gap.offset, data)
             return
         for one in [*self._waiting, *([self._open] if self._open is not None else [])]:
             if gap not in one.gaps:
@@ -134,8 +139,15 @@ class GappedObject:
             self._ready.append(self._open)
             self._open = None
         self.send(self.take_ready())
-        receipts = sorted(self._receipts, key=lambda receipt: receipt.part.number)
-        return self._parts.complete(receipts, self.size, if_absent=if_absent)
+        if self._parts.any_offset and not self._receipts:
+            self._receipts = [PartReceipt(part, proof) for part, proof in self._proof.finish()]
+        self._receipts.sort(key=lambda receipt: receipt.part.number)
+        return self._parts.complete(self._receipts, self.size, if_absent=if_absent)
+
+    @property
+    def receipts(self) -> Sequence[PartReceipt]:
+        """Of all parts in order, once it is finished."""
+        return self._receipts
 
     def _room(self) -> Tuple[_OpenPart, int]:
         """The part that is being filled, and where in it the next byte belongs."""

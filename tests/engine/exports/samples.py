@@ -5,13 +5,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from ansible_collections.vmferry.migrate.plugins.module_utils._exports.manifest import (
     DiskRecord,
     Machine,
     Manifest,
-    ProvenPart,
     StoredFile,
 )
+from ansible_collections.vmferry.migrate.plugins.module_utils._exports.proven import ProvenObject, ProvenPart
 
 NIC = {"id": "nic-0", "mac": "52:54:00:00:00:01", "network": "default"}
 UUID = "1f0c9a2b-3c4d-4e5f-8a9b-0c1d2e3f4a5b"
@@ -33,6 +35,17 @@ def disk(number: int = 0) -> DiskRecord:
         parts=(ProvenPart(327680, "11" * 32), ProvenPart(65536, "22" * 32)),
         proof_root="ef" * 32,
     )
+
+
+def archived() -> Manifest:
+    """Of an OVA with two disks."""
+    parts = (ProvenPart(1 << 20, "55" * 32), ProvenPart(4096, "66" * 32))
+    archive = ProvenObject("web01.ova", (1 << 20) + 4096, parts, "77" * 32)
+    disks = tuple(
+        replace(disk(number), file="web01.ova", format="vmdk", parts=(), proof_root="", archive=archive, offset=offset)
+        for number, offset in enumerate((3072, 397312))
+    )
+    return manifest(format="ova", disks=disks)
 
 
 def manifest(export_id: str = "20261121T063000Z-1a2b3c4d", **changes: object) -> Manifest:

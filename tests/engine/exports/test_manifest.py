@@ -19,7 +19,7 @@ from ansible_collections.vmferry.migrate.plugins.module_utils._errors import Vmf
 from ansible_collections.vmferry.migrate.plugins.module_utils._exports.checksums import with_checksums
 from ansible_collections.vmferry.migrate.plugins.module_utils._exports.manifest import read_manifest
 
-from .samples import manifest
+from .samples import archived, manifest
 
 SCHEMA = json.loads((Path(__file__).parents[3] / "docs" / "schema" / "manifest-1.json").read_text())
 TEXT = manifest().to_json(lambda file: f"/backups/{file}")
@@ -113,6 +113,40 @@ def test_a_manifest_that_lies_is_refused(lie: Callable[[Any], object]) -> None:
         read_manifest(changed(lie), "s3://backups/x/manifest.json")
     assert refused.value.kind == "invalid_config"
     assert "s3://backups/x/manifest.json" in str(refused.value)
+
+
+def test_the_disks_of_an_ova_lie_in_one_object_that_is_proven_once() -> None:
+    made = archived()
+    document = json.loads(made.to_json(str))
+    jsonschema.validate(document, SCHEMA)
+    assert read_manifest(made.to_json(str), "here") == made
+    assert [one.file for _disk, one in made.objects] == ["web01.ova"]
+    assert {(disk["source_format"], disk["bytes"]) for disk in document["disks"]} == {("ova", (1 << 20) + 4096)}
+    assert "object_proof" not in document["x_vmferry"]["disks"][0]
+    assert [one.file for _disk, one in manifest().objects] == ["disk-0.qcow2", "disk-1.qcow2"]
+
+
+@pytest.mark.parametrize(
+    "lie",
+    [
+        lambda own: own.update(format="qcow2"),
+        lambda own: own.pop("archive"),
+        lambda own: own.update(mode="incremental", parent="20261120T063000Z-0a0b0c0d"),
+        lambda own: own["archive"].update(size=4096),
+        lambda own: own["archive"].update(file="../web01.ova"),
+        lambda own: own["archive"]["object_proof"].update(algorithm="crc32"),
+        lambda own: own["disks"][0].update(file="vm.json"),
+        lambda own: own["disks"][1].update(offset=1 << 20),
+        lambda own: own["disks"][1].update(offset=-512),
+        lambda own: own["disks"][1].pop("offset"),
+    ],
+)
+def test_an_archive_that_is_not_what_it_is_said_to_be_is_refused(lie: Callable[[Any], object]) -> None:
+    document = json.loads(archived().to_json(str))
+    lie(document["x_vmferry"])
+    with pytest.raises(VmferryError) as refused:
+        read_manifest(json.dumps(document).encode(), "here")
+    assert refused.value.kind == "invalid_config"
 
 
 def test_a_newer_schema_is_unsupported_not_guessed_at() -> None:

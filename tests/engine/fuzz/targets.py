@@ -10,10 +10,12 @@ bounded memory; whatever else happens is a defect.
 from __future__ import annotations
 
 import contextlib
+import gzip
 import json
 import signal
 import struct
 import tarfile
+import zlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -26,6 +28,7 @@ from typing import Any
 from hypothesis import given, seed, settings
 from hypothesis import strategies as st
 
+from ansible_collections.vmferry.migrate.plugins.module_utils._appliances.gzip_reader import GzipReader
 from ansible_collections.vmferry.migrate.plugins.module_utils._appliances.ovf_writer import write_descriptor
 from ansible_collections.vmferry.migrate.plugins.module_utils._blocks import LEAF, Extent, Part, PartReceipt
 from ansible_collections.vmferry.migrate.plugins.module_utils._errors import VmferryError
@@ -330,8 +333,27 @@ def _read_appliance(data: bytes) -> None:
     assert write_descriptor(appliance.machine)
 
 
+@st.composite
+def _compressed(draw: st.DrawFn) -> bytes:
+    """One gzip, or several in a row, damaged."""
+    pieces = draw(st.lists(st.binary(max_size=300), min_size=1, max_size=3))
+    return draw(damaged([b"".join(gzip.compress(piece * 50, 1) for piece in pieces)]))
+
+
+def _read_compressed(data: bytes) -> None:
+    def read_at(offset: int, buffer: memoryview) -> None:
+        assert 0 <= offset <= offset + len(buffer) <= len(data)
+        buffer[:] = data[offset : offset + len(buffer)]
+
+    reader = GzipReader(read_at, len(data), "here")
+    found = bytearray(reader.size)
+    reader(0, memoryview(found))
+    assert bytes(found).startswith(zlib.decompressobj(31).decompress(data))
+
+
 TARGETS: dict[str, Target] = {
     "appliance": Target(_appliances, _read_appliance),
+    "compressed_appliance": Target(_compressed, _read_compressed),
     "inspect": Target(_inspections, _inspected),
     "qcow2": Target(_own_images, _read_image),
     "vmdk_vhd_vhdx": Target(_other_images, _read_other),

@@ -13,9 +13,18 @@ import pytest
 
 from ansible_collections.vmferry.migrate.plugins.module_utils._blocks import LEAF, Extent
 from ansible_collections.vmferry.migrate.plugins.module_utils._errors import VmferryError
+from ansible_collections.vmferry.migrate.plugins.module_utils._exports.packed import (
+    EXPORT_FORMATS,
+    PACKED,
+    image_format_of,
+)
 from ansible_collections.vmferry.migrate.plugins.module_utils._images.formats import FORMATS, NAMES, format_named
 from ansible_collections.vmferry.migrate.plugins.module_utils._images.image_format import StoredImage
 from ansible_collections.vmferry.migrate.plugins.module_utils._operations.jobs.requests import ImageFormat
+from ansible_collections.vmferry.migrate.plugins.module_utils._operations.stored.image_formats import (
+    image_codec,
+    insist_on_encryptable,
+)
 
 from .disks import GIB, MIB, TIB, FileOutput, RangedFile, islands
 from .other_formats import new_image, written
@@ -48,13 +57,23 @@ def test_the_page_says_what_the_table_does(name: str) -> None:
 
 
 def test_all_places_name_the_same_formats() -> None:
-    assert get_args(ImageFormat) == NAMES
+    assert get_args(ImageFormat) == EXPORT_FORMATS
+    assert NAMES + tuple(PACKED) == EXPORT_FORMATS
     schema = json.loads((DOCS / "schema" / "manifest-1.json").read_text())["properties"]
-    assert schema["x_vmferry"]["properties"]["format"]["enum"] == list(NAMES)
+    assert schema["x_vmferry"]["properties"]["format"]["enum"] == list(EXPORT_FORMATS)
     extensions = schema["disks"]["items"]["properties"]["source_format"]["enum"]
-    assert extensions == list(dict.fromkeys(format.extension for format in FORMATS.values()))
+    assert extensions == [*dict.fromkeys(format.extension for format in FORMATS.values()), "ova"]
     with pytest.raises(VmferryError, match="no image format 'vdi'"):
         format_named("vdi")
+
+
+@pytest.mark.parametrize("name", PACKED)
+def test_an_appliance_is_no_more_than_its_images_can_be(name: str) -> None:
+    assert image_format_of(name) is FORMATS["vmdk"]
+    with pytest.raises(VmferryError, match=f"An image of the format {name} cannot be encrypted"):
+        insist_on_encryptable(name, None)
+    with pytest.raises(VmferryError, match="cannot be compressed with zstd"):
+        image_codec(name, "zstd")
 
 
 @each

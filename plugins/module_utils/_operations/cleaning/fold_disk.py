@@ -13,7 +13,8 @@ from ..._blocks import PartReceipt, PartWriter
 from ..._errors import VmferryError
 from ..._exports.encryption import ChainKeys, new_nonce
 from ..._exports.folding import new_digests
-from ..._exports.manifest import DiskRecord, ProvenPart, StoredFile
+from ..._exports.manifest import DiskRecord, StoredFile
+from ..._exports.proven import ProvenPart
 from ..._stores.base import Store
 from ..._transfer import pipeline
 from ..._transfer.digest_file import digest_file_bound

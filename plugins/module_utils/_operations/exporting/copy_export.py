@@ -15,7 +15,8 @@ from ..._errors import VmferryError
 from ..._exports.catalog import Catalog, CatalogEntry
 from ..._exports.intent import INTENT, Intent, read_intent
 from ..._exports.locations import with_locations
-from ..._exports.manifest import MANIFEST, MANIFEST_LIMIT, DiskRecord, Manifest, StoredFile, read_manifest
+from ..._exports.manifest import MANIFEST, MANIFEST_LIMIT, Manifest, StoredFile, read_manifest
+from ..._exports.proven import ProvenObject
 from ..._stores.base import Store
 from ..attempts.attempt import AttemptFolder
 from ..attempts.attempt_life import in_use, is_dead
@@ -133,11 +134,11 @@ class ExportCopies:
         self._sent += sent.bytes_sent if sent is not None else 0
 
 
-def _objects(manifest: Manifest) -> Iterator[tuple[str, int, str | DiskRecord]]:
-    """Path, size, and what proves it: its SHA-256, or the record with the proofs of its parts."""
+def _objects(manifest: Manifest) -> Iterator[tuple[str, int, str | ProvenObject]]:
+    """Path, size, and what proves it: its SHA-256, or the proofs of its parts."""
     files: list[StoredFile] = [*(disk.digests for disk in manifest.disks), *manifest.files]
-    for disk in manifest.disks:
-        yield disk.file, disk.bytes_stored, disk
+    for _disk, one in manifest.objects:
+        yield one.file, one.size, one
     for file in files:
         yield file.path, file.size, file.sha256
 
@@ -145,8 +146,8 @@ def _objects(manifest: Manifest) -> Iterator[tuple[str, int, str | DiskRecord]]:
 class _Parts:
     """The proofs of an image's parts, which are of whole blocks, compared as its blocks go by in order."""
 
-    def __init__(self, disk: DiskRecord, url: str) -> None:
-        self._parts, self._url = iter(disk.parts), url
+    def __init__(self, one: ProvenObject, url: str) -> None:
+        self._parts, self._url = iter(one.parts), url
         self._proof, self._left, self._wanted = sha256(), 0, ""
 
     def see(self, offset: int, digests: Sequence[bytes]) -> None:

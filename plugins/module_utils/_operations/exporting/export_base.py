@@ -12,8 +12,8 @@ from ..._errors import VmferryError
 from ..._exports.catalog import Catalog, CatalogEntry, newest
 from ..._exports.chain import BROKEN
 from ..._exports.manifest import DiskRecord, Manifest
+from ..._exports.packed import image_format_of
 from ..._exports.verifications import read_verifications
-from ..._images.formats import FORMATS
 from ..._providers.spec import DiskSpec
 from ..._stores.base import Store
 from ..jobs.requests import ExportRequest
@@ -101,7 +101,7 @@ def choose_base(
     """`existing`: this VM's exports, oldest first. Raises `conflict` where only an increment will do, and none can."""
     if request.mode == "full":
         return Choice(None, "a full export was asked for")
-    if not FORMATS[request.format].layers:
+    if not image_format_of(request.format).layers:
         return full_instead(request, f"an image of the format {request.format} cannot stand on another")
     rivals = images_to_stand_on(existing)
     if not rivals:
@@ -128,7 +128,7 @@ def choose_base(
 
 
 def images_to_stand_on(entries: Sequence[CatalogEntry]) -> list[CatalogEntry]:
-    return [entry for entry in entries if FORMATS[entry.manifest.format].layers]
+    return [entry for entry in entries if image_format_of(entry.manifest.format).layers]
 
 
 def full_instead(request: ExportRequest, reason: str) -> Choice:

@@ -14,8 +14,9 @@ from typing import Any, Callable, Mapping
 from ..._blocks import Codec, ImageOutput, ImageWriter, PartWriter
 from ..._errors import VmferryError
 from ..._exports.encryption import ChainKeys, DiskKeys, is_nonce, new_nonce
-from ..._exports.manifest import DiskRecord, ProvenPart, StoredFile
+from ..._exports.manifest import DiskRecord, StoredFile
 from ..._exports.naming import attempt_of
+from ..._exports.proven import ProvenPart
 from ..._providers.base import ExportDisk
 from ..._stores.base import Store
 from ..._transfer import pipeline

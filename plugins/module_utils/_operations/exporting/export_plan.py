@@ -12,7 +12,7 @@ from ..._blocks import LEAF
 from ..._errors import VmferryError
 from ..._exports.catalog import CLOCK_SKEW, CatalogEntry
 from ..._exports.manifest import LARGEST_DISK, Manifest
-from ..._images.formats import FORMATS
+from ..._exports.packed import image_format_of
 from ..._providers.finding import Finding, Severity
 from ..._providers.spec import DiskSpec, VmSpec
 from ..._stores.base import StoreCapabilities
@@ -158,7 +158,7 @@ def _bound_of_files(format: str, size: int, to_read: int, encrypted: bool) -> in
 
 
 def too_large(disks: Sequence[DiskSpec], format: str) -> list[Finding]:
-    largest = FORMATS[format].largest_disk
+    largest = image_format_of(format).largest_disk
     limit = f"No {format} image of ours can describe a disk of more than {largest / (1 << 40):.4g} TiB."
     return [
         Finding("error", f"{disk.id} has {disk.size} bytes.", limit, "unsupported")
@@ -171,12 +171,16 @@ def objects_that_do_not_fit(
     planned: Mapping[str, Any], format: str, limits: Limits, rules: StoreCapabilities, encrypted: bool = False
 ) -> list[Finding]:
     """What a run refuses for certain once it knows what is to be sent: until then, what is allocated counts."""
-    findings = []
+    findings, bounds = [], {}
     for disk in planned["disks"]:
         size, data = min(disk["size"], LARGEST_DISK), -(-disk["bytes_to_read"] // LEAF) * LEAF
+        bounds[disk["id"]] = image_bound(format, size, data, encrypted)
+    if format == "ova":  # in which all of them lie
+        bounds = {"The archive": sum(bounds.values())}
+    for what, bound in bounds.items():
         try:
-            PartSizes.for_object(image_bound(format, size, data, encrypted), 0, limits.part, rules, limits.asked)
+            PartSizes.for_object(bound, 0, limits.part, rules, limits.asked)
         except VmferryError as error:
             severity: Severity = "error" if error.kind == "invalid_config" else "warning"
-            findings.append(Finding(severity, f"{disk['id']}: {error.message}", error.hint, error.kind))
+            findings.append(Finding(severity, f"{what}: {error.message}", error.hint, error.kind))
     return findings

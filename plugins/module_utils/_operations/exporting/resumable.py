@@ -13,6 +13,7 @@ from ..._errors import VmferryError
 from ..._exports.catalog import Catalog, CatalogEntry
 from ..._exports.chain import BROKEN
 from ..._exports.intent import Intent
+from ..._exports.packed import PACKED
 from ..._exports.signing import JournalKey
 from ..._providers.finding import Finding
 from ..._providers.spec import DiskSpec
@@ -88,6 +89,8 @@ def foreseen(
 
 
 def _other_request(request: ExportRequest, disks: Sequence[DiskSpec], state: AttemptState, now: float) -> str:
+    if state.format in PACKED:
+        return f"an export of the format {state.format} cannot be gone on with"
     if state.format != request.format:
         return f"its images are {state.format}"
     if (state.compression, state.compression_level) != (request.compression, request.compression_level):

@@ -17,7 +17,7 @@ from ..._exports.intent import Intent
 from ..._exports.manifest import MANIFEST, Manifest, read_manifest
 from ..._exports.marks import CHECKED, checked_mark
 from ..._exports.naming import attempt_of, export_id, new_attempt
-from ..._images.formats import FORMATS
+from ..._exports.packed import image_format_of
 from ..._providers.base import ExportSession, Provider, Tracking
 from ..._providers.job import Job
 from ..._providers.spec import DiskSpec, VmSpec
@@ -237,7 +237,8 @@ class Taking:
 
     def _tracking(self, choice: Choice) -> Tracking:
         since = choice.base.parent.manifest.change_token if choice.base is not None else ""
-        return Tracking(since, keep=self._request.track_changes and FORMATS[self._request.format].layers)
+        keep = self._request.track_changes and image_format_of(self._request.format).layers
+        return Tracking(since, keep=keep)
 
     def _commit(self, claimed: AttemptFolder, manifest: Manifest, base: Base | None) -> CatalogEntry:
         seals = self._request.seals

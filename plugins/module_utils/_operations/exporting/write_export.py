@@ -15,6 +15,7 @@ from ..._exports.encryption import ChainKeys
 from ..._exports.fields import Fields
 from ..._exports.manifest import Machine, Manifest, StoredFile
 from ..._exports.naming import attempt_of
+from ..._exports.packed import PACKED
 from ..._providers.base import ExportSession
 from ..._providers.spec import VmSpec
 from ..._stores.base import Store
@@ -25,7 +26,7 @@ from ..jobs.requests import ExportRequest
 from ..jobs.running_job import RunningJob
 from ..stored.readable_chain import OF_WHAT_IS_THERE, held_still
 from ..stored.stored_disk import StoredDisk
-from ..stored.stored_proof import verify_disk, verify_file
+from ..stored.stored_proof import verify_archive, verify_disk, verify_file
 from .export_base import Base, Choice, UnfitParent, full_instead, resized
 from .export_disk import WrittenDisk, export_disk
 
@@ -58,7 +59,8 @@ class _Writing:
         self._job, self._store, self._request, self._session, self._identity = job, store, request, session, identity
         self._state = identity.resumed
         self._keys: ChainKeys | None = None
-        self._vm, self._native = session.vm, session.native
+        self._vm, self._native = session.vm.without_drives(request.detach), session.native
+        self._packed: Sequence[StoredFile] = ()  # what an appliance has besides its disks
 
     def write(self, choice: Choice) -> Manifest | None:
         for warning in [*(self._state.warnings if self._state is not None else ()), *self._session.warnings]:
@@ -85,7 +87,7 @@ class _Writing:
             written = self._images(None)
         if choice.base is not None and self._is_needless(choice.base, written):
             return None
-        self._verify(choice.base, written, self._state.files)
+        self._verify(choice.base, written, self._files(self._state))
         self._job.phase("committing")
         return self._manifest(choice, written, self._state)
 
@@ -152,8 +154,13 @@ class _Writing:
         self._job.warn(f"A full export is made instead of an increment: {reason}.")
         return choice
 
-    def _images(self, base: Base | None) -> list[WrittenDisk]:
+    def _files(self, state: AttemptState) -> tuple[StoredFile, ...]:
+        return (*state.files, *self._packed)
+
+    def _images(self, base: Base | None) -> Sequence[WrittenDisk]:
         self._job.phase("exporting", [(disk.spec.id, disk.source.size) for disk in self._session.disks])
+        if self._request.format in PACKED:
+            return self._appliance()
         return [
             export_disk(
                 self._job,
@@ -171,12 +178,27 @@ class _Writing:
             for number, disk in enumerate(self._session.disks)
         ]
 
+    def _appliance(self) -> Sequence[WrittenDisk]:
+        from .export_appliance import export_appliance  # a module is compiled anew at every start, and few need it
+
+        identity, disks = self._identity, self._session.disks
+        made = export_appliance(
+            self._job, self._store, identity.key, self._vm, disks, self._request, identity.export_id
+        )
+        self._packed = made.texts
+        return made.disks
+
     def _verify(self, base: Base | None, written: Sequence[WrittenDisk], files: Sequence[StoredFile]) -> None:
         if self._request.verify == "none":
             return
         for file in files:
             verify_file(self._job, self._store, self._identity.key, file)
-        self._job.phase("verifying", [(disk.record.id, disk.record.size) for disk in written])
+        archive = written[0].record.archive
+        whole = [(archive.file, archive.size)] if archive is not None else []
+        self._job.phase("verifying", [*((disk.record.id, disk.record.size) for disk in written), *whole])
+        if archive is not None:
+            progress = self._job.progress.disk(len(written))
+            verify_archive(self._job, self._store, self._identity.key, archive, progress)
         for number, disk in enumerate(written):
             below = base.layers(disk.record.id) if base is not None else ()
             layers = (*below, StoredDisk(disk.record, self._identity.key, disk.keys))
@@ -210,6 +232,8 @@ class _Writing:
             if file.path != "vm.json":
                 native[file.path.partition("/")[2]] = data
         self._native = native
+        if self._vm.drives != self._session.vm.without_drives(self._request.detach).drives:
+            raise NotResumable("it describes other drives")
 
     def _read(self, file: StoredFile) -> bytes:
         key = self._identity.key(file.path)
@@ -244,7 +268,7 @@ class _Writing:
             encryption=self._keys.encryption if self._keys is not None else None,
             keys=self._keys,
             disks=tuple(disk.record for disk in written),
-            files=state.files,
+            files=self._files(state),
             mode="full" if parent is None else "incremental",
             parent="" if parent is None else parent.export_id,
             change_token=session.token,

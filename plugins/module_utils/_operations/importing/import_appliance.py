@@ -69,7 +69,7 @@ class _Import:
             self._job.supervise(self._undo_the_dead)
         placement = self._request.placement
         appliance = self._job.ask(lambda: stored_appliance(self._store, self._key))
-        vm = vm_in(appliance)
+        vm = vm_in(appliance).without_drives(self._request.detach)
         present = self._job.ask(lambda: self._provider.imported(placement.name))
         if present is not None and present[1] == appliance.identity:
             return self._present(appliance, present[0], check_mode)

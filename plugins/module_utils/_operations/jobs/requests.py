@@ -17,7 +17,8 @@ from ..._transfer.priority import Priority
 Verify = Literal["none", "stored", "content"]
 ExportMode = Literal["auto", "full", "incremental"]
 OnFailure = Literal["keep", "undo"]
-ImageFormat = Literal["qcow2", "raw", "vmdk", "vmdk_sparse", "vhd", "vhd_dynamic", "vhdx"]
+ImageFormat = Literal["qcow2", "raw", "vmdk", "vmdk_sparse", "vhd", "vhd_dynamic", "vhdx", "ova", "ovf"]
+Drive = Literal["cdrom", "floppy"]
 Compression = Literal["none", "zstd", "zlib"]
 VerifyLevel = Literal["manifest", "stored", "content", "boot"]
 SnapshotState = Literal["present", "absent", "reverted", "consolidated"]
@@ -91,6 +92,7 @@ class ExportRequest:
     part_size: int | None = None  # bytes; None: as memory and the store's limits allow
     attach: bool = False  # follow a run that is exporting this VM already
     copies_to: tuple[StoreSpec, ...] = ()  # further stores
+    detach: tuple[Drive, ...] = ()  # that the description is to be without
     seals: Seals = UNCHECKED
     transfer: TransferOptions = TransferOptions()
 
@@ -109,6 +111,7 @@ class ImportRequest:
     export: str = ""  # an export's id or name; empty: the newest
     vm: str = ""  # name or id of the VM that was exported; empty: the only one there
     source_vm: Mapping[str, Any] | None = None  # described; check mode takes it for the export that is not there yet
+    detach: tuple[Drive, ...] = ()  # that the VM is to be without
     seals: Seals = UNCHECKED
     transfer: TransferOptions = TransferOptions()
 

@@ -56,7 +56,11 @@ def vm_of(machine: Machine, where: str) -> VmSpec:
         architecture=machine.architecture or "x86_64",
         machine=machine.machine,
         guest_os=machine.os_name,
-        details={_CARRIED: _carried(machine)},
+        details={
+            _CARRIED: _carried(machine),
+            "cdroms": [{"name": "", "source": ""} for kind in machine.removable if kind == "cdrom"],
+            "floppies": [{"name": "", "source": ""} for kind in machine.removable if kind == "floppy"],
+        },
     )
 
 
@@ -104,6 +108,7 @@ def machine_of(vm: VmSpec, files: Sequence[str], format: str) -> Machine:
         eulas=tuple(carried.get("eulas", ())),
         products=tuple(Product(**product) for product in carried.get("products", ())),
         properties=tuple(Property(**one) for one in carried.get("properties", ())),
+        removable=tuple(kind for kind, _name in vm.drives),
     )
 
 
@@ -118,7 +123,6 @@ def _carried(machine: Machine) -> dict[str, Any]:
         "eulas": list(machine.eulas),
         "products": [vars(product).copy() for product in machine.products],
         "properties": [vars(one).copy() for one in machine.properties],
-        "removable": list(machine.removable),
     }
     return {key: value for key, value in found.items() if value}
 

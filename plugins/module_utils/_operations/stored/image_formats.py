@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Iterable
 from ..._blocks import BlockSource, Codec, Extent, ImageOutput, ImageWriter
 from ..._errors import VmferryError
 from ..._exports.manifest import DiskRecord
+from ..._exports.packed import image_format_of
 from ..._images.formats import FORMATS, format_named
 from ..._images.image_format import NewImage, StoredImage, StreamedImage
 from ..._stores.base import Store
@@ -23,12 +24,12 @@ def image_codec(format: str, compression: str, level: int | None = None) -> Code
     """None where leaves are stored as they are. Raises `invalid_config` for what cannot be, `unsupported` where a
     library is missing.
     """
-    return format_named(format).codec_for(compression, level)
+    return image_format_of(format).codec_for(compression, level)
 
 
 def insist_on_encryptable(format: str, codec: object | None) -> None:
     """Raises `invalid_config`."""
-    if not format_named(format).encrypts:
+    if not image_format_of(format).encrypts:
         raise VmferryError("invalid_config", f"An image of the format {format} cannot be encrypted.", "Use qcow2.")
     if codec is not None:
         raise VmferryError(
@@ -82,7 +83,7 @@ def streamed_image(format: str, size: int, runs: Iterable[Extent], identity: str
 
 def image_bound(format: str, size: int, data: int, encrypted: bool = False) -> int:
     """Bytes that an image with so much data, in whole leaves, has at the most, without its holes."""
-    return format_named(format).bound(size, data, encrypted)
+    return image_format_of(format).bound(size, data, encrypted)
 
 
 def image_reader(
@@ -93,14 +94,14 @@ def image_reader(
     """
 
     def read_at(offset: int, buffer: memoryview) -> None:
-        store.read_into(key, offset, buffer)
+        store.read_into(key, disk.offset + offset, buffer)
 
     image = StoredImage(
         read_at,
         disk.bytes_stored,
         disk.size,
         store.object_url(key),
-        lambda size: store.extents(key, size),
+        (lambda size: store.extents(key, size)) if disk.archive is None else None,
         below,
         image_key,
     )

@@ -14,6 +14,7 @@ from ..._errors import VmferryError
 from ..._exports.catalog import CatalogEntry
 from ..._exports.chain import ChainFault
 from ..._exports.manifest import MANIFEST, DiskRecord, StoredFile
+from ..._exports.proven import ProvenObject
 from ..._providers.finding import Finding
 from ..._providers.spec import VmSpec
 from ..._stores.base import Store
@@ -67,12 +68,12 @@ class Inspection:
         for entry in self._chain:
             for disk, path, size in objects_of(entry):
                 self._note_flaw(entry, disk, path, flaw_of_size(self._store, entry.key(path), size))
-            for record in entry.manifest.disks:
-                root = sha256(b"".join(bytes.fromhex(part.sha256) for part in record.parts)).hexdigest()
-                if root != record.proof_root:
+            for disk, one in entry.manifest.objects:
+                root = sha256(b"".join(bytes.fromhex(part.sha256) for part in one.parts)).hexdigest()
+                if root != one.proof_root:
                     where = self._store.object_url(entry.key(MANIFEST))
-                    text = f"{where} cannot be trusted: the proofs of the parts of {record.file} do not make its root."
-                    self.tell(Problem(text, entry.manifest.export_id, record.id, MANIFEST))
+                    text = f"{where} cannot be trusted: the proofs of the parts of {one.file} do not make its root."
+                    self.tell(Problem(text, entry.manifest.export_id, disk, MANIFEST))
 
     def small_files(self) -> None:
         """Every byte of the digests and descriptions."""
@@ -83,13 +84,13 @@ class Inspection:
                     self._note_flaw(entry, disk, file.path, self._flaw_of_file(entry, file))
 
     def images(self) -> None:
-        """Every byte of every image, by the phase's disks: those of the full export first."""
-        pairs = [(entry, disk) for entry in self._chain for disk in entry.manifest.disks]
-        for number, (entry, disk) in enumerate(pairs):
-            if entry.key(disk.file) not in self._flawed:
-                whole = self._image(entry, disk, number)
-                if entry is self._chain[-1] and entry.key(disk.file) not in self._flawed:
-                    self.files[disk.file] = whole
+        """Every byte of every image, by the phase's objects: those of the full export first."""
+        found = [(entry, disk, one) for entry in self._chain for disk, one in entry.manifest.objects]
+        for number, (entry, disk, one) in enumerate(found):
+            if entry.key(one.file) not in self._flawed:
+                whole = self._image(entry, disk, one, number)
+                if entry is self._chain[-1] and entry.key(one.file) not in self._flawed:
+                    self.files[one.file] = whole
 
     def machine(self) -> tuple[VmSpec, Mapping[str, bytes]] | None:
         """What the VM is; None where its description is damaged."""
@@ -115,13 +116,13 @@ class Inspection:
             self._slots(layers)
             self._content(layers, number, sinks[number] if sinks else None)
 
-    def _image(self, entry: CatalogEntry, disk: DiskRecord, number: int) -> str:
+    def _image(self, entry: CatalogEntry, disk: str, image: ProvenObject, number: int) -> str:
         def damaged(part: int) -> None:
-            offset, size = sum(one.size for one in disk.parts[:part]), disk.parts[part].size
+            offset, size = sum(one.size for one in image.parts[:part]), image.parts[part].size
             text = f"differs from what was sent between byte {offset} and byte {offset + size}"
-            self._note_flaw(entry, disk.id, disk.file, text, (offset, size))
+            self._note_flaw(entry, disk, image.file, text, (offset, size))
 
-        parts = StoredParts(self._job, self._store, entry.key(disk.file), disk.parts, damaged)
+        parts = StoredParts(self._job, self._store, entry.key(image.file), image.parts, damaged)
         return parts.read(self._job.progress.disk(number))
 
     def _tables(self, layers: Sequence[StoredDisk]) -> bool:

@@ -12,7 +12,7 @@ from typing import Callable, Iterator, Sequence
 from ..._appliances.appliance import Appliance, open_appliance
 from ..._appliances.checksums import CheckedMember
 from ..._appliances.machine import Disk
-from ..._appliances.packages import MAX_MEMBERS, Package, folder_package, ova_package
+from ..._appliances.packages import MAX_MEMBERS, Package, ReadAt, folder_package, ova_package
 from ..._appliances.refusals import refused
 from ..._blocks import BlockSource, Extent, Piece
 from ..._errors import VmferryError
@@ -26,20 +26,31 @@ _READ_AS = {"vmdk": "vmdk", "qcow2": "qcow2", "vhd": "vhd", "vhdx": "vhdx", "raw
 
 
 def stored_appliance(store: Store, key: str) -> Appliance:
-    """`key`: of a .ova or a .ovf. Raises `not_found`, `unsupported`, `invalid_config`, `checksum_mismatch`."""
+    """`key`: of a .ova, .ova.gz or .ovf. Raises `not_found`, `unsupported`, `invalid_config`, `checksum_mismatch`."""
     return open_appliance(_package(store, key))
 
 
 def _package(store: Store, key: str) -> Package:
     where = store.object_url(key)
-    if key.lower().endswith(".ova"):
+    if key.lower().endswith((".ova", ".ova.gz")):
         info = store.stat(key)
         if info is None:
             raise VmferryError("not_found", f"{where} does not exist.")
-        return ova_package(lambda offset, buffer: store.read_into(key, offset, buffer), info.size, where)
+        return _archive(lambda offset, buffer: store.read_into(key, offset, buffer), info.size, where)
     if not key.lower().endswith(".ovf"):
-        raise VmferryError("invalid_config", f"{where} is no appliance.", "Name a file that ends in .ova or .ovf.")
+        raise VmferryError(
+            "invalid_config", f"{where} is no appliance.", "Name a file that ends in .ova, .ova.gz or .ovf."
+        )
     return _folder(store, key, where)
+
+
+def _archive(read_at: ReadAt, size: int, where: str) -> Package:
+    if not where.lower().endswith(".gz"):
+        return ova_package(read_at, size, where)
+    from ..._appliances.gzip_reader import GzipReader
+
+    unpacked = GzipReader(read_at, size, where)
+    return ova_package(unpacked, unpacked.size, where)
 
 
 def _folder(store: Store, key: str, where: str) -> Package:

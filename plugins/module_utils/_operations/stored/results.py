@@ -5,13 +5,13 @@
 
 from __future__ import annotations
 
-from typing import Any, Iterable
+from typing import Any, Iterable, Iterator
 
 from ..._exports.catalog import CatalogEntry
-from ..._exports.manifest import Manifest
+from ..._exports.manifest import DiskRecord, Manifest
 from ..._exports.marks import read_checked_at, read_pin
 from ..._exports.naming import iso_time
-from ..._exports.verifications import read_verifications
+from ..._exports.verifications import Verifications, read_verifications
 from ..._stores.base import Store
 
 
@@ -63,17 +63,35 @@ def export_result(store: Store, entry: CatalogEntry, others: Iterable[CatalogEnt
                 "bytes_changed": disk.bytes_changed,
                 "bytes_saved": max(0, disk.size - disk.bytes_stored),
                 "digest_root": disk.digest_root,
-                "sha256": seen.files.get(disk.file, ""),
+                "sha256": _image_sum(made, disk, seen),
+                "offset": disk.offset,
                 "url": store.object_url(entry.key(disk.file)),
                 **_sending(made.statistics.get("disks", {}).get(disk.id, {})),
             }
             for disk in made.disks
         ],
+        "files": list(_files(store, entry, seen)),
         "duration": duration,
         "rate": _rate(sum(disk.bytes_read for disk in made.disks), duration),
         "structure": _structure(entry, others),
         "warnings": list(made.warnings),
     }
+
+
+def _image_sum(made: Manifest, disk: DiskRecord, seen: Verifications) -> str:
+    """Of its bytes, in hex; empty where nobody has seen all of them in a row."""
+    known = str(made.statistics.get("disks", {}).get(disk.id, {}).get("sha256", ""))
+    return known if known or disk.archive is not None else seen.files.get(disk.file, "")
+
+
+def _files(store: Store, entry: CatalogEntry, seen: Verifications) -> Iterator[dict[str, Any]]:
+    """What lies beside the manifest."""
+    made = entry.manifest
+    found = [(disk.file, disk.object.size, _image_sum(made, disk, seen)) for disk in made.disks if disk.archive is None]
+    found += [(one.file, one.size, seen.files.get(one.file, "")) for disk, one in made.objects if not disk]
+    found += [(file.path, file.size, file.sha256) for file in (*(disk.digests for disk in made.disks), *made.files)]
+    for path, size, checksum in found:
+        yield {"path": path, "size": size, "sha256": checksum, "url": store.object_url(entry.key(path))}
 
 
 def _structure(entry: CatalogEntry, others: Iterable[CatalogEntry]) -> list[str]:

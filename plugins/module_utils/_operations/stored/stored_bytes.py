@@ -10,5 +10,5 @@ from ..._exports.manifest import Manifest
 
 def stored_bytes(made: Manifest) -> int:
     """What an export takes in a store, as its manifest tells it; without the manifest itself."""
-    images = sum(disk.bytes_stored + disk.digests.size for disk in made.disks)
-    return images + sum(file.size for file in made.files)
+    images = sum(one.size for _disk, one in made.objects)
+    return images + sum(file.size for file in (*(disk.digests for disk in made.disks), *made.files))

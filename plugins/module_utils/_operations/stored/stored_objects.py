@@ -12,7 +12,8 @@ from typing import Callable, Iterator, Sequence
 
 from ..._blocks import LEAF
 from ..._exports.catalog import CatalogEntry
-from ..._exports.manifest import ProvenPart, StoredFile
+from ..._exports.manifest import StoredFile
+from ..._exports.proven import ProvenPart
 from ..._stores.base import Store
 from ..._transfer.flow import Turns
 from ..._transfer.progress import DiskProgress
@@ -23,9 +24,10 @@ READ_AT_ONCE = 16 * LEAF
 
 
 def objects_of(entry: CatalogEntry) -> Iterator[tuple[str, str, int]]:
-    """Disk, path and size of everything beside the manifest; '' for what is of no disk."""
+    """Disk, path and size of everything beside the manifest; '' for what is of no disk, or of several."""
+    for disk_id, one in entry.manifest.objects:
+        yield disk_id, one.file, one.size
     for disk in entry.manifest.disks:
-        yield disk.id, disk.file, disk.bytes_stored
         yield disk.id, disk.digests.path, disk.digests.size
     for file in entry.manifest.files:
         yield "", file.path, file.size

@@ -9,7 +9,8 @@ from typing import Callable, Sequence
 
 from ..._blocks import LEAF, BlockSink
 from ..._errors import VmferryError
-from ..._exports.manifest import DiskRecord, StoredFile
+from ..._exports.manifest import StoredFile
+from ..._exports.proven import ProvenObject
 from ..._stores.base import Store
 from ..._transfer.copy_blocks import copy_blocks
 from ..._transfer.digest_check import DigestCheck
@@ -29,15 +30,22 @@ def verify_disk(
     """Of the newest layer. `stored`: the object has its size, and its parts are what was sent: a sample of them where
     the store was seen to refuse what a checksum does not fit, and every one where it was not. `content`: every leaf of
     the disk, read through all images. The digest file is read in full either way: nothing can be imported without it.
+    The parts of an archive are for `verify_archive`.
     """
     disk, key = layers[-1].record, layers[-1].key
-    _refuse(store, key(disk.file), flaw_of_size(store, key(disk.file), disk.bytes_stored))
+    _refuse(store, key(disk.file), flaw_of_size(store, key(disk.file), disk.object.size))
     if how == "content":
         copy_checked(job, store, layers, None, progress)
         return
     verify_file(job, store, key, disk.digests, progress.alive)
-    trusted = job.capabilities.verifies_checksums
-    _verify_parts(job, store, key, disk, SAMPLED_PARTS if trusted else len(disk.parts), progress)
+    if disk.archive is None:
+        _verify_parts(job, store, key, disk.object, progress)
+
+
+def verify_archive(job: RunningJob, store: Store, key: Key, archive: ProvenObject, progress: DiskProgress) -> None:
+    """As `stored` of `verify_disk`, of the object that images lie in, with all that lies around them."""
+    _refuse(store, key(archive.file), flaw_of_size(store, key(archive.file), archive.size))
+    _verify_parts(job, store, key, archive, progress)
 
 
 def verify_file(
@@ -80,19 +88,18 @@ def copy_compared(
         source.close()
 
 
-def _verify_parts(
-    job: RunningJob, store: Store, key: Key, disk: DiskRecord, count: int, progress: DiskProgress
-) -> None:
+def _verify_parts(job: RunningJob, store: Store, key: Key, image: ProvenObject, progress: DiskProgress) -> None:
     """The first part, which has the image's head, the last, and others spread between them."""
-    numbers = range(len(disk.parts))
+    count = SAMPLED_PARTS if job.capabilities.verifies_checksums else len(image.parts)
+    numbers = range(len(image.parts))
     step = max(1, -(-len(numbers) // max(1, count)))
     chosen = sorted({*numbers[::step], *numbers[-1:]})
 
     def damaged(number: int) -> None:
-        offset = sum(part.size for part in disk.parts[:number])
-        _refuse(store, key(disk.file), f"differs from what was sent in the part at {offset}")
+        offset = sum(part.size for part in image.parts[:number])
+        _refuse(store, key(image.file), f"differs from what was sent in the part at {offset}")
 
-    StoredParts(job, store, key(disk.file), disk.parts, damaged).read_some(chosen, progress)
+    StoredParts(job, store, key(image.file), image.parts, damaged).read_some(chosen, progress)
 
 
 def _refuse_leaf(store: Store, layers: Sequence[StoredDisk], index: int) -> None:

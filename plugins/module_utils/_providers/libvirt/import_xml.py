@@ -16,6 +16,7 @@ from ..base import Placement
 from ..spec import NicSpec, VmSpec
 from . import domain_xml
 from .host import Host
+from .import_drives import drives
 from .import_leftovers import mark
 
 KEPT = ("title", "description", "iothreads", "clock", "pm", "on_poweroff", "on_reboot", "on_crash", "cpu", "features")
@@ -66,9 +67,10 @@ class DomainBuilder:
         ET.SubElement(root, "uuid").text = uuid
         root.append(self._metadata(export_id, attempt))
         self._add_size(root)
-        root.append(self._system(nvram))
+        system = self._system(nvram)
+        root.append(system)
         self._add_kept(root)
-        root.append(self._devices(disks))
+        root.append(self._devices(disks, domain_xml.attribute(system, "type", "machine")))
         return ET.tostring(root, "unicode")
 
     def _metadata(self, export_id: str, attempt: str) -> ET.Element:
@@ -149,9 +151,12 @@ class DomainBuilder:
 
     # --- devices ----------------------------------------------------------------------------------------------------
 
-    def _devices(self, disks: Sequence[PlacedDisk]) -> ET.Element:
+    def _devices(self, disks: Sequence[PlacedDisk], machine: str) -> ET.Element:
         devices = ET.Element("devices")
         self._add_disks(devices, disks)
+        used = {domain_xml.attribute(disk, "target", "dev") for disk in devices}
+        moved = bool(self._placement.disk_bus)
+        devices.extend(drives(self._vm, self._native, machine, used, letters, moved=moved))
         for tag in KEPT_DEVICES:
             for element in self._native.findall(f"devices/{tag}"):
                 if not self._needs_host(element):

@@ -175,6 +175,7 @@ EXPORT = [
     ("compression_level", 7, "compression_level", 7),
     ("part_size", "64MiB", "part_size", 64 * MIB),
     ("verify", "content", "verify", "content"),
+    ("detach", ["floppy"], "detach", ("floppy",)),
     ("tags", ["daily", "prod"], "tags", ("daily", "prod")),
     ("purpose", "backup", "purpose", "backup"),
 ]
@@ -194,6 +195,7 @@ IMPORT = [
     ("placement.keep_mac", True, "placement.keep_mac", True),
     ("placement.power_on", True, "placement.power_on", True),
     ("network_map", {"production": "isolated"}, "placement.network_map", {"production": "isolated"}),
+    ("detach", ["cdrom"], "detach", ("cdrom",)),
     ("storage_map", {"disk-1": "slow"}, "placement.storage_map", {"disk-1": "slow"}),
     ("source_vm", {"name": "db01"}, "source_vm", {"name": "db01"}),
 ]
