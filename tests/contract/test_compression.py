@@ -5,8 +5,10 @@
 
 from __future__ import annotations
 
+import struct
 from contextlib import closing
 from pathlib import Path
+from urllib.parse import unquote, urlsplit
 
 import pytest
 
@@ -69,6 +71,37 @@ def test_a_chain_of_every_compression_is_verified_restored_and_merged(
         clean_up_exports(asked, False)
         assert len(assert_whole(store, chain, tools=True)) == 2
         assert {entry.manifest.compression for entry in Catalog(store).read()[0]} <= {"zlib", "none", "zstd"}
+
+
+@pytest.mark.parametrize("how", ["zstd", "zlib"])
+def test_what_cannot_be_unpacked_is_told_as_damage_of_its_place_with_all_else(
+    tmp_path: Path, root: StoreSpec, guest: Guest, how: str
+) -> None:
+    told = made(root, guest, tmp_path, Chain(), compression=how)
+    path = Path(unquote(urlsplit(told["disks"][0]["url"]).path))  # type: ignore[index]
+    # The first bytes of a compressed leaf are of its header: nothing of it can be unpacked without them.
+    places = {leaf: compressed_place(path, leaf) for leaf in (5, 9)}
+    with path.open("r+b") as image:
+        for place in places.values():
+            image.seek(place)
+            image.write(b"\xff" * 16)
+    with pytest.raises(VmferryError) as raised:
+        verify_export(VerifyRequest(root, "content", transfer=TransferOptions(state_dir=str(tmp_path))), False)
+    assert raised.value.kind == "checksum_mismatch"
+    problems = raised.value.done["problems"]
+    assert [(one["disk"], one["offset"], one["length"]) for one in problems] == [
+        ("disk-0", leaf * LEAF, LEAF) for leaf in places
+    ]
+
+
+def compressed_place(image: Path, leaf: int) -> int:
+    """Where the bytes of a compressed cluster begin: qcow2.txt of QEMU, "Compressed Clusters Descriptor"."""
+    data = image.read_bytes()
+    (l1,) = struct.unpack_from(">Q", data, 40)
+    (l2,) = struct.unpack_from(">Q", data, l1)
+    (entry,) = struct.unpack_from(">Q", data, (l2 & (1 << 56) - 512) + 8 * leaf)
+    assert entry >> 62 & 1, "compressed"
+    return int(entry & (1 << 62 - (16 - 8)) - 1)
 
 
 def test_a_name_is_of_one_compression(tmp_path: Path, root: StoreSpec, guest: Guest) -> None:

@@ -22,6 +22,8 @@ from .windows import ExtentMap, Window, windows
 from .workers import run_workers
 
 ZERO_STEP = 256 * 1024 * 1024  # bytes a sink is asked to zero at once, so that a stop is noticed in between
+_DAMAGE = ("checksum_mismatch", "invalid_config")  # kinds of errors that an image itself is to blame for
+_UNREADABLE = b""  # the digest of nothing that is expected
 Expected = Sequence[Tuple[int, Digests]]  # first leaf of a data run, and what the digest file says of its leaves
 
 
@@ -110,13 +112,39 @@ class _Copy:
         while taken := self._take():
             window, expected = taken
             count = window.data_bytes
-            self._source.read_into(window.pieces(view))
+            unreadable = self._read(window.pieces(view))
             self._flow.raise_if_stopped()  # whoever waited for the source longer than the job has no sink any more
             self._progress.read(count)
-            found = self._proved(window, buffer, expected)
+            found = self._proved(window, buffer, expected, unreadable)
             self._write(window, view, found)
             self._progress.settled(count)
             failpoint("window-copied")
+
+    def _read(self, pieces: Sequence[Piece]) -> Sequence[int]:
+        """Which leaves of the data, counted in the window, hold nothing that can be read. None, where the first of them
+        is the end of it all."""
+        try:
+            self._source.read_into(pieces)
+        except VmferryError as error:
+            if not self._may_go_on(error):
+                raise
+        else:
+            return ()
+        leaves = [(offset + at, piece[at : at + LEAF]) for offset, piece in pieces for at in range(0, len(piece), LEAF)]
+        return [number for number, leaf in enumerate(leaves) if not self._reads(leaf)]
+
+    def _reads(self, leaf: Piece) -> bool:
+        self._flow.raise_if_stopped()
+        try:
+            self._source.read_into([leaf])
+        except VmferryError as error:
+            if not self._may_go_on(error):
+                raise
+            return False
+        return True
+
+    def _may_go_on(self, error: VmferryError) -> bool:
+        return self._check is not None and self._check.tells_all and error.kind in _DAMAGE
 
     def zero(self, offset: int, length: int) -> None:
         if self._sink is None or self._sink.reads_zero:
@@ -144,11 +172,13 @@ class _Copy:
                     found.append((first, self._check.expect(first, count)))
         return found
 
-    def _proved(self, window: Window, buffer: bytearray, expected: Expected) -> Digests:
+    def _proved(self, window: Window, buffer: bytearray, expected: Expected, unreadable: Sequence[int] = ()) -> Digests:
         end = window.data_bytes
         if self._check is None:
             return leaf_zeros(buffer, end)
         found = leaf_digests(buffer, end, window.leaves(), self._check.leaf_hash)
+        for number in unreadable:
+            found[number] = _UNREADABLE
         at = 0
         for first, digests in expected:
             self._check.compare(first, found[at : at + len(digests)], digests)

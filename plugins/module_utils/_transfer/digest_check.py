@@ -38,6 +38,11 @@ class DigestCheck:
         self._upcoming = next(records, None)
         self._chunk, self._leaves = -1, {}  # type: int, Dict[int, bytes]
 
+    @property
+    def tells_all(self) -> bool:
+        """Whether it goes on behind what is damaged."""
+        return self._damaged is not None
+
     def expect(self, first: int, count: int) -> list[bytes | None]:
         """The digests of so many leaves; `first` never lies before what was asked for earlier."""
         with self._lock:
