@@ -220,6 +220,8 @@ options:
         is empty, for Hyper-V.
       - What V(vhd) and V(vhd_dynamic) have room for is a disk of 2040 GiB; an image in V(vmdk), V(vmdk_sparse) or
         V(vhd_dynamic) has to be shorter than 2 TiB.
+      - V(raw_tar_gz) is what Google Compute Engine makes an image of, a whole number of gibibytes as it wants it. It is
+        always compressed.
     type: str
     choices:
       - qcow2
@@ -229,6 +231,7 @@ options:
       - vhd
       - vhd_dynamic
       - vhdx
+      - raw_tar_gz
     default: qcow2
   compression:
     description:
@@ -237,7 +240,8 @@ options:
         them, whatever its own compression.
       - V(zstd) is the faster by far. It needs the Python package C(zstandard) wherever an export is made or read by
         this collection.
-      - Needs O(format=qcow2). A V(vmdk) is always compressed as by V(zlib), which may be said or not.
+      - Needs O(format=qcow2). A V(vmdk) and a V(raw_tar_gz) are always compressed as by V(zlib), which may be said or
+        not.
     type: str
     choices:
       - none
@@ -247,7 +251,7 @@ options:
   compression_level:
     description:
       - How hard to compress, from 1 to 19 for V(zstd), where 1 is used if nothing is said, and from 1 to 9 for
-        V(zlib), where that is 6. With O(format=vmdk), from 1 to 9, and 1 if nothing is said.
+        V(zlib), where that is 6. With O(format=vmdk) and O(format=raw_tar_gz), from 1 to 9, and 1 if nothing is said.
     type: int
   part_size:
     description:

@@ -11,7 +11,7 @@ from secrets import token_hex
 
 import pytest
 from engine.images.disks import run
-from engine.images.other_formats import QEMU
+from engine.images.other_formats import for_qemu
 
 from ansible_collections.vmferry.migrate.plugins.module_utils._errors import VmferryError
 from ansible_collections.vmferry.migrate.plugins.module_utils._exports.catalog import Catalog
@@ -54,7 +54,7 @@ def assert_the_same_to_qemu(store: Store, made: str, guest: Guest, folder: Path)
         image.write_bytes(data)
         expected.write_bytes(guest.now[disk.id])
         assert disk.file == f"{disk.id}.{FORMATS[disk.format].extension}"
-        run("qemu-img", "compare", "-f", QEMU[disk.format], "-F", "raw", image, expected)
+        run("qemu-img", "compare", "-f", *for_qemu(disk.format, image), "-F", "raw", expected)
 
 
 @each

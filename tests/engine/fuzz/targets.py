@@ -38,6 +38,7 @@ from ansible_collections.vmferry.migrate.plugins.module_utils._images.qcow2.decr
 from ansible_collections.vmferry.migrate.plugins.module_utils._images.qcow2.format import backing_name_in
 from ansible_collections.vmferry.migrate.plugins.module_utils._images.qcow2.reader import Qcow2Reader
 from ansible_collections.vmferry.migrate.plugins.module_utils._images.qcow2.snapshots import internal_snapshots
+from ansible_collections.vmferry.migrate.plugins.module_utils._images.raw_tar_gz.reader import RawTarGzReader
 from ansible_collections.vmferry.migrate.plugins.module_utils._images.vhd.reader import VhdReader
 from ansible_collections.vmferry.migrate.plugins.module_utils._images.vhdx.reader import VhdxReader
 from ansible_collections.vmferry.migrate.plugins.module_utils._images.vmdk.reader import VmdkReader
@@ -51,9 +52,13 @@ from ansible_collections.vmferry.migrate.plugins.module_utils._transfer.windows 
 
 from ..appliances import archives
 from ..exports.samples import UUID, manifest
+from ..images import hostile_archives
 from ..images import hostile_images as hostile
-from ..images.disks import MIB, RangedFile, packed
+from ..images.disks import MIB, RangedFile, islands, packed
+from ..images.other_formats import written
 from .damage import damaged, damaged_json
+
+OtherReader = Callable[[RangedFile, int], VmdkReader | VhdReader | VhdxReader | RawTarGzReader]
 
 
 @dataclass(frozen=True)
@@ -80,7 +85,7 @@ def _images() -> tuple[bytes, ...]:
         ("qcow",), ("qed",), ("vdi",), ("vmdk",), ("vmdk", "subformat=streamOptimized"),
     )  # fmt: skip
     text = hostile.descriptor('RW 8192 FLAT "a-flat.vmdk" 0')
-    return (*(hostile.image(*kind) for kind in kinds), text)
+    return (*(hostile.image(*kind) for kind in kinds), text, _archive_of_ours())
 
 
 @st.composite
@@ -106,7 +111,8 @@ def _fit(form: str, value: int) -> int:
 
 
 def _inspections() -> st.SearchStrategy[Any]:
-    data = damaged(_images(), (0x40, 0x154, 0x200, 20 * 512, 65536, 3 * 65536)) | _sealed() | st.binary(max_size=600)
+    images = damaged(_images(), (0x40, 0x154, 0x200, 20 * 512, 65536, 3 * 65536))
+    data = images | _sealed() | _archives() | st.binary(max_size=600)
     return st.tuples(data, st.sampled_from(("", "", *FORMATS)), st.booleans())
 
 
@@ -134,7 +140,9 @@ def _own_images() -> st.SearchStrategy[Any]:
     return damaged([_own_image(kind) for kind in ("", "zlib", "zstd")], (LEAF, 3 * LEAF, 6 * LEAF))
 
 
-def _read_other(drawn: tuple[bytes, type[VmdkReader] | type[VhdReader] | type[VhdxReader]]) -> None:
+def _read_other(
+    drawn: tuple[bytes, type[VmdkReader] | type[VhdReader] | type[VhdxReader] | type[RawTarGzReader]],
+) -> None:
     data, reader = drawn
     file = RangedFile(data)
     source = reader(file, file.size)
@@ -154,6 +162,31 @@ def _other_images() -> st.SearchStrategy[Any]:
     return st.one_of(
         st.tuples(vmdk, st.just(VmdkReader)), st.tuples(vhd, st.just(VhdReader)), st.tuples(vhdx, st.just(VhdxReader))
     )
+
+
+@cache
+def _archive_of_ours() -> bytes:
+    with TemporaryDirectory() as folder:
+        return written(
+            "raw_tar_gz", Path(folder) / "image", 9 * MIB, islands(9 * MIB, [0, 2 * MIB, 8 * MIB])
+        ).read_bytes()
+
+
+@st.composite
+def _archives(draw: st.DrawFn) -> bytes:
+    """Gzipped, with sums that are right: otherwise they would end each example."""
+    sparse = hostile_archives.sparse((0, MIB), (2 * MIB, 2 * MIB), size=4 * MIB)
+    runs = hostile_archives.sealed(*([sparse] if draw(st.booleans()) else []))
+    change = draw(
+        st.lists(st.tuples(st.integers(100, 511), st.sampled_from((b"7", b"\x80", b"\0", b"9", b"\xff", b"S"))))
+    )
+    changes = [hostile_archives.put(at, value) for at, value in change]
+    return hostile_archives.of_disk(lambda data: hostile_archives.sealed(*changes)(runs(data)))
+
+
+def _disk_archives() -> st.SearchStrategy[Any]:
+    ours = damaged([_archive_of_ours()], (10, len(_archive_of_ours()) - 120))
+    return st.tuples(ours | _archives(), st.just(RawTarGzReader))
 
 
 def _snapshot_images() -> st.SearchStrategy[Any]:
@@ -335,6 +368,7 @@ TARGETS: dict[str, Target] = {
     "inspect": Target(_inspections, _inspected),
     "qcow2": Target(_own_images, _read_image),
     "vmdk_vhd_vhdx": Target(_other_images, _read_other),
+    "raw_tar_gz": Target(_disk_archives, _read_other),
     "qcow2_snapshots": Target(_snapshot_images, _read_snapshots),
     "qcow2_encrypted": Target(_encrypted_images, _read_encrypted),
     "manifest": Target(_manifests, _read_manifest),

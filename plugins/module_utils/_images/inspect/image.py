@@ -15,6 +15,7 @@ from typing import Callable, Mapping
 from . import qcow as inspect_qcow
 from . import qcow2 as inspect_qcow2
 from . import qed as inspect_qed
+from . import raw_tar_gz as inspect_raw_tar_gz
 from . import signatures as inspect_signatures
 from . import vdi as inspect_vdi
 from . import vhd as inspect_vhd
@@ -32,8 +33,9 @@ _DESCRIBERS: Mapping[str, Callable[[Examination], Description]] = {
     "vmdk (text)": inspect_vmdk.describe_text,
     "vhd": inspect_vhd.describe,
     "vhdx": inspect_vhdx.describe,
+    "raw_tar_gz": inspect_raw_tar_gz.describe,
 }
-FORMATS = ("qcow2", "qcow", "qed", "vdi", "vmdk", "vhd", "vhdx", "raw")
+FORMATS = ("qcow2", "qcow", "qed", "vdi", "vmdk", "vhd", "vhdx", "raw_tar_gz", "raw")
 _USUAL = Limits()
 
 

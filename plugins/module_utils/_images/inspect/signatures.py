@@ -13,6 +13,7 @@ from typing import List, Tuple
 
 from . import qcow2 as inspect_qcow2
 from . import qed as inspect_qed
+from . import raw_tar_gz as inspect_raw_tar_gz
 from . import vdi as inspect_vdi
 from . import vhd as inspect_vhd
 from . import vhdx as inspect_vhdx
@@ -64,8 +65,10 @@ def marks(examination: Examination) -> List[str]:
         found.append("vhd")
     if end.startswith(_DMG_MAGIC):
         found.append("DMG")
-    found += [f"archive: {name}" for name, at, magic in _ARCHIVES if start[at:].startswith(magic)]
-    return found
+    archives = [f"archive: {name}" for name, at, magic in _ARCHIVES if start[at:].startswith(magic)]
+    if "archive: gzip" in archives and inspect_raw_tar_gz.begins(start):
+        archives[archives.index("archive: gzip")] = "raw_tar_gz"
+    return found + archives
 
 
 def _is_descriptor(start: bytes) -> bool:

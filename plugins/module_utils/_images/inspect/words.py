@@ -74,7 +74,7 @@ class ExtentFile:
 
 @dataclass(frozen=True)
 class Description:
-    """`format`: qcow2, qcow, qed, vdi, vmdk, vhd, vhdx, raw; empty where it is none of them."""
+    """`format`: qcow2, qcow, qed, vdi, vmdk, vhd, vhdx, raw_tar_gz, raw; empty where it is none of them."""
 
     format: str
     subformat: str = ""  # fixed, dynamic, monolithicSparse, streamOptimized, ...; of raw: what it holds (gpt, mbr, iso)
