@@ -26,9 +26,9 @@ def _archive() -> bytes:
     return target.getvalue()
 
 
-def of_disk(change: Callable[[bytes], bytes]) -> bytes:
+def of_disk(change: Callable[[bytes], bytes], level: int = 1) -> bytes:
     """A packed archive of a disk, with something else in it."""
-    return gzip.compress(change(_archive()), 1)
+    return gzip.compress(change(_archive()), level)
 
 
 def sealed(*changes: Callable[[bytearray], None]) -> Callable[[bytes], bytes]:

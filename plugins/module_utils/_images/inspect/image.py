@@ -20,6 +20,7 @@ from . import signatures as inspect_signatures
 from . import vdi as inspect_vdi
 from . import vhd as inspect_vhd
 from . import vhdx as inspect_vhdx
+from . import vma as inspect_vma
 from . import vmdk as inspect_vmdk
 from .reading import Examination, Hopeless, ReadAt
 from .words import Description, Limits
@@ -34,8 +35,9 @@ _DESCRIBERS: Mapping[str, Callable[[Examination], Description]] = {
     "vhd": inspect_vhd.describe,
     "vhdx": inspect_vhdx.describe,
     "raw_tar_gz": inspect_raw_tar_gz.describe,
+    "vma": inspect_vma.describe,
 }
-FORMATS = ("qcow2", "qcow", "qed", "vdi", "vmdk", "vhd", "vhdx", "raw_tar_gz", "raw")
+FORMATS = ("qcow2", "qcow", "qed", "vdi", "vmdk", "vhd", "vhdx", "raw_tar_gz", "vma", "raw")
 _USUAL = Limits()
 
 

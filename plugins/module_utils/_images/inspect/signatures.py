@@ -11,6 +11,7 @@ from __future__ import annotations
 import struct
 from typing import List, Tuple
 
+from ..vma_header import MAGIC as VMA_MAGIC
 from . import qcow2 as inspect_qcow2
 from . import qed as inspect_qed
 from . import raw_tar_gz as inspect_raw_tar_gz
@@ -34,7 +35,7 @@ _AT_START: Tuple[Tuple[str, bytes], ...] = (
     ("Parallels", b"WithouFreSpacExt"),
     ("Bochs", b"Bochs Virtual HD Image"),
     ("cloop", b"#!/bin/sh\n#V2.0 Format\nmodprobe cloop"),
-    ("VMA", b"VMA\0"),
+    ("vma", VMA_MAGIC),
 )
 _ARCHIVES: Tuple[Tuple[str, int, bytes], ...] = (
     ("gzip", 0, b"\x1f\x8b\x08"),
