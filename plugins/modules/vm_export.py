@@ -220,6 +220,8 @@ options:
         is empty, for Hyper-V.
       - What V(vhd) and V(vhd_dynamic) have room for is a disk of 2040 GiB; an image in V(vmdk), V(vmdk_sparse) or
         V(vhd_dynamic) has to be shorter than 2 TiB.
+      - V(raw_tar_gz) is what Google Compute Engine makes an image of, a whole number of gibibytes as it wants it. It is
+        always compressed.
       - V(ova) is one file with a descriptor (OVF), the disks as V(vmdk) and their checksums, written as it streams.
         V(ovf) is the same as files beside each other, in the folder of the export. Both are for VMware, VirtualBox and
         whoever else takes appliances, and are exports as any other.
@@ -233,6 +235,7 @@ options:
       - vhd
       - vhd_dynamic
       - vhdx
+      - raw_tar_gz
       - ova
       - ovf
     default: qcow2
@@ -243,8 +246,8 @@ options:
         them, whatever its own compression.
       - V(zstd) is the faster by far. It needs the Python package C(zstandard) wherever an export is made or read by
         this collection.
-      - Needs O(format=qcow2). A V(vmdk), also in an V(ova) or V(ovf), is always compressed as by V(zlib), which may be
-        said or not.
+      - Needs O(format=qcow2). A V(vmdk), also in an V(ova) or V(ovf), and a V(raw_tar_gz) are always compressed as by
+        V(zlib), which may be said or not.
     type: str
     choices:
       - none
@@ -254,7 +257,8 @@ options:
   compression_level:
     description:
       - How hard to compress, from 1 to 19 for V(zstd), where 1 is used if nothing is said, and from 1 to 9 for
-        V(zlib), where that is 6. With O(format=vmdk), V(ova) or V(ovf), from 1 to 9, and 1 if nothing is said.
+        V(zlib), where that is 6. With O(format=vmdk), V(raw_tar_gz), V(ova) or V(ovf), from 1 to 9, and 1 if nothing is
+        said.
     type: int
   part_size:
     description:

@@ -167,6 +167,30 @@ def _vhdx_reader(image: StoredImage) -> BlockSource:
     return VhdxReader(image.read_at, image.file_size, size=image.size, where=image.where)
 
 
+def _leaf_codec(compression: str, level: Optional[int]) -> Codec:
+    from .raw_tar_gz.deflate import DeflatedLeaf
+
+    return DeflatedLeaf(level)
+
+
+def _raw_tar_gz_writer(image: NewImage, output: ImageOutput) -> ImageWriter:
+    from .raw_tar_gz.writer import RawTarGz
+
+    return RawTarGz(image, output)
+
+
+def _raw_tar_gz_reader(image: StoredImage) -> BlockSource:
+    from .raw_tar_gz.reader import RawTarGzReader
+
+    return RawTarGzReader(image.read_at, image.file_size, size=image.size, where=image.where)
+
+
+def _raw_tar_gz_bound(size: int, data: int, encrypted: bool) -> int:
+    from .raw_tar_gz.writer import raw_tar_gz_bound
+
+    return raw_tar_gz_bound(size, data)
+
+
 _ALL: Tuple[ImageFormat, ...] = (
     ImageFormat(
         "qcow2",
@@ -212,6 +236,16 @@ _ALL: Tuple[ImageFormat, ...] = (
     ),
     ImageFormat("vhd_dynamic", "vhd", 2040 * GIB, _dynamic_vhd_writer, _vhd_reader, _dynamic_vhd_bound),
     ImageFormat("vhdx", "vhdx", 64 * TIB, _vhdx_writer, _vhdx_reader, _vhdx_bound),
+    ImageFormat(
+        "raw_tar_gz",
+        "tar.gz",
+        64 * TIB,
+        _raw_tar_gz_writer,
+        _raw_tar_gz_reader,
+        _raw_tar_gz_bound,
+        codec=_leaf_codec,
+        compressions=("none", "zlib"),
+    ),
 )
 FORMATS: Mapping[str, ImageFormat] = {format.name: format for format in _ALL}
 NAMES = tuple(FORMATS)

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import gzip
+import io
 import json
 import signal
 import struct
@@ -41,8 +42,11 @@ from ansible_collections.vmferry.migrate.plugins.module_utils._images.qcow2.decr
 from ansible_collections.vmferry.migrate.plugins.module_utils._images.qcow2.format import backing_name_in
 from ansible_collections.vmferry.migrate.plugins.module_utils._images.qcow2.reader import Qcow2Reader
 from ansible_collections.vmferry.migrate.plugins.module_utils._images.qcow2.snapshots import internal_snapshots
+from ansible_collections.vmferry.migrate.plugins.module_utils._images.raw_tar_gz.reader import RawTarGzReader
 from ansible_collections.vmferry.migrate.plugins.module_utils._images.vhd.reader import VhdReader
 from ansible_collections.vmferry.migrate.plugins.module_utils._images.vhdx.reader import VhdxReader
+from ansible_collections.vmferry.migrate.plugins.module_utils._images.vma.reader import VmaArchive
+from ansible_collections.vmferry.migrate.plugins.module_utils._images.vma.stream import VmaStream
 from ansible_collections.vmferry.migrate.plugins.module_utils._images.vmdk.reader import VmdkReader
 from ansible_collections.vmferry.migrate.plugins.module_utils._operations.attempts.attempt_journal import AttemptState
 from ansible_collections.vmferry.migrate.plugins.module_utils._transfer.journal import SMALL, DiskJournal, KnownDisk
@@ -54,9 +58,13 @@ from ansible_collections.vmferry.migrate.plugins.module_utils._transfer.windows 
 
 from ..appliances import archives
 from ..exports.samples import UUID, manifest
+from ..images import hostile_archives, vma_archives
 from ..images import hostile_images as hostile
-from ..images.disks import MIB, RangedFile, packed
+from ..images.disks import MIB, RangedFile, islands, packed
+from ..images.other_formats import written
 from .damage import damaged, damaged_json
+
+OtherReader = Callable[[RangedFile, int], VmdkReader | VhdReader | VhdxReader | RawTarGzReader]
 
 
 @dataclass(frozen=True)
@@ -83,7 +91,7 @@ def _images() -> tuple[bytes, ...]:
         ("qcow",), ("qed",), ("vdi",), ("vmdk",), ("vmdk", "subformat=streamOptimized"),
     )  # fmt: skip
     text = hostile.descriptor('RW 8192 FLAT "a-flat.vmdk" 0')
-    return (*(hostile.image(*kind) for kind in kinds), text)
+    return (*(hostile.image(*kind) for kind in kinds), text, _archive_of_ours())
 
 
 @st.composite
@@ -109,7 +117,8 @@ def _fit(form: str, value: int) -> int:
 
 
 def _inspections() -> st.SearchStrategy[Any]:
-    data = damaged(_images(), (0x40, 0x154, 0x200, 20 * 512, 65536, 3 * 65536)) | _sealed() | st.binary(max_size=600)
+    images = damaged(_images(), (0x40, 0x154, 0x200, 20 * 512, 65536, 3 * 65536))
+    data = images | _sealed() | _archives() | _damaged_vmas() | st.binary(max_size=600)
     return st.tuples(data, st.sampled_from(("", "", *FORMATS)), st.booleans())
 
 
@@ -137,7 +146,9 @@ def _own_images() -> st.SearchStrategy[Any]:
     return damaged([_own_image(kind) for kind in ("", "zlib", "zstd")], (LEAF, 3 * LEAF, 6 * LEAF))
 
 
-def _read_other(drawn: tuple[bytes, type[VmdkReader] | type[VhdReader] | type[VhdxReader]]) -> None:
+def _read_other(
+    drawn: tuple[bytes, type[VmdkReader] | type[VhdReader] | type[VhdxReader] | type[RawTarGzReader]],
+) -> None:
     data, reader = drawn
     file = RangedFile(data)
     source = reader(file, file.size)
@@ -157,6 +168,79 @@ def _other_images() -> st.SearchStrategy[Any]:
     return st.one_of(
         st.tuples(vmdk, st.just(VmdkReader)), st.tuples(vhd, st.just(VhdReader)), st.tuples(vhdx, st.just(VhdxReader))
     )
+
+
+@cache
+def _archive_of_ours() -> bytes:
+    with TemporaryDirectory() as folder:
+        return written(
+            "raw_tar_gz", Path(folder) / "image", 9 * MIB, islands(9 * MIB, [0, 2 * MIB, 8 * MIB])
+        ).read_bytes()
+
+
+@st.composite
+def _archives(draw: st.DrawFn) -> bytes:
+    """Gzipped, with sums that are right: otherwise they would end each example."""
+    sparse = hostile_archives.sparse((0, MIB), (2 * MIB, 2 * MIB), size=4 * MIB)
+    runs = hostile_archives.sealed(*([sparse] if draw(st.booleans()) else []))
+    change = draw(
+        st.lists(st.tuples(st.integers(100, 511), st.sampled_from((b"7", b"\x80", b"\0", b"9", b"\xff", b"S"))))
+    )
+    changes = [hostile_archives.put(at, value) for at, value in change]
+    return hostile_archives.of_disk(lambda data: hostile_archives.sealed(*changes)(runs(data)), level=0)
+
+
+def _disk_archives() -> st.SearchStrategy[Any]:
+    ours = damaged([_archive_of_ours()], (10, len(_archive_of_ours()) - 120))
+    return st.tuples(ours | _archives(), st.just(RawTarGzReader))
+
+
+@st.composite
+def _vmas(draw: st.DrawFn) -> bytes:
+    """With sums that are right: otherwise they would end each example."""
+    sizes = draw(st.lists(st.integers(1, 300_000), min_size=1, max_size=3))
+    devices = [(number, f"drive-scsi{number}", size // 512 * 512 + 512) for number, size in enumerate(sizes, 1)]
+    clusters = [
+        one for number, _name, size in devices for one in vma_archives.clusters_of(number, b"x" * 70_000 + bytes(size))
+    ]
+    archive = vma_archives.Archive(
+        devices,
+        draw(st.permutations(clusters)),
+        in_header=_lie(draw, (4, 48, 2044, 3068, 4120, 4136)),
+        in_extent=_lie(draw, (0, 6, 40, 48, 64)),
+    )
+    return archive.whole(draw(st.sampled_from((59, 2))))
+
+
+def _lie(draw: st.DrawFn, places: tuple[int, ...]) -> vma_archives.Change:
+    """Numbers near these places; none, as often as not."""
+    near = st.sampled_from(places).flatmap(lambda at: st.integers(at, at + 12))
+    number = st.tuples(st.sampled_from(("B", ">H", ">I", ">Q")), near, st.integers(0, (1 << 64) - 1))
+    drawn = draw(st.just([]) | st.lists(number, max_size=2))
+    changes = [vma_archives.put(form, at, _fit(form, value)) for form, at, value in drawn]
+
+    def change(data: bytearray) -> None:
+        for one in changes:
+            one(data)
+
+    return change
+
+
+def _damaged_vmas() -> st.SearchStrategy[Any]:
+    whole = vma_archives.Archive([(1, "drive-scsi0", LEAF)], [(1, 0, b"x" * LEAF)]).whole()
+    return _vmas() | damaged([whole], (4096, 12288, len(whole) - LEAF - 512))
+
+
+def _read_vma(data: bytes) -> None:
+    file = RangedFile(data)
+    with contextlib.suppress(VmferryError):
+        archive = VmaArchive(file, file.size)
+        for disk in archive.disks.values():
+            assert sum(extent.length for extent in disk.extents()) == disk.size
+            disk.read_into([(0, memoryview(bytearray(min(disk.size, MIB))))])
+    stream = VmaStream(io.BytesIO(data).read)
+    told = sum(one.length for one in stream)
+    assert told == sum(disk.size for disk in stream.header.disks)
 
 
 def _snapshot_images() -> st.SearchStrategy[Any]:
@@ -357,6 +441,8 @@ TARGETS: dict[str, Target] = {
     "inspect": Target(_inspections, _inspected),
     "qcow2": Target(_own_images, _read_image),
     "vmdk_vhd_vhdx": Target(_other_images, _read_other),
+    "raw_tar_gz": Target(_disk_archives, _read_other),
+    "vma": Target(_damaged_vmas, _read_vma),
     "qcow2_snapshots": Target(_snapshot_images, _read_snapshots),
     "qcow2_encrypted": Target(_encrypted_images, _read_encrypted),
     "manifest": Target(_manifests, _read_manifest),

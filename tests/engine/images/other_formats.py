@@ -17,6 +17,7 @@ from ansible_collections.vmferry.migrate.plugins.module_utils._images.image_form
 from .disks import FileOutput, RangedFile, assert_tiled, content, content_of, feed, run
 
 QEMU = {"vmdk": "vmdk", "vmdk_sparse": "vmdk", "vhd": "vpc", "vhd_dynamic": "vpc", "vhdx": "vhdx", "raw": "raw"}
+PACKED = {"raw_tar_gz"}  # which QEMU reads unpacked alone
 CHECKED = {"vmdk", "vhdx"}  # by `qemu-img check`, of QEMU's formats
 IDENTITY = bytes(range(16))
 
@@ -46,6 +47,16 @@ def written(
 def opened(format: str, image: Path, size: int) -> tuple[BlockSource, RangedFile]:
     file = RangedFile(image)
     return FORMATS[format].open(StoredImage(file, file.size, size)), file
+
+
+def for_qemu(format: str, image: Path) -> tuple[str, Path]:
+    """The name that QEMU has for it, and what it opens: of an archive, what is in it."""
+    if format not in PACKED:
+        return QEMU[format], image
+    folder = image.with_name(f"{image.name}.unpacked")
+    folder.mkdir()
+    run("tar", "--extract", "--gzip", "--file", image, "--directory", folder)
+    return "raw", folder / "disk.raw"
 
 
 def judge(format: str, image: Path, expected: Path, virtual_size: int) -> None:

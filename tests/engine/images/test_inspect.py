@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import gzip
 import struct
 from pathlib import Path
 
@@ -12,12 +13,15 @@ import pytest
 
 from ansible_collections.vmferry.migrate.plugins.module_utils._blocks import LEAF, Extent
 from ansible_collections.vmferry.migrate.plugins.module_utils._errors import VmferryError
+from ansible_collections.vmferry.migrate.plugins.module_utils._images.inspect.approved_node import approved_node
 from ansible_collections.vmferry.migrate.plugins.module_utils._images.inspect.image import inspect_image
 from ansible_collections.vmferry.migrate.plugins.module_utils._images.inspect.words import Description, Limits
 from ansible_collections.vmferry.migrate.plugins.module_utils._images.qcow2.codecs import codec_named
 
 from . import hostile_images as hostile
 from .disks import GIB, KIB, MIB, RangedFile, packed
+from .hostile_archives import of_disk, sealed, sparse
+from .hostile_archives import put as put_in_header
 from .hostile_images import SIZE, at_once, boot_sector, descriptor, disk_of, image, put, vhd, vhd_header, vhdx_headers
 from .other_formats import written
 
@@ -78,6 +82,20 @@ def test_further_formats_of_this_collection_are_understood(format: str, tmp_path
     runs = [Extent(0, 3 * LEAF, "data"), Extent(40 * MIB, 2 * LEAF, "data")]
     found = inspected(written(format, tmp_path / "image", size, runs).read_bytes())
     assert (found.objections, found.format, found.size) == ((), format.partition("_")[0], size)
+
+
+def test_a_disk_in_a_gzipped_archive_is_understood_and_not_told_to_qemu(tmp_path: Path) -> None:
+    runs = [Extent(number * 2 * MIB, LEAF, "data") for number in range(30)]
+    data = written("raw_tar_gz", tmp_path / "image", 70 * MIB, runs).read_bytes()
+    for expected in ("", "raw_tar_gz"):
+        found = inspected(data, expected)
+        assert (found.objections, found.format, found.subformat, found.size) == ((), "raw_tar_gz", "sparse", GIB)
+    with pytest.raises(VmferryError, match="which QEMU does not read"):
+        approved_node(found, "/image", "it")
+    plain = of_disk(sealed(put_in_header(124, b"%011o" % (2 * GIB))))
+    assert names(inspected(plain)) == ["expansion"]
+    assert inspected(plain, limits=Limits(decompressed=2 * GIB)).objections == ()
+    assert names(inspected(data, limits=Limits(virtual_size=GIB - 1))) == ["virtual_size"]
 
 
 @pytest.mark.parametrize(
@@ -213,6 +231,17 @@ LIES: dict[str, tuple[bytes, str]] = {
     "LUKS": (disk_of({0: b"LUKS\xba\xbe"}), "unknown_format"),
     "DMG": (disk_of({SIZE - 512: b"koly"}), "unknown_format"),
     "a packed disk": (hostile.gzipped(), "archive"),
+    "a packed archive of another file": (of_disk(sealed(put_in_header(0, b"disc"))), "archive"),
+    "a packed archive with runs over one another": (
+        of_disk(sealed(sparse((0, 2 * MIB), (MIB, MIB)))), "damaged"
+    ),
+    "a packed archive of a disk of a PiB": (of_disk(sealed(sparse((0, 3 * MIB), size=BEYOND_ALL))), "virtual_size"),
+    "a packed archive that ends in its header": (
+        gzip.compress(gzip.decompress(of_disk(sealed(sparse())))[:511]), "archive"
+    ),
+    "a packed archive that ends in its map": (
+        gzip.compress(gzip.decompress(of_disk(sealed(put_in_header(482, b"\1"), sparse())))[:700]), "truncated"
+    ),
     "a tar": (disk_of({257: b"ustar"}), "archive"),
     "qcow2 and vhd": (QCOW2 + vhd(put(">Q", 48, SIZE))(VHD)[-512:], "polyglot"),
     "qcow2 and vdi": (put("<I", 64, 0xBEDA107F)(QCOW2), "polyglot"),

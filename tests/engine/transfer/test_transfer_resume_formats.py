@@ -36,7 +36,7 @@ class OneImage(Attempt):
 
 
 def disk(format_: str) -> bytes:
-    data = (mixed if format_ == "vmdk" else content)(0, SIZE, 1)
+    data = (content if FORMATS[format_].compressions == ("none",) else mixed)(0, SIZE, 1)
     return data[: 30 * LEAF] + bytes(5 * LEAF) + data[35 * LEAF :]
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any, Dict, FrozenSet, Mapping
 
-from .words import Description, Objection
+from .words import Description, Objection, refusal
 
 DRIVERS: Mapping[str, str] = {
     "qcow2": "qcow2",
@@ -36,6 +36,8 @@ def approved_node(
     `despite`: objections that do not count. With `backing_file`, what the image shows without one is opened.
     """
     found.approve(where, despite=despite - _NEVER)
+    if found.format not in DRIVERS:
+        raise refusal("archive", f"is an archive ({found.format}), which QEMU does not read", where)
     file = {"driver": "host_device" if is_block_device else "file", "filename": filename, "read-only": True}
     node: Dict[str, Any] = {"driver": DRIVERS[found.format], "read-only": True, "file": file}
     if found.format != "raw":

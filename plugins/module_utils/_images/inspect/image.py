@@ -15,10 +15,12 @@ from typing import Callable, Mapping
 from . import qcow as inspect_qcow
 from . import qcow2 as inspect_qcow2
 from . import qed as inspect_qed
+from . import raw_tar_gz as inspect_raw_tar_gz
 from . import signatures as inspect_signatures
 from . import vdi as inspect_vdi
 from . import vhd as inspect_vhd
 from . import vhdx as inspect_vhdx
+from . import vma as inspect_vma
 from . import vmdk as inspect_vmdk
 from .reading import Examination, Hopeless, ReadAt
 from .words import Description, Limits
@@ -32,8 +34,10 @@ _DESCRIBERS: Mapping[str, Callable[[Examination], Description]] = {
     "vmdk (text)": inspect_vmdk.describe_text,
     "vhd": inspect_vhd.describe,
     "vhdx": inspect_vhdx.describe,
+    "raw_tar_gz": inspect_raw_tar_gz.describe,
+    "vma": inspect_vma.describe,
 }
-FORMATS = ("qcow2", "qcow", "qed", "vdi", "vmdk", "vhd", "vhdx", "raw")
+FORMATS = ("qcow2", "qcow", "qed", "vdi", "vmdk", "vhd", "vhdx", "raw_tar_gz", "vma", "raw")
 _USUAL = Limits()
 
 

@@ -11,8 +11,10 @@ from __future__ import annotations
 import struct
 from typing import List, Tuple
 
+from ..vma_header import MAGIC as VMA_MAGIC
 from . import qcow2 as inspect_qcow2
 from . import qed as inspect_qed
+from . import raw_tar_gz as inspect_raw_tar_gz
 from . import vdi as inspect_vdi
 from . import vhd as inspect_vhd
 from . import vhdx as inspect_vhdx
@@ -33,7 +35,7 @@ _AT_START: Tuple[Tuple[str, bytes], ...] = (
     ("Parallels", b"WithouFreSpacExt"),
     ("Bochs", b"Bochs Virtual HD Image"),
     ("cloop", b"#!/bin/sh\n#V2.0 Format\nmodprobe cloop"),
-    ("VMA", b"VMA\0"),
+    ("vma", VMA_MAGIC),
 )
 _ARCHIVES: Tuple[Tuple[str, int, bytes], ...] = (
     ("gzip", 0, b"\x1f\x8b\x08"),
@@ -64,8 +66,10 @@ def marks(examination: Examination) -> List[str]:
         found.append("vhd")
     if end.startswith(_DMG_MAGIC):
         found.append("DMG")
-    found += [f"archive: {name}" for name, at, magic in _ARCHIVES if start[at:].startswith(magic)]
-    return found
+    archives = [f"archive: {name}" for name, at, magic in _ARCHIVES if start[at:].startswith(magic)]
+    if "archive: gzip" in archives and inspect_raw_tar_gz.begins(start):
+        archives[archives.index("archive: gzip")] = "raw_tar_gz"
+    return found + archives
 
 
 def _is_descriptor(start: bytes) -> bool:

@@ -74,11 +74,11 @@ class ExtentFile:
 
 @dataclass(frozen=True)
 class Description:
-    """`format`: qcow2, qcow, qed, vdi, vmdk, vhd, vhdx, raw; empty where it is none of them."""
+    """`format`: qcow2, qcow, qed, vdi, vmdk, vhd, vhdx, raw_tar_gz, vma, raw; empty where it is none of them."""
 
     format: str
     subformat: str = ""  # fixed, dynamic, monolithicSparse, streamOptimized, ...; of raw: what it holds (gpt, mbr, iso)
-    size: int = 0  # bytes of the disk
+    size: int = 0  # bytes of the disk; of a vma, of all of them
     backing_file: str = ""  # as the image has it
     data_file: str = ""
     extents: Tuple[ExtentFile, ...] = ()

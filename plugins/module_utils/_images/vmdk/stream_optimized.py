@@ -13,6 +13,7 @@ from typing import Optional, Sequence
 
 from ..._blocks import LEAF, Codec, ImageOutput
 from ..._errors import VmferryError
+from ..shrinking import shrinks
 from ..whole_leaves import WholeLeaves
 from .format import (
     AT_END,
@@ -39,7 +40,6 @@ from .format import (
 
 USUAL_LEVEL = 1  # a level more is half as fast, and saves a few percent
 OVERHEAD = GRAIN_SECTORS  # in front of the first grain
-_SAMPLES, _SAMPLE = 4, 1024  # of a grain, and bytes of each
 _LARGEST_GRAIN = SECTOR * sectors(GRAIN_MARKER.size + LEAF + (LEAF >> 12) + (LEAF >> 14) + 13)  # zlib's compressBound
 
 
@@ -52,10 +52,7 @@ class Deflate:
         self._level = USUAL_LEVEL if level is None else level
 
     def pack(self, leaf: memoryview) -> bytes:
-        """What samples say does not shrink is wrapped as it is, which is twenty times faster than to try."""
-        sample = b"".join(leaf[at : at + _SAMPLE] for at in range(0, len(leaf), LEAF // _SAMPLES))
-        shrinks = len(zlib.compress(sample, 1)) < len(sample) - len(sample) // 32
-        return zlib.compress(leaf, self._level if shrinks else 0)
+        return zlib.compress(leaf, self._level if shrinks(leaf) else 0)
 
 
 def stream_optimized_bound(size: int, data: int) -> int:
