@@ -26,6 +26,7 @@ from .foreign_image import open_foreign_image
 from .image_file import ImageFile
 from .image_names import format_by_name
 from .split_vmdk import parts_of, split_disk
+from .vhdx_chain import parents_of, vhdx_chain
 
 Limited = Callable[[BlockSource], BlockSource]
 _OWN = ("qcow2", "vmdk", "vhd", "vhdx", "raw")  # formats with a reader of ours
@@ -71,13 +72,20 @@ def stored_image(store: Store, key: str) -> DiskImage:
     head = bytearray(min(_HEAD, file.size))
     file.read_at(0, memoryview(head))
     identity = f"image-{sha256(file.state.encode() + head).hexdigest()[:24]}"
-    return DiskImage((file, *parts_of(file, found)), found, identity)
+    others = parents_of(file) if found.format == "vhdx" else parts_of(file, found)
+    return DiskImage((file, *others), found, identity)
 
 
 def _answered(found: Description) -> FrozenSet[Objection]:
-    """Objections to which whoever reads such an image here has an answer."""
+    """Objections to which whoever reads such an image here has an answer. Of one that could not be understood to its
+    end, the last is what ended it.
+    """
+    if not found.format:
+        return frozenset(name for name, _seen in found.objections[:-1])
     if found.format == "vmdk" and found.extents:
         return frozenset({"extents"})
+    if found.format == "vhdx" and found.subformat == "differencing":
+        return frozenset({"backing_file"})
     return frozenset({"internal_snapshots"} if found.format == "qcow2" else ())
 
 
@@ -118,6 +126,8 @@ def _own_reader(image: DiskImage, stack: ExitStack) -> BlockSource | None:
         return None
     if image.found.extents:
         return stack.enter_context(closing(split_disk(image.file, image.files[1:], image.found)))
+    if len(image.files) > 1:
+        return stack.enter_context(closing(vhdx_chain(image.file)))
     file = image.file
     stored = StoredImage(file.read_at, file.size, image.size, file.where, file.extents)
     try:
