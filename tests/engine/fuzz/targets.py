@@ -36,6 +36,7 @@ from ansible_collections.vmferry.migrate.plugins.module_utils._exports.intent im
 from ansible_collections.vmferry.migrate.plugins.module_utils._exports.manifest import Manifest, read_manifest
 from ansible_collections.vmferry.migrate.plugins.module_utils._images.inspect.approved_node import approved_node
 from ansible_collections.vmferry.migrate.plugins.module_utils._images.inspect.image import FORMATS, inspect_image
+from ansible_collections.vmferry.migrate.plugins.module_utils._images.joined_disks import JoinedDisks, Run
 from ansible_collections.vmferry.migrate.plugins.module_utils._images.qcow2.codecs import codec_named
 from ansible_collections.vmferry.migrate.plugins.module_utils._images.qcow2.decrypted import open_with_passphrase
 from ansible_collections.vmferry.migrate.plugins.module_utils._images.qcow2.format import backing_name_in
@@ -56,6 +57,7 @@ from ..appliances import archives
 from ..exports.samples import UUID, manifest
 from ..images import hostile_images as hostile
 from ..images.disks import MIB, RangedFile, packed
+from ..images.vhdx_layers import Layer, linked, write_layer
 from .damage import damaged, damaged_json
 
 
@@ -157,6 +159,29 @@ def _other_images() -> st.SearchStrategy[Any]:
     return st.one_of(
         st.tuples(vmdk, st.just(VmdkReader)), st.tuples(vhd, st.just(VhdReader)), st.tuples(vhdx, st.just(VhdxReader))
     )
+
+
+@cache
+def _layer() -> bytes:
+    with TemporaryDirectory() as folder:
+        layer = Layer(3 * MIB, whole={0: bytes(MIB)}, sectors={2050: b"x" * 512}, empty={2: 2})
+        return write_layer(Path(folder) / "layer", layer, linked("base.vhdx", bytes(16))).read_bytes()
+
+
+def _layers() -> st.SearchStrategy[Any]:
+    return damaged([_layer()], (2 * MIB, 2 * MIB + 65536, 3 * MIB, 3 * MIB + 8 * 4096, 4 * MIB))
+
+
+def _read_layer(data: bytes) -> None:
+    file = RangedFile(data)
+    inspect_image(file, file.size, expected="vhdx")
+    reader = VhdxReader(file, file.size, layer=True)
+    if reader.parent is not None:
+        assert reader.parent.names
+        reader.stand_on(JoinedDisks([Run(reader.size)]))
+    extents = list(islice(reader.extents(), 10_000))
+    assert sum(extent.length for extent in extents) <= reader.size
+    reader.read_into([(0, memoryview(bytearray(min(reader.size, 3 * MIB))))])
 
 
 def _snapshot_images() -> st.SearchStrategy[Any]:
@@ -357,6 +382,7 @@ TARGETS: dict[str, Target] = {
     "inspect": Target(_inspections, _inspected),
     "qcow2": Target(_own_images, _read_image),
     "vmdk_vhd_vhdx": Target(_other_images, _read_other),
+    "vhdx_layers": Target(_layers, _read_layer),
     "qcow2_snapshots": Target(_snapshot_images, _read_snapshots),
     "qcow2_encrypted": Target(_encrypted_images, _read_encrypted),
     "manifest": Target(_manifests, _read_manifest),
