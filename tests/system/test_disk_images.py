@@ -16,7 +16,8 @@ import pytest
 from engine.images import hostile_images as hostile
 from engine.images.disks import run
 
-from ansible_collections.vmferry.migrate.plugins.module_utils._exports.signing import Lenient, Seals
+from ansible_collections.vmferry.migrate.plugins.module_utils._exports.seals import Seals
+from ansible_collections.vmferry.migrate.plugins.module_utils._exports.signing import Lenient
 from rigs import guests
 from rigs.domain import boot_and_expect, remove_domain
 from rigs.libvirt import LibvirtRig
