@@ -17,6 +17,9 @@ description:
   - Where O(url) ends in C(.ova), C(.ova.gz) or C(.ovf), it is an appliance that other tools packed, with its files in
     it or beside it. It is read where it lies, without being unpacked; its disks are inspected first, and compared with
     the checksums that it has while they are copied.
+  - Where O(url) ends in C(.qcow2), C(.vmdk), C(.vhd), C(.vhdx), C(.avhdx), C(.vdi), C(.qed), C(.qcow), C(.raw) or
+    C(.img), it is a disk image that other tools made. It is inspected first, and becomes the disk of a VM whose
+    O(hardware) the task says. What format it has is told by its content.
 extends_documentation_fragment:
   - vmferry.migrate._attributes
   - vmferry.migrate._attributes.actiongroup_libvirt_storage
@@ -42,7 +45,7 @@ attributes:
     details:
       - A VM that was made from the same export is left as it is, whatever happened to it since.
       - Without O(export), a newer export in the store is another one, and the module fails because the VM exists.
-      - So is an appliance whose descriptor or checksums differ.
+      - So is an appliance whose descriptor or checksums differ, and a disk image that was written to or replaced.
   async:
     support: full
 options:
@@ -62,14 +65,36 @@ options:
     description:
       - The export, by its id or by its name. If not given, the newest.
       - O(url) may also be the folder of one VM or of one export.
-      - Must not be given with an appliance.
+      - Must not be given with an appliance or a disk image.
     type: str
   vm:
     description:
       - The VM that was exported, by its name or by its UUID.
       - May be left out when O(url) has the exports of only one VM.
-      - Must not be given with an appliance.
+      - Must not be given with an appliance or a disk image.
     type: str
+  hardware:
+    description:
+      - The hardware of the VM, where it is to be another than what was exported, or what the appliance says.
+      - A disk image says nothing of it, so here are its defaults.
+    type: dict
+    suboptions:
+      cpu:
+        description:
+          - How many processors. If not given, as exported, and V(2) with a disk image.
+        type: int
+      memory:
+        description:
+          - How much memory, for example V(4GiB), in whole mebibytes. If not given, as exported, and V(2GiB) with a disk
+            image.
+        type: str
+      networks:
+        description:
+          - With a disk image alone, the networks that the VM is in, with a network card in each. If not given,
+            V(default). An empty list leaves it without one.
+          - Other VMs have the network cards that they had, in the networks of O(network_map).
+        type: list
+        elements: str
   placement:
     description:
       - How the VM lands.
@@ -88,10 +113,13 @@ options:
       disk_bus:
         description:
           - The bus of the disks, for example V(virtio), V(scsi) or V(sata). If not given, as exported.
+          - With a disk image, V(virtio) for qcow2, QED and raw, and V(sata), which every system knows, for what other
+            hypervisors write.
         type: str
       firmware:
         description:
           - The firmware. If not given, as exported.
+          - With a disk image, V(uefi) where it has an EFI system partition and no boot partition for a BIOS.
         type: str
         choices:
           - bios
@@ -199,6 +227,18 @@ EXAMPLES = r"""
     network_map:
       VM Network: default
 
+- name: Make a VM of a disk of Hyper-V, with a qcow2 image as its disk
+  vmferry.migrate.vm_import:
+    provider: libvirt
+    url: file:///srv/images/web.vhdx
+    name: web
+    hardware:
+      cpu: 4
+      memory: 8GiB
+      networks: [production]
+    placement:
+      disk_format: qcow2
+
 - name: See what stands in the way of an import of a VM that is not exported yet
   vmferry.migrate.vm_import:
     provider: libvirt
@@ -221,7 +261,7 @@ vm:
     power_state: powered_off
 export:
   description: The export the VM was made of.
-  returned: success, outside check mode or when the export exists, unless O(url) is an appliance
+  returned: success, outside check mode or when the export exists, unless O(url) is an appliance or a disk image
   type: dict
   contains:
     id:
@@ -577,6 +617,37 @@ appliance:
       returned: success
       type: list
       elements: str
+image:
+  description: The disk image the VM was made of.
+  returned: success, outside check mode or when the VM exists, where O(url) is one
+  type: dict
+  contains:
+    id:
+      description: Of this very image. Another one as soon as it is written to.
+      returned: success
+      type: str
+      sample: image-5f0c9a2b4c1d7e8f90a1b2c3
+    url:
+      description: Where it lies.
+      returned: success
+      type: str
+      sample: file:///srv/images/web.vhdx
+    format:
+      description: What it was found to be, V(qcow2), V(qcow), V(qed), V(vdi), V(vmdk), V(vhd), V(vhdx) or V(raw).
+      returned: success
+      type: str
+      sample: vhdx
+    size:
+      description: The size of the disk as the guest sees it, in bytes.
+      returned: success
+      type: int
+      sample: 6442450944
+    files:
+      description: The names of the files that it is in, the one of O(url) first.
+      returned: success
+      type: list
+      elements: str
+      sample: [web.vhdx]
 resumed:
   description: That a run before this one had died over this VM. An import always begins anew.
   returned: when one had
@@ -728,7 +799,7 @@ plan:
           returned: success
           type: int
 diff:
-  description: The VM, and the export or appliance it was made of.
+  description: The VM, and the export, appliance or image it was made of.
   returned: in diff mode
   type: dict
   contains:
@@ -802,7 +873,13 @@ from ansible_collections.vmferry.migrate.plugins.module_utils._ansible.transfer_
     transfer_arguments,
     transfer_options,
 )
-from ansible_collections.vmferry.migrate.plugins.module_utils._ansible.values import name_map, vm_name
+from ansible_collections.vmferry.migrate.plugins.module_utils._ansible.values import (
+    count,
+    mebibytes,
+    name_map,
+    network_names,
+    vm_name,
+)
 from ansible_collections.vmferry.migrate.plugins.module_utils._operations.jobs.requests import ImportRequest
 from ansible_collections.vmferry.migrate.plugins.module_utils._providers.base import Placement
 
@@ -814,6 +891,14 @@ def argument_spec() -> ArgumentSpec:
             "name": {"type": "str", "required": True},
             "export": {"type": "str"},
             "vm": {"type": "str"},
+            "hardware": {
+                "type": "dict",
+                "options": {
+                    "cpu": {"type": "int"},
+                    "memory": {"type": "str"},
+                    "networks": {"type": "list", "elements": "str"},
+                },
+            },
             "placement": {
                 "type": "dict",
                 "apply_defaults": True,
@@ -838,8 +923,11 @@ def argument_spec() -> ArgumentSpec:
 
 
 def placement(arguments: TaskArguments) -> Placement:
+    hardware = without_unset(arguments["hardware"] or {})
     return Placement(
         name=vm_name("name", arguments["name"]),
+        cpu=count("hardware.cpu", hardware["cpu"], 1) if "cpu" in hardware else 0,
+        memory_mb=mebibytes("hardware.memory", hardware["memory"]) if "memory" in hardware else 0,
         network_map=name_map("network_map", arguments["network_map"]),
         storage_map=name_map("storage_map", arguments["storage_map"]),
         **without_unset(arguments["placement"]),
@@ -855,6 +943,7 @@ def import_request(arguments: TaskArguments) -> ImportRequest:
         vm=arguments.text("vm"),
         source_vm=arguments["source_vm"],
         detach=tuple(arguments["detach"]),
+        networks=network_names("hardware.networks", (arguments["hardware"] or {}).get("networks")),
         seals=with_passphrase(trust(arguments), arguments, strict=True),
         transfer=transfer_options(arguments),
     )

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import re
-from typing import Any, Callable, Mapping, TypeVar
+from typing import Any, Callable, Mapping, Sequence, TypeVar
 
 from .._errors import VmferryError
 from .._transfer.record import JOB_ID
@@ -71,6 +71,14 @@ def size(option: str, text: str) -> int:
     return count
 
 
+def mebibytes(option: str, text: str) -> int:
+    """At least one, and whole ones."""
+    count = size(option, text)
+    if count % (1 << 20):
+        raise invalid(f"{option} is {text}, which is no whole number of MiB.", "Write for example 512MiB or 4GiB.")
+    return count >> 20
+
+
 LARGEST_PART = 512 * 1024 * 1024
 
 
@@ -128,6 +136,12 @@ def regular_expression(option: str, text: str | None) -> str:
     except re.error as error:
         raise invalid(f"{option} is {text!r}, which is no regular expression: {error}.", "See Python's re.") from error
     return text or ""
+
+
+def network_names(option: str, given: Sequence[str] | None) -> tuple[str, ...] | None:
+    if given is not None and not all(given):
+        raise invalid(f"{option} has an empty name.", "List names of networks, or write [] for none.")
+    return None if given is None else tuple(given)
 
 
 def name_map(option: str, given: Mapping[str, Any] | None) -> dict[str, str]:

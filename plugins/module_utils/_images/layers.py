@@ -51,3 +51,33 @@ class Layers:
 
     def close(self) -> None:
         self._top.close()
+
+
+class Fitted:
+    """Plays BlockSource: a disk as one of another size stands on it, which has zeros behind its end."""
+
+    def __init__(self, disk: BlockSource, size: int) -> None:
+        self._disk, self.size = disk, size
+
+    @classmethod
+    def to(cls, disk: BlockSource, size: int) -> BlockSource:
+        return disk if disk.size == size else cls(disk, size)
+
+    def extents(self) -> Iterator[Extent]:
+        for extent in self._disk.extents():
+            if extent.offset < self.size:
+                yield Extent(extent.offset, min(extent.end, self.size) - extent.offset, extent.kind)
+        if self.size > self._disk.size:
+            yield Extent(self._disk.size, self.size - self._disk.size, "zero")
+
+    def read_into(self, pieces: Sequence[Piece]) -> None:
+        held = []
+        for offset, buffer in pieces:
+            count = max(0, min(len(buffer), self._disk.size - offset))
+            if count:
+                held.append((offset, buffer[:count]))
+            buffer[count:] = bytes(len(buffer) - count)
+        self._disk.read_into(held)
+
+    def close(self) -> None:
+        self._disk.close()

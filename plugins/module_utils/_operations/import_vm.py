@@ -22,6 +22,7 @@ from .importing.foresee_import import foreseen
 from .jobs.findings import checked, raise_first_error
 from .jobs.requests import ImportRequest
 from .jobs.running_job import RunningJob
+from .stored.image_names import names_image
 from .stored.readable_chain import held_still, readable_chain
 from .stored.results import begun_anew, export_result
 from .stored.stored_disk import insist_on_keys, layers_of
@@ -37,6 +38,16 @@ def import_vm(request: ImportRequest, check_mode: bool) -> dict[str, Any]:
         from .importing.import_appliance import import_appliance
 
         return import_appliance(request, check_mode)
+    if names_image(request.store.url):
+        from .importing.import_image import import_image
+
+        return import_image(request, check_mode)
+    if request.networks is not None:
+        raise VmferryError(
+            "invalid_config",
+            "hardware.networks is about VMs that are made of a disk image; an export says what network cards it has.",
+            "Leave it out, and say with network_map where they go.",
+        )
     with ExitStack() as stack:
         name = request.placement.name
         job = stack.enter_context(

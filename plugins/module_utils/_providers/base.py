@@ -136,6 +136,8 @@ class Placement:
     keep_mac: bool = False
     power_on: bool = False
     firmware: str = ""  # empty: as exported
+    cpu: int = 0  # 0: as exported
+    memory_mb: int = 0  # 0: as exported
 
 
 class Provider(ABC):

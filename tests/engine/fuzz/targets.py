@@ -37,6 +37,7 @@ from ansible_collections.vmferry.migrate.plugins.module_utils._exports.intent im
 from ansible_collections.vmferry.migrate.plugins.module_utils._exports.manifest import Manifest, read_manifest
 from ansible_collections.vmferry.migrate.plugins.module_utils._images.inspect.approved_node import approved_node
 from ansible_collections.vmferry.migrate.plugins.module_utils._images.inspect.image import FORMATS, inspect_image
+from ansible_collections.vmferry.migrate.plugins.module_utils._images.joined_disks import JoinedDisks, Run
 from ansible_collections.vmferry.migrate.plugins.module_utils._images.qcow2.codecs import codec_named
 from ansible_collections.vmferry.migrate.plugins.module_utils._images.qcow2.decrypted import open_with_passphrase
 from ansible_collections.vmferry.migrate.plugins.module_utils._images.qcow2.format import backing_name_in
@@ -62,6 +63,7 @@ from ..images import hostile_archives, vma_archives
 from ..images import hostile_images as hostile
 from ..images.disks import MIB, RangedFile, islands, packed
 from ..images.other_formats import written
+from ..images.vhdx_layers import Layer, linked, write_layer
 from .damage import damaged, damaged_json
 
 OtherReader = Callable[[RangedFile, int], VmdkReader | VhdReader | VhdxReader | RawTarGzReader]
@@ -241,6 +243,29 @@ def _read_vma(data: bytes) -> None:
     stream = VmaStream(io.BytesIO(data).read)
     told = sum(one.length for one in stream)
     assert told == sum(disk.size for disk in stream.header.disks)
+
+
+@cache
+def _layer() -> bytes:
+    with TemporaryDirectory() as folder:
+        layer = Layer(3 * MIB, whole={0: bytes(MIB)}, sectors={2050: b"x" * 512}, empty={2: 2})
+        return write_layer(Path(folder) / "layer", layer, linked("base.vhdx", bytes(16))).read_bytes()
+
+
+def _layers() -> st.SearchStrategy[Any]:
+    return damaged([_layer()], (2 * MIB, 2 * MIB + 65536, 3 * MIB, 3 * MIB + 8 * 4096, 4 * MIB))
+
+
+def _read_layer(data: bytes) -> None:
+    file = RangedFile(data)
+    inspect_image(file, file.size, expected="vhdx")
+    reader = VhdxReader(file, file.size, layer=True)
+    if reader.parent is not None:
+        assert reader.parent.names
+        reader.stand_on(JoinedDisks([Run(reader.size)]))
+    extents = list(islice(reader.extents(), 10_000))
+    assert sum(extent.length for extent in extents) <= reader.size
+    reader.read_into([(0, memoryview(bytearray(min(reader.size, 3 * MIB))))])
 
 
 def _snapshot_images() -> st.SearchStrategy[Any]:
@@ -443,6 +468,7 @@ TARGETS: dict[str, Target] = {
     "vmdk_vhd_vhdx": Target(_other_images, _read_other),
     "raw_tar_gz": Target(_disk_archives, _read_other),
     "vma": Target(_damaged_vmas, _read_vma),
+    "vhdx_layers": Target(_layers, _read_layer),
     "qcow2_snapshots": Target(_snapshot_images, _read_snapshots),
     "qcow2_encrypted": Target(_encrypted_images, _read_encrypted),
     "manifest": Target(_manifests, _read_manifest),

@@ -23,13 +23,11 @@ from ansible_collections.vmferry.migrate.plugins.module_utils._images.inspect.fi
 from ansible_collections.vmferry.migrate.plugins.module_utils._images.inspect.words import (
     Description,
     Limits,
-    Objection,
 )
 from ansible_collections.vmferry.migrate.plugins.module_utils._nbd.confined_nbd import inherited_file, serve_confined
 from ansible_collections.vmferry.migrate.plugins.module_utils._operations.stored.foreign_image import open_foreign_image
 
 from . import hostile_images as hostile
-from .disks import MIB, run
 from .hostile_images import SIZE, descriptor, guest, image
 
 OPENER = Path(__file__).with_name("open_images.py")
@@ -42,8 +40,8 @@ def written(folder: Path, name: str, data: bytes) -> Path:
     return path
 
 
-def content(path: Path, folder: Path, snapshot_id: str = "", despite: frozenset[Objection] = frozenset()) -> bytes:
-    with open_foreign_image(path, socket_dir=folder, snapshot_id=snapshot_id, despite=despite) as source:
+def content(path: Path, folder: Path, snapshot_id: str = "") -> bytes:
+    with open_foreign_image(path, socket_dir=folder, snapshot_id=snapshot_id) as source:
         data = bytearray(source.size)
         source.read_into([(0, memoryview(data))])
         return bytes(data)
@@ -81,54 +79,6 @@ def test_a_snapshot_inside_an_image_is_read_in_the_place_of_its_present(tmp_path
     with pytest.raises(VmferryError, match="internal_snapshots"):
         content(path, tmp_path)
     assert content(path, tmp_path, snapshot_id="1") == guest()
-
-
-def flat(folder: Path, *extents: str, kind: str = "twoGbMaxExtentFlat") -> Path:
-    return written(folder, "disk.vmdk", descriptor(*extents, kind=kind))
-
-
-OWN: frozenset[Objection] = frozenset({"extents"})
-
-
-def test_flat_extents_beside_their_descriptor_are_one_disk(tmp_path: Path) -> None:
-    (tmp_path / "a").write_bytes(guest()[: 3 * MIB])
-    (tmp_path / "b").write_bytes(b"x" * 512 + guest()[3 * MIB :])
-    disk = flat(tmp_path, 'RW 6144 FLAT "a" 0', 'RW 2048 FLAT "b" 1')
-    assert content(disk, tmp_path, despite=OWN) == guest()
-    with open_foreign_image(disk, socket_dir=tmp_path, despite=OWN) as source:
-        part = bytearray(2 * MIB)
-        source.read_into([(2 * MIB + 512, memoryview(part)[: MIB + 4096])])
-        assert bytes(part[: MIB + 4096]) == guest()[2 * MIB + 512 :][: MIB + 4096]
-        assert [extent.length for extent in source.extents()] == [3 * MIB, MIB]
-    assert (
-        content(flat(tmp_path, "RW 8 ZERO", 'RW 8 VMFS "b" 0', kind="vmfs"), tmp_path, despite=OWN)[:4097]
-        == bytes(4096) + b"x"
-    )
-
-
-def test_flat_extents_as_qemu_writes_them_are_read(tmp_path: Path) -> None:
-    source = written(tmp_path, "source", guest())
-    for kind in ("monolithicFlat", "twoGbMaxExtentFlat"):
-        target = tmp_path / f"{kind}.vmdk"
-        run("qemu-img", "convert", "-f", "raw", "-O", "vmdk", "-o", f"subformat={kind}", source, target)
-        assert content(target, tmp_path, despite=OWN) == guest()
-
-
-def test_a_flat_extent_that_is_no_file_of_that_length_is_refused(tmp_path: Path, secret: tuple[Path, bytes]) -> None:
-    (tmp_path / "link").symlink_to(secret[0])
-    (tmp_path / "folder").mkdir()
-    os.mkfifo(tmp_path / "pipe")
-    (tmp_path / "short").write_bytes(b"x" * 100)
-    for name in ("link", "folder", "pipe", "short", "nothing"):
-        with pytest.raises(VmferryError, match=rf"extents\).*'{name}'"):
-            content(flat(tmp_path, f'RW 1 FLAT "{name}" 0'), tmp_path, despite=OWN)
-    (tmp_path / "long").write_bytes(b"x" * 4096)
-    with pytest.raises(VmferryError, match=r"not opened \(extents"):
-        content(flat(tmp_path, 'RW 2 FLAT "long" 0'), tmp_path)
-    with pytest.raises(VmferryError, match="overlap"):
-        content(flat(tmp_path, 'RW 2 FLAT "long" 0', 'RW 2 FLAT "long" 1'), tmp_path, despite=OWN)
-    with pytest.raises(VmferryError, match="SPARSE"):
-        content(flat(tmp_path, 'RW 2 SPARSE "long"', kind="twoGbMaxExtentSparse"), tmp_path, despite=OWN)
 
 
 def wanting(folder: Path, secret: Path) -> list[Path]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import gzip
 import struct
 from pathlib import Path
+from random import Random
 
 import pytest
 
@@ -15,11 +16,12 @@ from ansible_collections.vmferry.migrate.plugins.module_utils._blocks import LEA
 from ansible_collections.vmferry.migrate.plugins.module_utils._errors import VmferryError
 from ansible_collections.vmferry.migrate.plugins.module_utils._images.inspect.approved_node import approved_node
 from ansible_collections.vmferry.migrate.plugins.module_utils._images.inspect.image import inspect_image
+from ansible_collections.vmferry.migrate.plugins.module_utils._images.inspect.reading import ReadAhead
 from ansible_collections.vmferry.migrate.plugins.module_utils._images.inspect.words import Description, Limits
 from ansible_collections.vmferry.migrate.plugins.module_utils._images.qcow2.codecs import codec_named
 
 from . import hostile_images as hostile
-from .disks import GIB, KIB, MIB, RangedFile, packed
+from .disks import GIB, KIB, MIB, RangedFile, islands, packed
 from .hostile_archives import of_disk, sealed, sparse
 from .hostile_archives import put as put_in_header
 from .hostile_images import SIZE, at_once, boot_sector, descriptor, disk_of, image, put, vhd, vhd_header, vhdx_headers
@@ -331,3 +333,24 @@ def test_a_flat_vmdk_tells_where_its_data_lie() -> None:
     assert told == [("a-f001.vmdk", "FLAT", 8192 * 512, 0), ("b", "FLAT", 51200, 63 * 512)]
     assert (found.size, names(found)) == (8292 * 512, ["extents"])
     assert names(inspected(descriptor("RW 1 ZERO", 'RW 7 VMFS "a" 0', kind="vmfs"))) == ["extents"]
+
+
+def test_tables_in_a_row_are_read_in_few_requests(tmp_path: Path) -> None:
+    """Of a store that takes a hundredth of a second for each, and of a disk that has thousands of them."""
+    size = 64 << 30
+    file = RangedFile(written("vmdk_sparse", tmp_path / "disk.vmdk", size, islands(size, [0, size // 2])))
+    found = inspect_image(file, file.size)
+    assert (found.size, found.objections) == (size, ())
+    assert len(file.requests) < 40
+    assert max(length for _at, length in file.requests) <= MIB
+
+
+def test_what_is_read_ahead_is_what_lies_there() -> None:
+    data, file = bytes(Random(1).randbytes(3 * MIB)), RangedFile(Random(1).randbytes(3 * MIB))
+    ahead, at = ReadAhead(file, file.size), 0
+    for length in (10, 10, 2000, 500, 70_000, 1, MIB, 5, MIB + 17):
+        for place in (at, at, max(0, at - 7)):
+            found = bytearray(min(length, 3 * MIB - place))
+            ahead(place, memoryview(found))
+            assert found == data[place : place + len(found)]
+        at = min(at + length, 3 * MIB - 1)

@@ -51,8 +51,18 @@ def inspect_image(
     Raises what `read_at` raises; whatever the bytes are is told in the description's objections.
     """
     examination = Examination(read_at, size, limits, header_only=header_only)
+    return _closed(examination, lambda: _describe(examination, expected))
+
+
+def inspect_sparse_extent(read_at: ReadAt, size: int, *, limits: Limits = _USUAL) -> Description:
+    """As `inspect_image`, of a file that is a sparse part of a VMDK by the descriptor beside it."""
+    examination = Examination(read_at, size, limits)
+    return _closed(examination, lambda: inspect_vmdk.describe_extent(examination))
+
+
+def _closed(examination: Examination, describe: Callable[[], Description]) -> Description:
     try:
-        found = _describe(examination, expected)
+        found = describe()
     except Hopeless:
         found = Description("")
     except (struct.error, ValueError, ArithmeticError, LookupError) as error:  # a case that was not thought of

@@ -12,7 +12,35 @@ from .words import Limits, Objection
 
 ReadAt = Callable[[int, memoryview], None]
 SECTOR = 512
+LONGEST_AHEAD, NEAR = 1 << 20, 256 << 10  # bytes in one request, and between two that belong together
 LONGEST_NAME = 4096  # bytes; PATH_MAX of Linux
+
+
+class ReadAhead:
+    """Of reads that follow each other closely, larger and larger ones are made: an image can have tens of thousands of
+    small tables in a row, and a store takes its time for each request.
+    """
+
+    def __init__(self, read_at: ReadAt, size: int) -> None:
+        """`size`: of the file."""
+        self._read_at, self._size = read_at, size
+        self._held, self._start, self._expected, self._step = bytearray(), 0, -1, 0
+
+    def __call__(self, offset: int, buffer: memoryview) -> None:
+        at, length = offset - self._start, len(buffer)
+        if not 0 <= at <= len(self._held) - length:
+            follows = 0 <= offset - self._expected <= NEAR and self._expected > 0
+            self._step = min(max(2 * self._step, length), LONGEST_AHEAD) if follows else 0
+            count = max(length, min(self._step, self._size - offset))
+            if count == length:
+                self._read_at(offset, buffer)
+                self._expected = offset + length
+                return
+            held = bytearray(count)
+            self._read_at(offset, memoryview(held))
+            self._held, self._start, at = held, offset, 0
+        buffer[:] = memoryview(self._held)[at : at + length]
+        self._expected = offset + length
 
 
 class Hopeless(Exception):
@@ -23,7 +51,8 @@ class Examination:
     """`size`: of the file."""
 
     def __init__(self, read_at: ReadAt, size: int, limits: Limits, *, header_only: bool = False) -> None:
-        self._read_at, self.size, self.limits, self.header_only = read_at, size, limits, header_only
+        self._read_at, self.size = ReadAhead(read_at, size), size
+        self.limits, self.header_only = limits, header_only
         self.objections: List[Tuple[Objection, str]] = []
         self._walked = 0
 

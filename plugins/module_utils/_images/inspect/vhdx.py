@@ -41,16 +41,21 @@ def describe(examination: Examination) -> Description:
     items = _items(examination, regions[_METADATA])
     block, flags = struct.unpack("<II", items[_PARAMETERS])
     size, sector = int.from_bytes(items[_SIZE], "little"), int.from_bytes(items[_LOGICAL], "little")
-    if flags & _HAS_PARENT or _PARENT in items:
-        examination.refuse("backing_file", "stands on another image")
-    examination.demand(not flags & ~_LEAVES_ALLOCATED, f"has flags 0x{flags:x} that are not known", "unknown_feature")
+    is_layer = bool(flags & _HAS_PARENT)
+    if is_layer or _PARENT in items:
+        examination.object("backing_file", "stands on another image")
+    examination.demand(
+        not flags & ~(_LEAVES_ALLOCATED | _HAS_PARENT), f"has flags 0x{flags:x} that are not known", "unknown_feature"
+    )
     examination.demand(is_power_of_two(block) and _MIB <= block <= 256 * _MIB, f"has blocks of {block} bytes")
     examination.demand(sector in (512, 4096), f"has sectors of {sector} bytes")
     examination.disk_size(size)
     examination.demand(not size % sector, f"is of a disk of {size} bytes")
     if not examination.header_only:
-        _walk(examination, [log, regions[_METADATA]], regions[_BAT], block, (size, sector))
-    return Description("vhdx", "fixed" if flags & _LEAVES_ALLOCATED else "dynamic", size)
+        _walk(examination, [log, regions[_METADATA]], regions[_BAT], block, (size, sector), is_layer)
+    return Description(
+        "vhdx", "differencing" if is_layer else "fixed" if flags & _LEAVES_ALLOCATED else "dynamic", size
+    )
 
 
 def _log(examination: Examination) -> Run:
@@ -110,7 +115,9 @@ def _items(examination: Examination, region: Run) -> Mapping[str, bytes]:
     return found
 
 
-def _walk(examination: Examination, fixed: list[Run], bat: Run, block: int, disk: Tuple[int, int]) -> None:
+def _walk(
+    examination: Examination, fixed: list[Run], bat: Run, block: int, disk: Tuple[int, int], is_layer: bool
+) -> None:
     size, sector = disk
     places = UsedPlaces(examination, _MIB)
     places.take(0, _MIB, "its headers")
@@ -119,13 +126,15 @@ def _walk(examination: Examination, fixed: list[Run], bat: Run, block: int, disk
             places.take(at, length, "a region")
     ratio = (1 << 23) * sector // block  # payload blocks for each block of bitmaps
     blocks = ceiling(size, block)
-    entries = blocks + max(0, blocks - 1) // ratio
+    entries = ceiling(blocks, ratio) * (ratio + 1) if is_layer else blocks + max(0, blocks - 1) // ratio
     examination.demand(8 * entries <= bat[1], "has a smaller table than its disk needs")
     table = struct.unpack(f"<{entries}Q", examination.table(bat[0], 8 * entries, "its table"))
     for number, entry in enumerate(table):
         state, is_bitmap = entry & 7, number % (ratio + 1) == ratio
         if state == _WHOLE:
             places.take(entry & _PLACE, _MIB if is_bitmap else block, "a block")
+        elif state == _PARTLY and is_layer and not is_bitmap:
+            places.take(entry & _PLACE, block, "a block")
         elif state == _PARTLY:
             examination.refuse("backing_file", "has a block of which another image has the rest")
         elif state > _UNMAPPED:

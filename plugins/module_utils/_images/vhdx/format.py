@@ -48,7 +48,10 @@ DISK_SIZE = _guid("2FA54224-CD1B-4876-B211-5DBED83BF4B8")
 DISK_ID = _guid("BECA12AB-B2E6-4523-93EF-C309E000C746")
 LOGICAL_SECTOR_SIZE = _guid("8141BF1D-A96F-4709-BA47-F233A8FAAB5F")
 PHYSICAL_SECTOR_SIZE = _guid("CDA348C7-445D-4471-9CC9-E9885251C556")
-KNOWN_ITEMS = frozenset((FILE_PARAMETERS, DISK_SIZE, DISK_ID, LOGICAL_SECTOR_SIZE, PHYSICAL_SECTOR_SIZE))
+PARENT_LOCATOR = _guid("A8D35F2D-B30B-454D-ABF7-D3D84834AB0C")
+KNOWN_ITEMS = frozenset(
+    (FILE_PARAMETERS, DISK_SIZE, DISK_ID, LOGICAL_SECTOR_SIZE, PHYSICAL_SECTOR_SIZE, PARENT_LOCATOR)
+)
 
 
 def chunk_ratio(block: int, sector: int = LOGICAL_SECTOR) -> int:
@@ -59,6 +62,11 @@ def chunk_ratio(block: int, sector: int = LOGICAL_SECTOR) -> int:
 def entries(blocks: int, ratio: int) -> int:
     """Of the table of a disk that is no layer: bitmaps are counted only between blocks."""
     return blocks + (blocks - 1) // ratio if blocks else 0
+
+
+def layer_entries(blocks: int, ratio: int) -> int:
+    """Of the table of a layer: it ends with a bitmap."""
+    return -(-blocks // ratio) * (ratio + 1)
 
 
 def sealed(data: bytearray) -> bytes:

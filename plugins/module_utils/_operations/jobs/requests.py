@@ -112,6 +112,7 @@ class ImportRequest:
     vm: str = ""  # name or id of the VM that was exported; empty: the only one there
     source_vm: Mapping[str, Any] | None = None  # described; check mode takes it for the export that is not there yet
     detach: tuple[Drive, ...] = ()  # that the VM is to be without
+    networks: tuple[str, ...] | None = None  # of a VM that is made of a disk image; None: the default
     seals: Seals = UNCHECKED
     transfer: TransferOptions = TransferOptions()
 

@@ -10,6 +10,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, Callable, ContextManager, Iterator, Mapping, Protocol, Sequence, TypeVar
 
+from ..._blocks import BlockSource
 from ..._errors import VmferryError
 from ..._providers.base import ExportSession, ImportSession
 from ..._stores.base import Store, StoreCapabilities
@@ -129,6 +130,10 @@ class RunningJob:
     def open_source(self, spec: StoreSpec) -> Store:
         """That is read, beside the one that is written, whose bytes are counted."""
         return self._access.open(spec, limited=False)[0]
+
+    def limited(self, source: BlockSource) -> BlockSource:
+        """No faster than the task says, where the store does not see to it."""
+        return self._access.limited(source)
 
     def wait_for_slot(self, account: Account) -> None:
         """One of `max_jobs` slots is its own, until it ends or leaves it. The wait is no part of `max_duration`."""

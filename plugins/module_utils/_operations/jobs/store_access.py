@@ -8,8 +8,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Mapping
 
+from ..._blocks import BlockSource
 from ..._stores.base import Store
-from ..._stores.limited import LimitedStore
+from ..._stores.limited import Gate, LimitedStore
 from ..._stores.open import open_store, store_kind
 from ..._stores.retrying import RetryingStore
 from ..._transfer.flow import Flow
@@ -21,6 +22,7 @@ from ..._transfer.progress import Progress
 from ..._transfer.retry import OnRetry, Retry, RetryPolicy
 from ..._transfer.shared_bucket import SharedBucket
 from ..._transfer.timetable import Timetable, parse_timetable
+from .limited_source import LimitedSource
 from .requests import StoreSpec, TransferOptions
 
 READ_TIMEOUT = 60.0  # seconds without a byte of an answer
@@ -62,13 +64,23 @@ class StoreAccess:
         store = open_store(spec.url, settings, self._progress.alive)
         timetable = parse_timetable(self._options.bandwidth_limit)
         if limited and not timetable.unlimited:
-            self._shared = self._shared or self._limiter(timetable)
-            store = LimitedStore(store, self._shared, self._progress.passing)
+            store = LimitedStore(store, self._limiter_of(timetable), self._progress.passing)
         return RetryingStore(store, self._retry), limits
+
+    def limited(self, source: BlockSource) -> BlockSource:
+        """A disk that is read from a file without the store, as fast as that would be read."""
+        timetable = parse_timetable(self._options.bandwidth_limit)
+        if timetable.unlimited:
+            return source
+        return LimitedSource(source, Gate(self._limiter_of(timetable), self._progress.passing))
 
     def close(self) -> None:
         if self._bucket is not None:
             self._bucket.close()
+
+    def _limiter_of(self, timetable: Timetable) -> Limiter:
+        self._shared = self._shared or self._limiter(timetable)
+        return self._shared
 
     def _limiter(self, timetable: Timetable) -> Limiter:
         if self._shared_in is not None:

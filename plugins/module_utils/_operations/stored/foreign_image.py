@@ -1,10 +1,7 @@
 # Copyright (c) 2026 the vmferry.migrate authors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""An image file that nobody vouches for, opened as a disk: inspected, and read by a locked-down `qemu-nbd`.
-
-One that is no more than bytes in files beside it is read by ourselves.
-"""
+"""An image file that nobody vouches for, opened as a disk: inspected, and read by a locked-down `qemu-nbd`."""
 
 from __future__ import annotations
 
@@ -16,7 +13,6 @@ from ..._blocks import BlockSource
 from ..._errors import VmferryError
 from ..._images.inspect.approved_node import approved_node
 from ..._images.inspect.file import inspected_file
-from ..._images.inspect.flat_extents import FlatExtents
 from ..._images.inspect.words import Description, Limits, Objection
 from ..._nbd.confined_nbd import Confinement, inherited_file, serve_confined
 from ..._nbd.source import NbdSource
@@ -33,7 +29,7 @@ def open_foreign_image(
     snapshot_id: str = "",
 ) -> Iterator[BlockSource]:
     """The guest's disk. `snapshot_id`: of a snapshot inside, in the place of the present. `despite`: objections that do
-    not count; with `extents`, a VMDK in flat files may name any file of its folder, which is then its author's alone.
+    not count.
 
     The file must not change meanwhile: it has to lie where whoever made it cannot write any more.
     Raises `invalid_config` for an image that is not approved, and what `serve` of `qemu_nbd` does.
@@ -43,9 +39,6 @@ def open_foreign_image(
     with ExitStack() as stack:
         image = stack.enter_context(inspected_file(path, format, limits))
         found = image.description
-        if found.extents and "extents" in despite:
-            yield stack.enter_context(closing(FlatExtents(path, found)))
-            return
         file = inherited_file(image.descriptor)
         node = approved_node(found, file, str(path), despite=despite, is_block_device=image.is_block_device)
         served = serve_confined(

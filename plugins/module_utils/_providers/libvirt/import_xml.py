@@ -84,10 +84,12 @@ class DomainBuilder:
         return metadata
 
     def _add_size(self, root: ET.Element) -> None:
-        ET.SubElement(root, "memory", unit="MiB").text = str(self._vm.memory_mb)
+        ET.SubElement(root, "memory", unit="MiB").text = str(self._placement.memory_mb or self._vm.memory_mb)
         exported = self._native.find("vcpu")
         count = ET.SubElement(root, "vcpu")
-        if exported is not None and exported.text:  # without cpuset: the other host has other cores
+        if self._placement.cpu:
+            count.text = str(self._placement.cpu)
+        elif exported is not None and exported.text:  # without cpuset: the other host has other cores
             count.text = exported.text
             if exported.get("current"):
                 count.set("current", exported.get("current", ""))
@@ -97,7 +99,11 @@ class DomainBuilder:
     def _add_kept(self, root: ET.Element) -> None:
         for tag in KEPT:
             for element in self._native.findall(tag):
-                root.append(copy.deepcopy(element))
+                kept = copy.deepcopy(element)
+                if tag == "cpu" and (self._placement.cpu or self._placement.memory_mb):
+                    for arrangement in kept.findall("topology") + kept.findall("numa"):
+                        kept.remove(arrangement)  # of so many processors, and so much memory, as it has no more
+                root.append(kept)
         if not self._has_native:
             features = ET.SubElement(root, "features")
             ET.SubElement(features, "acpi")
@@ -122,6 +128,8 @@ class DomainBuilder:
 
     def _machine(self) -> str:
         wanted = self._vm.machine or DEFAULT_MACHINE.get(self._vm.architecture, "")
+        if not self._vm.machine and wanted == "q35" and any(self._bus(disk.name) == "ide" for disk in self._vm.disks):
+            wanted = "pc"  # q35 has no IDE
         if wanted in self._host.machines(self._vm.architecture):
             return wanted
         family = "q35" if "q35" in wanted else "pc" if wanted.startswith(("pc", "i440fx")) else "virt"

@@ -1,0 +1,64 @@
+# Copyright (c) 2026 the vmferry.migrate authors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Runs of several disks, one behind the other, as one disk."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from dataclasses import dataclass
+from itertools import accumulate
+from typing import Dict, Iterator, List, Optional, Sequence
+
+from .._blocks import BlockSource, Extent, Piece
+from .mapped import check_bounds
+
+
+@dataclass(frozen=True)
+class Run:
+    """`length` bytes of a disk from `offset` on; without one, zeros."""
+
+    length: int
+    disk: Optional[BlockSource] = None
+    offset: int = 0
+
+
+class JoinedDisks:
+    """Plays BlockSource; thread-safe if the disks are."""
+
+    def __init__(self, runs: Sequence[Run], where: str = "The image") -> None:
+        self._runs, self._where = [run for run in runs if run.length], where
+        self._starts = list(accumulate((run.length for run in self._runs), initial=0))
+        self.size = self._starts[-1]
+
+    def extents(self) -> Iterator[Extent]:
+        for start, run in zip(self._starts, self._runs):
+            if run.disk is None:
+                yield Extent(start, run.length, "zero")
+                continue
+            for extent in run.disk.extents():
+                first, end = max(extent.offset, run.offset), min(extent.end, run.offset + run.length)
+                if first < end:
+                    yield Extent(start + first - run.offset, end - first, extent.kind)
+
+    def read_into(self, pieces: Sequence[Piece]) -> None:
+        check_bounds(pieces, self.size, self._where)
+        wanted: Dict[int, List[Piece]] = {}  # of each run
+        for offset, buffer in pieces:
+            number = bisect_right(self._starts, offset) - 1
+            while buffer:
+                here = buffer[: self._starts[number + 1] - offset]
+                wanted.setdefault(number, []).append((offset - self._starts[number], here))
+                offset, buffer, number = offset + len(here), buffer[len(here) :], number + 1
+        for number, found in wanted.items():
+            run = self._runs[number]
+            if run.disk is not None:
+                run.disk.read_into([(run.offset + at, buffer) for at, buffer in found])
+                continue
+            for _at, buffer in found:
+                buffer[:] = bytes(len(buffer))
+
+    def close(self) -> None:
+        for run in self._runs:
+            if run.disk is not None:
+                run.disk.close()

@@ -1,0 +1,113 @@
+# Copyright (c) 2026 the vmferry.migrate authors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Which reader an image gets, what it is known by, and what its name may say."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from ansible_collections.vmferry.migrate.plugins.module_utils._errors import VmferryError
+from ansible_collections.vmferry.migrate.plugins.module_utils._nbd.source import NbdSource
+from ansible_collections.vmferry.migrate.plugins.module_utils._operations.stored.disk_image import (
+    insist_on_reader,
+    open_image,
+    stored_image,
+)
+from ansible_collections.vmferry.migrate.plugins.module_utils._operations.stored.image_names import names_image
+from ansible_collections.vmferry.migrate.plugins.module_utils._stores.base import Store
+from ansible_collections.vmferry.migrate.plugins.module_utils._stores.delegating import DelegatingStore
+from ansible_collections.vmferry.migrate.plugins.module_utils._stores.open import open_store
+
+from .disks import content_of, run
+from .hostile_images import guest, image
+
+OF_OURS = {
+    "disk.qcow2": ("qcow2", ""),
+    "packed.qcow2": ("qcow2", "compression_type=zstd", "-c"),
+    "disk.vmdk": ("vmdk", ""),
+    "stream.vmdk": ("vmdk", "subformat=streamOptimized"),
+    "disk.vhd": ("vpc", "force_size=on"),
+    "fixed.vhd": ("vpc", "subformat=fixed,force_size=on"),
+    "disk.vhdx": ("vhdx", ""),
+    "disk.raw": ("raw", ""),
+    "cloud.img": ("qcow2", ""),
+    "UPPER.VHDX": ("vhdx", ""),
+}
+OF_QEMU = {
+    "disk.vdi": ("vdi", ""),
+    "disk.qed": ("qed", ""),
+    "disk.qcow": ("qcow", ""),
+    "old.qcow2": ("qcow2", "compat=0.10"),
+    "large.qcow2": ("qcow2", "cluster_size=2M"),
+    "narrow.qcow2": ("qcow2", "refcount_bits=1"),
+}
+
+
+class Elsewhere(DelegatingStore):
+    """A store of which no other program of this host finds the files."""
+
+    def location(self, key: str) -> str:
+        return f"s3://bucket/{key}"
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[Store]:
+    with closing(open_store(str(tmp_path), {})) as opened:
+        yield opened
+
+
+@pytest.mark.parametrize("name", [*OF_OURS, *OF_QEMU])
+def test_qemu_reads_what_we_do_not_and_nothing_else(store: Store, tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_bytes(image(*{**OF_OURS, **OF_QEMU}[name]))
+    found = stored_image(store, name)
+    with open_image(found) as source:
+        assert isinstance(source, NbdSource) == (name in OF_QEMU)
+        assert content_of(source) == guest()
+    elsewhere = stored_image(Elsewhere(store), name)
+    if name in OF_OURS:
+        insist_on_reader(elsewhere)
+        with open_image(elsewhere) as source:
+            assert content_of(source) == guest()
+        return
+    with pytest.raises(VmferryError, match="files of this host alone") as refused:
+        insist_on_reader(elsewhere)
+    assert refused.value.kind == "unsupported"
+
+
+def test_a_table_that_was_moved_by_a_resize_is_read(store: Store, tmp_path: Path) -> None:
+    """QEMU puts the first table of a disk that grew behind its data, where none of our own images has it."""
+    path = tmp_path / "grown.qcow2"
+    path.write_bytes(image("qcow2"))
+    run("qemu-img", "resize", "-q", "-f", "qcow2", path, "5T")
+    run("qemu-img", "resize", "-q", "--shrink", "-f", "qcow2", path, str(len(guest())))
+    with open_image(stored_image(store, path.name)) as source:
+        assert content_of(source) == guest()
+
+
+def test_an_image_is_known_by_its_very_file(store: Store, tmp_path: Path) -> None:
+    for name in ("one.vhdx", "two.vhdx"):
+        (tmp_path / name).write_bytes(image("vhdx"))
+    known = [stored_image(store, name).identity for name in ("one.vhdx", "one.vhdx", "two.vhdx")]
+    assert known[0] == known[1] != known[2]
+    os.utime(tmp_path / "one.vhdx", ns=(1, 1))
+    assert stored_image(store, "one.vhdx").identity not in known
+
+
+def test_an_image_that_changes_while_it_is_read_is_told(store: Store, tmp_path: Path) -> None:
+    (tmp_path / "one.vhdx").write_bytes(image("vhdx"))
+    with pytest.raises(VmferryError, match="changed") as told, open_image(stored_image(store, "one.vhdx")):
+        (tmp_path / "one.vhdx").write_bytes(image("vhdx"))
+    assert told.value.kind == "conflict"
+
+
+@pytest.mark.parametrize("url", ["/x/a.vhdx", "s3://b/a.QCOW2", "https://h/p/a.img", "file:///x/a.raw", "/x/a.vmdk"])
+def test_a_name_says_that_it_is_an_image(url: str) -> None:
+    assert names_image(url)
+    assert not names_image(url.rpartition(".")[0])
+    assert not names_image(f"{url}/exports")

@@ -1,0 +1,141 @@
+# Copyright (c) 2026 the vmferry.migrate authors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""VMDKs in several files: read by ourselves wherever they lie, and no file that is not theirs is ever opened."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from ansible_collections.vmferry.migrate.plugins.module_utils._errors import VmferryError
+from ansible_collections.vmferry.migrate.plugins.module_utils._operations.stored.disk_image import (
+    open_image,
+    stored_image,
+)
+from ansible_collections.vmferry.migrate.plugins.module_utils._stores.base import Store
+from ansible_collections.vmferry.migrate.plugins.module_utils._stores.open import open_store
+
+from .disks import MIB, assert_tiled, content_of, run
+from .hostile_images import SIZE, descriptor, guest, put
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[Store]:
+    with closing(open_store(str(tmp_path), {})) as opened:
+        yield opened
+
+
+def content(store: Store) -> bytes:
+    with open_image(stored_image(store, "disk.vmdk")) as source:
+        extents = list(source.extents())
+        assert sum(extent.length for extent in extents) == source.size
+        return content_of(source)
+
+
+def flat(folder: Path, *extents: str, kind: str = "twoGbMaxExtentFlat") -> None:
+    (folder / "disk.vmdk").write_bytes(descriptor(*extents, kind=kind))
+
+
+def test_flat_parts_beside_their_descriptor_are_one_disk(store: Store, tmp_path: Path) -> None:
+    (tmp_path / "disk-f001.vmdk").write_bytes(guest()[: 3 * MIB])
+    (tmp_path / "disk-f002.vmdk").write_bytes(b"x" * 512 + guest()[3 * MIB :])
+    flat(tmp_path, 'RW 6144 FLAT "disk-f001.vmdk" 0', 'RW 2048 FLAT "disk-f002.vmdk" 1')
+    image = stored_image(store, "disk.vmdk")
+    assert [file.name for file in image.files] == ["disk.vmdk", "disk-f001.vmdk", "disk-f002.vmdk"]
+    assert content(store) == guest()
+    with open_image(image) as source:
+        part = bytearray(2 * MIB)
+        source.read_into([(2 * MIB + 512, memoryview(part)[: MIB + 4096])])
+        assert bytes(part[: MIB + 4096]) == guest()[2 * MIB + 512 :][: MIB + 4096]
+    flat(tmp_path, "RW 8 ZERO", 'RW 8 VMFS "disk-f002.vmdk" 0', kind="vmfs")
+    assert content(store)[:4097] == bytes(4096) + b"x"
+
+
+@pytest.mark.parametrize("kind", ["monolithicFlat", "twoGbMaxExtentFlat", "twoGbMaxExtentSparse"])
+def test_what_qemu_writes_in_several_files_is_read(store: Store, tmp_path: Path, kind: str) -> None:
+    source = tmp_path / "source"
+    source.write_bytes(guest())
+    run("qemu-img", "convert", "-f", "raw", "-O", "vmdk", "-o", f"subformat={kind}", source, tmp_path / "disk.vmdk")
+    assert content(store) == guest()
+
+
+def test_the_second_part_of_a_large_disk_follows_the_first(store: Store, tmp_path: Path) -> None:
+    size = (2 << 30) + 3 * MIB
+    run("qemu-img", "create", "-q", "-f", "vmdk", "-o", "subformat=twoGbMaxExtentSparse", tmp_path / "disk.vmdk", size)
+    write = [*("-c", "write -P 1 2147418112 64k"), *("-c", "write -P 2 2147483648 64k")]
+    run("qemu-io", "-f", "vmdk", *write, tmp_path / "disk.vmdk")
+    with open_image(stored_image(store, "disk.vmdk")) as source:
+        assert (source.size, [extent.length for extent in source.extents() if extent.kind == "data"]) == (
+            size,
+            [1 << 16, 1 << 16],
+        )
+        assert content_of(source, (2 << 30) - 1, 3) == b"\1\2\2"
+
+
+def test_a_hole_in_a_flat_part_is_told(store: Store, tmp_path: Path) -> None:
+    with (tmp_path / "disk-flat.vmdk").open("wb") as file:
+        file.truncate(SIZE)
+        file.seek(2 * MIB)
+        file.write(b"x" * 65536)
+    flat(tmp_path, f'RW {SIZE // 512} FLAT "disk-flat.vmdk" 0', kind="monolithicFlat")
+    with open_image(stored_image(store, "disk.vmdk")) as source:
+        extents = list(source.extents())
+    assert_tiled(extents, SIZE)
+    assert [extent.kind for extent in extents] == ["zero", "data", "zero"]
+
+
+REFUSED = {
+    "another disk": ('RW 1 FLAT "other-flat.vmdk" 0', "outside"),
+    "a name without the dash": ('RW 1 FLAT "diskette.vmdk" 0', "outside"),
+    "a path": ('RW 1 FLAT "disk-/../../secret" 0', "outside"),
+    "a link": ('RW 1 FLAT "disk-link.vmdk" 0', "symbolic link"),
+    "a folder": ('RW 1 FLAT "disk-folder" 0', "extents"),
+    "a pipe": ('RW 1 FLAT "disk-pipe" 0', "extents"),
+    "nothing": ('RW 1 FLAT "disk-none.vmdk" 0', "extents"),
+    "a short one": ('RW 1 FLAT "disk-short.vmdk" 0', "truncated"),
+    "bytes twice": ('RW 2 FLAT "disk-long.vmdk" 0\nRW 2 FLAT "disk-long.vmdk" 1', "overlap"),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_a_part_that_is_none_is_refused(store: Store, tmp_path: Path, name: str) -> None:
+    extents, word = REFUSED[name]
+    for secret in ("other-flat.vmdk", "diskette.vmdk", "secret", "disk-long.vmdk"):
+        (tmp_path / secret).write_bytes(b"x" * 4096)
+    (tmp_path / "disk-link.vmdk").symlink_to(tmp_path / "secret")
+    (tmp_path / "disk-folder").mkdir()
+    os.mkfifo(tmp_path / "disk-pipe")
+    (tmp_path / "disk-short.vmdk").write_bytes(b"x" * 100)
+    flat(tmp_path, extents)
+    with pytest.raises(VmferryError, match=word if " " in word else rf"not opened \({word}\)"):
+        stored_image(store, "disk.vmdk")
+
+
+def test_a_sparse_part_is_inspected_as_well(store: Store, tmp_path: Path) -> None:
+    (tmp_path / "source").write_bytes(guest())
+    options = ["-o", "subformat=twoGbMaxExtentSparse"]
+    run("qemu-img", "convert", "-f", "raw", "-O", "vmdk", *options, tmp_path / "source", tmp_path / "disk.vmdk")
+    part = tmp_path / "disk-s001.vmdk"
+    good, text = part.read_bytes(), (tmp_path / "disk.vmdk").read_text()
+    directory = 512 * int.from_bytes(good[56:64], "little")
+    table = 512 * int.from_bytes(good[directory : directory + 4], "little")
+    twice = good[: table + 4] + good[table : table + 4] + good[table + 8 :]
+    lies = {
+        "overlap": twice,
+        "unknown_feature": put("<I", 8, 1 << 16 | 3)(good),
+        "truncated": good[:-513],
+        "damaged": put("<Q", 12, SIZE // 512 - 128)(good),
+    }
+    for word, data in lies.items():
+        part.write_bytes(data)
+        with pytest.raises(VmferryError, match=rf"not opened \({word}\)"):
+            stored_image(store, "disk.vmdk")
+    part.write_bytes(good)
+    (tmp_path / "disk.vmdk").write_text(text.replace(f"RW {SIZE // 512} ", f"RW {SIZE // 512 + 8} "))
+    with pytest.raises(VmferryError, match="another size"):
+        stored_image(store, "disk.vmdk")
