@@ -9,6 +9,7 @@ from contextlib import ExitStack, closing, suppress
 from typing import Any, Mapping, Sequence
 
 from .._errors import VmferryError
+from .._exports.artifacts import LIMIT, NAMES, is_of_others
 from .._exports.catalog import Catalog, CatalogEntry
 from .._exports.chain import chain_of
 from .._exports.naming import new_attempt
@@ -28,7 +29,7 @@ from .stored.stored_disk import insist_on_keys, layers_of
 from .stored.stored_machine import read_machine
 from .stored.stored_proof import copy_checked
 
-APPLIANCES = (".ova", ".ova.gz", ".ovf")
+APPLIANCES = (".ova", ".ova.gz", ".ovf", ".json")  # the last: an Artifact Manifest
 
 
 def import_vm(request: ImportRequest, check_mode: bool) -> dict[str, Any]:
@@ -44,7 +45,26 @@ def import_vm(request: ImportRequest, check_mode: bool) -> dict[str, Any]:
         )
         provider = stack.enter_context(closing(open_provider(request.provider.name, request.provider.settings)))
         store = stack.enter_context(closing(job.open_store(request.store)))
+        job.phase("validating")
+        artifacts = job.ask(lambda: _artifacts_in(request, store))
+        if artifacts:
+            from .importing.import_appliance import ApplianceImport
+
+            return ApplianceImport(request, job, provider, store, artifacts).run(check_mode)
         return _Import(request, job, provider, store).run(check_mode)
+
+
+def _artifacts_in(request: ImportRequest, store: Store) -> str:
+    """The key of a manifest by another tool, where the URL is the folder it lies in. A task that says anything of an
+    export, or whom to trust, gets an export or nothing."""
+    if request.export or request.vm or request.source_vm is not None or request.seals.trusts:
+        return ""
+    for name in NAMES:
+        with suppress(VmferryError):  # whoever looks for exports tells what is wrong
+            text = store.read_whole(name, LIMIT)
+            if text is not None and is_of_others(text):
+                return name
+    return ""
 
 
 class _Import:
@@ -55,7 +75,6 @@ class _Import:
         self._died = ""  # what became of a run before this one, of the same VM
 
     def run(self, check_mode: bool) -> dict[str, Any]:
-        self._job.phase("validating")
         if check_mode:
             ahead = self._job.ask(lambda: foreseen(self._request, self._provider, self._store))
             if ahead is not None:

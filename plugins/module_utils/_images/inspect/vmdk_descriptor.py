@@ -30,8 +30,8 @@ _TEXTS = {
     "changeTrackPath": re.compile(r"[^/\\:]{0,255}"),
 }
 _NO_PARENT = 0xFFFFFFFF
-# QEMU writes a new CID in the place of the old one, without zeros in front. Where it is shorter, what follows it moves up,
-# and the end of what was there before stays behind the text: once in sixteen images of qemu-img.
+# QEMU writes a new CID in the place of the old one, without zeros in front. Where it is shorter, what follows it moves
+# up, and the end of what was there before stays behind the text: once in sixteen images of qemu-img.
 _CID_DIGITS = 8
 _EXTENT_KINDS = ("FLAT", "SPARSE", "ZERO", "VMFS", "VMFSSPARSE", "SESPARSE", "VMFSRDM", "VMFSRAW")
 

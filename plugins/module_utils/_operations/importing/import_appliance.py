@@ -32,7 +32,7 @@ from ..stored.read_appliance import inspected_disks, open_disk, stored_appliance
 
 def import_appliance(request: ImportRequest, check_mode: bool) -> dict[str, Any]:
     """The module's result. Raises `VmferryError`."""
-    _insist_on_options(request)
+    insist_on_options(request)
     above, key = split_object_url(request.store.url)
     name = request.placement.name
     with ExitStack() as stack:
@@ -41,10 +41,10 @@ def import_appliance(request: ImportRequest, check_mode: bool) -> dict[str, Any]
         )
         provider = stack.enter_context(closing(open_provider(request.provider.name, request.provider.settings)))
         store = stack.enter_context(closing(job.open_store(replace(request.store, url=above))))
-        return _Import(request, job, provider, store, key).run(check_mode)
+        return ApplianceImport(request, job, provider, store, key).run(check_mode)
 
 
-def _insist_on_options(request: ImportRequest) -> None:
+def insist_on_options(request: ImportRequest) -> None:
     if request.export or request.vm:
         raise VmferryError(
             "invalid_config",
@@ -59,7 +59,9 @@ def _insist_on_options(request: ImportRequest) -> None:
         )
 
 
-class _Import:
+class ApplianceImport:
+    """`key`: of its descriptor in the store, or of the archive."""
+
     def __init__(self, request: ImportRequest, job: RunningJob, provider: Provider, store: Store, key: str) -> None:
         self._request, self._job, self._provider, self._store, self._key = request, job, provider, store, key
 
