@@ -17,6 +17,9 @@ description:
   - Where O(url) ends in C(.ova), C(.ova.gz) or C(.ovf), it is an appliance that other tools packed, with its files in
     it or beside it. It is read where it lies, without being unpacked; its disks are inspected first, and compared with
     the checksums that it has while they are copied.
+  - Where O(url) is a folder with an Artifact Manifest 1.0 that another tool wrote, called C(manifest.json) or
+    C(artifact-manifest.json), or such a manifest itself, ending in C(.json), the VM is made of the images beside it, as
+    of an appliance. Which of its disks boots is found out where the manifest does not say so, with a warning.
 extends_documentation_fragment:
   - vmferry.migrate._attributes
   - vmferry.migrate._attributes.actiongroup_libvirt_storage
@@ -199,6 +202,14 @@ EXAMPLES = r"""
     network_map:
       VM Network: default
 
+- name: Make a VM of what hypersdk exported
+  vmferry.migrate.vm_import:
+    provider: libvirt
+    url: file:///var/lib/hypersdk/exports/web
+    name: web
+    network_map:
+      VM Network: default
+
 - name: See what stands in the way of an import of a VM that is not exported yet
   vmferry.migrate.vm_import:
     provider: libvirt
@@ -221,7 +232,7 @@ vm:
     power_state: powered_off
 export:
   description: The export the VM was made of.
-  returned: success, outside check mode or when the export exists, unless O(url) is an appliance
+  returned: success, outside check mode or when the export exists, unless O(url) is an appliance or another tool's
   type: dict
   contains:
     id:
@@ -549,7 +560,7 @@ export:
       type: list
       elements: str
 appliance:
-  description: The appliance the VM was made of.
+  description: The appliance, or the Artifact Manifest of another tool, that the VM was made of.
   returned: success, outside check mode or when the VM exists, where O(url) is one
   type: dict
   contains:
