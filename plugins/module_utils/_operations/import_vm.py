@@ -59,11 +59,14 @@ def _artifacts_in(request: ImportRequest, store: Store) -> str:
     export, or whom to trust, gets an export or nothing."""
     if request.export or request.vm or request.source_vm is not None or request.seals.trusts:
         return ""
-    for name in NAMES:
-        with suppress(VmferryError):  # whoever looks for exports tells what is wrong
+    try:
+        for name in NAMES:
             text = store.read_whole(name, LIMIT)
             if text is not None and is_of_others(text):
                 return name
+    except VmferryError as error:
+        if error.kind != "not_found":  # of such a root, which whoever looks for exports tells better
+            raise
     return ""
 
 
@@ -75,6 +78,7 @@ class _Import:
         self._died = ""  # what became of a run before this one, of the same VM
 
     def run(self, check_mode: bool) -> dict[str, Any]:
+        self._job.phase("validating")
         if check_mode:
             ahead = self._job.ask(lambda: foreseen(self._request, self._provider, self._store))
             if ahead is not None:
