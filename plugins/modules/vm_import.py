@@ -20,6 +20,9 @@ description:
   - Where O(url) ends in C(.qcow2), C(.vmdk), C(.vhd), C(.vhdx), C(.avhdx), C(.vdi), C(.qed), C(.qcow), C(.raw) or
     C(.img), it is a disk image that other tools made. It is inspected first, and becomes the disk of a VM whose
     O(hardware) the task says. What format it has is told by its content.
+  - Where O(url) is a folder with an Artifact Manifest 1.0 that another tool wrote, called C(manifest.json) or
+    C(artifact-manifest.json), or such a manifest itself, ending in C(.json), the VM is made of the images beside it, as
+    of an appliance. Which of its disks boots is found out where the manifest does not say so, with a warning.
 extends_documentation_fragment:
   - vmferry.migrate._attributes
   - vmferry.migrate._attributes.actiongroup_libvirt_storage
@@ -239,6 +242,14 @@ EXAMPLES = r"""
     placement:
       disk_format: qcow2
 
+- name: Make a VM of what hypersdk exported
+  vmferry.migrate.vm_import:
+    provider: libvirt
+    url: file:///var/lib/hypersdk/exports/web
+    name: web
+    network_map:
+      VM Network: default
+
 - name: See what stands in the way of an import of a VM that is not exported yet
   vmferry.migrate.vm_import:
     provider: libvirt
@@ -261,7 +272,8 @@ vm:
     power_state: powered_off
 export:
   description: The export the VM was made of.
-  returned: success, outside check mode or when the export exists, unless O(url) is an appliance or a disk image
+  returned: >-
+    success, outside check mode or when the export exists, unless O(url) is an appliance, an image or another tool's manifest
   type: dict
   contains:
     id:
@@ -589,7 +601,7 @@ export:
       type: list
       elements: str
 appliance:
-  description: The appliance the VM was made of.
+  description: The appliance, or the Artifact Manifest of another tool, that the VM was made of.
   returned: success, outside check mode or when the VM exists, where O(url) is one
   type: dict
   contains:

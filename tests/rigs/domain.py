@@ -11,6 +11,8 @@ guest.wait_for_agent()
 guest.snapshot_external("before")                 # -> {"vda": overlay path}
 guest.destroy()
 boot_and_expect(rig, domain_or_xml, "BOOT-OK alpha END", 60)
+with booted(rig, domain_or_xml) as console:
+    ...
 """
 
 from __future__ import annotations
@@ -19,6 +21,7 @@ import secrets
 import shutil
 import time
 import xml.etree.ElementTree as ET
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -223,11 +226,16 @@ def boot_and_expect(rig: LibvirtRig, domain: libvirt.virDomain | str, marker: st
     The domain itself is left as it is and must be off: a twin that lives only for this call boots in its place, with
     the same disks and hardware, and with its first serial port led here.
     """
+    with booted(rig, domain) as console:
+        return console.wait_for(marker, timeout)
+
+
+def booted(rig: LibvirtRig, domain: libvirt.virDomain | str) -> AbstractContextManager[Console]:
+    """As `boot_and_expect`, with the serial port of the twin for as long as the context lasts."""
     xml = domain if isinstance(domain, str) else domain.XMLDesc()
     if not isinstance(domain, str) and domain.isActive():
         raise RuntimeError(f"{domain.name()} runs; its twin must not write to the same disks")
-    with _Twin(rig, xml) as console:
-        return console.wait_for(marker, timeout)
+    return _Twin(rig, xml)
 
 
 class _Twin:

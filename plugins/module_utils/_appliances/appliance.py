@@ -57,7 +57,7 @@ def open_appliance(package: Package) -> Appliance:
     _insist_on_files(machine, package, checksums)
     own = [descriptor, *([manifest] if manifest is not None else [])]
     package = package.only({*(member.name for member in own), *(disk.file for disk in machine.disks)})
-    return Appliance(where, _identity(text, package, checksums), machine, package, checksums)
+    return Appliance(where, identity_of(text, package, checksums), machine, package, checksums)
 
 
 def _manifest(package: Package, descriptor: Member) -> Optional[Member]:
@@ -69,7 +69,7 @@ def _manifest(package: Package, descriptor: Member) -> Optional[Member]:
     return found[0] if found else None
 
 
-def _identity(descriptor: bytes, package: Package, checksums: Checksums) -> str:
+def identity_of(descriptor: bytes, package: Package, checksums: Checksums) -> str:
     told = [f"{name} {member.size} {checksums.told(name)}" for name, member in sorted(package.members.items())]
     return f"appliance-{sha256(descriptor + chr(0).join(told).encode()).hexdigest()[:24]}"
 

@@ -9,6 +9,7 @@ from contextlib import ExitStack, closing, suppress
 from typing import Any, Mapping, Sequence
 
 from .._errors import VmferryError
+from .._exports.artifacts import LIMIT, NAMES, is_of_others
 from .._exports.catalog import Catalog, CatalogEntry
 from .._exports.chain import chain_of
 from .._exports.naming import new_attempt
@@ -29,7 +30,7 @@ from .stored.stored_disk import insist_on_keys, layers_of
 from .stored.stored_machine import read_machine
 from .stored.stored_proof import copy_checked
 
-APPLIANCES = (".ova", ".ova.gz", ".ovf")
+APPLIANCES = (".ova", ".ova.gz", ".ovf", ".json")  # the last: an Artifact Manifest
 
 
 def import_vm(request: ImportRequest, check_mode: bool) -> dict[str, Any]:
@@ -55,7 +56,29 @@ def import_vm(request: ImportRequest, check_mode: bool) -> dict[str, Any]:
         )
         provider = stack.enter_context(closing(open_provider(request.provider.name, request.provider.settings)))
         store = stack.enter_context(closing(job.open_store(request.store)))
+        job.phase("validating")
+        artifacts = job.ask(lambda: _artifacts_in(request, store))
+        if artifacts:
+            from .importing.import_appliance import import_artifacts
+
+            return import_artifacts(request, job, provider, store, artifacts, check_mode)
         return _Import(request, job, provider, store).run(check_mode)
+
+
+def _artifacts_in(request: ImportRequest, store: Store) -> str:
+    """The key of a manifest by another tool, where the URL is the folder it lies in. A task that says anything of an
+    export, or whom to trust, gets an export or nothing."""
+    if request.export or request.vm or request.source_vm is not None or request.seals.trusts:
+        return ""
+    try:
+        for name in NAMES:
+            text = store.read_whole(name, LIMIT)
+            if text is not None and is_of_others(text):
+                return name
+    except VmferryError as error:
+        if error.kind != "not_found":  # of such a root, which whoever looks for exports tells better
+            raise
+    return ""
 
 
 class _Import:

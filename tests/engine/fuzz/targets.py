@@ -33,6 +33,8 @@ from ansible_collections.vmferry.migrate.plugins.module_utils._appliances.gzip_r
 from ansible_collections.vmferry.migrate.plugins.module_utils._appliances.ovf_writer import write_descriptor
 from ansible_collections.vmferry.migrate.plugins.module_utils._blocks import LEAF, Extent, Part, PartReceipt
 from ansible_collections.vmferry.migrate.plugins.module_utils._errors import VmferryError
+from ansible_collections.vmferry.migrate.plugins.module_utils._exports.artifacts import FORMATS as ARTIFACT_FORMATS
+from ansible_collections.vmferry.migrate.plugins.module_utils._exports.artifacts import is_of_others, read_artifacts
 from ansible_collections.vmferry.migrate.plugins.module_utils._exports.intent import Intent, read_intent
 from ansible_collections.vmferry.migrate.plugins.module_utils._exports.manifest import Manifest, read_manifest
 from ansible_collections.vmferry.migrate.plugins.module_utils._images.inspect.approved_node import approved_node
@@ -312,6 +314,25 @@ def _manifests() -> st.SearchStrategy[Any]:
     return st.one_of(*map(damaged_json, seeds), damaged(seeds))
 
 
+def _read_artifacts(text: bytes) -> None:
+    is_of_others(text)
+    found = read_artifacts(text, "https://store/vm/manifest.json")
+    assert found.disks
+    for disk in found.disks:
+        assert not set(disk.file) & {"/", "\\"}
+        assert disk.format in ARTIFACT_FORMATS
+
+
+def _artifacts() -> st.SearchStrategy[Any]:
+    disk = {"id": "disk-0", "source_format": "vmdk", "bytes": 4096, "local_path": "/srv/web.vmdk"}
+    more = {**disk, "id": "disk-1", "checksum": f"sha256:{'a' * 64}", "boot_order_hint": 1, "disk_type": "data"}
+    vm = {"cpu": 2, "mem_gb": 4, "firmware": "uefi", "secureboot": True, "os_version": "RHEL 9"}
+    nic = {"id": "nic-0", "mac": "00:50:56:aa:bb:cc", "network": "lan"}
+    whole = {"source": {"vm_name": "web"}, "vm": vm, "disks": [disk, more], "nics": [nic]}
+    seed = json.dumps({"manifest_version": "1.0", **whole, "pipeline": {"fix": {"enabled": True}}})
+    return damaged_json(seed.encode()) | damaged([seed.encode()])
+
+
 def _intents() -> st.SearchStrategy[Any]:
     owner = {"host": "kvm1", "boot": "x", "pidns": 1, "pid": 2, "started": 3}
     seed = Intent("20261121T063000Z-1a2b3c4d", "job", UUID, "web01", 1.0, 2.0, owner, window=60.0).to_json()
@@ -472,6 +493,7 @@ TARGETS: dict[str, Target] = {
     "qcow2_snapshots": Target(_snapshot_images, _read_snapshots),
     "qcow2_encrypted": Target(_encrypted_images, _read_encrypted),
     "manifest": Target(_manifests, _read_manifest),
+    "artifacts": Target(_artifacts, _read_artifacts),
     "intent": Target(_intents, _read_intent),
     "attempt": Target(_states, _read_state),
     "journal": Target(_journals, _read_journal),

@@ -327,6 +327,20 @@ def test_every_beginning_of_an_image_is_refused_or_raw() -> None:
     assert names(inspected(STREAM[: 64 * KIB + 600])) == ["truncated"]
 
 
+def ending(rest: bytes) -> bytes:
+    """A VMDK whose descriptor has this behind the zero at its end."""
+    text = hostile.descriptor('RW 8192 FLAT "a-flat.vmdk" 0')
+    return text + b"\0" + rest + bytes(64)
+
+
+def test_a_cid_that_became_shorter_leaves_an_end_behind_as_qemu_img_does() -> None:
+    text = ending(b"").rstrip(b"\0")
+    for count in range(8):
+        assert names(inspected(ending(text[len(text) - count :]), "vmdk")) == ["extents"]
+    assert names(inspected(ending(text[-8:]), "vmdk")) == ["damaged"], "a CID has no more digits"
+    assert names(inspected(ending(b"x"), "vmdk")) == ["damaged"], "this was never its end"
+
+
 def test_a_flat_vmdk_tells_where_its_data_lie() -> None:
     found = inspected(descriptor('RW 8192 FLAT "a-f001.vmdk" 0', 'RW 100 FLAT "b" 63', kind="twoGbMaxExtentFlat"))
     told = [(one.name, one.kind, one.length, one.offset) for one in found.extents]

@@ -13,6 +13,7 @@ from typing import Any, Callable, ContextManager, Mapping, Sequence, Tuple
 from ..._appliances.appliance import Appliance
 from ..._blocks import BlockSource
 from ..._errors import VmferryError
+from ..._providers.base import Provider
 from ..._providers.finding import Finding
 from ..._providers.spec import VmSpec
 from ..._stores.base import Store
@@ -20,7 +21,7 @@ from ..jobs.requests import ImportRequest
 from ..jobs.running_job import RunningJob
 from ..stored.appliance_machine import vm_in
 from ..stored.read_appliance import inspected_disks, open_disk, stored_appliance
-from .packed_import import Packed, import_packed
+from .packed_import import Packed, PackedImport, import_packed
 
 
 def import_appliance(request: ImportRequest, check_mode: bool) -> dict[str, Any]:
@@ -32,6 +33,13 @@ def import_appliance(request: ImportRequest, check_mode: bool) -> dict[str, Any]
             "Leave out hardware.networks, and say with network_map where they go.",
         )
     return import_packed(request, check_mode, "an appliance", _found)
+
+
+def import_artifacts(
+    request: ImportRequest, job: RunningJob, provider: Provider, store: Store, key: str, check_mode: bool
+) -> dict[str, Any]:
+    """The same of a folder in which somebody found an Artifact Manifest, of that key."""
+    return PackedImport(request, job, provider, lambda: _found(job, store, key)).run(check_mode)
 
 
 def _found(job: RunningJob, store: Store, key: str) -> Packed:

@@ -68,7 +68,7 @@ def import_packed(request: ImportRequest, check_mode: bool, what: str, find: Fin
         )
         provider = stack.enter_context(closing(open_provider(request.provider.name, request.provider.settings)))
         store = stack.enter_context(closing(job.open_store(replace(request.store, url=above))))
-        return _Import(request, job, provider, lambda: find(job, store, key)).run(check_mode)
+        return PackedImport(request, job, provider, lambda: find(job, store, key)).run(check_mode)
 
 
 def _insist_on_options(request: ImportRequest, what: str) -> None:
@@ -86,7 +86,7 @@ def _insist_on_options(request: ImportRequest, what: str) -> None:
         )
 
 
-class _Import:
+class PackedImport:
     def __init__(self, request: ImportRequest, job: RunningJob, provider: Provider, find: Callable[[], Packed]) -> None:
         self._request, self._job, self._provider, self._find = request, job, provider, find
 

@@ -12,7 +12,7 @@ from typing import Callable, Iterator, Sequence
 from ..._appliances.appliance import Appliance, open_appliance
 from ..._appliances.checksums import CheckedMember
 from ..._appliances.machine import Disk
-from ..._appliances.packages import MAX_MEMBERS, Package, ReadAt, folder_package, ova_package
+from ..._appliances.packages import MAX_MEMBERS, Member, Package, ReadAt, folder_package, ova_package
 from ..._appliances.refusals import refused
 from ..._blocks import BlockSource, Extent, Piece
 from ..._errors import VmferryError
@@ -26,7 +26,12 @@ _READ_AS = {"vmdk": "vmdk", "qcow2": "qcow2", "vhd": "vhd", "vhdx": "vhdx", "raw
 
 
 def stored_appliance(store: Store, key: str) -> Appliance:
-    """`key`: of a .ova, .ova.gz or .ovf. Raises `not_found`, `unsupported`, `invalid_config`, `checksum_mismatch`."""
+    """`key`: of a .ova, .ova.gz or .ovf, or the .json of an Artifact Manifest. Raises `not_found`, `unsupported`,
+    `invalid_config`, `checksum_mismatch`."""
+    if key.lower().endswith(".json"):
+        from .read_artifacts import stored_artifacts
+
+        return stored_artifacts(store, key)
     return open_appliance(_package(store, key))
 
 
@@ -137,9 +142,17 @@ def _where(appliance: Appliance, disk: Disk) -> str:
 
 
 def _inspected(appliance: Appliance, disk: Disk) -> ImageFormat:
-    where, member = _where(appliance, disk), appliance.member(disk)
-    expected = _INSPECTED_AS.get(disk.format, disk.format)
-    seen = inspect_image(member.read_at, member.size, expected=expected)
+    where = _where(appliance, disk)
+    format, size = inspected_image(appliance.member(disk), disk.format, where)
+    if disk.capacity != size:
+        raise refused(where, f"is a disk of {size} bytes, and said to be one of {disk.capacity}")
+    return format
+
+
+def inspected_image(member: Member, expected: str, where: str) -> tuple[ImageFormat, int]:
+    """What it is read as, and the bytes of its disk. `expected`: as the table of formats has it; empty if nobody said
+    so. Raises `invalid_config` or `unsupported`."""
+    seen = inspect_image(member.read_at, member.size, expected=_INSPECTED_AS.get(expected, expected))
     seen.approve(where)
     if seen.format not in _READ_AS:
         raise VmferryError(
@@ -147,9 +160,7 @@ def _inspected(appliance: Appliance, disk: Disk) -> ImageFormat:
             f"{where} is an image of the format {seen.format}, which appliances are not read in.",
             f"Convert it, with `qemu-img convert`, to one of {', '.join(sorted(_READ_AS))}.",
         )
-    if disk.capacity != seen.size:
-        raise refused(where, f"is a disk of {seen.size} bytes, and said to be one of {disk.capacity}")
     format = FORMATS[_READ_AS[seen.format]]
-    if disk.capacity > format.largest_disk:
-        raise too_large(format, disk.capacity)
-    return format
+    if seen.size > format.largest_disk:
+        raise too_large(format, seen.size)
+    return format, seen.size
