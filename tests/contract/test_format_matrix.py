@@ -7,8 +7,9 @@ disk by its digests, to QEMU, and to readers that know nothing of either.
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from functools import cache
 from hashlib import sha256
@@ -17,7 +18,7 @@ from tempfile import TemporaryDirectory
 
 import pytest
 from engine.images.disks import GIB, MIB, TIB, RangedFile, content, content_of, islands, mixed, reference, run
-from engine.images.other_formats import QEMU
+from engine.images.other_formats import PACKED, for_qemu
 from engine.transfer.disks_in_memory import MemorySource, Rules, naive_root
 
 from ansible_collections.vmferry.migrate.plugins.module_utils._blocks import (
@@ -48,7 +49,6 @@ from ansible_collections.vmferry.migrate.plugins.module_utils._transfer.pipeline
 from .test_images_to_other_readers import READERS
 
 TARGETS = tuple(FORMATS)
-DRIVERS = {**QEMU, "qcow2": "qcow2"}
 OTHERS = {format_: [reader for name, reader in READERS if name == format_] for format_ in TARGETS}
 RULES = Rules()
 
@@ -72,7 +72,7 @@ SOURCES = {
     "dynamic.vhdx": ("vhdx", ""),
     "fixed.vhdx": ("vhdx", "subformat=fixed"),
     "disk.raw": ("raw", ""),
-    **{f"ours-{format_}.{FORMATS[format_].extension}": (format_,) for format_ in TARGETS},
+    **{f"ours-{format_}.{FORMATS[format_].extension}": (format_,) for format_ in TARGETS if format_ not in PACKED},
 }
 SIZE = 2 * MIB + 512
 KINDS = {
@@ -135,22 +135,37 @@ def written(store: Store, source: BlockSource, format_: str, key: str) -> str:
     return result.digest_root
 
 
-def assert_same(store: Store, key: str, format_: str, data: bytes) -> None:
-    """To our own reader as the image of an export and as one of anybody, to QEMU, and to others."""
+def assert_same(store: Store, key: str, format_: str, data: bytes, of: int = 0) -> None:
+    """To our own reader as the image of an export and as one of anybody, to QEMU, and to others. `of`: bytes of the
+    disk, where there are more than of `data`."""
     path, size = Path(store.location(key)), len(data)
     file = RangedFile(path)
-    assert content_of(FORMATS[format_].open(StoredImage(file, file.size, size))) == data
+    assert content_of(FORMATS[format_].open(StoredImage(file, file.size, of or size)), 0, size) == data
     with open_image(stored_image(store, key)) as source:
-        found = content_of(source)
+        whole_unit = size + MIB  # behind it, zeros have to be told
+        assert not [one for one in source.extents() if one.kind == "data" and one.end > whole_unit]
+        found = content_of(source, 0, min(source.size, whole_unit))
     assert found[:size] == data
     assert not any(found[size:]), "what fills the last unit up is zeros"
     expected = path.with_name("expected")
     expected.write_bytes(data)
-    run("qemu-img", "compare", "-f", DRIVERS[format_], "-F", "raw", path, expected)
+    with shown_to_qemu(format_, path) as (driver, image):
+        run("qemu-img", "compare", "-f", driver, "-F", "raw", image, expected)
     for reader in OTHERS[format_]:
         if not (reader.__name__ == "_dissect" and format_.startswith("vmdk") and size % 8192):
             _size, read = reader(path)
             assert sha256(read(0, size)).digest() == sha256(data).digest(), reader.__name__
+
+
+@contextmanager
+def shown_to_qemu(format_: str, path: Path) -> Iterator[tuple[str, Path]]:
+    """Its name for the format, and the image; of an archive, what is in it."""
+    driver, image = ("qcow2", path) if format_ == "qcow2" else for_qemu(format_, path)
+    try:
+        yield driver, image
+    finally:
+        if image.parent != path.parent:
+            shutil.rmtree(image.parent)
 
 
 @pytest.fixture(scope="module")
@@ -212,8 +227,18 @@ def test_a_large_disk_costs_no_more_than_what_is_in_it(store: Store, size: int, 
         assert [extent.offset for extent in source.extents() if extent.kind == "data"][-1] <= size - LEAF
         for start in starts:
             assert content_of(source, start, LEAF) == content(start, LEAF, 1)
-    for start in starts:
-        part = f"driver=raw,offset={start},size={LEAF},file.driver"
-        image = f"{part}={DRIVERS[target]},file.file.driver=file,file.file.filename={store.location(key)}"
-        run("qemu-img", "compare", "--image-opts", image, f"{part}=file,file.filename={plain}")
+    with shown_to_qemu(target, Path(store.location(key))) as (driver, shown):
+        for start in starts:
+            part = f"driver=raw,offset={start},size={LEAF},file.driver"
+            image = f"{part}={driver},file.file.driver=file,file.file.filename={shown}"
+            run("qemu-img", "compare", "--image-opts", image, f"{part}=file,file.filename={plain}")
     plain.unlink()
+
+
+@pytest.mark.parametrize("target", ["qcow2", "raw_tar_gz"])
+def test_an_archive_is_a_disk_of_whole_gibibytes(store: Store, target: str) -> None:
+    assert written(store, whole().source(), "raw_tar_gz", "disk.tar.gz") == naive_root(whole().data)
+    with open_image(stored_image(store, "disk.tar.gz")) as source:
+        assert source.size == GIB
+        written(store, source, target, f"made.{FORMATS[target].extension}")
+    assert_same(store, f"made.{FORMATS[target].extension}", target, whole().data, GIB)

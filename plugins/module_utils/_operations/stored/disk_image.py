@@ -22,14 +22,13 @@ from ..._images.image_format import StoredImage
 from ..._images.inspect.image import inspect_image
 from ..._images.inspect.words import Description, Objection
 from ..._stores.base import Store
-from .foreign_image import open_foreign_image
 from .image_file import ImageFile
 from .image_names import format_by_name
 from .split_vmdk import parts_of, split_disk
 from .vhdx_chain import parents_of, vhdx_chain
 
 Limited = Callable[[BlockSource], BlockSource]
-_OWN = ("qcow2", "vmdk", "vhd", "vhdx", "raw")  # formats with a reader of ours
+OWN = ("qcow2", "vmdk", "vhd", "vhdx", "raw", "raw_tar_gz")  # formats with a reader of ours
 _HEAD = 64 << 10  # bytes that tell one image from another, beside its size and what the store knows of it
 
 
@@ -100,7 +99,7 @@ def _needs_path(image: DiskImage) -> VmferryError:
     why = f"an image of the format {image.found.format}"
     if image.has_snapshots:
         why += " with snapshots inside"
-    elif image.found.format in _OWN:
+    elif image.found.format in OWN:
         why += " with features that are rare"
     return VmferryError(
         "unsupported",
@@ -122,7 +121,7 @@ def open_image(image: DiskImage, limited: Limited = lambda source: source) -> It
 
 def _own_reader(image: DiskImage, stack: ExitStack) -> BlockSource | None:
     """None where we have none: for the format, or for a feature of it that ours does not know."""
-    if image.found.format not in _OWN or image.has_snapshots:
+    if image.found.format not in OWN or image.has_snapshots:
         return None
     if image.found.extents:
         return stack.enter_context(closing(split_disk(image.file, image.files[1:], image.found)))
@@ -145,6 +144,8 @@ def _served(image: DiskImage, stack: ExitStack) -> BlockSource:
     """By QEMU, which sees only the very file that is inspected once more."""
     if not image.file.path:
         raise _needs_path(image)
+    from .foreign_image import open_foreign_image  # few images need it, and no description of a VM does
+
     # Not below $TMPDIR: the path of a unix socket has at most 107 bytes.
     folder = stack.enter_context(TemporaryDirectory(prefix="vmferry-image-", dir="/tmp"))
     opened = open_foreign_image(

@@ -5,8 +5,7 @@
 
 from __future__ import annotations
 
-from pathlib import PurePosixPath
-from typing import Mapping
+from typing import Mapping, Optional
 
 # One of the inspector's formats; empty where any may be in it.
 _FORMATS: Mapping[str, str] = {
@@ -16,16 +15,22 @@ _FORMATS: Mapping[str, str] = {
     ".qcow2": "qcow2",
     ".qed": "qed",
     ".raw": "raw",
+    ".tar.gz": "raw_tar_gz",
     ".vdi": "vdi",
     ".vhd": "vhd",
     ".vhdx": "vhdx",
     ".vmdk": "vmdk",
+    ".vpc": "vhd",
 }
 
 
 def names_image(url: str) -> bool:
-    return PurePosixPath(url).suffix.lower() in _FORMATS
+    return _said_by(url) is not None
 
 
 def format_by_name(name: str) -> str:
-    return _FORMATS.get(PurePosixPath(name).suffix.lower(), "")
+    return _said_by(name) or ""
+
+
+def _said_by(name: str) -> Optional[str]:
+    return next((said for ending, said in _FORMATS.items() if name.lower().endswith(ending)), None)

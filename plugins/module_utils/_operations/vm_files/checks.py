@@ -39,7 +39,7 @@ def export_findings(
     for info in files.images:
         with told_in(findings):
             if store.location(info.key) in chosen:
-                insist_on_readable(store, info, is_path=is_path)
+                insist_on_readable(store, info)
     with told_in(findings):
         HeldFiles(store, files_of(store, files, appliance), is_path=is_path).close()
     return findings

@@ -77,7 +77,7 @@ def _disks(store: Store, vm: FileVm, is_path: bool) -> Tuple[DiskSpec, ...]:
     names = [info.key.rpartition("/")[2] for info in vm.images]
     if len(set(names)) != len(names):  # a pattern may go through folders
         names = [info.key for info in vm.images]
-    seen = [seen_image(store, info, is_path=is_path, header_only=True) for info in vm.images]
+    seen = [seen_image(store, info, is_path=is_path) for info in vm.images]
     return tuple(
         DiskSpec(
             id=f"disk-{number}",

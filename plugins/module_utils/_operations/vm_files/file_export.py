@@ -122,7 +122,7 @@ class FileExport(ExportSession):
             source = ApplianceDisk.of(self._appliance, self._appliance.machine.disks[number])
             stack.callback(source.close)
         else:
-            source = stack.enter_context(open_image(self._store, self._files.images[number], is_path=self._is_path))
+            source = stack.enter_context(open_image(self._store, self._files.images[number]))
         return ExportDisk(replace(disk, size=source.size), source)
 
 
