@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 from engine.images.disks import run
 
+from ansible_collections.vmferry.migrate.plugins.module_utils._blocks import LEAF
 from ansible_collections.vmferry.migrate.plugins.module_utils._errors import VmferryError
 from ansible_collections.vmferry.migrate.plugins.module_utils._operations.jobs.requests import StoreSpec
 from rigs import guests
@@ -261,5 +262,7 @@ def test_damage_anywhere_in_it_is_found_and_its_place_is_told(
         (problem,) = raised.value.done["problems"]
         assert problem["object_offset"] <= at < problem["object_offset"] + problem["length"]
     else:
-        bench.refused_import(back, "invalid_config", "double.ova has no compressed grain")
+        (problem,) = raised.value.done["problems"]
+        assert (problem["disk"], problem["object"], problem["length"]) == (disk["id"], "double.ova", LEAF)
+        bench.refused_import(back, "checksum_mismatch", f"{disk['id']} is damaged: bytes {problem['offset']} to")
         bench.assert_no_machine(back)
