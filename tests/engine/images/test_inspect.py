@@ -21,7 +21,7 @@ from ansible_collections.vmferry.migrate.plugins.module_utils._images.inspect.wo
 from ansible_collections.vmferry.migrate.plugins.module_utils._images.qcow2.codecs import codec_named
 
 from . import hostile_images as hostile
-from .disks import GIB, KIB, MIB, RangedFile, islands, packed
+from .disks import GIB, KIB, MIB, RangedFile, content, islands, packed, run
 from .hostile_archives import of_disk, sealed, sparse
 from .hostile_archives import put as put_in_header
 from .hostile_images import SIZE, at_once, boot_sector, descriptor, disk_of, image, put, vhd, vhd_header, vhdx_headers
@@ -65,6 +65,24 @@ def test_what_qemu_writes_is_understood(options: tuple[str, ...], described: tup
     assert (found.objections, found.format, found.subformat, found.size) == ((), *described, SIZE)
     for expected in ("", described[0]):
         assert inspected(image(*options), expected, header_only=True).objections == ()
+
+
+@pytest.mark.parametrize(
+    ("options", "cluster"),
+    [("", 64 * KIB), ("cluster_size=2M", 2 * MIB), ("cluster_size=2M,extended_l2=on", 2 * MIB)],
+)
+def test_a_file_that_ends_within_what_the_guest_has_in_its_last_cluster_is_cut_off(
+    tmp_path: Path, options: str, cluster: int
+) -> None:
+    """QEMU would read zeros for what is missing."""
+    (tmp_path / "disk").write_bytes(content(0, 2 * MIB + 512, 7))
+    words = ["-f", "raw", "-O", "qcow2", *(["-o", options] if options else [])]
+    run("qemu-img", "convert", *words, tmp_path / "disk", tmp_path / "image")
+    whole = (tmp_path / "image").read_bytes()
+    needed = (len(whole) - 1) // cluster * cluster + 512
+    assert inspected(whole).objections == ()
+    assert inspected(whole[:needed]).objections == (), "the rest is behind the end of the disk"
+    assert names(inspected(whole[: needed - 1])) == ["truncated"]
 
 
 def test_what_this_collection_writes_is_understood(tmp_path: Path) -> None:

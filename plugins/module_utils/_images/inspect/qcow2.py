@@ -28,6 +28,7 @@ _LARGEST_REFCOUNT_TABLE = 8 << 20  # bytes; QEMU's limit
 _MOST_SNAPSHOTS = 65536
 _PLACE = 0x00FF_FFFF_FFFF_FE00
 _COPIED, _COMPRESSED, _ZERO = 1 << 63, 1 << 62, 1
+_ALL_HELD = (1 << 32) - 1  # of a cluster's 32 subclusters
 _NAMES = {0: "plain", 1: "AES", 2: "LUKS"}
 
 
@@ -180,18 +181,21 @@ def _walk(examination: Examination, header: _Header) -> None:
     entries, at = header.l1
     if entries:
         places.take(at, 8 * entries, "its L1 table")
-    for entry in filter(None, _words(examination.table(at, 8 * entries, "its L1 table"))):
-        examination.demand(not entry & ~(_PLACE | _COPIED), "has an L1 entry of a kind that is not known")
-        places.take(entry & _PLACE, header.cluster, "an L2 table")
-        _walk_l2(examination, header, places, entry & _PLACE)
+    for number, entry in enumerate(_words(examination.table(at, 8 * entries, "its L1 table"))):
+        if entry:
+            examination.demand(not entry & ~(_PLACE | _COPIED), "has an L1 entry of a kind that is not known")
+            places.take(entry & _PLACE, header.cluster, "an L2 table")
+            _walk_l2(examination, header, places, entry & _PLACE, number * (header.cluster // header.entry))
 
 
-def _walk_l2(examination: Examination, header: _Header, places: UsedPlaces, at: int) -> None:
+def _walk_l2(examination: Examination, header: _Header, places: UsedPlaces, at: int, first: int) -> None:
+    """`first`: the number of the disk's cluster that the table begins with."""
     table = _words(examination.table(at, header.cluster, "an L2 table"))
     offset_bits = 62 - (header.cluster_bits - 8)
     plain = _PLACE | _COPIED | (0 if header.incompatible & _WIDE_ENTRIES else _ZERO)
     packed: Set[int] = set()
-    for entry in table[:: header.entry // 8]:
+    step = header.entry // 8
+    for number, entry in enumerate(table[::step], first):
         if entry & _COMPRESSED:
             start = entry & ((1 << offset_bits) - 1)
             if start in packed:
@@ -204,6 +208,19 @@ def _walk_l2(examination: Examination, header: _Header, places: UsedPlaces, at: 
             examination.refuse("unknown_feature", "has an L2 entry of a kind that is not known")
         elif entry & _PLACE:
             places.take(entry & _PLACE, header.cluster, "a cluster")
+            if (entry & _PLACE) + header.cluster > examination.size:
+                all_held = 0 if entry & _ZERO else _ALL_HELD
+                held = table[step * (number - first) + 1] if step > 1 else all_held
+                _insist_on_last(examination, header, entry & _PLACE, number, held)
+
+
+def _insist_on_last(examination: Examination, header: _Header, place: int, number: int, held: int) -> None:
+    """The file may end in its last cluster, but behind all that the guest has in it: QEMU reads zeros there, so that of
+    an image that was cut off nobody would see it. `held`: a bit for each 32nd of the cluster."""
+    of_disk = max(0, header.size - number * header.cluster)
+    needed = min(header.cluster * (held & _ALL_HELD).bit_length() // 32, of_disk)
+    if place + needed > examination.size:
+        examination.refuse("truncated", "ends in the middle of a cluster")
 
 
 def _words(data: bytes) -> array[int]:

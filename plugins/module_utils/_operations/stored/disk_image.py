@@ -120,7 +120,8 @@ def open_image(image: DiskImage, limited: Limited = lambda source: source) -> It
 
 
 def _own_reader(image: DiskImage, stack: ExitStack) -> BlockSource | None:
-    """None where we have none: for the format, or for a feature of it that ours does not know."""
+    """None where we have none: for the format, or for a feature of it that ours does not know, which it does not tell
+    from damage. That, the inspector has looked for before."""
     if image.found.format not in OWN or image.has_snapshots:
         return None
     if image.found.extents:
