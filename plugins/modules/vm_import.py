@@ -18,7 +18,7 @@ description:
     it or beside it. It is read where it lies, without being unpacked; its disks are inspected first, and compared with
     the checksums that it has while they are copied.
   - Where O(url) ends in C(.qcow2), C(.vmdk), C(.vhd), C(.vpc), C(.vhdx), C(.avhdx), C(.vdi), C(.qed), C(.qcow),
-    C(.raw), C(.img) or C(.tar.gz), it is a disk image that other tools made. It is inspected first, and becomes the
+    C(.raw) or C(.img), it is a disk image that other tools made. It is inspected first, and becomes the
     disk of a VM whose O(hardware) the task says. What format it has is told by its content.
   - Where O(url) is a folder with an Artifact Manifest 1.0 that another tool wrote, called C(manifest.json) or
     C(artifact-manifest.json), or such a manifest itself, ending in C(.json), the VM is made of the images beside it, as

@@ -28,7 +28,8 @@ from .split_vmdk import parts_of, split_disk
 from .vhdx_chain import parents_of, vhdx_chain
 
 Limited = Callable[[BlockSource], BlockSource]
-OWN = ("qcow2", "vmdk", "vhd", "vhdx", "raw", "raw_tar_gz")  # formats with a reader of ours
+OWN = ("qcow2", "vmdk", "vhd", "vhdx", "raw")  # formats with a reader of ours
+_ARCHIVES = ("raw_tar_gz", "vma")  # which nobody reads here without the digests of an export
 _HEAD = 64 << 10  # bytes that tell one image from another, beside its size and what the store knows of it
 
 
@@ -66,6 +67,7 @@ def stored_image(store: Store, key: str) -> DiskImage:
     file = ImageFile.at(store, key)
     found = inspect_image(file.read_at, file.size, expected=format_by_name(file.name))
     found.approve(file.where, despite=_answered(found))
+    insist_on_image(file.where, found)
     if not found.size:
         raise VmferryError("invalid_config", f"{file.where} is a disk of no bytes.", "Is it the whole file?")
     head = bytearray(min(_HEAD, file.size))
@@ -73,6 +75,16 @@ def stored_image(store: Store, key: str) -> DiskImage:
     identity = f"image-{sha256(file.state.encode() + head).hexdigest()[:24]}"
     others = parents_of(file) if found.format == "vhdx" else parts_of(file, found)
     return DiskImage((file, *others), found, identity)
+
+
+def insist_on_image(where: str, found: Description) -> None:
+    """Raises `unsupported` for an archive: what is damaged in it, reading parts of it would not tell."""
+    if found.format in _ARCHIVES:
+        raise VmferryError(
+            "unsupported",
+            f"{where} is an archive ({found.format}), and no disk image.",
+            "Unpack it first: `tar -xzf` makes disk.raw of a .tar.gz, `vma extract` images of a VMA.",
+        )
 
 
 def _answered(found: Description) -> FrozenSet[Objection]:

@@ -15,7 +15,6 @@ _FORMATS: Mapping[str, str] = {
     ".qcow2": "qcow2",
     ".qed": "qed",
     ".raw": "raw",
-    ".tar.gz": "raw_tar_gz",
     ".vdi": "vdi",
     ".vhd": "vhd",
     ".vhdx": "vhdx",

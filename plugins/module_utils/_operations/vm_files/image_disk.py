@@ -12,7 +12,7 @@ from ..._errors import VmferryError
 from ..._images.inspect.image import inspect_image
 from ..._images.inspect.words import Description
 from ..._stores.base import Store
-from ..stored.disk_image import OWN, DiskImage, insist_on_reader, stored_image
+from ..stored.disk_image import OWN, DiskImage, insist_on_image, insist_on_reader, stored_image
 from ..stored.disk_image import open_image as opened
 from ..stored.image_names import format_by_name
 
@@ -29,6 +29,7 @@ def seen_image(store: Store, info: ObjectInfo, *, is_path: bool) -> Description:
 
     found = inspect_image(read_at, info.size, expected=format_by_name(info.key), header_only=True)
     found.approve(where)
+    insist_on_image(where, found)
     if found.format not in OWN and not is_path:
         raise VmferryError(
             "unsupported",
