@@ -17,6 +17,8 @@ from engine.images.disks import run
 
 from ansible_collections.vmferry.migrate.plugins.module_utils._exports.seals import Seals
 from ansible_collections.vmferry.migrate.plugins.module_utils._exports.signing import Lenient
+from ansible_collections.vmferry.migrate.plugins.module_utils._operations.importing import packed_import
+from ansible_collections.vmferry.migrate.plugins.module_utils._transfer.copy_blocks import copy_blocks
 from rigs import guests
 from rigs.domain import boot_and_expect, remove_domain
 from rigs.libvirt import LibvirtRig
@@ -100,6 +102,24 @@ def test_an_ovf_is_read_with_the_files_beside_it(bench: Bench, imported: str, fi
     made = here.import_(imported, store=beside)
     assert not made["appliance"]["has_checksums"]
     assert "no checksums" in " ".join(made["warnings"])
+
+
+@pytest.mark.parametrize("name", ["app.ova", "app.ovf", "d.vmdk"])
+def test_without_checksums_too_a_file_that_changes_meanwhile_leaves_no_vm(
+    name: str, bench: Bench, imported: str, files: dict[str, bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here = placed(bench, files)
+    url = here.store.url if name == "app.ova" else here.store.url.replace("app.ova", "app.ovf")
+    changing = Path(url.removeprefix("file://")).with_name(name)
+
+    def copied(*args: Any, **options: Any) -> Any:
+        with changing.open("ab") as file:
+            file.write(bytes(512))
+        return copy_blocks(*args, **options)
+
+    monkeypatch.setattr(packed_import, "copy_blocks", copied)
+    here.refused_import(imported, "conflict", "changed while it was read", store=replace(here.store, url=url))
+    here.assert_no_machine(imported)
 
 
 def test_a_disk_that_was_changed_leaves_no_vm(bench: Bench, imported: str, files: dict[str, bytes]) -> None:

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import json
+import os
 from hashlib import sha256
 from pathlib import Path
 from random import Random
@@ -135,6 +136,13 @@ def test_what_is_doubtful_is_said(tmp_path: Path) -> None:
     guessed = opened(tmp_path, first, vm={"firmware": "bios"}).machine
     assert (guessed.cpus, guessed.memory) == (1, 1 << 30)
     assert ["processors" in guessed.warnings[0], "memory" in guessed.warnings[1]] == [True, True]
+
+
+def test_a_raw_image_that_was_cut_off_is_refused(tmp_path: Path) -> None:
+    file = image(tmp_path, "raw")
+    told = disk(file, "raw")
+    os.truncate(file, SIZE - 512)
+    assert "which is said to have" in str(refused(tmp_path, told))
 
 
 def test_another_content_is_another_appliance(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ Fails closed: a cluster that is there twice, or not at all, ends it as it ends P
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Callable, Dict, Iterator, Optional
+from typing import Callable, Dict, Iterator, Optional, Sequence, Tuple
 
 from ..._errors import VmferryError
 from ..vma_header import CLUSTER, HEADER, VM_STATE, NoVma, VmaDevice, VmaHeader, header_size
@@ -77,10 +77,7 @@ class VmaStream:
             header = self._up_to(EXTENT_HEADER)
             if not header:
                 break
-            found = unpacked_extent(header, self.header.uuid) if len(header) == EXTENT_HEADER else None
-            if found is None:
-                raise self._lie("has no extent where one should begin")
-            clusters, stored = found
+            clusters, stored = self._extent(header)
             data, at = memoryview(self._exactly(stored)), 0
             for cluster in clusters:
                 yield from self._runs(cluster, data[at : at + cluster.stored])
@@ -88,6 +85,12 @@ class VmaStream:
         for seen in self._seen.values():
             if not seen.is_whole:
                 raise self._lie(f"ends without all of its disk {seen.disk.name}")
+
+    def _extent(self, header: bytes) -> Tuple[Sequence[Cluster], int]:
+        found = unpacked_extent(header, self.header.uuid) if len(header) == EXTENT_HEADER else None
+        if found is None:
+            raise self._lie("has no extent where one should begin")
+        return found
 
     def _runs(self, cluster: Cluster, data: memoryview) -> Iterator[VmaRun]:
         device = self._devices.get(cluster.device)

@@ -20,8 +20,11 @@ from ..._stores.base import Store
 from ..jobs.requests import ImportRequest
 from ..jobs.running_job import RunningJob
 from ..stored.appliance_machine import vm_in
+from ..stored.image_file import ImageFile
 from ..stored.read_appliance import inspected_disks, open_disk, stored_appliance
 from .packed_import import Packed, PackedImport, import_packed
+
+ARCHIVES = (".ova", ".ova.gz")  # in which all files of an appliance are
 
 
 def import_appliance(request: ImportRequest, check_mode: bool) -> dict[str, Any]:
@@ -43,14 +46,21 @@ def import_artifacts(
 
 
 def _found(job: RunningJob, store: Store, key: str) -> Packed:
-    return _PackedAppliance(stored_appliance(store, key))
+    """What it is made of is looked at before a byte of it is read."""
+    named = store.stat(key)
+    appliance = stored_appliance(store, key)
+    files = [] if named is None else [ImageFile(store, named)]
+    if files and not key.lower().endswith(ARCHIVES):
+        beside = (files[0].beside(disk.file) for disk in appliance.machine.disks if disk.file)
+        files += [one for one in beside if one is not None]
+    return _PackedAppliance(appliance, files)
 
 
 class _PackedAppliance(Packed):
     kind = "appliance"
 
-    def __init__(self, appliance: Appliance) -> None:
-        self._appliance = appliance
+    def __init__(self, appliance: Appliance, files: Sequence[ImageFile]) -> None:
+        self._appliance, self._files = appliance, files
         self.where, self.identity = appliance.where, appliance.identity
 
     def describe(self) -> Tuple[VmSpec, Sequence[Finding]]:
@@ -66,6 +76,10 @@ class _PackedAppliance(Packed):
     def disks(self) -> Sequence[Tuple[int, int]]:
         found = self._appliance
         return [(disk.capacity, found.member(disk).size if disk.file else 0) for disk in self._appliance.machine.disks]
+
+    def confirm(self) -> None:
+        for file in self._files:
+            file.insist_on_no_change()
 
     def told(self) -> Mapping[str, Any]:
         return {

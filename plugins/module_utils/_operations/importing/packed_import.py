@@ -49,6 +49,10 @@ class Packed(ABC):
     def disks(self) -> Sequence[Tuple[int, int]]:
         """Of each its size, and how many bytes are read at the most."""
 
+    def confirm(self) -> None:
+        """After the last disk. Raises `conflict` where the files changed while they were read, if nothing else told."""
+        return
+
     @abstractmethod
     def told(self) -> Mapping[str, Any]:
         """What the result says of it."""
@@ -130,6 +134,7 @@ class PackedImport:
                 progress = self._job.progress.disk(number)
                 with packed.open(number, progress.alive) as source:
                     copy_blocks(source, sink, None, limits=self._job.limits, flow=self._job.flow, progress=progress)
+            packed.confirm()
             self._job.phase("creating")
             return session.commit()
 

@@ -76,6 +76,9 @@ def _image(package: Package, disk: ArtifactDisk, where: str, *, proves: bool) ->
     member = package.members[disk.file]
     _unused, size = inspected_image(member, disk.format, f"{where}: {disk.file}")
     warning = ""
+    if disk.format == "raw" and disk.bytes > member.size:  # and nothing in the image would tell
+        told = f"is said to have {disk.bytes} bytes, and has {member.size}"
+        raise refused(where, f"names the raw image {quoted(disk.file)}, which {told}", "Bring the whole file here.")
     if disk.bytes not in (member.size, size):
         told = f"has {disk.bytes} bytes; its file has {member.size}, and its disk {size}"
         warning = f"{where} says that {disk.id} {told}. It may not be the file that was meant."
