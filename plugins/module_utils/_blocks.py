@@ -97,6 +97,8 @@ class ObjectInfo:
     metadata: Mapping[str, str] = field(default_factory=dict)
     locked: bool = False  # the store keeps this very version for a while, whoever replaces it
     content_type: str = ""  # where the store keeps one
+    # Of a file: its ctime in nanoseconds, which whoever puts other times back cannot. 0 where there is none.
+    changed: int = field(default=0, compare=False)
 
 
 class PartWriter(Protocol):

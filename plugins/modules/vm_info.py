@@ -118,7 +118,7 @@ vms:
     id:
       description: >-
         The provider's own id; for libvirt a UUID. Of files, a UUID that is made of where they are, and stays the same
-        as long as they stay there.
+        as long as they stay there. Files on a path are of their host, or of the file server that it mounts.
       returned: success
       type: str
       sample: 1f0c9a2b-7d1e-4c58-9a51-0c3a0d5b6e77

@@ -82,6 +82,12 @@ class Store(ABC):
     def list(self, prefix: str) -> Iterator[ObjectInfo]:
         """Every object whose key starts with `prefix`, in key order. Sees all that was complete before the call."""
 
+    def list_readable(self, prefix: str, skip: Callable[[str, VmferryError], object]) -> Iterator[ObjectInfo]:
+        """As `list`, without the folders below that may not be read: of each, `skip` is told the prefix, and why. It
+        may have been told some of them already. For whoever shows what is there; anybody else has to know of all.
+        """
+        return self.list(prefix)
+
     @abstractmethod
     def list_folders(self, prefix: str) -> Iterator[str]:
         """The names directly below `prefix` (which ends in `/` or is empty) that hold objects, in order.

@@ -9,6 +9,7 @@ from functools import partial
 from typing import Any, Callable, Iterator, Mapping, Sequence, cast
 
 from .._blocks import Extent, FileWriter, ObjectInfo, Part, PartReceipt, PartWriter, PieceWriter, StreamWriter
+from .._errors import VmferryError
 from .base import Store, StoreCapabilities
 from .roles import Result
 from .server_copy import CopyOrder
@@ -48,6 +49,9 @@ class DelegatingStore(Store):
 
     def list(self, prefix: str) -> Iterator[ObjectInfo]:
         return self._store.list(prefix)
+
+    def list_readable(self, prefix: str, skip: Callable[[str, VmferryError], object]) -> Iterator[ObjectInfo]:
+        return self._store.list_readable(prefix, skip)
 
     def list_folders(self, prefix: str) -> Iterator[str]:
         return self._store.list_folders(prefix)

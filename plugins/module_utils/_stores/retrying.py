@@ -39,6 +39,9 @@ class RetryingStore(DelegatingStore):
     def list(self, prefix: str) -> Iterator[ObjectInfo]:
         return self._each(_Listing(lambda: self._store.list(prefix), lambda info: info.key.encode()))
 
+    def list_readable(self, prefix: str, skip: Callable[[str, VmferryError], object]) -> Iterator[ObjectInfo]:
+        return self._each(_Listing(lambda: self._store.list_readable(prefix, skip), lambda info: info.key.encode()))
+
     def list_folders(self, prefix: str) -> Iterator[str]:
         return self._each(_Listing(lambda: self._store.list_folders(prefix), lambda name: (name + "/").encode()))
 

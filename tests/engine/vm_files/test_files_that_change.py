@@ -24,7 +24,10 @@ from ansible_collections.vmferry.migrate.plugins.module_utils._stores.open impor
 from .shelf import GUEST, Shelf, refused
 
 
-def test_an_image_that_qemu_writes_to_is_refused(shelf: Shelf) -> None:
+@pytest.mark.parametrize("told", ["by the kernel", "by locks alone"])
+def test_an_image_that_qemu_writes_to_is_refused(shelf: Shelf, monkeypatch: pytest.MonkeyPatch, told: str) -> None:
+    if told == "by locks alone":
+        monkeypatch.setattr(held_files, "has_writer", lambda path: None)
     path = shelf.image("web.qcow2", "qcow2")
     command = ["qemu-io", "-f", "qcow2", str(path)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as qemu:
@@ -37,6 +40,34 @@ def test_an_image_that_qemu_writes_to_is_refused(shelf: Shelf) -> None:
         qemu.stdin.close()
         qemu.wait(30)
     assert shelf.export("web.qcow2")["changed"]
+
+
+@pytest.mark.parametrize(("name", "format"), [("web.raw", "raw"), ("web.qcow2", "qcow2")])
+def test_no_qemu_opens_an_image_for_writing_while_it_is_exported(shelf: Shelf, name: str, format: str) -> None:
+    write = ["qemu-io", "-f", format, "-c", "write 0 512", str(shelf.image(name, format))]
+    with closing(open_store(shelf.images.as_uri(), {})) as store:
+        provider = ImageProvider(store, is_path=True)
+        vm = provider.describe(name)
+        with provider.open_export(vm, vm.disks, "auto", Job("job", "aaaaaaaa")) as session:
+            done = subprocess.run(write, capture_output=True, text=True, check=False)
+            assert done.returncode == 1
+            assert 'Failed to get "write" lock' in done.stderr
+            session.confirm()
+    assert subprocess.run(write, capture_output=True, check=False).returncode == 0
+
+
+def test_a_writer_that_comes_later_is_seen_in_the_end(shelf: Shelf, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It has written nothing yet; what it may have in its cache is no file's time."""
+    path = shelf.raw("web.raw")
+    confirm = file_export.FileExport.confirm
+
+    def opened(session: file_export.FileExport) -> None:
+        with path.open("r+b"):
+            confirm(session)
+
+    monkeypatch.setattr(file_export.FileExport, "confirm", opened)
+    refused(lambda: shelf.export("web.raw"), "busy", "web.raw is open for writing")
+    assert "manifest.json" not in shelf.stored()
 
 
 @pytest.mark.parametrize("name", ["web.raw", "app.ova"])
@@ -83,14 +114,18 @@ def test_a_server_that_gives_no_lease_says_nothing_of_writers(shelf: Shelf, monk
     assert has_writer(str(path.with_name("gone"))) is None
 
 
-def test_a_file_that_changes_meanwhile_commits_nothing(shelf: Shelf, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("times", ["others", "put back"])
+def test_a_file_that_changes_meanwhile_commits_nothing(
+    shelf: Shelf, monkeypatch: pytest.MonkeyPatch, times: str
+) -> None:
     path = shelf.raw("web.raw")
+    seen = path.stat()
     confirm = file_export.FileExport.confirm
 
     def changed(session: file_export.FileExport) -> None:
         with path.open("r+b") as file:
             file.write(b"later")
-        os.utime(path, ns=(1, 1))
+        os.utime(path, ns=(1, 1) if times == "others" else (seen.st_atime_ns, seen.st_mtime_ns))
         confirm(session)
 
     monkeypatch.setattr(file_export.FileExport, "confirm", changed)

@@ -50,7 +50,7 @@ class ImageFile:
 
     @property
     def state(self) -> str:
-        """Another one as soon as somebody writes to it, as far as the store tells."""
+        """Another one once somebody has written to it, as far as the store tells, and the same whoever owns it."""
         return f"{self.info.size} {self.info.etag or self.info.modified}"
 
     def beside(self, name: str) -> ImageFile | None:
@@ -67,6 +67,6 @@ class ImageFile:
     def insist_on_no_change(self) -> None:
         """After the last read. Raises `conflict`: what was read may be of two images."""
         now = self.store.stat(self.key)
-        if now is None or ImageFile(self.store, now).state != self.state:
+        if now is None or (ImageFile(self.store, now).state, now.changed) != (self.state, self.info.changed):
             text = f"{self.where} changed while it was read."
             raise VmferryError("conflict", text, "Put it where nobody writes to it, and try again.")

@@ -9,6 +9,7 @@ from dataclasses import replace
 from typing import Any, Mapping, Tuple
 from uuid import NAMESPACE_URL, uuid5
 
+from ..._appliances.appliance import Appliance
 from ..._blocks import ObjectInfo
 from ..._images.inspect.words import Description
 from ..._providers.spec import DiskSpec, VmSpec
@@ -17,6 +18,7 @@ from ..stored.appliance_machine import vm_in
 from ..stored.read_appliance import stored_appliance
 from .image_disk import seen_image
 from .inventory import FileVm
+from .place import place_of
 
 PROVIDER = "image"
 # What images do not say, and a VM needs. `details` tell which are assumed.
@@ -26,27 +28,33 @@ BUS_OF_OTHERS = "sata"  # that every guest knows
 ASSUMED = ("cpu", "memory_mb", "firmware", "disks.bus")
 
 
-def vm_id(store: Store, vm: FileVm) -> str:
+def vm_id(store: Store, vm: FileVm, *, is_path: bool) -> str:
     """The same as long as the files lie where they are."""
-    return str(uuid5(NAMESPACE_URL, f"vmferry:{store.location(vm.path.rstrip('/'))}"))
+    return str(uuid5(NAMESPACE_URL, f"vmferry:{place_of(store, vm.path, is_path=is_path)}"))
 
 
 def describe(store: Store, vm: FileVm, *, is_path: bool) -> VmSpec:
     """Reads descriptors and the headers of images. Raises as `stored_appliance` and `seen_image`."""
-    if not vm.is_appliance:
-        return _of_images(store, vm, is_path)
-    found = vm_in(stored_appliance(store, vm.path))
+    if vm.problem is not None:
+        raise vm.problem
+    if vm.is_appliance:
+        return describe_appliance(store, vm, stored_appliance(store, vm.path), is_path=is_path)
+    return _of_images(store, vm, is_path)
+
+
+def describe_appliance(store: Store, vm: FileVm, appliance: Appliance, *, is_path: bool) -> VmSpec:
+    """Of what was read of it."""
+    found = vm_in(appliance)
     files: Mapping[str, Any] = {"files": [store.location(vm.path)]}
-    return replace(
-        found, provider=PROVIDER, id=vm_id(store, vm), path=vm.path, details={**found.details, PROVIDER: files}
-    )
+    own_id, details = vm_id(store, vm, is_path=is_path), {**found.details, PROVIDER: files}
+    return replace(found, provider=PROVIDER, id=own_id, path=vm.path, details=details)
 
 
-def unreadable(store: Store, vm: FileVm, problem: str) -> VmSpec:
+def unreadable(store: Store, vm: FileVm, problem: str, *, is_path: bool) -> VmSpec:
     """Of one among others: it is told, and does not keep these from being told."""
     return VmSpec(
         provider=PROVIDER,
-        id=vm_id(store, vm),
+        id=vm_id(store, vm, is_path=is_path),
         name=vm.name,
         path=vm.path,
         power_state="unknown",
@@ -61,7 +69,7 @@ def unreadable(store: Store, vm: FileVm, problem: str) -> VmSpec:
 def _of_images(store: Store, vm: FileVm, is_path: bool) -> VmSpec:
     return VmSpec(
         provider=PROVIDER,
-        id=vm_id(store, vm),
+        id=vm_id(store, vm, is_path=is_path),
         name=vm.name,
         path=vm.path,
         power_state="powered_off",

@@ -9,7 +9,7 @@ import time
 from contextlib import ExitStack
 from dataclasses import replace
 from types import TracebackType
-from typing import Callable, Mapping, Sequence
+from typing import Callable, Mapping, Sequence, Tuple
 
 from ..._appliances.appliance import Appliance
 from ..._appliances.documents import MAX_DOCUMENT
@@ -18,8 +18,8 @@ from ..._errors import VmferryError
 from ..._providers.base import ExportDisk, ExportSession
 from ..._providers.spec import DiskSpec, VmSpec
 from ..._stores.base import Store
-from ..stored.appliance_machine import vm_in
 from ..stored.read_appliance import ApplianceDisk, stored_appliance
+from .described import describe, describe_appliance
 from .held_files import HeldFiles
 from .image_disk import open_image
 from .inventory import FileVm
@@ -40,14 +40,17 @@ def files_of(store: Store, vm: FileVm, appliance: Appliance | None) -> list[Obje
 
 
 class FileExport(ExportSession):
-    """`reference`: of a dead run's session; entering raises `not_found` where a file is not as it was then."""
+    """`reference`: of a dead run's session; entering raises `not_found` where a file is not as it was then.
+
+    Entering raises `conflict` where the files are no longer the VM that the export was planned for.
+    """
 
     consistency = "crash_consistent"  # no file tells how its guest was stopped
 
     def __init__(
         self,
         store: Store,
-        files: FileVm,
+        find: Callable[[], FileVm],
         vm: VmSpec,
         disks: Sequence[DiskSpec],
         *,
@@ -55,9 +58,9 @@ class FileExport(ExportSession):
         alive: Callable[[], object],
         reference: Mapping[str, str] | None = None,
     ) -> None:
-        """`alive` is called now and then while `confirm` reads."""
+        """`find` looks for the files, as they are then. `alive` is called now and then while `confirm` reads."""
         self._alive = alive
-        self._store, self._files, self._chosen, self._is_path = store, files, tuple(disks), is_path
+        self._store, self._find, self._chosen, self._is_path = store, find, tuple(disks), is_path
         self._expected = reference
         self.vm = vm
         self.warnings: list[str] = []
@@ -91,12 +94,18 @@ class FileExport(ExportSession):
         return True
 
     def _open(self, stack: ExitStack) -> None:
-        appliance = self._appliance = self._read_appliance()
-        self._held = HeldFiles(self._store, files_of(self._store, self._files, appliance), is_path=self._is_path)
+        _files, _appliance, held = self._look()
+        self._held = HeldFiles(self._store, held, is_path=self._is_path)
         stack.callback(self._held.close)
         if self._expected is not None and self._expected.get("stamps") != self._held.told():
             raise VmferryError("not_found", f"A file of {self.vm.name} was changed since.")
         self.warnings += self._held.warnings
+        self._files, appliance, files = self._look()  # anew: what was seen before the stamps may have been replaced
+        self._appliance = appliance
+        if [info.key for info in files] != [info.key for info in held] or not self._is_as_planned(appliance):
+            where = self._store.object_url(self._files.path)
+            text = f"{where} is not what it was when its export was planned: files were added, removed or replaced."
+            raise VmferryError("conflict", text, "Export it again.", retryable=True)
         self.taken_at = time.time()
         self.disks = tuple(self._disk(stack, disk) for disk in self._chosen)
         if appliance is not None:
@@ -105,25 +114,33 @@ class FileExport(ExportSession):
         sizes = {disk.spec.id: disk.spec for disk in self.disks}
         self.vm = self.vm.with_disks(tuple(sizes.get(disk.id, disk) for disk in self.vm.disks))
 
-    def _read_appliance(self) -> Appliance | None:
-        if not self._files.is_appliance:
-            return None
-        appliance = stored_appliance(self._store, self._files.path)
-        now = [disk.name for disk in vm_in(appliance).disks]
-        if [disk.name for disk in self.vm.disks] != now:
-            hint = "Export it again."
-            raise VmferryError("conflict", f"{appliance.where} was replaced meanwhile.", hint, retryable=True)
-        return appliance
+    def _look(self) -> Tuple[FileVm, Appliance | None, list[ObjectInfo]]:
+        found = self._find()
+        appliance = stored_appliance(self._store, found.path) if found.is_appliance else None
+        return found, appliance, files_of(self._store, found, appliance)
+
+    def _is_as_planned(self, appliance: Appliance | None) -> bool:
+        if appliance is None:
+            now = describe(self._store, self._files, is_path=self._is_path)
+        else:
+            now = describe_appliance(self._store, self._files, appliance, is_path=self._is_path)
+        return _without_fill(now) == _without_fill(self.vm)
 
     def _disk(self, stack: ExitStack, disk: DiskSpec) -> ExportDisk:
-        number = [one.id for one in self.vm.disks].index(disk.id)
         source: BlockSource
         if self._appliance is not None:
+            number = [one.id for one in self.vm.disks].index(disk.id)
             source = ApplianceDisk.of(self._appliance, self._appliance.machine.disks[number])
             stack.callback(source.close)
         else:
-            source = stack.enter_context(open_image(self._store, self._files.images[number]))
+            (image,) = (info for info in self._files.images if self._store.location(info.key) == disk.source)
+            source = stack.enter_context(open_image(self._store, image))
         return ExportDisk(replace(disk, size=source.size), source)
+
+
+def _without_fill(vm: VmSpec) -> VmSpec:
+    """A thin image may take more room than it did."""
+    return vm.with_disks(tuple(replace(disk, allocated=None) for disk in vm.disks))
 
 
 def _descriptor(appliance: Appliance) -> bytes:

@@ -95,11 +95,11 @@ class HeldFiles:
                 hint = "Wait until it is closed: detach it, or shut down the VM that has it."
                 raise VmferryError("busy", f"{path} is open for writing by another process.", hint, retryable=True)
 
-    def _stamps(self) -> Mapping[str, Tuple[int, str]]:
+    def _stamps(self) -> Mapping[str, Tuple[int, str, int]]:
         found = {}
         for key in self._keys:
             info = self._store.stat(key)
             if info is None:
                 raise VmferryError("conflict", f"{self._store.object_url(key)} is gone.", "Export what is there now.")
-            found[key] = (info.size, info.etag or str(info.modified))
+            found[key] = (info.size, info.etag or str(info.modified), info.changed)
         return found

@@ -18,7 +18,7 @@ APPLIANCES = (".ova", ".ovf")
 IMAGES = (".qcow2", ".qcow", ".qed", ".img", ".raw", ".vmdk", ".vhd", ".vpc", ".vhdx", ".vdi")
 MOST_FILES = 20_000  # of a folder with more, nobody wants every VM told
 MOST_DISKS = 256
-WILD = re.compile(r"[*?\[]")
+WILD = re.compile(r"[*?]")
 # What a VMDK's descriptor names, or VMware keeps beside it: no disk of its own.
 _PART = re.compile(r".+-(flat|ctk|delta|sesparse|rdmp?|[sf][0-9]{3,})\.vmdk", re.IGNORECASE)
 _NUMBER = re.compile(r"([0-9]+)")
@@ -30,43 +30,49 @@ class FileVm:
     """`path`: the key of an appliance or of an image; a folder, ending in a slash; or a pattern of keys.
 
     `name`: of an appliance only what its file is called. `images`: of its disks in order; none of an appliance.
+    `problem`: why no VM can be made of what lies there.
     """
 
     path: str
     name: str
     images: Tuple[ObjectInfo, ...] = ()
+    problem: VmferryError | None = None
 
     @property
     def is_appliance(self) -> bool:
-        return not self.images
+        return not self.images and self.problem is None
 
 
 def all_vms(store: Store) -> List[FileVm]:
     """Files of the store's root, and of the folders directly below. In a folder with an appliance, images are its own.
+    A folder below that cannot be read is one with a problem.
 
     Raises `not_found` where the store's URL names no place.
     """
     _insist_on_place(store)
     by_folder: Dict[str, List[ObjectInfo]] = {}
-    for info in _files(store, ""):
+    problems: Dict[str, VmferryError] = {}
+    for info in _at_most(store.list_readable("", problems.__setitem__), store.url):
         folder, slash, _name = info.key.rpartition("/")
         if "/" not in folder and _is_file_of_a_vm(info.key):
             by_folder.setdefault(folder + slash, []).append(info)
-    return [vm for folder, files in sorted(by_folder.items()) for vm in _vms_in(folder, files)]
+    closed = [folder for folder in problems if folder.count("/") == 1 and not folder.startswith(".")]
+    vms = [vm for folder, files in sorted(by_folder.items()) if folder not in closed for vm in _vms_in(folder, files)]
+    return vms + [FileVm(folder, _folder_name(folder), problem=problems[folder]) for folder in sorted(closed)]
 
 
 def vms_at(store: Store, path: str) -> List[FileVm]:
     """By a key, a folder or a pattern of keys; empty where nothing has such a name, or it is none at all.
 
-    `*` and `?` stand for no slash. Raises `conflict` where a pattern fits appliances besides other files.
+    In a pattern, `*` and `?` stand for no slash, and everything else for itself; a file of just this name comes first.
+    Raises `conflict` where a pattern fits appliances besides other files.
     """
     _insist_on_place(store)
     if path.startswith("/") or "\\" in path or {"", ".", ".."} & set(path.rstrip("/").split("/")):
         return []
-    if not WILD.search(path):
-        found = _at_key(store, path.rstrip("/"))
-        if found:
-            return found
+    found = _at_key(store, path.rstrip("/"))
+    if found or not WILD.search(path):
+        return found
     files = [info for info in _files(store, WILD.split(path)[0]) if _fits(info.key, path)]
     if len(files) > 1 and any(_is_appliance(info.key) for info in files):
         raise VmferryError(
@@ -105,11 +111,15 @@ def _at_key(store: Store, key: str) -> List[FileVm]:
 
 
 def _files(store: Store, prefix: str) -> Iterator[ObjectInfo]:
-    for count, info in enumerate(store.list(prefix)):
+    return _at_most(store.list(prefix), store.object_url(prefix))
+
+
+def _at_most(files: Iterator[ObjectInfo], where: str) -> Iterator[ObjectInfo]:
+    for count, info in enumerate(files):
         if count == MOST_FILES:
             raise VmferryError(
                 "invalid_config",
-                f"There are more than {MOST_FILES} files below {store.object_url(prefix)}.",
+                f"There are more than {MOST_FILES} files below {where}.",
                 "Give image.url the folder that the files of the VMs lie in.",
             )
         yield info
@@ -122,7 +132,10 @@ def _vms_in(folder: str, files: Sequence[ObjectInfo]) -> List[FileVm]:
         return found
     if not folder:
         return found + [FileVm(info.key, _stem(info.key), (info,)) for info in images]
-    return [*found, FileVm(folder, folder.rstrip("/").rpartition("/")[2], _in_order(images))]
+    try:
+        return [*found, FileVm(folder, _folder_name(folder), _in_order(images))]
+    except VmferryError as error:
+        return [*found, FileVm(folder, _folder_name(folder), problem=error)]
 
 
 def _is_file_of_a_vm(key: str) -> bool:
@@ -139,9 +152,13 @@ def _is_appliance(key: str) -> bool:
 
 
 def _fits(key: str, pattern: str) -> bool:
-    parts, patterns = key.split("/"), pattern.split("/")
+    parts, patterns = key.split("/"), pattern.replace("[", "[[]").split("/")
     same_depth = len(parts) == len(patterns) and _is_file_of_a_vm(key)
     return same_depth and all(fnmatchcase(part, wanted) for part, wanted in zip(parts, patterns))
+
+
+def _folder_name(folder: str) -> str:
+    return folder.rstrip("/").rpartition("/")[2]
 
 
 def _in_order(files: Iterable[ObjectInfo]) -> Tuple[ObjectInfo, ...]:

@@ -24,6 +24,8 @@ from ..._stores.base import Store
 from .described import PROVIDER, describe, unreadable, vm_id
 from .inventory import FileVm, all_vms, vms_at
 
+# Kinds of errors that say something of the files of one VM, and nothing of the others.
+_OF_ONE_VM = ("invalid_config", "unsupported", "checksum_mismatch", "permission_denied")
 _READ_ONLY = "Files have no hypervisor: import the VM to one first, with vmferry.migrate.vm_import."
 
 
@@ -109,22 +111,31 @@ class ImageProvider(Provider):
     ) -> ContextManager[ExportSession]:
         from .file_export import FileExport
 
-        files = self._files_of(vm)
-        return FileExport(self._store, files, vm, disks, is_path=self._is_path, alive=self._alive, reference=reference)
+        return FileExport(
+            self._store,
+            lambda: self._files_of(vm),
+            vm,
+            disks,
+            is_path=self._is_path,
+            alive=self._alive,
+            reference=reference,
+        )
 
     def _told(self, vm: FileVm) -> VmSpec:
         try:
             return describe(self._store, vm, is_path=self._is_path)
         except VmferryError as error:
-            if error.retryable or error.kind not in ("invalid_config", "unsupported", "checksum_mismatch"):
+            if error.retryable or error.kind not in _OF_ONE_VM:
                 raise
-            return unreadable(self._store, vm, error.message)
+            return unreadable(self._store, vm, error.message, is_path=self._is_path)
 
     def _files_of(self, vm: VmSpec) -> FileVm:
         """As they are now."""
         found = vms_at(self._store, vm.path)
         if len(found) != 1:
             raise VmferryError("not_found", f"{self._store.object_url(vm.path)} is gone.", "Look with vm_info.")
+        if found[0].problem is not None:
+            raise found[0].problem
         return found[0]
 
     def _found(self, vm: str) -> FileVm:
@@ -132,7 +143,7 @@ class ImageProvider(Provider):
         if at_path:
             return at_path[0]
         everything = all_vms(self._store)
-        found = [one for one in everything if vm in (vm_id(self._store, one), self._name_of(one))]
+        found = [one for one in everything if vm in (self._id_of(one), self._name_of(one))]
         if not found:
             raise VmferryError(
                 "not_found",
@@ -146,6 +157,9 @@ class ImageProvider(Provider):
                 f"Name it by its path: {', '.join(one.path for one in found[:8])}.",
             )
         return found[0]
+
+    def _id_of(self, vm: FileVm) -> str:
+        return vm_id(self._store, vm, is_path=self._is_path)
 
     def _name_of(self, vm: FileVm) -> str:
         return self._told(vm).name if vm.is_appliance else vm.name

@@ -22,6 +22,7 @@ _REMOVED = re.compile(r"\.nfs[0-9a-f]{24}|\.fuse_hidden[0-9a-f]{16}")
 _LOOKS = 2  # for a name whose file is being replaced, before the last
 _RACES = 8  # times to start again when another process removes the folder that was just made
 Entry = Tuple[str, os.stat_result]
+Denied = Callable[[Sequence[str], OSError], object]  # is told the names of a folder, and why it is not read
 Found = TypeVar("Found")
 
 
@@ -155,14 +156,19 @@ class Folders:
             with suppress(OSError):
                 self.root.path.rmdir()
 
-    def walk(self, prefix: str, *, partial: bool = False) -> Generator[Entry, None, None]:
-        """Keys below `prefix` in key order, each with its status; or instead the files that are still being written."""
+    def walk(
+        self, prefix: str, *, partial: bool = False, denied: Optional[Denied] = None
+    ) -> Generator[Entry, None, None]:
+        """Keys below `prefix` in key order, each with its status; or instead the files that are still being written.
+
+        A folder that may not be read ends it, or with `denied` is left out from there on.
+        """
         names, start = split_prefix(prefix)
         try:
             descriptor = self._open(names, create=False)
         except FileNotFoundError:
             return
-        yield from self._walk_folder(descriptor, names, start, partial)
+        yield from self._walk_folder(descriptor, names, start, partial, denied)
 
     def names(self, prefix: str) -> Iterator[str]:
         """The folders that `prefix` itself holds, without those that hold no object."""
@@ -180,15 +186,22 @@ class Folders:
                 if next(objects, None) is not None:
                     yield name
 
-    def _walk_folder(self, descriptor: int, names: List[str], start: str, partial: bool) -> Iterator[Entry]:
+    def _walk_folder(
+        self, descriptor: int, names: List[str], start: str, partial: bool, denied: Optional[Denied]
+    ) -> Iterator[Entry]:
         try:
             for name, is_folder in self._listed(descriptor):
                 if not name.startswith(start):
                     continue
                 if is_folder:
-                    below = _open_if_there(name, descriptor)
-                    if below is not None:
-                        yield from self._walk_folder(below, [*names, name], "", partial)
+                    try:
+                        below = _open_if_there(name, descriptor)
+                        if below is not None:
+                            yield from self._walk_folder(below, [*names, name], "", partial, denied)
+                    except PermissionError as error:
+                        if denied is None:
+                            raise
+                        denied([*names, name], error)
                     continue
                 key = "/".join([*names, name])
                 if partial is not bool(PARTIAL.search(name)) or not (partial or is_key(key)):

@@ -40,7 +40,7 @@ def current_etag(folder: int, name: str) -> str:
 
 
 def info_of(key: str, status: os.stat_result) -> ObjectInfo:
-    return ObjectInfo(key, status.st_size, etag_of(status), status.st_mtime)
+    return ObjectInfo(key, status.st_size, etag_of(status), status.st_mtime, changed=status.st_ctime_ns)
 
 
 def delete_matching(folder: int, name: str, url: str, etag: str, mount: Optional[Mount]) -> None:

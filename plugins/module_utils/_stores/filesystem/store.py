@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 from contextlib import suppress
-from typing import Any, Callable, ContextManager, Iterator, Mapping
+from typing import Any, Callable, ContextManager, Iterator, Mapping, Sequence
 
 from ..._blocks import Extent, ObjectInfo, PartWriter
 from ..._errors import VmferryError
@@ -16,7 +16,7 @@ from ..keys import PARTIAL, check_key, check_prefix
 from ..server_copy import CopyOrder
 from .access import access_of
 from .copy import FileCopy
-from .errors import too_short, translated
+from .errors import too_short, translate, translated
 from .folders import Access, Folders, split_key
 from .holes import extents_of
 from .locks import LOCK, remove_left_lock
@@ -155,6 +155,18 @@ class FilesystemStore(Store):
         with self._translated(f"Listing {self.object_url(prefix)}"):
             if self._exists():
                 for key, status in self._folders.walk(prefix):
+                    yield info_of(key, status)
+
+    def list_readable(self, prefix: str, skip: Callable[[str, VmferryError], object]) -> Iterator[ObjectInfo]:
+        check_prefix(prefix)
+
+        def denied(names: Sequence[str], error: OSError) -> None:
+            below = "/".join([*names, ""])
+            skip(below, translate(error, f"Listing {self.object_url(below)}"))
+
+        with self._translated(f"Listing {self.object_url(prefix)}"):
+            if self._exists():
+                for key, status in self._folders.walk(prefix, denied=denied):
                     yield info_of(key, status)
 
     def list_folders(self, prefix: str) -> Iterator[str]:
