@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 from random import Random
+from typing import Any
 
 import pytest
 
@@ -49,6 +50,28 @@ def test_an_ova_is_exported_with_its_descriptor_and_its_empty_disk(shelf: Shelf)
     assert text.read_bytes() == files["app.ovf"]
     assert not made["warnings"]
     assert list(shelf.images.iterdir()) == [shelf.images / "app.ova"]
+
+
+@pytest.mark.parametrize("format_", ["qcow2", "ova", "ovf"])
+def test_a_password_of_a_property_is_in_no_result_and_no_export(
+    format_: Any, shelf: Shelf, caplog: pytest.LogCaptureFixture
+) -> None:
+    section = (
+        '<ProductSection><Info>i</Info><Property ovf:key="root" ovf:type="string" ovf:password="true" '
+        'ovf:value="hunter2"><Value ovf:value="hunter2" ovf:configuration="c"/></Property></ProductSection>'
+        "</VirtualSystem>"
+    )
+    text = descriptor([("", "d1", str(MIB))]).replace(b"</VirtualSystem>", section.encode())
+    (shelf.images / "app.ova").write_bytes(archive({"app.ovf": text}))
+    (vm,) = shelf.vms("app.ova")
+    (told,) = vm["details"]["appliance"]["properties"]
+    assert (told["key"], told["value"], told["password"]) == ("root", "", True)
+    made = shelf.export("app.ova", format=format_)
+    assert "hunter2" not in repr((vm, made, caplog.records))
+    written = [path for below in ("store", "state") for path in (shelf.folder / below).rglob("*") if path.is_file()]
+    assert [path.name for path in written if b"hunter2" in path.read_bytes()] == []
+    marked = [path.suffix for path in written if b'ovf:password="true"' in path.read_bytes()]
+    assert sorted(marked) == ([".ovf"] if format_ == "qcow2" else sorted([".ovf", f".{format_}"]))
 
 
 def test_an_appliance_without_checksums_is_exported_with_a_warning(shelf: Shelf) -> None:

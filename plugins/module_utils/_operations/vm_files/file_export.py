@@ -13,6 +13,7 @@ from typing import Callable, Mapping, Sequence, Tuple
 
 from ..._appliances.appliance import Appliance
 from ..._appliances.documents import MAX_DOCUMENT
+from ..._appliances.passwords import without_passwords
 from ..._blocks import BlockSource, ObjectInfo
 from ..._errors import VmferryError
 from ..._providers.base import ExportDisk, ExportSession
@@ -145,7 +146,7 @@ def _descriptor(appliance: Appliance) -> bytes:
     (text,) = (one for name, one in appliance.package.members.items() if name.lower().endswith(".ovf"))
     found = text.whole(MAX_DOCUMENT, appliance.where)
     appliance.checksums.check(text.name, found)  # read anew
-    return found
+    return without_passwords(found, appliance.where)
 
 
 def warnings_of(appliance: Appliance) -> list[str]:
