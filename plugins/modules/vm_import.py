@@ -15,8 +15,8 @@ description:
   - Every block is compared with the digest that was taken when it was read from the source.
   - A VM or a disk that exists and was not made by the same import is never touched.
   - Where O(url) ends in C(.ova), C(.ova.gz) or C(.ovf), it is an appliance that other tools packed, with its files in
-    it or beside it. It is read where it lies, without being unpacked; its disks are inspected first, and compared with
-    the checksums that it has while they are copied.
+    it or beside it. It is read where it lies, without being unpacked; its disks are inspected first, and nothing of
+    them is used that was not compared with the checksums that it has, for which they are read twice.
   - Where O(url) ends in C(.qcow2), C(.vmdk), C(.vhd), C(.vpc), C(.vhdx), C(.avhdx), C(.vdi), C(.qed), C(.qcow),
     C(.raw) or C(.img), it is a disk image that other tools made. It is inspected first, and becomes the
     disk of a VM whose O(hardware) the task says. What format it has is told by its content.

@@ -201,8 +201,9 @@ vms:
     details:
       description: >-
         Facts that only this provider has. An appliance's C(appliance) holds what no provider has words for, such as its
-        EULAs, products and properties. Of files, C(image.files) are their addresses, C(image.assumed) names what they
-        do not say, and C(image.problem) why one of several VMs cannot be read.
+        EULAs, products and properties; those that are passwords have no value. Of files, C(image.files) are their
+        addresses, C(image.assumed) names what they do not say, and C(image.problem) why one of several VMs cannot be
+        read.
       returned: success
       type: dict
     disks:

@@ -243,6 +243,43 @@ def test_drives_of_an_appliance_are_made_unless_they_are_detached(bench: Bench, 
     boot_and_expect(bench.rig, bench.rig.connect().lookupByName(back), guests.boot_marker("double"))
 
 
+@pytest.fixture
+def five(rig: LibvirtRig) -> Iterator[str]:
+    """The name of a machine with four disks on IDE, which is full, one more, and a CD drive."""
+    paths = [rig.directory / f"five-{number}.qcow2" for number in range(5)]
+    for path in paths:
+        run("qemu-img", "create", "-q", "-f", "qcow2", path, "1M")
+    disks = tuple(Disk(path, bus="ide" if number < 4 else "virtio") for number, path in enumerate(paths))
+    machine = Machine("five", disks=disks, memory_mib=32, chipset="pc")
+    cd = '<disk type="file" device="cdrom"><target dev="sdc" bus="sata"/><readonly/></disk>'
+    domain = rig.connect().defineXML(domain_xml(machine, rig.directory).replace("</devices>", f"{cd}</devices>"))
+    yield "five"
+    remove_domain(domain)
+    for path in paths:
+        path.unlink(missing_ok=True)
+
+
+def test_a_cd_drive_of_an_appliance_finds_a_place_where_disks_fill_ide(bench: Bench, five: str, back: str) -> None:
+    ova = replace(bench.store, url=bench.export(five, format="ova")["export"]["disks"][0]["url"])
+    bench.import_(back, store=ova)
+    assert drives_of(bench, back) == [("cdrom", "sda")]
+
+
+def test_disks_that_ide_has_no_place_for_are_refused_before_they_are_copied(
+    bench: Bench, five: str, double: str, back: str
+) -> None:
+    ide = {"disk_bus": "ide"}
+    ova = replace(bench.store, url=bench.export(five, format="ova")["export"]["disks"][0]["url"])
+    found = bench.import_(back, store=ova, check_mode=True, placement=ide)["findings"]
+    assert [one["message"] for one in found if one["severity"] == "error"] == [
+        "five has 5 disks on IDE, which has 4 places."
+    ]
+    bench.refused_import(back, "invalid_config", "has 5 disks on IDE", store=ova, placement=ide)
+    bench.export(double)
+    bench.refused_import(back, "invalid_config", "which has no IDE for its disks", vm=double, placement=ide)
+    assert list(bench.images.iterdir()) == []
+
+
 @pytest.mark.parametrize(("where", "level"), [("descriptor", "stored"), ("disk", "stored"), ("disk", "content")])
 def test_damage_anywhere_in_it_is_found_and_its_place_is_told(
     where: str, level: Any, bench: Bench, double: str, back: str

@@ -37,7 +37,7 @@ class Appliance:
         return self.package.members[disk.file]
 
     def watched(self, disk: Disk) -> CheckedMember:
-        """Its file, compared with its checksum while it is read; whoever read it calls `finish`."""
+        """Its file, of which nothing is given out that was not compared with its checksum."""
         return self.checksums.watching(self.member(disk))
 
 

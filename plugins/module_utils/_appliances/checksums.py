@@ -1,24 +1,27 @@
 # Copyright (c) 2026 the vmferry.migrate authors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The manifest of an appliance (`.mf`, DSP0243 5.1): a checksum of each file, and files that are compared with theirs
-while they are read.
+"""The manifest of an appliance (`.mf`, DSP0243 5.1): a checksum of each file, and files of which nothing is given
+out that was not compared with theirs.
 """
 
 from __future__ import annotations
 
 import hashlib
 import re
+from hashlib import sha256
 from hmac import compare_digest
 from threading import Lock
 from typing import Callable, Dict, Mapping, Optional, Sequence, Tuple
 
 from .packages import Member, Package
-from .refusals import damaged, quoted, refused
+from .refusals import damaged, ends_early, quoted, refused
 
 MAX_MANIFEST = 1024 * 1024  # bytes
-KEPT_AHEAD = 8 * 1024 * 1024  # bytes that were read before those in front of them
-_READ = 1024 * 1024
+PIECE = 512 * 1024  # bytes that are compared at once; their digests take 64 MiB for a file of 1 TiB
+_SLOTS = 16  # pieces that are kept of each file
+_READ = 16 * PIECE
+_DIGEST = sha256().digest_size
 _LINE = re.compile(r"(SHA1|SHA256|SHA384|SHA512) ?\((.{1,200})\) ?= ?([0-9A-Fa-f]+)[ \t]*")
 _UNLISTED = (".mf", ".cert")
 
@@ -34,7 +37,7 @@ class Checksums:
     def __init__(self, package: Package, manifest: Optional[Member]) -> None:
         """Raises `invalid_config` unless it names each file once, and no other; of an open package, `insist_on` has to
         be asked for each that is used."""
-        self._where, self.is_there = package.where, manifest is not None
+        self.where, self.is_there = package.where, manifest is not None
         self._sums: Mapping[str, Tuple[str, bytes]] = {}
         if manifest is None:
             return
@@ -56,7 +59,7 @@ class Checksums:
     def insist_on(self, name: str) -> None:
         """Raises `invalid_config` where there are checksums, and none of this file."""
         if self.is_there and name not in self._sums:
-            raise refused(self._where, f"has no checksum of its file {quoted(name)} in its list (.mf)")
+            raise refused(self.where, f"has no checksum of its file {quoted(name)} in its list (.mf)")
 
     def algorithm(self, name: str) -> str:
         """As in `hashlib`; empty where nothing is known of the file."""
@@ -77,64 +80,88 @@ class Checksums:
         return CheckedMember(member, self._sums.get(member.name), self)
 
     def mismatch(self, name: str) -> Exception:
-        return damaged(self._where, f"has a file {quoted(name)} that is not what its checksum says")
+        return damaged(self.where, f"has a file {quoted(name)} that is not what its checksum says")
 
 
 class CheckedMember:
-    """A file's `read_at`, for any number of threads, that sums up what passes by. `finish` tells whether it was right.
+    """A file's `read_at`, for any number of threads, that gives out nothing but what its checksum was seen to be of.
 
-    Bytes that are read in about their order are read once. What nobody asked for, and what was read long before its
-    turn, is read by `finish`.
+    A file with a checksum is read twice: `check` reads all of it in order, and keeps a digest of each piece that it
+    sums up. What is asked for after that is read in whole pieces, and each is compared with its digest.
     """
 
     def __init__(self, member: Member, expected: Optional[Tuple[str, bytes]], checksums: Checksums) -> None:
-        self._member, self._checksums = member, checksums
-        self._sum = hashlib.new(expected[0]) if expected is not None else None
-        self._expected = expected[1] if expected is not None else b""
-        self._lock = Lock()
-        self._ahead: Dict[int, bytes] = {}  # by offset
-        self._ahead_bytes = 0
-        self._at = 0  # everything in front of it is in the sum
+        self._member, self._expected, self._checksums = member, expected, checksums
+        self._checking = Lock()
+        self._digests = bytearray()
+        self._is_checked = False
+        self._slots = [_Slot() for _unused in range(_SLOTS)]
+
+    def check(self, alive: Callable[[], object] = lambda: None) -> None:
+        """All of it, once, with a call of `alive` now and then. Raises `checksum_mismatch`."""
+        with self._checking:
+            if self._expected is None or self._is_checked:
+                return
+            algorithm, expected = self._expected
+            whole, digests = hashlib.new(algorithm), bytearray()
+            buffer = memoryview(bytearray(min(_READ, self._member.size)))
+            for at in range(0, self._member.size, _READ):
+                here = buffer[: min(_READ, self._member.size - at)]
+                self._member.read_at(at, here)
+                whole.update(here)
+                for start in range(0, len(here), PIECE):
+                    digests += sha256(here[start : start + PIECE]).digest()
+                alive()
+            if not compare_digest(whole.digest(), expected):
+                raise self._checksums.mismatch(self._member.name)
+            self._digests, self._is_checked = digests, True
 
     def read_at(self, offset: int, buffer: memoryview) -> None:
-        self._member.read_at(offset, buffer)
-        if self._sum is None:
+        """Raises `checksum_mismatch`; the buffer is good for nothing then."""
+        if self._expected is None:
+            self._member.read_at(offset, buffer)
             return
-        with self._lock:
-            end = offset + len(buffer)
-            if offset <= self._at < end:
-                self._take(buffer[self._at - offset :])
-                self._catch_up()
-            elif self._at < offset and self._ahead_bytes + len(buffer) <= KEPT_AHEAD and offset not in self._ahead:
-                self._ahead[offset] = bytes(buffer)
-                self._ahead_bytes += len(buffer)
+        self.check()
+        size, end = self._member.size, offset + len(buffer)
+        if offset < 0 or end > size:
+            raise ends_early(self._checksums.where, self._member.name)
+        stop = end if end == size else end - end % PIECE  # of whole pieces
+        at = offset
+        while at < end:
+            number, start = divmod(at, PIECE)
+            if start == 0 and at < stop:
+                found = buffer[at - offset : stop - offset]
+                self._read(number, found)
+            else:
+                found = buffer[at - offset : min((number + 1) * PIECE, end) - offset]
+                found[:] = self._kept(number)[start : start + len(found)]
+            at += len(found)
 
-    def finish(self, alive: Callable[[], object] = lambda: None) -> None:
-        """After the last read, and before anything is made of them. Raises `checksum_mismatch`."""
-        if self._sum is None:
-            return
-        buffer = memoryview(bytearray(min(_READ, self._member.size)))
-        while self._at < self._member.size:
-            here = buffer[: min(len(buffer), self._member.size - self._at)]
-            self.read_at(self._at, here)
-            alive()
-        if not compare_digest(self._sum.digest(), self._expected):
-            raise self._checksums.mismatch(self._member.name)
+    def _kept(self, number: int) -> memoryview:
+        """A piece of which only a part was asked for: its neighbours will ask for the rest."""
+        slot = self._slots[number % _SLOTS]
+        with slot.lock:
+            if slot.number != number:
+                data = bytearray(min(PIECE, self._member.size - number * PIECE))
+                self._read(number, memoryview(data))
+                slot.number, slot.data = number, bytes(data)
+            return memoryview(slot.data)
 
-    def _take(self, data: memoryview) -> None:
-        if self._sum is not None:
-            self._sum.update(data)
-            self._at += len(data)
+    def _read(self, number: int, pieces: memoryview) -> None:
+        """Whole ones, from this on."""
+        self._member.read_at(number * PIECE, pieces)
+        for start in range(0, len(pieces), PIECE):
+            at = (number + start // PIECE) * _DIGEST
+            found = sha256(pieces[start : start + PIECE]).digest()
+            if not compare_digest(found, bytes(self._digests[at : at + _DIGEST])):
+                raise self._checksums.mismatch(self._member.name)
 
-    def _catch_up(self) -> None:
-        """With what was read ahead."""
-        for offset in sorted(self._ahead):
-            if offset > self._at:
-                break
-            data = self._ahead.pop(offset)
-            self._ahead_bytes -= len(data)
-            if offset + len(data) > self._at:
-                self._take(memoryview(data)[self._at - offset :])
+
+class _Slot:
+    """Holds one piece at a time."""
+
+    def __init__(self) -> None:
+        self.lock, self.number, self.data = Lock(), -1, b""
 
 
 def _parsed(data: bytes, where: str) -> Dict[str, Tuple[str, bytes]]:

@@ -57,7 +57,9 @@ class Nic:
 
 @dataclass(frozen=True)
 class Property:
-    """What whoever deploys the machine is asked for, or told to the guest as it is."""
+    """What whoever deploys the machine is asked for, or told to the guest as it is. A `password` has no value here:
+    what is known of a machine is in results and in files that anybody may see.
+    """
 
     key: str
     type: str = "string"
@@ -67,6 +69,7 @@ class Property:
     user_configurable: bool = False
     class_: str = ""  # of its product
     instance: str = ""
+    password: bool = False
 
 
 @dataclass(frozen=True)

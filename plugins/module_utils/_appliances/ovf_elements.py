@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import re
 import xml.etree.ElementTree as ET
+from typing import Mapping
 
-from .machine import OVF
+from .machine import OVF, OWN, RASD, VMW, VSSD
 
+_PREFIXES: Mapping[str, str] = {"ovf": OVF, "rasd": RASD, "vssd": VSSD, "vmw": VMW, "vmferry": OWN}
 _NO_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 
@@ -38,3 +40,9 @@ def indent(element: ET.Element, depth: int = 0) -> None:
             indent(child, depth + 1)
             child.tail = inner
         element[-1].tail = "\n" + "  " * depth
+
+
+def document(root: ET.Element) -> bytes:
+    for prefix, uri in _PREFIXES.items():
+        ET.register_namespace(prefix, uri)
+    return b'<?xml version="1.0" encoding="UTF-8"?>\n' + ET.tostring(root, "utf-8", xml_declaration=False) + b"\n"

@@ -42,6 +42,10 @@ def attribute(element: ET.Element, name: str) -> str:
     return element.get(f"{{{OVF}}}{name}", element.get(name, ""))
 
 
+def is_true(element: ET.Element, name: str) -> bool:
+    return attribute(element, name).strip().lower() in ("true", "1")
+
+
 def words(element: ET.Element, path: str) -> str:
     return (element.findtext(path) or "").strip()[:MAX_TEXT]
 

@@ -41,11 +41,13 @@ from .ovf_items import (
     disk_of,
     files,
     hardware_items,
+    is_true,
     section,
     stored_disks,
     words,
 )
 from .packages import check_name
+from .passwords import is_password
 from .refusals import not_supported, quoted, refused
 from .units import byte_count, whole_number
 
@@ -239,16 +241,18 @@ class _Descriptor:
                 )
             )
             for one in section(element, "Property"):
+                password = is_password(one)
                 properties.append(
                     Property(
                         attribute(one, "key"),
                         attribute(one, "type") or "string",
-                        attribute(one, "value"),
+                        "" if password else attribute(one, "value"),
                         self._told(one, "Label"),
                         self._told(one, "Description"),
-                        attribute(one, "userConfigurable").lower() in ("true", "1"),
+                        is_true(one, "userConfigurable"),
                         kind,
                         instance,
+                        password,
                     )
                 )
         return tuple(products), tuple(properties)

@@ -33,10 +33,9 @@ from .machine import (
     Machine,
     Product,
 )
-from .ovf_elements import indent, info, plain, sub
+from .ovf_elements import document, indent, info, plain, sub
 from .refusals import not_supported
 
-_PREFIXES: Mapping[str, str] = {"ovf": OVF, "rasd": RASD, "vssd": VSSD, "vmw": VMW, "vmferry": OWN}
 # Of a bus: the resource type, the model that VMware, VirtualBox and virt-v2v all take, and disks that one has room for.
 _CONTROLLERS: Mapping[str, Tuple[str, str, int]] = {
     "ide": (IDE, "PIIX4", 2),
@@ -73,8 +72,6 @@ class _Descriptor:
         self._nic_items: List[Tuple[str, str]] = []
 
     def written(self) -> bytes:
-        for prefix, uri in _PREFIXES.items():
-            ET.register_namespace(prefix, uri)
         root = ET.Element(f"{{{OVF}}}Envelope")
         self._files(root)
         self._disks(root)
@@ -88,7 +85,7 @@ class _Descriptor:
         self._own(system)
         plain(root)
         indent(root)
-        return b'<?xml version="1.0" encoding="UTF-8"?>\n' + ET.tostring(root, "utf-8", xml_declaration=False) + b"\n"
+        return document(root)
 
     # --- files, disks, networks -------------------------------------------------------------------------------------
 
@@ -283,7 +280,9 @@ class _Descriptor:
             if (one.class_, one.instance) != (product.class_, product.instance):
                 continue
             values = {"key": one.key, "type": one.type, "userConfigurable": str(one.user_configurable).lower()}
-            if one.value:
+            if one.password:  # nobody could give one to the machine otherwise
+                values.update(password="true", userConfigurable="true")
+            elif one.value:
                 values["value"] = one.value
             asked = sub(element, "Property", **values)
             if one.label:

@@ -10,7 +10,7 @@ import unicodedata
 from dataclasses import dataclass
 from typing import Callable, Collection, Dict, Iterable, Iterator, Mapping, Tuple
 
-from .refusals import quoted, refused
+from .refusals import ends_early, quoted, refused
 from .tar_headers import BLOCK, Header, padding, pax_records, unpack, with_records
 
 ReadAt = Callable[[int, memoryview], None]  # fills the buffer with the file's bytes from an offset on, or raises
@@ -153,7 +153,7 @@ def _read(read_at: ReadAt, at: int, count: int, size: int, where: str) -> bytes:
 def _within(read_at: ReadAt, start: int, size: int, name: str, where: str) -> ReadAt:
     def read(offset: int, buffer: memoryview) -> None:
         if offset < 0 or offset + len(buffer) > size:
-            raise refused(where, f"has a file {quoted(name)} that ends before what it says it holds")
+            raise ends_early(where, name)
         read_at(start + offset, buffer)
 
     return read

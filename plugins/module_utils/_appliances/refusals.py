@@ -27,3 +27,7 @@ def damaged(where: str, why: str) -> VmferryError:
 def quoted(text: str) -> str:
     """Of a hostile name, without line ends and control characters."""
     return repr(text if len(text) <= MAX_QUOTED else text[: MAX_QUOTED - 1] + "…")
+
+
+def ends_early(where: str, name: str) -> VmferryError:
+    return refused(where, f"has a file {quoted(name)} that ends before what it says it holds")

@@ -88,7 +88,7 @@ def test_an_appliance_in_it_is_read_as_any_other() -> None:
     packed = gzip.compress(archive({**FILES, "app.mf": sums(FILES)}), 1)
     reader = GzipReader(Counted(packed), len(packed), "x.ova.gz")
     appliance = open_appliance(ova_package(reader, reader.size, "x.ova.gz"))
-    appliance.watched(appliance.machine.disks[0]).finish()
+    appliance.watched(appliance.machine.disks[0]).check()
     assert appliance.proves
 
 

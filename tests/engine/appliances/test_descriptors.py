@@ -24,6 +24,7 @@ from ansible_collections.vmferry.migrate.plugins.module_utils._appliances.machin
 )
 from ansible_collections.vmferry.migrate.plugins.module_utils._appliances.ovf_reader import read_descriptor
 from ansible_collections.vmferry.migrate.plugins.module_utils._appliances.ovf_writer import write_descriptor
+from ansible_collections.vmferry.migrate.plugins.module_utils._appliances.passwords import without_passwords
 from ansible_collections.vmferry.migrate.plugins.module_utils._errors import VmferryError
 from ansible_collections.vmferry.migrate.plugins.module_utils._operations.stored.appliance_machine import (
     machine_of,
@@ -57,7 +58,8 @@ WHOLE = Machine(
     eulas=("Do no harm.", "Nor evil."),
     products=(Product("Database", "Vendor", "1", "1.2.3", "com.example.db", "1"), Product(class_="other")),
     properties=(
-        Property("password", "password", "", "Password", "Of the admin", True, "com.example.db", "1"),
+        Property("password", "password", "", "Password", "Of the admin", True, "com.example.db", "1", password=True),
+        Property("token", "string", user_configurable=True, class_="other", password=True),
         Property("size", "uint32", "5", class_="other"),
     ),
 )
@@ -69,6 +71,36 @@ def again(machine: Machine) -> Machine:
 
 def test_everything_that_is_written_is_read_again() -> None:
     assert again(WHOLE) == WHOLE
+
+
+@pytest.mark.parametrize(
+    "said",
+    ['ovf:type="string" ovf:password="true"', 'ovf:type="string" ovf:password="1"', 'ovf:type="password"',
+     'ovf:type="Password(8..)"'],
+)  # fmt: skip
+def test_the_value_of_a_property_that_is_a_password_is_not_read(said: str) -> None:
+    text = write_descriptor(WHOLE)
+    plain = b'ovf:type="uint32" ovf:userConfigurable="false" ovf:value="5"'
+    assert plain in text
+    secret = text.replace(plain, f'{said} ovf:value="hunter2"'.encode())
+    (found,) = (one for one in read_descriptor(secret, "app.ovf").properties if one.key == "size")
+    assert (found.value, found.password) == ("", True)
+    assert "hunter2" not in repr(read_descriptor(secret, "app.ovf"))
+    kept = without_passwords(secret, "app.ovf")
+    assert b"hunter2" not in kept
+    assert read_descriptor(kept, "app.ovf") == read_descriptor(secret, "app.ovf")
+
+
+def test_a_descriptor_without_passwords_is_kept_as_it_was() -> None:
+    text = write_descriptor(WHOLE).replace(b"><", b"> <")
+    assert without_passwords(text, "app.ovf") is text
+
+
+def test_a_property_that_is_a_password_is_written_as_one_without_its_value() -> None:
+    secret = Property("token", value="hunter2", class_="other", password=True)
+    text = write_descriptor(replace(WHOLE, properties=(secret,)))
+    assert b'ovf:password="true"' in text
+    assert b"hunter2" not in text
 
 
 def test_a_vm_goes_into_an_appliance_and_comes_back() -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
+from random import Random
 
 import pytest
 
@@ -23,8 +24,10 @@ from ansible_collections.vmferry.migrate.plugins.module_utils._stores.open impor
 
 from ..images.disks import content_of, run
 from .archives import MIB, VMDK, archive, descriptor, sums
+from .flipped import Flipped
 
 SIZE = 3 * MIB
+LARGE = 12 * MIB  # more than is kept of it
 WRONG_KEYS = [("none.ova", "not_found"), ("folder/none.ovf", "not_found"), ("x.zip", "invalid_config")]
 FORMATS = {
     "vmdk": ("vmdk", "-o", "subformat=streamOptimized"),
@@ -131,6 +134,45 @@ def test_a_disk_that_was_changed_fails_in_the_end_at_the_latest(store: Store, gu
         with wrong as raised, open_disk(appliance, appliance.machine.disks[0]) as disk:
             content_of(disk)
         assert raised.value.kind == "checksum_mismatch"
+
+
+@pytest.mark.parametrize("format_", ["vmdk", "vmdk_sparse", "qcow2", "raw"])
+def test_whichever_read_of_a_byte_is_wrong_nothing_wrong_is_made_of_it(
+    format_: str, store: Store, guest: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Only those that were compared with the checksum are given out, in whatever order they are asked for."""
+    guest.write_bytes(content := Random(1).randbytes(LARGE))
+    data = image(guest, format_)
+    named = descriptor([("disk.img", "d1", str(LARGE))], format=FORMAT_URIS[format_][0])
+    put(store, {"app.ovf": named, "disk.img": data})
+    refusals = 0
+    for turn in range(1, 10):
+        appliance = stored_appliance(store, "folder/app.ovf")
+        with monkeypatch.context() as patched:
+            flipped = Flipped(patched, "disk.img", len(data) // 2, turn)
+            try:
+                with open_disk(appliance, appliance.machine.disks[0]) as disk:
+                    parts = [content_of(disk, at, MIB) for at in reversed(range(0, LARGE, MIB))]
+                    assert b"".join(reversed(parts)) == content
+            except VmferryError as error:
+                refusals += error.kind == "checksum_mismatch"
+            if not flipped.was_wrong:
+                break
+    assert not flipped.was_wrong
+    assert refusals == turn - 1 >= 2
+
+
+def test_a_disk_without_a_checksum_is_not_read_for_one(
+    store: Store, guest: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    named = descriptor([("disk.img", "d1", str(SIZE))], format=FORMAT_URIS["raw"][0])
+    put(store, {"app.ovf": named, "disk.img": image(guest, "raw")}, checked=False)
+    appliance = stored_appliance(store, "folder/app.ovf")
+    read = Flipped(monkeypatch, "disk.img", MIB + 100_000, 100)
+    with open_disk(appliance, appliance.machine.disks[0]) as disk:
+        assert not read.reads
+        assert content_of(disk) == guest.read_bytes()
+    assert read.reads == 1
 
 
 def test_other_appliances_in_the_same_folder_do_no_harm(store: Store, guest: Path) -> None:

@@ -11,7 +11,11 @@ from threading import Thread
 
 import pytest
 
-from ansible_collections.vmferry.migrate.plugins.module_utils._appliances.checksums import Checksums
+from ansible_collections.vmferry.migrate.plugins.module_utils._appliances.checksums import (
+    PIECE,
+    CheckedMember,
+    Checksums,
+)
 from ansible_collections.vmferry.migrate.plugins.module_utils._appliances.documents import parse
 from ansible_collections.vmferry.migrate.plugins.module_utils._appliances.ovf_reader import read_descriptor
 from ansible_collections.vmferry.migrate.plugins.module_utils._appliances.packages import folder_package
@@ -193,7 +197,7 @@ def test_checksums_as_any_tool_writes_them(algorithm: str) -> None:
     )
     appliance = opened(archive({**FILES, "app.mf": lines.encode()}))
     assert appliance.checksums.algorithm("disk-0.vmdk") == algorithm
-    appliance.watched(appliance.machine.disks[0]).finish()
+    appliance.watched(appliance.machine.disks[0]).check()
 
 
 @pytest.mark.parametrize(
@@ -227,41 +231,60 @@ def test_a_disk_that_was_changed_is_found_however_it_is_read(flip: int) -> None:
     made = bytearray(FILES["disk-0.vmdk"])
     made[flip] ^= 1
     appliance = opened(archive({**FILES, "disk-0.vmdk": bytes(made), "app.mf": sums(FILES)}))
-    for places in ([], [0], [MIB - 4096, 0], range(0, MIB, 4096)):
+    for place in (0, MIB - 4096, 123_456):
         watched = appliance.watched(appliance.machine.disks[0])
-        for place in places:
-            watched.read_at(place, memoryview(bytearray(4096)))
         with pytest.raises(VmferryError, match=r"'disk-0.vmdk' that is not what") as raised:
-            watched.finish()
+            watched.read_at(place, memoryview(bytearray(4096)))
         assert raised.value.kind == "checksum_mismatch"
 
 
-def test_what_is_read_about_in_order_by_many_threads_is_read_once() -> None:
-    data = Random(1).randbytes(64 * 4096)
-    reads = []
+def read_of(data: bytes, reads: list[tuple[int, int]]) -> CheckedMember:
+    """A file with a checksum; `reads`: offset and length of each."""
 
     def read(_unused: str, offset: int, buffer: memoryview) -> None:
         reads.append((offset, len(buffer)))
         buffer[:] = data[offset : offset + len(buffer)]
 
-    files = [("a.bin", len(data)), ("a.mf", 1)]
-    package = folder_package("here", files, read)
-    listed = sums({"a.bin": data})
-    manifest = folder_package("here", [("a.mf", len(listed))], lambda name, at, buffer: buffer.__setitem__(
-        slice(None), listed[at : at + len(buffer)]
-    )).members["a.mf"]  # fmt: skip
-    watched = Checksums(package, manifest).watching(package.members["a.bin"])
-    places = list(range(0, len(data), 4096))
+    package = folder_package("here", [("a.bin", len(data))], read)
+    return Checksums.known(package, {"a.bin": hashlib.sha256(data).hexdigest()}).watching(package.members["a.bin"])
+
+
+def test_what_many_threads_read_in_about_its_order_is_read_once_more_than_for_its_checksum() -> None:
+    data = Random(1).randbytes(5 * PIECE + 4096)
+    reads: list[tuple[int, int]] = []
+    watched = read_of(data, reads)
+    watched.check()
+    assert sum(length for _unused, length in reads) == len(data)
+    reads.clear()
+    found = memoryview(bytearray(len(data)))
+    places = list(range(0, len(data), 65536))
     for at in range(0, len(places), 8):  # each group of eight in any order
         group = places[at : at + 8]
         Random(at).shuffle(group)
-        threads = [Thread(target=watched.read_at, args=(place, memoryview(bytearray(4096)))) for place in group]
+        threads = [Thread(target=watched.read_at, args=(place, found[place : place + 65536])) for place in group]
         for thread in threads:
             thread.start()
         for thread in threads:
             thread.join()
-    watched.finish()
-    assert sorted(reads) == [(place, 4096) for place in places]
+    assert found == data
+    assert sorted(reads) == [*((number * PIECE, PIECE) for number in range(5)), (5 * PIECE, 4096)]
+
+
+SOME_RANGES = [(0, 1), (PIECE - 1, 2), (PIECE, 3 * PIECE), (5, 3 * PIECE), (2 * PIECE + 7, 3 * PIECE + 4089), (9, 0)]
+
+
+@pytest.mark.parametrize(("offset", "length"), SOME_RANGES)
+def test_any_range_of_a_file_with_a_checksum_is_what_is_there(offset: int, length: int) -> None:
+    data = Random(2).randbytes(5 * PIECE + 4096)
+    found = bytearray(length)
+    read_of(data, []).read_at(offset, memoryview(found))
+    assert found == data[offset : offset + length]
+
+
+@pytest.mark.parametrize(("offset", "length"), [(-1, 2), (PIECE, 1), (0, PIECE + 1)])
+def test_a_range_beyond_a_file_with_a_checksum_is_refused(offset: int, length: int) -> None:
+    with pytest.raises(VmferryError, match="ends before"):
+        read_of(bytes(PIECE), []).read_at(offset, memoryview(bytearray(length)))
 
 
 # --- packages ---

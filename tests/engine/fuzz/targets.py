@@ -459,7 +459,7 @@ def _read_appliance(data: bytes) -> None:
     appliance = archives.opened(data)
     for disk in appliance.machine.disks:
         if disk.file:
-            appliance.watched(disk).finish()
+            appliance.watched(disk).check()
     assert write_descriptor(appliance.machine)
 
 

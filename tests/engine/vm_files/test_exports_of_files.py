@@ -6,11 +6,17 @@
 from __future__ import annotations
 
 import os
+from random import Random
+from typing import Any
 
 import pytest
 
+from ansible_collections.vmferry.migrate.plugins.module_utils._appliances.machine import FORMAT_URIS
 from ansible_collections.vmferry.migrate.plugins.module_utils._blocks import LEAF
+from ansible_collections.vmferry.migrate.plugins.module_utils._errors import VmferryError
 
+from ..appliances.archives import archive, descriptor, sums
+from ..appliances.flipped import Flipped
 from ..images.disks import MIB, run
 from .shelf import GUEST, SIZE, Shelf, refused
 
@@ -46,6 +52,28 @@ def test_an_ova_is_exported_with_its_descriptor_and_its_empty_disk(shelf: Shelf)
     assert list(shelf.images.iterdir()) == [shelf.images / "app.ova"]
 
 
+@pytest.mark.parametrize("format_", ["qcow2", "ova", "ovf"])
+def test_a_password_of_a_property_is_in_no_result_and_no_export(
+    format_: Any, shelf: Shelf, caplog: pytest.LogCaptureFixture
+) -> None:
+    section = (
+        '<ProductSection><Info>i</Info><Property ovf:key="root" ovf:type="string" ovf:password="true" '
+        'ovf:value="hunter2"><Value ovf:value="hunter2" ovf:configuration="c"/></Property></ProductSection>'
+        "</VirtualSystem>"
+    )
+    text = descriptor([("", "d1", str(MIB))]).replace(b"</VirtualSystem>", section.encode())
+    (shelf.images / "app.ova").write_bytes(archive({"app.ovf": text}))
+    (vm,) = shelf.vms("app.ova")
+    (told,) = vm["details"]["appliance"]["properties"]
+    assert (told["key"], told["value"], told["password"]) == ("root", "", True)
+    made = shelf.export("app.ova", format=format_)
+    assert "hunter2" not in repr((vm, made, caplog.records))
+    written = [path for below in ("store", "state") for path in (shelf.folder / below).rglob("*") if path.is_file()]
+    assert [path.name for path in written if b"hunter2" in path.read_bytes()] == []
+    marked = [path.suffix for path in written if b'ovf:password="true"' in path.read_bytes()]
+    assert sorted(marked) == ([".ovf"] if format_ == "qcow2" else sorted([".ovf", f".{format_}"]))
+
+
 def test_an_appliance_without_checksums_is_exported_with_a_warning(shelf: Shelf) -> None:
     shelf.ova(checked=False)
     assert "has no checksums" in shelf.export("app.ova")["warnings"][0]
@@ -59,6 +87,38 @@ def test_an_ova_whose_disk_is_not_what_its_checksum_says_leaves_nothing(shelf: S
     (shelf.images / "app.ova").write_bytes(body)
     refused(lambda: shelf.export("app.ova"), "checksum_mismatch", "'d.vmdk' that is not what its checksum says")
     assert shelf.stored() == []
+
+
+@pytest.mark.parametrize("format_", ["vmdk", "vmdk_sparse", "qcow2", "raw"])
+def test_a_byte_of_an_ova_that_is_wrong_once_is_in_no_export(
+    format_: str, shelf: Shelf, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    size = 24 * MIB
+    content = Random(1).randbytes(size)
+    (shelf.folder / "large.raw").write_bytes(content)
+    options = {
+        "vmdk": ("vmdk", "-o", "subformat=streamOptimized"),
+        "vmdk_sparse": ("vmdk", "-o", "subformat=monolithicSparse"),
+    }.get(format_, (format_,))
+    run("qemu-img", "convert", "-f", "raw", "-O", *options, shelf.folder / "large.raw", shelf.folder / "large")
+    image = (shelf.folder / "large").read_bytes()
+    files = {"app.ovf": descriptor([("d", "d1", str(size))], format=FORMAT_URIS[format_][0]), "d": image}
+    packed = archive({**files, "app.mf": sums(files)})
+    (shelf.images / "app.ova").write_bytes(packed)
+    refusals, place = 0, packed.index(image) + len(image) // 2
+    for turn in range(1, 10):
+        with monkeypatch.context() as patched:
+            flipped = Flipped(patched, "app.ova", place, turn)
+            try:
+                made = shelf.export("app.ova", mode="full")
+            except VmferryError as error:
+                refusals += error.kind == "checksum_mismatch"
+            if not flipped.was_wrong:
+                break
+            assert refusals == turn
+    assert not flipped.was_wrong
+    assert refusals >= 2
+    assert shelf.content(made) == content
 
 
 def test_an_image_that_stands_on_another_file_is_refused_before_anything_is_written(shelf: Shelf) -> None:

@@ -12,8 +12,11 @@ from contextlib import closing
 
 import pytest
 
+from ansible_collections.vmferry.migrate.plugins.module_utils._appliances import checksums
+from ansible_collections.vmferry.migrate.plugins.module_utils._errors import VmferryError
 from ansible_collections.vmferry.migrate.plugins.module_utils._operations.end_job import end_job
 from ansible_collections.vmferry.migrate.plugins.module_utils._operations.jobs.requests import JobRequest, StoreSpec
+from ansible_collections.vmferry.migrate.plugins.module_utils._operations.jobs.running_job import RunningJob
 from ansible_collections.vmferry.migrate.plugins.module_utils._operations.vm_files import file_export, held_files
 from ansible_collections.vmferry.migrate.plugins.module_utils._operations.vm_files.held_files import has_writer
 from ansible_collections.vmferry.migrate.plugins.module_utils._operations.vm_files.provider import ImageProvider
@@ -92,17 +95,34 @@ def test_only_the_files_of_an_ovf_have_to_hold_still(shelf: Shelf) -> None:
         refused(lambda: shelf.export("packed/app.ovf"), "busy", "d.vmdk is open for writing")
 
 
-def test_whoever_waits_hears_that_the_rest_of_an_appliance_is_read(shelf: Shelf) -> None:
-    """Nothing of its disk was asked for, so that all of it is read for its checksum in the end."""
+def test_whoever_waits_hears_that_an_appliance_is_read_for_its_checksum(shelf: Shelf) -> None:
     shelf.ova()
     heard: list[None] = []
     with closing(open_store(shelf.images.as_uri(), {})) as store:
         provider = ImageProvider(store, is_path=True, alive=lambda: heard.append(None))
         vm = provider.describe("app.ova")
-        with provider.open_export(vm, vm.disks, "auto", Job("job", "aaaaaaaa")) as session:
-            assert not heard
-            session.confirm()
-    assert heard
+        assert not heard
+        with provider.open_export(vm, vm.disks, "auto", Job("job", "aaaaaaaa")):
+            assert heard
+
+
+def test_an_export_that_is_cancelled_while_an_appliance_is_read_for_its_checksum_ends_there(
+    shelf: Shelf, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shelf.ova()
+    go_on = RunningJob.going_on
+    calls = []
+
+    def cancelled(job: RunningJob) -> None:
+        calls.append(job)
+        job.flow.stop(VmferryError("cancelled", "Somebody cancelled it."))
+        go_on(job)
+
+    monkeypatch.setattr(RunningJob, "going_on", cancelled)
+    monkeypatch.setattr(checksums, "_READ", checksums.PIECE)  # so that there are several
+    refused(lambda: shelf.export("app.ova"), "cancelled", "Somebody cancelled it")
+    assert len(calls) == 1
+    assert shelf.stored() == []
 
 
 def test_a_server_that_gives_no_lease_says_nothing_of_writers(shelf: Shelf, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """What `vm_import` does with an appliance: a VM made of an OVA or an OVF that others wrote.
 
-Its disks are inspected before they are read, and compared with the appliance's checksums while they are copied.
+Its disks are inspected, and nothing is read of them that was not compared with the appliance's checksums.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from __future__ import annotations
 from typing import Any, Callable, ContextManager, Mapping, Sequence, Tuple
 
 from ..._appliances.appliance import Appliance
+from ..._appliances.machine import Disk
 from ..._blocks import BlockSource
 from ..._errors import VmferryError
 from ..._providers.base import Provider
@@ -74,8 +75,13 @@ class _PackedAppliance(Packed):
         return open_disk(self._appliance, self._appliance.machine.disks[number], alive)
 
     def disks(self) -> Sequence[Tuple[int, int]]:
-        found = self._appliance
-        return [(disk.capacity, found.member(disk).size if disk.file else 0) for disk in self._appliance.machine.disks]
+        return [(disk.capacity, self._bytes_to_read(disk)) for disk in self._appliance.machine.disks]
+
+    def _bytes_to_read(self, disk: Disk) -> int:
+        if not disk.file:
+            return 0
+        times = 2 if self._appliance.checksums.algorithm(disk.file) else 1
+        return times * self._appliance.member(disk).size
 
     def confirm(self) -> None:
         for file in self._files:

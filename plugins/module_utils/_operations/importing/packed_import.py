@@ -41,8 +41,8 @@ class Packed(ABC):
 
     @abstractmethod
     def open(self, number: int, alive: Callable[[], object]) -> ContextManager[BlockSource]:
-        """One of its disks. Leaving without an error proves it, as far as it can be, with a call of `alive` now and
-        then.
+        """One of its disks, of which nothing is read that was not proved, as far as it can be. What takes long calls
+        `alive` now and then.
         """
 
     @abstractmethod
@@ -132,7 +132,7 @@ class PackedImport:
                 self._job.warn(warning)
             for number, sink in enumerate(session.sinks):
                 progress = self._job.progress.disk(number)
-                with packed.open(number, progress.alive) as source:
+                with packed.open(number, self._job.going_on) as source:
                     copy_blocks(source, sink, None, limits=self._job.limits, flow=self._job.flow, progress=progress)
             packed.confirm()
             self._job.phase("creating")

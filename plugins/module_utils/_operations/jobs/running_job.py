@@ -221,6 +221,11 @@ class RunningJob:
         if self._record is not None:
             self._record.update({"vm": vm}, now=True)
 
+    def going_on(self) -> None:
+        """For work that moves no bytes to anywhere: a sign of life, and the place where it hears of a stop."""
+        self.flow.raise_if_stopped()
+        self.progress.alive()
+
     def note(self, note: str) -> None:
         """A sentence for whoever watches, where the phase alone does not say what the job does."""
         if self._record is not None:

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from typing import Callable, Iterator, Sequence
 
 from ..._appliances.appliance import Appliance, open_appliance
-from ..._appliances.checksums import CheckedMember
 from ..._appliances.machine import Disk
 from ..._appliances.packages import MAX_MEMBERS, Member, Package, ReadAt, folder_package, ova_package
 from ..._appliances.refusals import refused
@@ -77,15 +76,10 @@ def _folder(store: Store, key: str, where: str) -> Package:
 
 @contextmanager
 def open_disk(appliance: Appliance, disk: Disk, alive: Callable[[], object] = lambda: None) -> Iterator[ApplianceDisk]:
-    """The guest's disk. Raises `invalid_config` for whatever it is not said to be.
-
-    Without an error inside, the rest of its file is read, with a call of `alive` now and then, and compared with its
-    checksum in the end.
-    """
-    source = ApplianceDisk.of(appliance, disk)
+    """As `ApplianceDisk.of`."""
+    source = ApplianceDisk.of(appliance, disk, alive)
     try:
         yield source
-        source.finish(alive)
     finally:
         source.close()
 
@@ -97,15 +91,20 @@ class ApplianceDisk:
     size: int
     format: str
     _image: BlockSource | None = None
-    _file: CheckedMember | None = None
 
     @classmethod
-    def of(cls, appliance: Appliance, disk: Disk) -> ApplianceDisk:
+    def of(cls, appliance: Appliance, disk: Disk, alive: Callable[[], object] = lambda: None) -> ApplianceDisk:
+        """Raises `checksum_mismatch`, and `invalid_config` for whatever it is not said to be. Of a file with a
+        checksum, all is read for that first, with a call of `alive` now and then.
+        """
         if not disk.file:
             return cls(disk.capacity, "")
-        format, file = _inspected(appliance, disk), appliance.watched(disk)
-        image = StoredImage(file.read_at, appliance.member(disk).size, disk.capacity, _where(appliance, disk))
-        return cls(disk.capacity, format.name, format.open(image), file)
+        member, checked = appliance.member(disk), appliance.watched(disk)
+        checked.check(alive)
+        file = Member(member.name, member.size, checked.read_at)
+        format = _inspected(appliance, disk, file)
+        image = StoredImage(file.read_at, file.size, disk.capacity, _where(appliance, disk))
+        return cls(disk.capacity, format.name, format.open(image))
 
     def extents(self) -> Iterator[Extent]:
         if self._image is not None:
@@ -120,11 +119,6 @@ class ApplianceDisk:
         for _unused, buffer in pieces:
             buffer[:] = bytes(len(buffer))
 
-    def finish(self, alive: Callable[[], object]) -> None:
-        """After the last read. Raises `checksum_mismatch`."""
-        if self._file is not None:
-            self._file.finish(alive)
-
     def close(self) -> None:
         if self._image is not None:
             self._image.close()
@@ -134,16 +128,16 @@ def inspected_disks(appliance: Appliance) -> None:
     """Raises `invalid_config` or `unsupported` for the first that would not be read."""
     for disk in appliance.machine.disks:
         if disk.file:
-            _inspected(appliance, disk)
+            _inspected(appliance, disk, appliance.member(disk))
 
 
 def _where(appliance: Appliance, disk: Disk) -> str:
     return f"{appliance.where}: {disk.file}"
 
 
-def _inspected(appliance: Appliance, disk: Disk) -> ImageFormat:
+def _inspected(appliance: Appliance, disk: Disk, file: Member) -> ImageFormat:
     where = _where(appliance, disk)
-    format, size = inspected_image(appliance.member(disk), disk.format, where)
+    format, size = inspected_image(file, disk.format, where)
     if disk.capacity != size:
         raise refused(where, f"is a disk of {size} bytes, and said to be one of {disk.capacity}")
     return format

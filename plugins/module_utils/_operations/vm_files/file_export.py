@@ -13,6 +13,7 @@ from typing import Callable, Mapping, Sequence, Tuple
 
 from ..._appliances.appliance import Appliance
 from ..._appliances.documents import MAX_DOCUMENT
+from ..._appliances.passwords import without_passwords
 from ..._blocks import BlockSource, ObjectInfo
 from ..._errors import VmferryError
 from ..._providers.base import ExportDisk, ExportSession
@@ -58,7 +59,9 @@ class FileExport(ExportSession):
         alive: Callable[[], object],
         reference: Mapping[str, str] | None = None,
     ) -> None:
-        """`find` looks for the files, as they are then. `alive` is called now and then while `confirm` reads."""
+        """`find` looks for the files, as they are then. `alive` is called now and then while an appliance's disks are
+        compared with their checksums, on entering.
+        """
         self._alive = alive
         self._store, self._find, self._chosen, self._is_path = store, find, tuple(disks), is_path
         self._expected = reference
@@ -79,10 +82,6 @@ class FileExport(ExportSession):
         self._cleanup.__exit__(kind, error, traceback)
 
     def confirm(self) -> None:
-        """Also compares an appliance's disks with its checksums, for which what was not asked for is read now."""
-        for disk in self.disks:
-            if isinstance(disk.source, ApplianceDisk):
-                disk.source.finish(self._alive)
         self._held.confirm()
 
     @property
@@ -130,7 +129,7 @@ class FileExport(ExportSession):
         source: BlockSource
         if self._appliance is not None:
             number = [one.id for one in self.vm.disks].index(disk.id)
-            source = ApplianceDisk.of(self._appliance, self._appliance.machine.disks[number])
+            source = ApplianceDisk.of(self._appliance, self._appliance.machine.disks[number], self._alive)
             stack.callback(source.close)
         else:
             (image,) = (info for info in self._files.images if self._store.location(info.key) == disk.source)
@@ -145,7 +144,9 @@ def _without_fill(vm: VmSpec) -> VmSpec:
 
 def _descriptor(appliance: Appliance) -> bytes:
     (text,) = (one for name, one in appliance.package.members.items() if name.lower().endswith(".ovf"))
-    return text.whole(MAX_DOCUMENT, appliance.where)
+    found = text.whole(MAX_DOCUMENT, appliance.where)
+    appliance.checksums.check(text.name, found)  # read anew
+    return without_passwords(found, appliance.where)
 
 
 def warnings_of(appliance: Appliance) -> list[str]:

@@ -15,9 +15,10 @@ from ..spec import VmSpec
 from .clean_up import files_of_the_dead
 from .connection import Connection
 from .host import Host
+from .import_drives import FLOPPY_PLACES, IDE_PLACES, has_ide
 from .import_leftovers import import_mark
 from .import_session import insist_on_absence
-from .import_xml import DISK_BUSES, mapped_network
+from .import_xml import DISK_BUSES, DomainBuilder, mapped_network
 from .scratch import MIB
 from .storage import check_name, plan_disks
 from .work_folder import free_bytes, work_folders
@@ -36,6 +37,7 @@ def import_findings(
         lambda: _of_disks(connection, vm, placement, export_id, set(files_of_the_dead(scratch_dir))),
         lambda: _of_networks(connection, vm, placement),
         lambda: _of_machine(connection, vm, placement),
+        lambda: _of_places(connection, vm, placement),
     )
     for check in checks:
         try:
@@ -129,3 +131,20 @@ def _of_machine(connection: Connection, vm: VmSpec, placement: Placement) -> Ite
         yield Finding("warning", text, "Leave firmware out to keep it.")
     if firmware == "uefi" and not host.has_uefi(architecture, "q35" if architecture == "x86_64" else "virt"):
         yield Finding("error", "This host has no UEFI firmware.", "Install ovmf (Debian) or edk2-ovmf.", "unsupported")
+
+
+def _of_places(connection: Connection, vm: VmSpec, placement: Placement) -> Iterator[Finding]:
+    """What libvirt would refuse when it is given the VM, after all disks were copied."""
+    builder = DomainBuilder(vm, None, placement, Host(connection))
+    machine = builder.machine()
+    disks = sum(builder.bus(disk.name) == "ide" for disk in vm.disks)
+    hint = "Give another placement.disk_bus, such as sata."
+    if disks and not has_ide(machine):
+        yield Finding("error", f"{vm.name} is a {machine}, which has no IDE for its disks.", hint, "invalid_config")
+    elif disks > IDE_PLACES:
+        text = f"{vm.name} has {disks} disks on IDE, which has {IDE_PLACES} places."
+        yield Finding("error", text, hint, "invalid_config")
+    floppies = sum(kind == "floppy" for kind, _name in vm.drives)
+    if floppies > FLOPPY_PLACES:
+        text = f"{vm.name} has {floppies} floppy drives; there are {FLOPPY_PLACES} places."
+        yield Finding("error", text, "Leave them out: detach: [floppy].", "invalid_config")

@@ -12,6 +12,8 @@ from typing import Callable, Iterator, Mapping, Set
 from ..spec import VmSpec
 from . import domain_xml
 
+IDE_PLACES = 4  # of the one IDE controller that a machine has: hda to hdd
+FLOPPY_PLACES = 2
 PREFIXES: Mapping[str, str] = {"sata": "sd", "scsi": "sd", "usb": "sd", "ide": "hd", "fdc": "fd", "virtio": "vd"}
 
 
@@ -26,6 +28,8 @@ def drives(
         old = next((one for one in native.findall(f"devices/disk[@device='{kind}']") if _name(one) == name), None)
         bus = domain_xml.attribute(old, "target", "bus") if old is not None else ""
         bus = bus if bus in PREFIXES else "fdc" if kind == "floppy" else _cdrom_bus(machine)
+        if bus == "ide" and not (has_ide(machine) and _free_on_ide(taken, letters)):
+            bus = "scsi" if _cdrom_bus(machine) == "scsi" else "sata"
         free = next(found for found in _names(name, bus, letters) if found not in taken)
         taken.add(free)
         drive = ET.Element("disk", type="file", device=kind)
@@ -52,8 +56,16 @@ def _names(name: str, bus: str, letters: Callable[[int], str]) -> Iterator[str]:
         number += 1
 
 
+def has_ide(machine: str) -> bool:
+    return machine.startswith("pc") and "q35" not in machine
+
+
+def _free_on_ide(taken: Set[str], letters: Callable[[int], str]) -> bool:
+    return any(f"{PREFIXES['ide']}{letters(number)}" not in taken for number in range(IDE_PLACES))
+
+
 def _cdrom_bus(machine: str) -> str:
     """That firmware boots from: https://libvirt.org/formatdomain.html#hard-drives-floppy-disks-cdroms"""
-    if machine.startswith("pc") and "q35" not in machine:
+    if has_ide(machine):
         return "ide"
     return "sata" if "q35" in machine else "scsi"

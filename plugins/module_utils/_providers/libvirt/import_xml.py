@@ -113,7 +113,7 @@ class DomainBuilder:
 
     def _system(self, nvram: Path | None) -> ET.Element:
         system = ET.Element("os")
-        kind = ET.SubElement(system, "type", arch=self._vm.architecture or "x86_64", machine=self._machine())
+        kind = ET.SubElement(system, "type", arch=self._vm.architecture or "x86_64", machine=self.machine())
         kind.text = "hvm"
         if (self._placement.firmware or self._vm.firmware) == "uefi":
             self._add_uefi(system, nvram)
@@ -126,9 +126,9 @@ class DomainBuilder:
             self.warnings.append("It was booted from a kernel file of its host, which was not exported.")
         return system
 
-    def _machine(self) -> str:
+    def machine(self) -> str:
         wanted = self._vm.machine or DEFAULT_MACHINE.get(self._vm.architecture, "")
-        if not self._vm.machine and wanted == "q35" and any(self._bus(disk.name) == "ide" for disk in self._vm.disks):
+        if not self._vm.machine and wanted == "q35" and any(self.bus(disk.name) == "ide" for disk in self._vm.disks):
             wanted = "pc"  # q35 has no IDE
         if wanted in self._host.machines(self._vm.architecture):
             return wanted
@@ -169,7 +169,7 @@ class DomainBuilder:
             for element in self._native.findall(f"devices/{tag}"):
                 if not self._needs_host(element):
                     devices.append(copy.deepcopy(element))
-        if any(self._bus(disk.name) == "scsi" for disk in disks) and devices.find("controller[@type='scsi']") is None:
+        if any(self.bus(disk.name) == "scsi" for disk in disks) and devices.find("controller[@type='scsi']") is None:
             ET.SubElement(devices, "controller", type="scsi", model="virtio-scsi")
         for nic in self._vm.nics:
             devices.append(self._interface(nic))
@@ -188,7 +188,7 @@ class DomainBuilder:
             return True
         return element.tag == "input" and element.get("type") in ("passthrough", "evdev")
 
-    def _bus(self, name: str) -> str:
+    def bus(self, name: str) -> str:
         exported = next(disk.bus for disk in self._vm.disks if disk.name == name)
         bus = self._placement.disk_bus or exported
         return bus if bus in DISK_BUSES else "virtio"
@@ -199,7 +199,7 @@ class DomainBuilder:
         }
         used: dict[str, int] = {}
         for placed in disks:
-            old, bus = exported.get(placed.name), self._bus(placed.name)
+            old, bus = exported.get(placed.name), self.bus(placed.name)
             same_bus = old is not None and domain_xml.attribute(old, "target", "bus") == bus
             number = used.setdefault(PREFIXES[bus], 0)
             used[PREFIXES[bus]] += 1
