@@ -5,7 +5,10 @@
 
 from __future__ import annotations
 
-import gc
+import os
+import re
+import subprocess
+import sys
 
 import pytest
 from hypothesis import settings
@@ -34,11 +37,18 @@ def test_a_reader_that_hangs_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None
         demand(hang, None)
 
 
-def test_a_reader_that_takes_memory_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(targets, "MEMORY", 32 << 20)
-    gc.collect()  # what other tests left would make room meanwhile
-    with pytest.raises(AssertionError, match="bytes of memory"):
-        demand(lambda length: len(b"x" * length), 300 << 20)
+# What earlier tests left in this process may go meanwhile, and make room.
+TAKES_MEMORY = """
+from engine.fuzz import targets
+targets.MEMORY = 32 << 20
+targets.demand(lambda length: len(b"x" * length), 300 << 20)
+"""
+
+
+def test_a_reader_that_takes_memory_is_noticed() -> None:
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    ended = subprocess.run([sys.executable, "-c", TAKES_MEMORY], env=environment, capture_output=True, text=True)
+    assert re.search(r"AssertionError: \d{9} bytes of memory", ended.stderr), ended.stderr
 
 
 def test_a_reader_that_breaks_is_noticed() -> None:
