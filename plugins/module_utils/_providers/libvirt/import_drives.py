@@ -30,7 +30,7 @@ def drives(
         bus = bus if bus in PREFIXES else "fdc" if kind == "floppy" else _cdrom_bus(machine)
         if bus == "ide" and not (has_ide(machine) and _free_on_ide(taken, letters)):
             bus = "scsi" if _cdrom_bus(machine) == "scsi" else "sata"
-        free = next(found for found in _names(name, bus, letters) if found not in taken)
+        free = _free_name(name, bus, letters, taken)
         taken.add(free)
         drive = ET.Element("disk", type="file", device=kind)
         ET.SubElement(drive, "driver", name="qemu", type="raw")
@@ -45,6 +45,10 @@ def drives(
 
 def _name(element: ET.Element) -> str:
     return domain_xml.attribute(element, "target", "dev")
+
+
+def _free_name(name: str, bus: str, letters: Callable[[int], str], taken: Set[str]) -> str:
+    return next(found for found in _names(name, bus, letters) if found not in taken)
 
 
 def _names(name: str, bus: str, letters: Callable[[int], str]) -> Iterator[str]:
