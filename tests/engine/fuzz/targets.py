@@ -24,7 +24,7 @@ from hashlib import sha256
 from itertools import islice
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, Union
 
 from hypothesis import given, seed, settings
 from hypothesis import strategies as st
@@ -68,7 +68,7 @@ from ..images.other_formats import written
 from ..images.vhdx_layers import Layer, linked, write_layer
 from .damage import damaged, damaged_json
 
-OtherReader = Callable[[RangedFile, int], VmdkReader | VhdReader | VhdxReader | RawTarGzReader]
+OtherReader = Callable[[RangedFile, int], Union[VmdkReader, VhdReader, VhdxReader, RawTarGzReader]]
 
 
 @dataclass(frozen=True)

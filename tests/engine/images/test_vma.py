@@ -81,7 +81,7 @@ def made(path: Path, disks: dict[str, tuple[int, list[Extent]]], of: Callable[[i
     output = FileOutput(path)
     header = packed_header(VmaHeader(UUID, 1700000000, CONFIGS, tuple(devices)))
     whole = header
-    for device, (_size, runs) in zip(devices, disks.values(), strict=True):
+    for device, (_size, runs) in zip(devices, disks.values()):
         output = FileOutput(path)
         data = sum(-(-extent.length // LEAF) * LEAF for extent in runs if extent.kind == "data")
         writer = VmaExtents(device, UUID, output, data_bound=data)
