@@ -8,6 +8,7 @@ from __future__ import annotations
 import gzip
 import tarfile
 import tempfile
+import time
 import zlib
 from array import array
 from collections.abc import Callable
@@ -21,6 +22,7 @@ from hypothesis import strategies as st
 
 from ansible_collections.vmferry.migrate.plugins.module_utils._blocks import LEAF, Extent
 from ansible_collections.vmferry.migrate.plugins.module_utils._errors import VmferryError
+from ansible_collections.vmferry.migrate.plugins.module_utils._images import disk_archive
 from ansible_collections.vmferry.migrate.plugins.module_utils._images.formats import FORMATS
 from ansible_collections.vmferry.migrate.plugins.module_utils._images.raw_tar_gz import index, stream
 from ansible_collections.vmferry.migrate.plugins.module_utils._images.raw_tar_gz.deflate import (
@@ -369,6 +371,36 @@ def test_another_size_than_the_manifest_says_is_refused(tmp_path: Path) -> None:
         RawTarGzReader(file, file.size, size=0)
 
 
+UNENDING_MAPS = {"empty runs": b"%011o\0%011o\0" % (0, 0) * 21, "no runs": bytes(504)}
+
+
+@pytest.mark.parametrize("entries", UNENDING_MAPS.values(), ids=UNENDING_MAPS)
+def test_a_map_without_an_end_is_left(entries: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Gzip makes a thousandth of it."""
+    monkeypatch.setattr(disk_archive, "LARGEST_MAP", 1000)
+    header = sealed(sparse(), put(482, b"\1"))(bytes(512))
+    header = sealed(put(0, b"disk.raw"), put(257, b"ustar  \0"))(header)
+    blocks = iter([header, *[(entries + b"\1").ljust(512, b"\0")] * 60])  # of which 48 are 1000 entries
+    assert disk_archive.unpacked_header(lambda _count: next(blocks)) is None
+    assert len(list(blocks)) > 10
+
+
+def test_no_map_of_ours_has_more_runs_than_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    for size in (GIB, 511 * GIB, 513 * GIB, 8000 * GIB, 65536 * GIB):
+        most = size // (disk_archive.longest_gap(size) + LEAF) + 1
+        assert most + 1 <= disk_archive.LARGEST_MAP
+    assert disk_archive.longest_gap(512 * GIB) == MIB
+    monkeypatch.setattr(disk_archive, "LARGEST_MAP", 1000)
+    size = 6 * GIB
+    layout = disk_archive.planned_map(size, (Extent(at, LEAF, "data") for at in range(0, size, MIB + 2 * LEAF)))
+    header = list(disk_archive.packed_header(layout))
+    assert len(header) * 512 <= disk_archive.header_bound(size, layout.stored)
+    blocks = iter(header)
+    found = disk_archive.unpacked_header(lambda _count: next(blocks))
+    assert found is not None
+    assert list(found) == list(layout)
+
+
 # What is entered by an index is what the whole stream says.
 
 
@@ -435,3 +467,33 @@ def test_an_index_that_was_changed_is_noticed(tmp_path: Path) -> None:
         except VmferryError:
             noticed += 1
     assert noticed > index.LOCATOR_SIZE // 2
+
+
+def test_an_index_of_more_groups_than_the_disk_has_is_not_read(tmp_path: Path) -> None:
+    image = written(NAME, tmp_path / "image", 2 * MIB, [Extent(0, 2 * MIB, "data")], mixed).read_bytes()
+    locator = index.Locator.unpack(image[-index.LOCATOR_SIZE :])
+    assert locator is not None
+    groups = array("I", bytes(4 << 20))
+    whole = image[: locator.place] + b"".join(index.packed_index(groups, locator.first, locator.place))
+    file = RangedFile(whole)
+    with pytest.raises(VmferryError, match="does not fit"):
+        RawTarGzReader(file, file.size, size=2 * MIB)
+    assert sum(length for _offset, length in file.requests) < MIB
+    honest = RangedFile(image)
+    with pytest.raises(VmferryError, match="were expected"):
+        RawTarGzReader(honest, honest.size, size=2 * GIB)
+    assert (locator.place, locator.index_size) not in honest.requests
+
+
+def test_an_index_is_taken_apart_in_one_go() -> None:
+    """Of a disk of 8 TiB. What is left was once copied for each of its thousand members."""
+    lengths = array("I", [9]) * (16 << 20)
+    members = list(index.packed_index(lengths, 100, 200))
+    locator, whole = index.Locator.unpack(members.pop()), b"".join(members)
+    assert locator is not None
+    started = time.process_time()
+    starts = locator.starts(whole)
+    taken = time.process_time() - started
+    assert starts is not None
+    assert (len(starts), starts[0], starts[-1]) == (len(lengths) + 1, 100, 100 + 9 * len(lengths))
+    assert taken < 8, "seconds"

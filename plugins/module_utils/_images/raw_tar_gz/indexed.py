@@ -68,16 +68,22 @@ class _HeaderStream:
         return bytes(data)
 
 
-def read_starts(read_at: ReadAt, file_size: int, locator: Locator) -> Optional[array[int]]:
+def has_room(file_size: int, locator: Locator) -> bool:
+    """Whether what the locator tells of can be in such a file. Nothing is read before it can."""
+    is_in_order = len(MEMBER_START) < locator.first <= locator.place and locator.index_size <= _LARGEST_INDEX
+    return is_in_order and locator.place + locator.index_size + LOCATOR_SIZE == file_size
+
+
+def fits(layout: SparseMap, locator: Locator) -> bool:
+    return not layout.stored % LEAF and locator.groups == -(-layout.stored // GROUP)
+
+
+def read_starts(read_at: ReadAt, locator: Locator) -> Optional[array[int]]:
     """Where each group lies, and where the last one ends. None where the file has no such index."""
-    if not len(MEMBER_START) < locator.first <= locator.place or locator.index_size > _LARGEST_INDEX:
-        return None
-    if locator.place + locator.index_size + LOCATOR_SIZE != file_size:
-        return None
     index = bytearray(locator.index_size)
     if index:
         read_at(locator.place, memoryview(index))
-    starts = locator.starts(bytes(index))
+    starts = locator.starts(index)
     return starts if starts is not None and starts[-1] <= locator.place else None
 
 
@@ -144,7 +150,3 @@ def _wanted(place: int, buffer: memoryview) -> Iterator[_Wanted]:
         here = buffer[: GROUP - skip]
         yield _Wanted(group, skip, here)
         place, buffer = place + len(here), buffer[len(here) :]
-
-
-def fits(layout: SparseMap, starts: array[int]) -> bool:
-    return not layout.stored % LEAF and len(starts) - 1 == -(-layout.stored // GROUP)
