@@ -4,7 +4,7 @@
 """What is stored in an image of ours, by its index.
 
 What the index says is believed only where the stream can be entered, so that whoever reads all of it from its beginning
-finds the same disk.
+finds the same bytes. Whether they are those that were written is not known here: see the reader.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from ..._blocks import LEAF, Piece
 from ..._errors import VmferryError
 from ..disk_archive import SparseMap, unpacked_header
 from ..mapped import ReadAt
-from .deflate import LAST_BLOCK, MEMBER_START, inflated
+from .deflate import MEMBER_START, inflated, is_between_blocks
 from .index import GROUP, LOCATOR_SIZE, Locator
 
 LONGEST_PACKED_READ = 1 << 20  # bytes in one request; compressed, so that they are worth some more
@@ -56,9 +56,8 @@ class _HeaderStream:
         return found
 
     def ends(self) -> bool:
-        rest = self._packed + self._next() + LAST_BLOCK
-        found = self._stream.decompress(rest, 1)
-        return self._at == self._end and not found and self._stream.eof and not self._stream.unused_data
+        rest = self._packed + self._next()
+        return self._at == self._end and is_between_blocks(self._stream, rest)
 
     def _next(self) -> bytes:
         data = bytearray(min(_HEADER_PIECE, self._end - self._at))

@@ -1,7 +1,12 @@
 # Copyright (c) 2026 the vmferry.migrate authors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A strict reader of a disk in a gzipped tar archive over ranged reads: ours by its index, others as a stream."""
+"""A reader of a disk in a gzipped tar archive over ranged reads: ours by its index, others as a stream.
+
+It is strict about how the file is made, and proves nothing of what is in it: of ours, nobody here compares the CRC-32
+of gzip, and of others' it is compared where the stream is read to its end, which lies behind the disk's. So it is for
+images of exports, whose leaves are compared with the digests in the manifest.
+"""
 
 from __future__ import annotations
 
