@@ -21,8 +21,8 @@ NAME = b"disk.raw"
 BLOCK = 512
 RECORD = 20 * BLOCK  # what the length of an archive is a multiple of
 GIB = 1 << 30  # Compute Engine takes disks of whole ones
-LONGEST_GAP = 16 * LEAF  # of zeros that are rather compressed than left out: to a thousandth
-LARGEST_MAP = 1 << 22  # runs that are read; 64 MiB of memory
+LARGEST_MAP = 1 << 19  # entries that are read, in a second or two; 12 MiB of a header
+_USUAL_GAP = 16 * LEAF
 _HEADER = struct.Struct("100s8s8s8s12s12s8sc100s8s32s32s8s8s41s96sc12s17s")
 _NAME_SIZE = 100
 _MAGIC, _PLAIN, _OLD_PLAIN, _SPARSE = b"ustar  \0", b"0", b"\0", b"S"
@@ -80,15 +80,22 @@ class SparseMap:
 
 def planned_map(size: int, runs: Iterable[Extent]) -> SparseMap:
     """Of a disk that begins with `size` bytes, and ends with zeros up to a whole GiB."""
-    return SparseMap(-(-size // GIB) * GIB, _joined(runs))
+    return SparseMap(-(-size // GIB) * GIB, _joined(runs, longest_gap(size)))
 
 
-def _joined(runs: Iterable[Extent]) -> Iterator[Tuple[int, int]]:
+def longest_gap(size: int) -> int:
+    """Bytes of zeros that are rather compressed, to a thousandth, than left out. In whole leaves; of disks of more than
+    half a TiB more, so that no map has more than LARGEST_MAP entries.
+    """
+    return max(_USUAL_GAP, -(-size // (LARGEST_MAP * LEAF)) * LEAF)
+
+
+def _joined(runs: Iterable[Extent], gap: int) -> Iterator[Tuple[int, int]]:
     start, end = -1, 0
     for run in runs:
         if run.kind == "data" and run.length:
             first, last = run.offset // LEAF * LEAF, -(-run.end // LEAF) * LEAF
-            if start >= 0 and first - end > LONGEST_GAP:
+            if start >= 0 and first - end > gap:
                 yield start, end - start
                 start = -1
             start, end = first if start < 0 else start, last
@@ -98,7 +105,7 @@ def _joined(runs: Iterable[Extent]) -> Iterator[Tuple[int, int]]:
 
 def header_bound(size: int, data: int) -> int:
     """Bytes that no `packed_header` of such a disk, with so much data in whole leaves, exceeds."""
-    runs = min(data // LEAF, size // (LONGEST_GAP + LEAF) + 1) + 1
+    runs = min(data // LEAF, size // (longest_gap(size) + LEAF) + 1) + 1
     return BLOCK * (2 + runs // _IN_EXTENSION)
 
 
@@ -146,8 +153,9 @@ def unpacked_header(take: Take) -> Optional[SparseMap]:
 
 
 def _read_map(take: Take, entries: bytes, flag: bytes, size: int, stored: int) -> Optional[SparseMap]:
-    runs, end, total = array("Q"), 0, 0
-    while True:
+    runs, end, total, count = array("Q"), 0, 0, 0
+    while count <= LARGEST_MAP:
+        count += len(entries) // _ENTRY  # also of those without an entry, or with empty ones
         for at in range(0, len(entries), _ENTRY):
             if not entries[at]:
                 break
@@ -159,9 +167,8 @@ def _read_map(take: Take, entries: bytes, flag: bytes, size: int, stored: int) -
                 runs.extend((offset, length))
         if flag == b"\0":
             return SparseMap(size, zip(runs[::2], runs[1::2])) if total == stored else None
-        if len(runs) > 2 * LARGEST_MAP:
-            return None
         entries, flag = _EXTENSION.unpack(take(BLOCK))
+    return None
 
 
 def _entries(runs: Iterator[Tuple[int, int]], count: int) -> bytes:

@@ -20,6 +20,7 @@ MAGIC = b"VMA\0"
 VM_STATE = "vmstate"  # the device that is no disk: the guest's memory
 LARGEST_HEADER = 64 << 20  # bytes; twice what all blobs there can be take
 MOST_DEVICES, MOST_CONFIGS = 255, 256
+_MOST_BLOBS = 2 * MOST_CONFIGS + MOST_DEVICES  # names and files
 LARGEST_BLOB = 65535
 _START = struct.Struct(">4sI16sQ16sIII")
 _SUM = slice(32, 48)
@@ -84,7 +85,7 @@ class VmaHeader:
     def unpack(cls, data: bytes) -> VmaHeader:
         """`data`: as many bytes as `header_size` said. Raises `NoVma`."""
         _magic, _version, uuid, created, digest, blobs_at, blobs_size, size = _START.unpack_from(data)
-        if _md5(data[: _SUM.start] + bytes(16) + data[_SUM.stop :]) != digest:
+        if _md5(data[: _SUM.start], bytes(16), memoryview(data)[_SUM.stop :]) != digest:
             _flaw("has a header whose checksum is wrong")
         if blobs_at < HEADER or blobs_at + blobs_size > size:
             _flaw("has its names outside of its header")
@@ -108,8 +109,11 @@ def _flaw(what: str) -> NoReturn:
     raise NoVma(what)
 
 
-def _md5(data: Union[bytes, bytearray]) -> bytes:
-    return hashlib.new("md5", data, usedforsecurity=False).digest()
+def _md5(*pieces: Union[bytes, bytearray, memoryview]) -> bytes:
+    found = hashlib.new("md5", usedforsecurity=False)
+    for piece in pieces:
+        found.update(piece)
+    return found.digest()
 
 
 def _put(blobs: bytearray, data: bytes) -> int:
@@ -121,9 +125,12 @@ def _put(blobs: bytearray, data: bytes) -> int:
 
 
 def _blobs(data: bytes) -> Dict[int, bytes]:
-    """By where they begin: one behind the other."""
-    found, at = {}, 1
-    while at + 2 <= len(data):
+    """By where they begin: one behind the other, as many as anything can refer to. A blob may be empty, so that each
+    two bytes of zeros are one.
+    """
+    found: Dict[int, bytes] = {}
+    at = 1
+    while at + 2 <= len(data) and len(found) < _MOST_BLOBS:
         (length,) = struct.unpack_from("<H", data, at)
         if at + 2 + length <= len(data):
             found[at] = data[at + 2 : at + 2 + length]

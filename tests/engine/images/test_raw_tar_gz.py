@@ -12,15 +12,18 @@ import zlib
 from array import array
 from collections.abc import Callable
 from dataclasses import replace
+from itertools import accumulate
 from pathlib import Path
 from random import Random
+from types import SimpleNamespace
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ansible_collections.vmferry.migrate.plugins.module_utils._blocks import LEAF, Extent
 from ansible_collections.vmferry.migrate.plugins.module_utils._errors import VmferryError
+from ansible_collections.vmferry.migrate.plugins.module_utils._images import disk_archive
 from ansible_collections.vmferry.migrate.plugins.module_utils._images.formats import FORMATS
 from ansible_collections.vmferry.migrate.plugins.module_utils._images.raw_tar_gz import index, stream
 from ansible_collections.vmferry.migrate.plugins.module_utils._images.raw_tar_gz.deflate import (
@@ -30,6 +33,7 @@ from ansible_collections.vmferry.migrate.plugins.module_utils._images.raw_tar_gz
     inflated,
 )
 from ansible_collections.vmferry.migrate.plugins.module_utils._images.raw_tar_gz.reader import RawTarGzReader
+from ansible_collections.vmferry.migrate.plugins.module_utils._images.raw_tar_gz.stream import GzipStream
 
 from .disks import (
     FEW,
@@ -47,7 +51,7 @@ from .disks import (
     reference,
     run,
 )
-from .hostile_archives import of_disk, put, sealed, sparse
+from .hostile_archives import SIZE, of_disk, put, sealed, sparse
 from .other_formats import assert_read_back, for_qemu, new_image, opened, written
 
 NAME = "raw_tar_gz"
@@ -348,15 +352,30 @@ def test_each_lie_of_others_is_refused(lie: str) -> None:
     assert refused.value.message.startswith("/images/one ")
 
 
-@pytest.mark.parametrize(("end", "told"), [(-9, "ends early"), (-40_000, "ends early")])
-def test_a_stream_that_ends_early_or_differs_from_its_sum_is_no_disk(end: int, told: str) -> None:
+def test_a_stream_that_ends_early_is_no_disk() -> None:
     whole = of_disk(lambda data: data)
-    file = RangedFile(whole[:end])
-    with pytest.raises(VmferryError, match=told):
-        content_of(RawTarGzReader(file, file.size))
-    file = RangedFile(whole[:-8] + b"\0\0\0\0" + whole[-4:])
-    with pytest.raises(VmferryError, match="cannot be unpacked"):
-        content_of(RawTarGzReader(file, file.size))
+    for end in (-9, -40_000):
+        file = RangedFile(whole[:end])
+        with pytest.raises(VmferryError, match="ends early"):
+            content_of(RawTarGzReader(file, file.size))
+
+
+@pytest.mark.usefixtures("small_steps")
+def test_who_reads_a_stream_to_its_end_learns_that_its_sum_is_another() -> None:
+    """A disk ends before, so that it takes more than to read the disk."""
+    whole = of_disk(lambda data: data + bytes(MIB))
+    archive = gzip.decompress(whole)
+    for packed, is_sound in ((whole, True), (whole[:-8] + b"\0\0\0\0" + whole[-4:], False)):
+        file, found = RangedFile(packed), bytearray(len(archive))
+        unpacked = GzipStream(file, file.size, "/images/one")
+        unpacked.read_into(0, memoryview(found)[:SIZE])
+        assert found[:SIZE] == archive[:SIZE]
+        if is_sound:
+            unpacked.read_into(SIZE, memoryview(found)[SIZE:])
+            assert found == archive
+        else:
+            with pytest.raises(VmferryError, match="cannot be unpacked"):
+                unpacked.read_into(SIZE, memoryview(found)[SIZE:])
 
 
 def test_another_size_than_the_manifest_says_is_refused(tmp_path: Path) -> None:
@@ -367,6 +386,70 @@ def test_another_size_than_the_manifest_says_is_refused(tmp_path: Path) -> None:
     file = RangedFile(image)
     with pytest.raises(VmferryError, match="were expected"):
         RawTarGzReader(file, file.size, size=0)
+
+
+@pytest.mark.parametrize(("content", "count"), [(b"", 50_000), (b"x", 40_000)], ids=["empty", "a byte each"])
+def test_members_with_next_to_nothing_in_them_are_left(content: bytes, count: int) -> None:
+    """A member takes as much time as kilobytes."""
+    file = RangedFile(gzip.compress(content, 1, mtime=0) * count)
+    with pytest.raises(VmferryError, match="members and more"):
+        GzipStream(file, file.size, "/images/one").read_into(0, memoryview(bytearray(MIB)))
+    assert sum(length for _offset, length in file.requests) < MIB
+
+
+def test_what_is_behind_a_member_is_not_copied_again_for_the_next(monkeypatch: pytest.MonkeyPatch) -> None:
+    fed = []
+
+    class Counted:
+        def __init__(self, bits: int) -> None:
+            self._stream = zlib.decompressobj(bits)
+
+        def decompress(self, data: memoryview, most: int) -> bytes:
+            fed.append(len(data))
+            return self._stream.decompress(data, most)
+
+        def copy(self) -> Counted:
+            return self
+
+        def __getattr__(self, name: str) -> object:
+            return getattr(self._stream, name)
+
+    monkeypatch.setattr(stream, "zlib", SimpleNamespace(decompressobj=Counted, error=zlib.error))
+    members = [gzip.compress(Random(number).randbytes(600), 1) for number in range(1700)]
+    file, found = RangedFile(b"".join(members)), bytearray(600 * len(members))
+    GzipStream(file, file.size, "/images/one").read_into(0, memoryview(found))
+    assert bytes(found) == b"".join(gzip.decompress(member) for member in members)
+    assert sum(fed) < 20 * file.size
+
+
+UNENDING_MAPS = {"empty runs": b"%011o\0%011o\0" % (0, 0) * 21, "no runs": bytes(504)}
+
+
+@pytest.mark.parametrize("entries", UNENDING_MAPS.values(), ids=UNENDING_MAPS)
+def test_a_map_without_an_end_is_left(entries: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Gzip makes a thousandth of it."""
+    monkeypatch.setattr(disk_archive, "LARGEST_MAP", 1000)
+    header = sealed(sparse(), put(482, b"\1"))(bytes(512))
+    header = sealed(put(0, b"disk.raw"), put(257, b"ustar  \0"))(header)
+    blocks = iter([header, *[(entries + b"\1").ljust(512, b"\0")] * 60])  # of which 48 are 1000 entries
+    assert disk_archive.unpacked_header(lambda _count: next(blocks)) is None
+    assert len(list(blocks)) > 10
+
+
+def test_no_map_of_ours_has_more_runs_than_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    for size in (GIB, 511 * GIB, 513 * GIB, 8000 * GIB, 65536 * GIB):
+        most = size // (disk_archive.longest_gap(size) + LEAF) + 1
+        assert most + 1 <= disk_archive.LARGEST_MAP
+    assert disk_archive.longest_gap(512 * GIB) == MIB
+    monkeypatch.setattr(disk_archive, "LARGEST_MAP", 1000)
+    size = 6 * GIB
+    layout = disk_archive.planned_map(size, (Extent(at, LEAF, "data") for at in range(0, size, MIB + 2 * LEAF)))
+    header = list(disk_archive.packed_header(layout))
+    assert len(header) * 512 <= disk_archive.header_bound(size, layout.stored)
+    blocks = iter(header)
+    found = disk_archive.unpacked_header(lambda _count: next(blocks))
+    assert found is not None
+    assert list(found) == list(layout)
 
 
 # What is entered by an index is what the whole stream says.
@@ -384,6 +467,67 @@ def test_a_piece_of_a_stream_is_entered_only_where_blocks_end_on_a_byte() -> Non
             assert zlib.decompress(data[:cut] + deflated(b"next", 1) + LAST_BLOCK, -15) == found + b"next"
     assert inflated(memoryview(pieces[0]), len(first)) == first
     assert inflated(memoryview(data), len(first + second)) == first + second
+
+
+def bits(*fields: tuple[int, int] | str) -> bytes:
+    """Numbers of so many bits, the lowest first, and codes as they are, whose bits come in their order."""
+    text = "".join(one if isinstance(one, str) else format(one[0], f"0{one[1]}b")[::-1] for one in fields)
+    assert not len(text) % 8
+    return bytes(int(text[at : at + 8][::-1], 2) for at in range(0, len(text), 8))
+
+
+STORED = b"\0\5\0\xfa\xffAAAAA"  # a whole block
+SHORT_CODES = [2 if symbol in (17, 18) else 0 for symbol in (16, 17, 18, 0, 8, 7, 9, 6, 10, 5, 11, 4, 12, 3)]
+SHORT_CODES += [0, 0, 0, 1, 0]  # of 13, 2, 14, 1 and 15: "0" is the length 1, and "11" a repeat of zeros
+OPEN_ENDS = {
+    "a literal": (STORED + b"\x63", 6),  # of the last block; its other bits are those of LAST_BLOCK
+    "the codes of the last block": (
+        STORED
+        + bits(
+            *("0100000000", "0100000000"),  # two empty blocks
+            *((1, 1), (2, 2), (1, 5), (1, 5), (15, 4)),
+            *((length, 3) for length in SHORT_CODES),
+            *("11", (127, 7), "11", (96, 7)),  # 138 and 107 symbols are without a code, of 256
+        ),
+        5,
+    ),
+}
+
+
+@pytest.mark.parametrize("name", OPEN_ENDS)
+def test_a_block_that_takes_what_is_behind_it_for_its_own_is_not_entered(name: str) -> None:
+    packed, size = OPEN_ENDS[name]
+    stream = zlib.decompressobj(-15)
+    assert (len(stream.decompress(packed + LAST_BLOCK)), stream.eof, stream.unused_data) == (size, True, b"")
+    assert inflated(memoryview(packed), size) is None
+    assert inflated(memoryview(packed), 5) is None
+    assert inflated(memoryview(STORED), 5) == b"AAAAA"
+
+
+@st.composite
+def ends(draw: st.DrawFn) -> bytes:
+    """Of streams with their last block, or without it, cut off anywhere or with other bytes behind them."""
+    stream = zlib.compressobj(
+        draw(st.integers(0, 9)), zlib.DEFLATED, -15, 8, draw(st.sampled_from([zlib.Z_DEFAULT_STRATEGY, zlib.Z_FIXED]))
+    )
+    packed = stream.compress(draw(st.binary(max_size=40) | st.just(mixed(0, 700, 1))))
+    packed += stream.flush(draw(st.sampled_from([zlib.Z_FULL_FLUSH, zlib.Z_SYNC_FLUSH, zlib.Z_FINISH])))
+    return packed[: len(packed) - draw(st.integers(0, 6))] + draw(st.binary(max_size=3))
+
+
+@given(ends(), st.binary(min_size=1, max_size=9))
+@settings(max_examples=200, deadline=None)
+def test_what_is_entered_ends_where_the_next_begins(packed: bytes, following: bytes) -> None:
+    try:
+        before = zlib.decompressobj(-15).decompress(packed)
+    except zlib.error:
+        before = b""
+    for more in range(3):
+        found = inflated(memoryview(packed), len(before) + more) if len(before) + more else None
+        if found is not None:
+            stream = zlib.decompressobj(-15)
+            assert stream.decompress(packed + deflated(following, 1) + LAST_BLOCK) == found + following
+            assert stream.eof
 
 
 def test_an_index_that_enters_what_others_pass_over_is_not_believed() -> None:
@@ -435,3 +579,39 @@ def test_an_index_that_was_changed_is_noticed(tmp_path: Path) -> None:
         except VmferryError:
             noticed += 1
     assert noticed > index.LOCATOR_SIZE // 2
+
+
+def test_an_index_of_more_groups_than_the_disk_has_is_not_read(tmp_path: Path) -> None:
+    image = written(NAME, tmp_path / "image", 2 * MIB, [Extent(0, 2 * MIB, "data")], mixed).read_bytes()
+    locator = index.Locator.unpack(image[-index.LOCATOR_SIZE :])
+    assert locator is not None
+    groups = array("I", bytes(4 << 20))
+    whole = image[: locator.place] + b"".join(index.packed_index(groups, locator.first, locator.place))
+    file = RangedFile(whole)
+    with pytest.raises(VmferryError, match="does not fit"):
+        RawTarGzReader(file, file.size, size=2 * MIB)
+    assert sum(length for _offset, length in file.requests) < MIB
+    honest = RangedFile(image)
+    with pytest.raises(VmferryError, match="were expected"):
+        RawTarGzReader(honest, honest.size, size=2 * GIB)
+    assert (locator.place, locator.index_size) not in honest.requests
+
+
+def test_an_index_is_taken_apart_in_one_go(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of what is behind a member of it, nothing is copied once more for each."""
+    looked_at: list[int] = []
+    payload = index._payload
+
+    def counted(data: bytes, size: int) -> bytes | None:
+        looked_at.append(len(data))
+        return payload(data, size)
+
+    monkeypatch.setattr(index, "_payload", counted)
+    lengths = array("I", range(1_000_000))
+    members = list(index.packed_index(lengths, 100, 200))
+    locator, whole = index.Locator.unpack(members.pop()), b"".join(members)
+    assert locator is not None
+    starts = locator.starts(whole)
+    assert starts is not None
+    assert list(starts) == list(accumulate(lengths, initial=100))
+    assert sum(looked_at) <= len(whole) + index.LOCATOR_SIZE

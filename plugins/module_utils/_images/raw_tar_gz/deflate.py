@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import struct
 import zlib
-from typing import List, Optional, Sequence, Union
+from typing import Any, List, Optional, Sequence, Union
 
 from ..._blocks import LEAF
 from ..._errors import VmferryError
@@ -19,9 +19,12 @@ from ..shrinking import shrinks
 USUAL_LEVEL = 1  # a level more is half as fast, and saves a few percent
 MEMBER_START = b"\x1f\x8b\x08\0" + bytes(5) + b"\xff"  # without a name or a time, of no system
 LAST_BLOCK = b"\3\0"  # an empty one, that begins on a byte
+_EMPTY_BLOCK = b"\0\0\0\xff\xff"
+_LONGEST_END = 600  # bytes that a block can go on for and unpack to nothing: a header of Huffman codes, and one of them
 LARGEST_PACKED = LEAF + (LEAF >> 12) + (LEAF >> 14) + 32  # zlib's deflateBound of a leaf, with its flush
 _SUM = struct.Struct("<I")
 BLOCKS_AT = _SUM.size  # in what `DeflatedLeaf` makes
+Deflated = Any  # what zlib.decompressobj makes
 
 
 class DeflatedLeaf:
@@ -53,11 +56,27 @@ def inflated(packed: memoryview, size: int) -> Optional[bytes]:
     """
     stream = zlib.decompressobj(-zlib.MAX_WBITS)
     try:
-        found = stream.decompress(bytes(packed) + LAST_BLOCK, size)
-        rest = b"" if stream.eof else stream.decompress(stream.unconsumed_tail, 1)
+        found = stream.decompress(packed, size)
+        return found if len(found) == size and is_between_blocks(stream, stream.unconsumed_tail) else None
     except zlib.error:
         return None
-    return found if len(found) == size and stream.eof and not rest and not stream.unused_data else None
+
+
+def is_between_blocks(stream: Deflated, rest: bytes) -> bool:
+    """Whether the stream, which has unpacked what there was of it but `rest`, is behind a block there that ends on a
+    byte, and is not the last. Raises zlib.error, or says no, for all else.
+
+    A block that is still open takes some bits of what follows for its own. If it is the last one, it ends within those
+    few bytes that make no data, and not at the end of many empty blocks. If it is not, LAST_BLOCK has no bits left for
+    another that is.
+    """
+    empty = _EMPTY_BLOCK * (_LONGEST_END // len(_EMPTY_BLOCK))
+    return all(_ends_with(stream.copy(), rest + more + LAST_BLOCK) for more in (b"", empty))
+
+
+def _ends_with(stream: Deflated, rest: bytes) -> bool:
+    """And nothing comes of it."""
+    return not stream.decompress(rest, 1) and stream.eof and not stream.unused_data
 
 
 def member_end(crc: int, size: int) -> bytes:

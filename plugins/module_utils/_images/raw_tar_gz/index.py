@@ -13,7 +13,8 @@ import sys
 import zlib
 from array import array
 from dataclasses import dataclass
-from typing import Iterator, List, Optional
+from itertools import accumulate
+from typing import Iterator, Optional, Union
 
 from ..._blocks import LEAF
 from .deflate import LAST_BLOCK
@@ -63,24 +64,20 @@ class Locator:
     def index_size(self) -> int:
         return 4 * self.groups + -(-self.groups // _LENGTHS) * _AROUND
 
-    def starts(self, index: bytes) -> Optional[array[int]]:
+    def starts(self, index: Union[bytes, bytearray]) -> Optional[array[int]]:
         """Where each group lies in the file, and where the last one ends. None where `index` is none."""
-        pieces: List[bytes] = []
-        left = self.groups
-        while left:
-            count, left = min(left, _LENGTHS), max(0, left - _LENGTHS)
-            found, index = _payload(index, 4 * count), index[_AROUND + 4 * count :]
+        view, at = memoryview(index), 0
+        words = bytearray()
+        for left in range(self.groups, 0, -_LENGTHS):
+            size = 4 * min(left, _LENGTHS)
+            found = _payload(bytes(view[at : at + size + _AROUND]), size)
             if found is None:
                 return None
-            pieces.append(found)
-        words = b"".join(pieces)
+            words += found
+            at += size + _AROUND
         if zlib.crc32(words) != self.crc:
             return None
-        starts, place = array("Q", [self.first]), self.first
-        for length in _from_little_endian(words):
-            place += length
-            starts.append(place)
-        return starts
+        return array("Q", accumulate(_from_little_endian(words), initial=self.first))
 
 
 def _member(payload: bytes) -> bytes:
@@ -101,8 +98,8 @@ def _little_endian(words: array[int]) -> bytes:
     return words.tobytes()
 
 
-def _from_little_endian(data: bytes) -> array[int]:
-    words = array("I", data)
+def _from_little_endian(data: Union[bytes, bytearray]) -> array[int]:
+    words = array("I", bytes(data))
     if sys.byteorder == "big":
         words.byteswap()
     return words

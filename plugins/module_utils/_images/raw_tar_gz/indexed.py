@@ -4,7 +4,7 @@
 """What is stored in an image of ours, by its index.
 
 What the index says is believed only where the stream can be entered, so that whoever reads all of it from its beginning
-finds the same disk.
+finds the same bytes. Whether they are those that were written is not known here: see the reader.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from ..._blocks import LEAF, Piece
 from ..._errors import VmferryError
 from ..disk_archive import SparseMap, unpacked_header
 from ..mapped import ReadAt
-from .deflate import LAST_BLOCK, MEMBER_START, inflated
+from .deflate import MEMBER_START, inflated, is_between_blocks
 from .index import GROUP, LOCATOR_SIZE, Locator
 
 LONGEST_PACKED_READ = 1 << 20  # bytes in one request; compressed, so that they are worth some more
@@ -56,9 +56,8 @@ class _HeaderStream:
         return found
 
     def ends(self) -> bool:
-        rest = self._packed + self._next() + LAST_BLOCK
-        found = self._stream.decompress(rest, 1)
-        return self._at == self._end and not found and self._stream.eof and not self._stream.unused_data
+        rest = self._packed + self._next()
+        return self._at == self._end and is_between_blocks(self._stream, rest)
 
     def _next(self) -> bytes:
         data = bytearray(min(_HEADER_PIECE, self._end - self._at))
@@ -68,16 +67,22 @@ class _HeaderStream:
         return bytes(data)
 
 
-def read_starts(read_at: ReadAt, file_size: int, locator: Locator) -> Optional[array[int]]:
+def has_room(file_size: int, locator: Locator) -> bool:
+    """Whether what the locator tells of can be in such a file. Nothing is read before it can."""
+    is_in_order = len(MEMBER_START) < locator.first <= locator.place and locator.index_size <= _LARGEST_INDEX
+    return is_in_order and locator.place + locator.index_size + LOCATOR_SIZE == file_size
+
+
+def fits(layout: SparseMap, locator: Locator) -> bool:
+    return not layout.stored % LEAF and locator.groups == -(-layout.stored // GROUP)
+
+
+def read_starts(read_at: ReadAt, locator: Locator) -> Optional[array[int]]:
     """Where each group lies, and where the last one ends. None where the file has no such index."""
-    if not len(MEMBER_START) < locator.first <= locator.place or locator.index_size > _LARGEST_INDEX:
-        return None
-    if locator.place + locator.index_size + LOCATOR_SIZE != file_size:
-        return None
     index = bytearray(locator.index_size)
     if index:
         read_at(locator.place, memoryview(index))
-    starts = locator.starts(bytes(index))
+    starts = locator.starts(index)
     return starts if starts is not None and starts[-1] <= locator.place else None
 
 
@@ -144,7 +149,3 @@ def _wanted(place: int, buffer: memoryview) -> Iterator[_Wanted]:
         here = buffer[: GROUP - skip]
         yield _Wanted(group, skip, here)
         place, buffer = place + len(here), buffer[len(here) :]
-
-
-def fits(layout: SparseMap, starts: array[int]) -> bool:
-    return not layout.stored % LEAF and len(starts) - 1 == -(-layout.stored // GROUP)

@@ -1,7 +1,12 @@
 # Copyright (c) 2026 the vmferry.migrate authors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A strict reader of a disk in a gzipped tar archive over ranged reads: ours by its index, others as a stream."""
+"""A reader of a disk in a gzipped tar archive over ranged reads: ours by its index, others as a stream.
+
+It is strict about how the file is made, and proves nothing of what is in it: of ours, nobody here compares the CRC-32
+of gzip, and of others' it is compared where the stream is read to its end, which lies behind the disk's. So it is for
+images of exports, whose leaves are compared with the digests in the manifest.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +18,7 @@ from ..._errors import VmferryError
 from ..disk_archive import GIB, SparseMap, unpacked_header
 from ..mapped import ReadAt, check_bounds, joined
 from .index import LOCATOR_SIZE, Locator
-from .indexed import IndexedArchive, fits, read_header, read_starts
+from .indexed import IndexedArchive, fits, has_room, read_header, read_starts
 from .stream import GzipStream
 
 
@@ -33,10 +38,8 @@ class RawTarGzReader:
         Raises `invalid_config`.
         """
         self._where = where
-        self._layout, self._archive = self._opened(read_at, file_size)
+        self._layout, self._archive = self._opened(read_at, file_size, size)
         self.size = self._layout.size if size is None else size
-        if not self.size <= self._layout.size < self.size + GIB:
-            raise self._lie(f"is of a disk of {self._layout.size} bytes where {size} were expected")
 
     def close(self) -> None:
         """Nothing is held."""
@@ -67,20 +70,23 @@ class RawTarGzReader:
             yield kind, length
             at += length
 
-    def _opened(self, read_at: ReadAt, file_size: int) -> Tuple[SparseMap, _Stored]:
+    def _opened(self, read_at: ReadAt, file_size: int, size: Optional[int]) -> Tuple[SparseMap, _Stored]:
         end = bytearray(min(LOCATOR_SIZE, file_size))
         if end:
             read_at(file_size - len(end), memoryview(end))
         locator = Locator.unpack(bytes(end))
         if locator is None:
-            return self._streamed(read_at, file_size)
-        starts = read_starts(read_at, file_size, locator)
-        layout = read_header(read_at, locator.first) if starts is not None else None
-        if starts is None or layout is None or not fits(layout, starts):
+            return self._streamed(read_at, file_size, size)
+        layout = read_header(read_at, locator.first) if has_room(file_size, locator) else None
+        if layout is None or not fits(layout, locator):
+            raise self._lie("has an index that does not fit it")
+        self._check_size(layout, size)
+        starts = read_starts(read_at, locator)  # no more than this disk needs
+        if starts is None:
             raise self._lie("has an index that does not fit it")
         return layout, IndexedArchive(read_at, starts, layout.stored, self._where)
 
-    def _streamed(self, read_at: ReadAt, file_size: int) -> Tuple[SparseMap, _Stored]:
+    def _streamed(self, read_at: ReadAt, file_size: int, size: Optional[int]) -> Tuple[SparseMap, _Stored]:
         stream, taken = GzipStream(read_at, file_size, self._where), 0
 
         def take(count: int) -> bytes:
@@ -93,7 +99,12 @@ class RawTarGzReader:
         layout = unpacked_header(take)
         if layout is None:
             raise self._lie("is no archive in the old format of GNU tar that begins with a file disk.raw")
+        self._check_size(layout, size)
         return layout, _StreamedArchive(stream, taken)
+
+    def _check_size(self, layout: SparseMap, size: Optional[int]) -> None:
+        if size is not None and not size <= layout.size < size + GIB:
+            raise self._lie(f"is of a disk of {layout.size} bytes where {size} were expected")
 
     def _lie(self, what: str) -> VmferryError:
         return VmferryError("invalid_config", f"{self._where} {what}.", "It was damaged, or it is of another kind.")

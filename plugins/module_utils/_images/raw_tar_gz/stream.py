@@ -4,7 +4,8 @@
 """A gzip file that anybody wrote, read from the middle: what was unpacked last is kept, and the state of the stream
 at some places, so that it need not begin anew where somebody goes back.
 
-Readers that go forwards together, as those of a transfer do, unpack each byte once.
+Readers that go forwards together, as those of a transfer do, unpack each byte once. The sum of a member is compared
+when its last byte was read, and not before: what was read until then may be anything.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from __future__ import annotations
 import zlib
 from bisect import bisect_right
 from collections import OrderedDict
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from threading import Lock
 from typing import Any, List
 
@@ -24,8 +25,10 @@ _KEPT = 32  # chunks
 _PLACES = 64  # where the stream can be entered, of some 50 KiB each
 _STEP = 32  # chunks between two of them, until there are too many
 _PACKED = 1 << 18  # bytes in one request
+_FED = 1 << 13  # bytes that zlib gets at once: it copies what is behind the end of a member
+_MOST_MEMBERS = 4096  # for each chunk: of 256 bytes, where those that tools write are of 64 KiB
 _MEMBER = b"\x1f\x8b\x08"
-_WITH_HEADER = 16 + zlib.MAX_WBITS  # zlib checks the sums of each member
+_WITH_HEADER = 16 + zlib.MAX_WBITS  # zlib compares the sums of a member at its end
 
 
 @dataclass
@@ -35,10 +38,11 @@ class _Cursor:
     chunk: int
     at: int
     stream: Any
-    taken: bytes = b""  # of the file, and not yet of the stream
+    taken: memoryview = field(default_factory=lambda: memoryview(b""))  # of the file, and not yet of the stream
+    members: int = 1
 
     def copy(self) -> _Cursor:
-        return _Cursor(self.chunk, self.at, self.stream.copy(), self.taken)
+        return replace(self, stream=self.stream.copy())
 
 
 class GzipStream:
@@ -101,11 +105,13 @@ class GzipStream:
                 cursor.taken = self._packed(cursor)
                 if not cursor.taken:
                     raise self._lie("ends early")
+            fed = cursor.taken[:_FED]
             try:
-                piece = cursor.stream.decompress(cursor.taken, left)
+                piece = cursor.stream.decompress(fed, left)
             except zlib.error as error:
                 raise self._lie("is damaged: it cannot be unpacked") from error
-            cursor.taken = cursor.stream.unused_data if cursor.stream.eof else cursor.stream.unconsumed_tail
+            rest = cursor.stream.unused_data if cursor.stream.eof else cursor.stream.unconsumed_tail
+            cursor.taken = cursor.taken[len(fed) - len(rest) :]
             pieces.append(piece)
             left -= len(piece)
         return b"".join(pieces)
@@ -116,20 +122,22 @@ class GzipStream:
             more = self._packed(cursor)
             if not more:
                 break
-            cursor.taken += more
-        if cursor.taken.startswith(_MEMBER):
-            cursor.stream = zlib.decompressobj(_WITH_HEADER)
+            cursor.taken = memoryview(bytes(cursor.taken) + more)
+        if cursor.taken[: len(_MEMBER)] == _MEMBER:
+            cursor.stream, cursor.members = zlib.decompressobj(_WITH_HEADER), cursor.members + 1
+            if cursor.members > _MOST_MEMBERS * (cursor.chunk + 1):
+                raise self._lie(f"is of {cursor.members} members and more, which next to nothing is in")
             return True
-        if cursor.taken.strip(b"\0"):
+        if bytes(cursor.taken).strip(b"\0"):
             raise self._lie("goes on behind its end")
         return False
 
-    def _packed(self, cursor: _Cursor) -> bytes:
+    def _packed(self, cursor: _Cursor) -> memoryview:
         data = bytearray(min(_PACKED, self._file_size - cursor.at))
         if data:
             self._read_at(cursor.at, memoryview(data))
         cursor.at += len(data)
-        return bytes(data)
+        return memoryview(data)
 
     def _lie(self, what: str) -> VmferryError:
         return VmferryError("invalid_config", f"{self._where} {what}.", "It was damaged, or it is of another kind.")

@@ -14,7 +14,7 @@ from typing import Iterator, Sequence
 
 from ..._blocks import LEAF, Codec, ImageOutput
 from ..._errors import VmferryError
-from ..disk_archive import LONGEST_GAP, SparseMap, header_bound, packed_header, padding, planned_map
+from ..disk_archive import SparseMap, header_bound, longest_gap, packed_header, padding, planned_map
 from ..image_format import NewImage
 from ..whole_leaves import WholeLeaves
 from .deflate import (
@@ -37,7 +37,7 @@ _AROUND = 1024  # bytes: the start and the end of the member, and what the zeros
 def raw_tar_gz_bound(size: int, data: int) -> int:
     """Bytes that no such image exceeds, with so much data in whole leaves."""
     leaves = -(-min(data, size) // LEAF)
-    gaps = min(leaves * (LONGEST_GAP // LEAF), -(-size // LEAF) - leaves)
+    gaps = min(leaves * (longest_gap(size) // LEAF), -(-size // LEAF) - leaves)
     header = header_bound(size, leaves * LEAF)
     packed = leaves * LARGEST_PACKED + gaps * _LARGEST_ZEROS + header + header // 1000
     return packed + index_bound((leaves + gaps) // GROUP_LEAVES + 1) + _AROUND
