@@ -21,7 +21,7 @@ from ansible_collections.vmferry.migrate.plugins.module_utils._stores.base impor
 from ansible_collections.vmferry.migrate.plugins.module_utils._stores.open import open_store
 
 from .disks import MIB, assert_tiled, content_of, run
-from .hostile_images import SIZE, descriptor, guest, put
+from .hostile_images import SIZE, descriptor, guest, image, put
 
 
 @pytest.fixture
@@ -45,10 +45,10 @@ def test_flat_parts_beside_their_descriptor_are_one_disk(store: Store, tmp_path:
     (tmp_path / "disk-f001.vmdk").write_bytes(guest()[: 3 * MIB])
     (tmp_path / "disk-f002.vmdk").write_bytes(b"x" * 512 + guest()[3 * MIB :])
     flat(tmp_path, 'RW 6144 FLAT "disk-f001.vmdk" 0', 'RW 2048 FLAT "disk-f002.vmdk" 1')
-    image = stored_image(store, "disk.vmdk")
-    assert [file.name for file in image.files] == ["disk.vmdk", "disk-f001.vmdk", "disk-f002.vmdk"]
+    found = stored_image(store, "disk.vmdk")
+    assert [file.name for file in found.files] == ["disk.vmdk", "disk-f001.vmdk", "disk-f002.vmdk"]
     assert content(store) == guest()
-    with open_image(image) as source:
+    with open_image(found) as source:
         part = bytearray(2 * MIB)
         source.read_into([(2 * MIB + 512, memoryview(part)[: MIB + 4096])])
         assert bytes(part[: MIB + 4096]) == guest()[2 * MIB + 512 :][: MIB + 4096]
@@ -93,27 +93,65 @@ REFUSED = {
     "another disk": ('RW 1 FLAT "other-flat.vmdk" 0', "outside"),
     "a name without the dash": ('RW 1 FLAT "diskette.vmdk" 0', "outside"),
     "a path": ('RW 1 FLAT "disk-/../../secret" 0', "outside"),
-    "a link": ('RW 1 FLAT "disk-link.vmdk" 0', "symbolic link"),
-    "a folder": ('RW 1 FLAT "disk-folder" 0', "extents"),
-    "a pipe": ('RW 1 FLAT "disk-pipe" 0', "extents"),
-    "nothing": ('RW 1 FLAT "disk-none.vmdk" 0', "extents"),
-    "a short one": ('RW 1 FLAT "disk-short.vmdk" 0', "truncated"),
-    "bytes twice": ('RW 2 FLAT "disk-long.vmdk" 0\nRW 2 FLAT "disk-long.vmdk" 1', "overlap"),
+    "the disk of a VM of such a name": ('RW 1 FLAT "disk-2.vmdk" 0', "outside"),
+    "the parts of a VM of such a name": ('RW 1 FLAT "disk-2-flat.vmdk" 0', "outside"),
+    "digits of others": ('RW 1 FLAT "disk-f١١1.vmdk" 0', "outside"),
+    "a name of another ending": ('RW 1 FLAT "disk-flat.raw" 0', "outside"),
+    "a link": ('RW 1 FLAT "disk-f001.vmdk" 0', "symbolic link"),
+    "a folder": ('RW 1 FLAT "disk-f002.vmdk" 0', "extents"),
+    "a pipe": ('RW 1 FLAT "disk-f003.vmdk" 0', "extents"),
+    "nothing": ('RW 1 FLAT "disk-f004.vmdk" 0', "extents"),
+    "a short one": ('RW 1 FLAT "disk-f005.vmdk" 0', "truncated"),
+    "bytes twice": ('RW 2 FLAT "disk-f006.vmdk" 0\nRW 2 FLAT "disk-f006.vmdk" 1', "overlap"),
 }
 
 
 @pytest.mark.parametrize("name", REFUSED)
 def test_a_part_that_is_none_is_refused(store: Store, tmp_path: Path, name: str) -> None:
     extents, word = REFUSED[name]
-    for secret in ("other-flat.vmdk", "diskette.vmdk", "secret", "disk-long.vmdk"):
+    secrets = ("other-flat.vmdk", "diskette.vmdk", "secret", "disk-2.vmdk", "disk-2-flat.vmdk", "disk-flat.raw")
+    for secret in (*secrets, "disk-f١١1.vmdk", "disk-f006.vmdk"):
         (tmp_path / secret).write_bytes(b"x" * 4096)
-    (tmp_path / "disk-link.vmdk").symlink_to(tmp_path / "secret")
-    (tmp_path / "disk-folder").mkdir()
-    os.mkfifo(tmp_path / "disk-pipe")
-    (tmp_path / "disk-short.vmdk").write_bytes(b"x" * 100)
+    (tmp_path / "disk-f001.vmdk").symlink_to(tmp_path / "secret")
+    (tmp_path / "disk-f002.vmdk").mkdir()
+    os.mkfifo(tmp_path / "disk-f003.vmdk")
+    (tmp_path / "disk-f005.vmdk").write_bytes(b"x" * 100)
     flat(tmp_path, extents)
     with pytest.raises(VmferryError, match=word if " " in word else rf"not opened \({word}\)"):
         stored_image(store, "disk.vmdk")
+
+
+@pytest.mark.parametrize("kind", ["qcow2", "vmdk", "vhdx", "vdi", "qed"])
+def test_an_image_of_another_format_is_no_flat_part(store: Store, tmp_path: Path, kind: str) -> None:
+    (tmp_path / "disk-flat.vmdk").write_bytes(image(kind))
+    flat(tmp_path, 'RW 8 FLAT "disk-flat.vmdk" 0', kind="monolithicFlat")
+    with pytest.raises(
+        VmferryError,
+        match=rf"not opened \(disguised\): it is said to be a run of a disk, and bears the marks of {kind}",
+    ):
+        stored_image(store, "disk.vmdk")
+
+
+def test_what_a_guest_wrote_where_its_disk_was_split_is_no_mark(store: Store, tmp_path: Path) -> None:
+    (tmp_path / "disk-f001.vmdk").write_bytes(b"x" * 4096)
+    (tmp_path / "disk-f002.vmdk").write_bytes(b"\x1f\x8b\x08".ljust(4096, b"z"))
+    flat(tmp_path, 'RW 8 FLAT "disk-f001.vmdk" 0', 'RW 8 FLAT "disk-f002.vmdk" 0')
+    assert content(store)[4096:4100] == b"\x1f\x8b\x08z"
+
+
+def test_an_image_of_its_own_is_no_sparse_part(store: Store, tmp_path: Path) -> None:
+    (tmp_path / "disk-s001.vmdk").write_bytes(image("vmdk"))
+    flat(tmp_path, f'RW {SIZE // 512} SPARSE "disk-s001.vmdk"', kind="twoGbMaxExtentSparse")
+    with pytest.raises(VmferryError, match=r"not opened \(disguised\): it .* is an image of its own"):
+        stored_image(store, "disk.vmdk")
+
+
+def test_parts_end_as_their_descriptor_does(store: Store, tmp_path: Path) -> None:
+    """QEMU writes web-flat.VMDK for web.VMDK."""
+    (tmp_path / "WEB-flat.VMDK").write_bytes(b"x" * 4096)
+    (tmp_path / "WEB.VMDK").write_bytes(descriptor('RW 8 FLAT "WEB-flat.VMDK" 0', kind="monolithicFlat"))
+    with open_image(stored_image(store, "WEB.VMDK")) as source:
+        assert content_of(source) == b"x" * 4096
 
 
 def test_a_sparse_part_is_inspected_as_well(store: Store, tmp_path: Path) -> None:
