@@ -70,11 +70,19 @@ def stored_image(store: Store, key: str) -> DiskImage:
     insist_on_image(file.where, found)
     if not found.size:
         raise VmferryError("invalid_config", f"{file.where} is a disk of no bytes.", "Is it the whole file?")
-    head = bytearray(min(_HEAD, file.size))
-    file.read_at(0, memoryview(head))
-    identity = f"image-{sha256(file.state.encode() + head).hexdigest()[:24]}"
-    others = parents_of(file) if found.format == "vhdx" else parts_of(file, found)
-    return DiskImage((file, *others), found, identity)
+    others = parents_of(file) if found.subformat == "differencing" else parts_of(file, found)
+    files = (file, *others)
+    return DiskImage(files, found, f"image-{_mark_of(files)[:24]}")
+
+
+def _mark_of(files: Tuple[ImageFile, ...]) -> str:
+    """Another one as soon as somebody writes to one of them, as far as that can be told without reading it."""
+    marks = sha256()
+    for file in files:
+        head = bytearray(min(_HEAD, file.size))
+        file.read_at(0, memoryview(head))
+        marks.update(sha256(file.state.encode() + head).digest())
+    return marks.hexdigest()
 
 
 def insist_on_image(where: str, found: Description) -> None:
