@@ -6,13 +6,16 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from bisect import bisect_right
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
 
 import pytest
 
+from ansible_collections.vmferry.migrate.plugins.module_utils._blocks import LEAF, Extent, Piece
 from ansible_collections.vmferry.migrate.plugins.module_utils._errors import VmferryError
+from ansible_collections.vmferry.migrate.plugins.module_utils._images.joined_disks import JoinedDisks, Run
 from ansible_collections.vmferry.migrate.plugins.module_utils._operations.stored.disk_image import (
     open_image,
     stored_image,
@@ -20,7 +23,7 @@ from ansible_collections.vmferry.migrate.plugins.module_utils._operations.stored
 from ansible_collections.vmferry.migrate.plugins.module_utils._stores.base import Store
 from ansible_collections.vmferry.migrate.plugins.module_utils._stores.open import open_store
 
-from .disks import MIB, assert_tiled, content_of, run
+from .disks import MIB, assert_tiled, content_of, islands, run
 from .hostile_images import SIZE, descriptor, guest, image, put
 
 
@@ -28,6 +31,27 @@ from .hostile_images import SIZE, descriptor, guest, image, put
 def store(tmp_path: Path) -> Iterator[Store]:
     with closing(open_store(str(tmp_path), {})) as opened:
         yield opened
+
+
+class Counted:
+    """Plays BlockSource; `told`: extents so far."""
+
+    def __init__(self, extents: list[Extent]) -> None:
+        self.map, self.told, self.size = extents, 0, extents[-1].end
+
+    def extents(self) -> Iterator[Extent]:
+        for extent in self.map:
+            self.told += 1
+            yield extent
+
+    def kind(self, offset: int) -> str:
+        return self.map[bisect_right([one.offset for one in self.map], offset) - 1].kind
+
+    def read_into(self, pieces: Sequence[Piece]) -> None:
+        raise AssertionError("only its map is wanted")
+
+    def close(self) -> None:
+        """Nothing is held."""
 
 
 def content(store: Store) -> bytes:
@@ -137,6 +161,44 @@ def test_what_a_guest_wrote_where_its_disk_was_split_is_no_mark(store: Store, tm
     (tmp_path / "disk-f002.vmdk").write_bytes(b"\x1f\x8b\x08".ljust(4096, b"z"))
     flat(tmp_path, 'RW 8 FLAT "disk-f001.vmdk" 0', 'RW 8 FLAT "disk-f002.vmdk" 0')
     assert content(store)[4096:4100] == b"\x1f\x8b\x08z"
+
+
+@pytest.mark.parametrize(
+    "extents",
+    [
+        ('RW 2 FLAT "disk-f001.vmdk" 4', 'RW 2 FLAT "disk-f001.vmdk" 0'),
+        ('RW 2 FLAT "disk-f001.vmdk" 0', 'RW 2 FLAT "disk-f002.vmdk" 0', 'RW 2 FLAT "disk-f001.vmdk" 4'),
+    ],
+)
+def test_a_descriptor_that_goes_back_in_a_part_is_refused(
+    store: Store, tmp_path: Path, extents: tuple[str, ...]
+) -> None:
+    for name in ("disk-f001.vmdk", "disk-f002.vmdk"):
+        (tmp_path / name).write_bytes(b"x" * 4096)
+    flat(tmp_path, *extents)
+    with pytest.raises(VmferryError, match=r"not opened \(extents\): it goes back to 'disk-f001.vmdk'"):
+        stored_image(store, "disk.vmdk")
+
+
+def test_the_map_of_a_part_is_gone_through_once() -> None:
+    """A descriptor can have many runs in one part, each of which would begin with its first extent otherwise."""
+    disk = Counted(islands(64 * MIB, range(0, 64 * MIB, 2 * LEAF)))
+    step = 96 << 10  # so that extents go over the ends of runs, and runs over those of extents
+    runs = [Run(step, disk, at) for at in range(0, 60 * MIB, step)]
+    joined = JoinedDisks([Run(512), *runs, Run(2 * MIB, disk, 62 * MIB)])
+    found = list(joined.extents())
+    assert [one.offset for one in found] == [0, *[one.end for one in found[:-1]]]
+    assert found[-1].end == joined.size
+    alone = [(at, disk.kind(at)) for at in (*range(0, 60 * MIB, LEAF), *range(62 * MIB, 64 * MIB, LEAF))]
+    shift = {True: 512 - 2 * MIB, False: 512}
+    for at, kind in alone:
+        place = at + shift[at >= 62 * MIB]
+        assert {one.kind for one in found if one.offset < place + LEAF and one.end > place} == {kind}
+    assert disk.told <= len(disk.map) + 1
+    assert list(JoinedDisks([Run(LEAF, disk, LEAF), Run(LEAF, disk)]).extents()) == [
+        Extent(0, LEAF, "zero"),
+        Extent(LEAF, LEAF, "data"),
+    ]
 
 
 def test_an_image_of_its_own_is_no_sparse_part(store: Store, tmp_path: Path) -> None:

@@ -33,6 +33,7 @@ def parts_of(descriptor: ImageFile, found: Description) -> Tuple[ImageFile, ...]
     if len(found.extents) > MOST_FILES:
         raise refusal("tables", f"has its data in {len(found.extents)} parts", where)
     _insist_on_own_bytes(found.extents, where)
+    _insist_on_order(found.extents, where)
     for extent in found.extents:
         if extent.kind == _ZERO or extent.name in parts:
             continue
@@ -93,3 +94,13 @@ def _insist_on_own_bytes(extents: Sequence[ExtentFile], where: str) -> None:
     for before, after in zip(used, used[1:]):
         if before[0] == after[0] and after[1] < before[2]:
             raise refusal("overlap", f"uses bytes of {after[0]!r} twice", where)
+
+
+def _insist_on_order(extents: Sequence[ExtentFile], where: str) -> None:
+    """As every tool writes them, so that the map of each file is gone through once."""
+    passed: Dict[str, int] = {}
+    last = ""
+    for one in (one for one in extents if one.kind != _ZERO):
+        if one.name in passed and (one.name != last or one.offset < passed[one.name]):
+            raise refusal("extents", f"goes back to {one.name!r}", where)
+        passed[one.name], last = one.offset + one.length, one.name
