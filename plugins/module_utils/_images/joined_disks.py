@@ -23,6 +23,26 @@ class Run:
     offset: int = 0
 
 
+class _Walk:
+    """Through the map of a disk, once. `at`: what lies before it has been passed."""
+
+    def __init__(self, disk: BlockSource) -> None:
+        self.disk, self.at = disk, 0
+        self._extents = disk.extents()
+        self._held = next(self._extents, None)
+
+    def between(self, start: int, end: int) -> Iterator[Extent]:
+        """`start`: not before `at`."""
+        self.at = end
+        while self._held is not None and self._held.offset < end:
+            first, last = max(self._held.offset, start), min(self._held.end, end)
+            if first < last:
+                yield Extent(first, last - first, self._held.kind)
+            if self._held.end > end:  # the next run may begin within it
+                return
+            self._held = next(self._extents, None)
+
+
 class JoinedDisks:
     """Plays BlockSource; thread-safe if the disks are."""
 
@@ -32,14 +52,16 @@ class JoinedDisks:
         self.size = self._starts[-1]
 
     def extents(self) -> Iterator[Extent]:
+        """Linear in the maps of the disks, where the runs of each follow each other and go forward in it."""
+        walk: Optional[_Walk] = None
         for start, run in zip(self._starts, self._runs):
             if run.disk is None:
                 yield Extent(start, run.length, "zero")
                 continue
-            for extent in run.disk.extents():
-                first, end = max(extent.offset, run.offset), min(extent.end, run.offset + run.length)
-                if first < end:
-                    yield Extent(start + first - run.offset, end - first, extent.kind)
+            if walk is None or walk.disk is not run.disk or run.offset < walk.at:
+                walk = _Walk(run.disk)
+            for extent in walk.between(run.offset, run.offset + run.length):
+                yield Extent(start + extent.offset - run.offset, extent.length, extent.kind)
 
     def read_into(self, pieces: Sequence[Piece]) -> None:
         check_bounds(pieces, self.size, self._where)

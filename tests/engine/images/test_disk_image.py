@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -19,13 +20,15 @@ from ansible_collections.vmferry.migrate.plugins.module_utils._operations.stored
     open_image,
     stored_image,
 )
+from ansible_collections.vmferry.migrate.plugins.module_utils._operations.stored.image_file import ImageFile
 from ansible_collections.vmferry.migrate.plugins.module_utils._operations.stored.image_names import names_image
 from ansible_collections.vmferry.migrate.plugins.module_utils._stores.base import Store
 from ansible_collections.vmferry.migrate.plugins.module_utils._stores.delegating import DelegatingStore
 from ansible_collections.vmferry.migrate.plugins.module_utils._stores.open import open_store
 
-from .disks import content_of, run
-from .hostile_images import guest, image
+from .disks import GIB, content_of, run
+from .hostile_images import descriptor, guest, image
+from .vhdx_layers import Layer, data_id, linked, write_layer
 
 OF_OURS = {
     "disk.qcow2": ("qcow2", ""),
@@ -97,6 +100,40 @@ def test_an_image_is_known_by_its_very_file(store: Store, tmp_path: Path) -> Non
     assert known[0] == known[1] != known[2]
     os.utime(tmp_path / "one.vhdx", ns=(1, 1))
     assert stored_image(store, "one.vhdx").identity not in known
+
+
+@pytest.mark.parametrize("same_time", [False, True])
+def test_an_image_in_several_files_is_known_by_all_of_them(store: Store, tmp_path: Path, same_time: bool) -> None:
+    """By what the store knows of each; and where that is the same, by what it begins with."""
+    part = tmp_path / "disk-flat.vmdk"
+    part.write_bytes(b"1" * 4096)
+    os.utime(part, ns=(1, 1))
+    (tmp_path / "disk.vmdk").write_bytes(descriptor('RW 8 FLAT "disk-flat.vmdk" 0', kind="monolithicFlat"))
+    known = [stored_image(store, "disk.vmdk").identity for _time in range(2)]
+    part.write_bytes(b"2" * 4096 if same_time else b"1" * 4096)
+    os.utime(part, ns=(1, 1) if same_time else (2, 2))
+    assert known[0] == known[1] != stored_image(store, "disk.vmdk").identity
+
+
+def test_a_layer_is_known_by_what_it_stands_on(store: Store, tmp_path: Path) -> None:
+    base = tmp_path / "base.vhdx"
+    base.write_bytes(image("vhdx"))
+    write_layer(tmp_path / "top.avhdx", Layer(len(guest())), linked("base.vhdx", data_id(base)))
+    known = stored_image(store, "top.avhdx").identity
+    os.utime(base, ns=(1, 1))
+    assert stored_image(store, "top.avhdx").identity != known
+
+
+def test_a_table_that_is_too_large_for_our_reader_is_for_qemu(store: Store, tmp_path: Path) -> None:
+    options = ["-q", "-f", "vhdx", "-o", "block_size=1M"]
+    run("qemu-img", "create", *options, tmp_path / "large.vhdx", "2200G")
+    found = stored_image(store, "large.vhdx")
+    insist_on_reader(found)
+    with open_image(found) as source:
+        assert (type(source), source.size) == (NbdSource, 2200 * GIB)
+    elsewhere = replace(found, files=(ImageFile(Elsewhere(store), found.file.info),))
+    with pytest.raises(VmferryError, match="with features that are rare, which QEMU reads"):
+        insist_on_reader(elsewhere)
 
 
 def test_an_image_that_changes_while_it_is_read_is_told(store: Store, tmp_path: Path) -> None:

@@ -6,13 +6,16 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from bisect import bisect_right
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
 
 import pytest
 
+from ansible_collections.vmferry.migrate.plugins.module_utils._blocks import LEAF, Extent, Piece
 from ansible_collections.vmferry.migrate.plugins.module_utils._errors import VmferryError
+from ansible_collections.vmferry.migrate.plugins.module_utils._images.joined_disks import JoinedDisks, Run
 from ansible_collections.vmferry.migrate.plugins.module_utils._operations.stored.disk_image import (
     open_image,
     stored_image,
@@ -20,14 +23,35 @@ from ansible_collections.vmferry.migrate.plugins.module_utils._operations.stored
 from ansible_collections.vmferry.migrate.plugins.module_utils._stores.base import Store
 from ansible_collections.vmferry.migrate.plugins.module_utils._stores.open import open_store
 
-from .disks import MIB, assert_tiled, content_of, run
-from .hostile_images import SIZE, descriptor, guest, put
+from .disks import MIB, assert_tiled, content_of, islands, run
+from .hostile_images import SIZE, descriptor, guest, image, put
 
 
 @pytest.fixture
 def store(tmp_path: Path) -> Iterator[Store]:
     with closing(open_store(str(tmp_path), {})) as opened:
         yield opened
+
+
+class Counted:
+    """Plays BlockSource; `told`: extents so far."""
+
+    def __init__(self, extents: list[Extent]) -> None:
+        self.map, self.told, self.size = extents, 0, extents[-1].end
+
+    def extents(self) -> Iterator[Extent]:
+        for extent in self.map:
+            self.told += 1
+            yield extent
+
+    def kind(self, offset: int) -> str:
+        return self.map[bisect_right([one.offset for one in self.map], offset) - 1].kind
+
+    def read_into(self, pieces: Sequence[Piece]) -> None:
+        raise AssertionError("only its map is wanted")
+
+    def close(self) -> None:
+        """Nothing is held."""
 
 
 def content(store: Store) -> bytes:
@@ -45,10 +69,10 @@ def test_flat_parts_beside_their_descriptor_are_one_disk(store: Store, tmp_path:
     (tmp_path / "disk-f001.vmdk").write_bytes(guest()[: 3 * MIB])
     (tmp_path / "disk-f002.vmdk").write_bytes(b"x" * 512 + guest()[3 * MIB :])
     flat(tmp_path, 'RW 6144 FLAT "disk-f001.vmdk" 0', 'RW 2048 FLAT "disk-f002.vmdk" 1')
-    image = stored_image(store, "disk.vmdk")
-    assert [file.name for file in image.files] == ["disk.vmdk", "disk-f001.vmdk", "disk-f002.vmdk"]
+    found = stored_image(store, "disk.vmdk")
+    assert [file.name for file in found.files] == ["disk.vmdk", "disk-f001.vmdk", "disk-f002.vmdk"]
     assert content(store) == guest()
-    with open_image(image) as source:
+    with open_image(found) as source:
         part = bytearray(2 * MIB)
         source.read_into([(2 * MIB + 512, memoryview(part)[: MIB + 4096])])
         assert bytes(part[: MIB + 4096]) == guest()[2 * MIB + 512 :][: MIB + 4096]
@@ -93,27 +117,103 @@ REFUSED = {
     "another disk": ('RW 1 FLAT "other-flat.vmdk" 0', "outside"),
     "a name without the dash": ('RW 1 FLAT "diskette.vmdk" 0', "outside"),
     "a path": ('RW 1 FLAT "disk-/../../secret" 0', "outside"),
-    "a link": ('RW 1 FLAT "disk-link.vmdk" 0', "symbolic link"),
-    "a folder": ('RW 1 FLAT "disk-folder" 0', "extents"),
-    "a pipe": ('RW 1 FLAT "disk-pipe" 0', "extents"),
-    "nothing": ('RW 1 FLAT "disk-none.vmdk" 0', "extents"),
-    "a short one": ('RW 1 FLAT "disk-short.vmdk" 0', "truncated"),
-    "bytes twice": ('RW 2 FLAT "disk-long.vmdk" 0\nRW 2 FLAT "disk-long.vmdk" 1', "overlap"),
+    "the disk of a VM of such a name": ('RW 1 FLAT "disk-2.vmdk" 0', "outside"),
+    "the parts of a VM of such a name": ('RW 1 FLAT "disk-2-flat.vmdk" 0', "outside"),
+    "digits of others": ('RW 1 FLAT "disk-f١١1.vmdk" 0', "outside"),
+    "a name of another ending": ('RW 1 FLAT "disk-flat.raw" 0', "outside"),
+    "a link": ('RW 1 FLAT "disk-f001.vmdk" 0', "symbolic link"),
+    "a folder": ('RW 1 FLAT "disk-f002.vmdk" 0', "extents"),
+    "a pipe": ('RW 1 FLAT "disk-f003.vmdk" 0', "extents"),
+    "nothing": ('RW 1 FLAT "disk-f004.vmdk" 0', "extents"),
+    "a short one": ('RW 1 FLAT "disk-f005.vmdk" 0', "truncated"),
+    "bytes twice": ('RW 2 FLAT "disk-f006.vmdk" 0\nRW 2 FLAT "disk-f006.vmdk" 1', "overlap"),
 }
 
 
 @pytest.mark.parametrize("name", REFUSED)
 def test_a_part_that_is_none_is_refused(store: Store, tmp_path: Path, name: str) -> None:
     extents, word = REFUSED[name]
-    for secret in ("other-flat.vmdk", "diskette.vmdk", "secret", "disk-long.vmdk"):
+    secrets = ("other-flat.vmdk", "diskette.vmdk", "secret", "disk-2.vmdk", "disk-2-flat.vmdk", "disk-flat.raw")
+    for secret in (*secrets, "disk-f١١1.vmdk", "disk-f006.vmdk"):
         (tmp_path / secret).write_bytes(b"x" * 4096)
-    (tmp_path / "disk-link.vmdk").symlink_to(tmp_path / "secret")
-    (tmp_path / "disk-folder").mkdir()
-    os.mkfifo(tmp_path / "disk-pipe")
-    (tmp_path / "disk-short.vmdk").write_bytes(b"x" * 100)
+    (tmp_path / "disk-f001.vmdk").symlink_to(tmp_path / "secret")
+    (tmp_path / "disk-f002.vmdk").mkdir()
+    os.mkfifo(tmp_path / "disk-f003.vmdk")
+    (tmp_path / "disk-f005.vmdk").write_bytes(b"x" * 100)
     flat(tmp_path, extents)
     with pytest.raises(VmferryError, match=word if " " in word else rf"not opened \({word}\)"):
         stored_image(store, "disk.vmdk")
+
+
+@pytest.mark.parametrize("kind", ["qcow2", "vmdk", "vhdx", "vdi", "qed"])
+def test_an_image_of_another_format_is_no_flat_part(store: Store, tmp_path: Path, kind: str) -> None:
+    (tmp_path / "disk-flat.vmdk").write_bytes(image(kind))
+    flat(tmp_path, 'RW 8 FLAT "disk-flat.vmdk" 0', kind="monolithicFlat")
+    with pytest.raises(
+        VmferryError,
+        match=rf"not opened \(disguised\): it is said to be a run of a disk, and bears the marks of {kind}",
+    ):
+        stored_image(store, "disk.vmdk")
+
+
+def test_what_a_guest_wrote_where_its_disk_was_split_is_no_mark(store: Store, tmp_path: Path) -> None:
+    (tmp_path / "disk-f001.vmdk").write_bytes(b"x" * 4096)
+    (tmp_path / "disk-f002.vmdk").write_bytes(b"\x1f\x8b\x08".ljust(4096, b"z"))
+    flat(tmp_path, 'RW 8 FLAT "disk-f001.vmdk" 0', 'RW 8 FLAT "disk-f002.vmdk" 0')
+    assert content(store)[4096:4100] == b"\x1f\x8b\x08z"
+
+
+@pytest.mark.parametrize(
+    "extents",
+    [
+        ('RW 2 FLAT "disk-f001.vmdk" 4', 'RW 2 FLAT "disk-f001.vmdk" 0'),
+        ('RW 2 FLAT "disk-f001.vmdk" 0', 'RW 2 FLAT "disk-f002.vmdk" 0', 'RW 2 FLAT "disk-f001.vmdk" 4'),
+    ],
+)
+def test_a_descriptor_that_goes_back_in_a_part_is_refused(
+    store: Store, tmp_path: Path, extents: tuple[str, ...]
+) -> None:
+    for name in ("disk-f001.vmdk", "disk-f002.vmdk"):
+        (tmp_path / name).write_bytes(b"x" * 4096)
+    flat(tmp_path, *extents)
+    with pytest.raises(VmferryError, match=r"not opened \(extents\): it goes back to 'disk-f001.vmdk'"):
+        stored_image(store, "disk.vmdk")
+
+
+def test_the_map_of_a_part_is_gone_through_once() -> None:
+    """A descriptor can have many runs in one part, each of which would begin with its first extent otherwise."""
+    disk = Counted(islands(64 * MIB, range(0, 64 * MIB, 2 * LEAF)))
+    step = 96 << 10  # so that extents go over the ends of runs, and runs over those of extents
+    runs = [Run(step, disk, at) for at in range(0, 60 * MIB, step)]
+    joined = JoinedDisks([Run(512), *runs, Run(2 * MIB, disk, 62 * MIB)])
+    found = list(joined.extents())
+    assert [one.offset for one in found] == [0, *[one.end for one in found[:-1]]]
+    assert found[-1].end == joined.size
+    alone = [(at, disk.kind(at)) for at in (*range(0, 60 * MIB, LEAF), *range(62 * MIB, 64 * MIB, LEAF))]
+    shift = {True: 512 - 2 * MIB, False: 512}
+    for at, kind in alone:
+        place = at + shift[at >= 62 * MIB]
+        assert {one.kind for one in found if one.offset < place + LEAF and one.end > place} == {kind}
+    assert disk.told <= len(disk.map) + 1
+    assert list(JoinedDisks([Run(LEAF, disk, LEAF), Run(LEAF, disk)]).extents()) == [
+        Extent(0, LEAF, "zero"),
+        Extent(LEAF, LEAF, "data"),
+    ]
+
+
+def test_an_image_of_its_own_is_no_sparse_part(store: Store, tmp_path: Path) -> None:
+    (tmp_path / "disk-s001.vmdk").write_bytes(image("vmdk"))
+    flat(tmp_path, f'RW {SIZE // 512} SPARSE "disk-s001.vmdk"', kind="twoGbMaxExtentSparse")
+    with pytest.raises(VmferryError, match=r"not opened \(disguised\): it .* is an image of its own"):
+        stored_image(store, "disk.vmdk")
+
+
+def test_parts_end_as_their_descriptor_does(store: Store, tmp_path: Path) -> None:
+    """QEMU writes web-flat.VMDK for web.VMDK."""
+    (tmp_path / "WEB-flat.VMDK").write_bytes(b"x" * 4096)
+    (tmp_path / "WEB.VMDK").write_bytes(descriptor('RW 8 FLAT "WEB-flat.VMDK" 0', kind="monolithicFlat"))
+    with open_image(stored_image(store, "WEB.VMDK")) as source:
+        assert content_of(source) == b"x" * 4096
 
 
 def test_a_sparse_part_is_inspected_as_well(store: Store, tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ import pytest
 from ansible_collections.vmferry.migrate.plugins.module_utils._blocks import Extent
 from ansible_collections.vmferry.migrate.plugins.module_utils._errors import VmferryError
 from ansible_collections.vmferry.migrate.plugins.module_utils._images.inspect.image import inspect_image
+from ansible_collections.vmferry.migrate.plugins.module_utils._operations.stored import vhdx_chain
 from ansible_collections.vmferry.migrate.plugins.module_utils._operations.stored.disk_image import (
     open_image,
     stored_image,
@@ -187,6 +188,29 @@ def test_a_table_of_a_layer_that_lies_is_refused(store: Store, tmp_path: Path, b
     ):
         top.write_bytes(good[: table + place] + struct.pack("<Q", entry) + good[table + place + 8 :])
         refused(store, "top.avhdx", words)
+
+
+def test_what_ended_the_look_at_a_layer_below_is_never_forgiven(store: Store, tmp_path: Path, base: Path) -> None:
+    """An entry that no bitmap can have, which would have ended it with the very word that a layer is forgiven."""
+    below = Layer(SIZE, whole={1: content(0, BLOCK, 2)})
+    first = write_layer(tmp_path / "first.avhdx", below, linked("base.vhdx", data_id(base)))
+    write_layer(tmp_path / "second.avhdx", SECOND, linked("first.avhdx", data_id(first)))
+    assert disk_of(store, "second.avhdx") == SECOND.over(below.over(BASE))
+    with first.open("r+b") as file:
+        file.seek(3 * MIB + 8 * 4096)
+        file.write(struct.pack("<Q", 7))
+    refused(store, "second.avhdx", r"first.avhdx is not opened \(backing_file\)")
+
+
+def test_the_tables_of_a_chain_are_bounded_together(
+    store: Store, tmp_path: Path, base: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    chain(tmp_path, base)
+    tables = 2 * 8 * (4096 + 1)  # of the two layers; that of what they stand on has an entry or more
+    monkeypatch.setattr(vhdx_chain, "MOST_TABLES", tables + 8 * 7)
+    assert len(stored_image(store, "second.avhdx").files) == 3
+    monkeypatch.setattr(vhdx_chain, "MOST_TABLES", tables)
+    refused(store, "second.avhdx", r"second.avhdx is not opened \(tables\): it and what it stands on")
 
 
 def test_a_layer_alone_is_still_no_image_for_others(tmp_path: Path, base: Path) -> None:

@@ -54,6 +54,15 @@ def inspect_image(
     return _closed(examination, lambda: _describe(examination, expected))
 
 
+def inspect_flat_extent(read_at: ReadAt, size: int) -> Description:
+    """As `inspect_image`, of a file that is a plain run of a disk by the descriptor beside it.
+
+    It begins anywhere in a guest's disk, so that a packed file of the guest may well lie there; an image, hardly.
+    """
+    examination = Examination(read_at, size, _USUAL)
+    return _closed(examination, lambda: _describe_run(examination))
+
+
 def inspect_sparse_extent(read_at: ReadAt, size: int, *, limits: Limits = _USUAL) -> Description:
     """As `inspect_image`, of a file that is a sparse part of a VMDK by the descriptor beside it."""
     examination = Examination(read_at, size, limits)
@@ -69,6 +78,13 @@ def _closed(examination: Examination, describe: Callable[[], Description]) -> De
         examination.object("damaged", f"cannot be read ({type(error).__name__})")
         found = Description("")
     return replace(found, objections=tuple(examination.objections))
+
+
+def _describe_run(examination: Examination) -> Description:
+    for mark in inspect_signatures.marks(examination):
+        if not mark.startswith("archive: ") and mark != "raw_tar_gz":
+            examination.refuse("disguised", f"is said to be a run of a disk, and bears the marks of {mark}")
+    return Description("raw", "", examination.size)
 
 
 def _describe(examination: Examination, expected: str) -> Description:

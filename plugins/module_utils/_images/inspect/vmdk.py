@@ -14,7 +14,7 @@ from typing import Iterator, Tuple
 
 from .places import UsedBlocks, UsedPlaces
 from .reading import SECTOR, Examination, ceiling, is_power_of_two
-from .vmdk_descriptor import Descriptor, read_descriptor
+from .vmdk_descriptor import TITLE, Descriptor, read_descriptor
 from .words import Description
 
 MAGIC = b"KDMV"
@@ -63,8 +63,14 @@ def describe_text(examination: Examination) -> Description:
 
 
 def describe_extent(examination: Examination) -> Description:
-    """A sparse extent that a descriptor beside it names: it has none of its own, or one that nobody looks at."""
+    """A sparse extent that a descriptor beside it names: with one of its own, it is an image, and no part of another.
+    QEMU keeps a place for one in each part, and leaves it empty.
+    """
     header = _header(examination, 0)
+    at, length = (SECTOR * number for number in header.descriptor)
+    if at and length:
+        own = examination.read(at, len(TITLE), "its descriptor")
+        examination.demand(own != TITLE, "is said to be a part, and is an image of its own", "disguised")
     fits = not header.flags & _COMPRESSED and header.directory != _AT_THE_END
     examination.demand(fits, "is a compressed part of an image", "unknown_feature")
     _walk(examination, header)

@@ -59,6 +59,7 @@ _LARGEST_TABLE = 17 * MIB  # bytes, held in memory; of 64 TiB in blocks of 32 Mi
 class VhdxReader:
     """Plays BlockSource; thread-safe if `read_at` is. `parent`: of a layer, what it says of the image below; what is to
     be read of that has to be told by `stand_on` before the first read. `data_id`: another one after each write.
+    `table_size`: bytes of the table that maps it, which is held.
     """
 
     def __init__(
@@ -205,6 +206,7 @@ class VhdxReader:
         length = 8 * (entries if self.parent is None else layer_entries)(blocks, ratio)
         if length > min(region.length, _LARGEST_TABLE):
             raise self._lie("has a table of another length, or a longer one than is read here")
+        self.table_size = length
         interleaved = array("Q", bytes(self._read(region.offset, length, "ends inside its table")))
         if sys.byteorder == "big":
             interleaved.byteswap()

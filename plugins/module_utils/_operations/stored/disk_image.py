@@ -13,15 +13,16 @@ from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Callable, FrozenSet, Iterator, Tuple
+from typing import Callable, Iterator, Tuple
 
 from ..._blocks import BlockSource
 from ..._errors import VmferryError
 from ..._images.formats import FORMATS
 from ..._images.image_format import StoredImage
 from ..._images.inspect.image import inspect_image
-from ..._images.inspect.words import Description, Objection
+from ..._images.inspect.words import Description
 from ..._stores.base import Store
+from .answered_objections import answered
 from .image_file import ImageFile
 from .image_names import format_by_name
 from .split_vmdk import parts_of, split_disk
@@ -66,15 +67,23 @@ def stored_image(store: Store, key: str) -> DiskImage:
     """Raises `not_found`, and `invalid_config` for an image that is not approved."""
     file = ImageFile.at(store, key)
     found = inspect_image(file.read_at, file.size, expected=format_by_name(file.name))
-    found.approve(file.where, despite=_answered(found))
+    found.approve(file.where, despite=answered(found))
     insist_on_image(file.where, found)
     if not found.size:
         raise VmferryError("invalid_config", f"{file.where} is a disk of no bytes.", "Is it the whole file?")
-    head = bytearray(min(_HEAD, file.size))
-    file.read_at(0, memoryview(head))
-    identity = f"image-{sha256(file.state.encode() + head).hexdigest()[:24]}"
-    others = parents_of(file) if found.format == "vhdx" else parts_of(file, found)
-    return DiskImage((file, *others), found, identity)
+    others = parents_of(file) if found.subformat == "differencing" else parts_of(file, found)
+    files = (file, *others)
+    return DiskImage(files, found, f"image-{_mark_of(files)[:24]}")
+
+
+def _mark_of(files: Tuple[ImageFile, ...]) -> str:
+    """Another one as soon as somebody writes to one of them, as far as that can be told without reading it."""
+    marks = sha256()
+    for file in files:
+        head = bytearray(min(_HEAD, file.size))
+        file.read_at(0, memoryview(head))
+        marks.update(sha256(file.state.encode() + head).digest())
+    return marks.hexdigest()
 
 
 def insist_on_image(where: str, found: Description) -> None:
@@ -85,19 +94,6 @@ def insist_on_image(where: str, found: Description) -> None:
             f"{where} is an archive ({found.format}), and no disk image.",
             "Unpack it first: `tar -xzf` makes disk.raw of a .tar.gz, `vma extract` images of a VMA.",
         )
-
-
-def _answered(found: Description) -> FrozenSet[Objection]:
-    """Objections to which whoever reads such an image here has an answer. Of one that could not be understood to its
-    end, the last is what ended it.
-    """
-    if not found.format:
-        return frozenset(name for name, _seen in found.objections[:-1])
-    if found.format == "vmdk" and found.extents:
-        return frozenset({"extents"})
-    if found.format == "vhdx" and found.subformat == "differencing":
-        return frozenset({"backing_file"})
-    return frozenset({"internal_snapshots"} if found.format == "qcow2" else ())
 
 
 def insist_on_reader(image: DiskImage) -> None:
@@ -162,6 +158,6 @@ def _served(image: DiskImage, stack: ExitStack) -> BlockSource:
     # Not below $TMPDIR: the path of a unix socket has at most 107 bytes.
     folder = stack.enter_context(TemporaryDirectory(prefix="vmferry-image-", dir="/tmp"))
     opened = open_foreign_image(
-        Path(image.file.path), image.found.format, socket_dir=Path(folder), despite=_answered(image.found)
+        Path(image.file.path), image.found.format, socket_dir=Path(folder), despite=answered(image.found)
     )
     return stack.enter_context(opened)

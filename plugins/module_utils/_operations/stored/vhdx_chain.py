@@ -15,12 +15,15 @@ from ..._blocks import BlockSource
 from ..._errors import VmferryError
 from ..._images.inspect.image import inspect_image
 from ..._images.inspect.vmdk_descriptor import is_beside
+from ..._images.inspect.words import refusal
 from ..._images.layers import Fitted, Layers
 from ..._images.vhdx.locator import ParentLocator
 from ..._images.vhdx.reader import VhdxReader
+from .answered_objections import answered
 from .image_file import ImageFile
 
 MOST_LAYERS = 64
+MOST_TABLES = 64 << 20  # bytes, of all images of a chain, which are held together
 _MERGE = "Put all images that it stands on beside it, or merge them where it was made, with Merge-VHD."
 _Link = Tuple[ImageFile, VhdxReader]
 
@@ -52,8 +55,10 @@ def _links(top: ImageFile) -> List[_Link]:
         if below.key in [known.key for known, _reader in links]:
             raise _refused(file, f"stands on {below.name}, which stands on it")
         found = inspect_image(below.read_at, below.size, expected="vhdx")
-        found.approve(below.where, despite=frozenset({"backing_file"}))
+        found.approve(below.where, despite=answered(found))
         links.append((below, _reader_of(below)))
+        if sum(one.table_size for _file, one in links) > MOST_TABLES:
+            raise refusal("tables", "and what it stands on have larger tables than would be held", top.where)
         if links[-1][1].data_id not in reader.parent.data_ids:
             raise _refused(
                 file, f"stands on {below.name} as it was before somebody wrote to it, or on another of that name"
