@@ -31,7 +31,7 @@ ROOT = Path(__file__).resolve().parents[2]
 PLAYBOOK = "vmferry.migrate.export_fleet"
 MIB = 1 << 20
 RECAP = re.compile(r"^(\S+)\s+: (ok=.*)$", re.MULTILINE)
-PATIENCE = 180.0  # seconds
+PATIENCE = 600.0  # seconds; a busy machine takes three minutes for what else takes one
 
 
 @dataclass(frozen=True)

@@ -90,7 +90,7 @@ class VmaStream:
         found = unpacked_extent(header, self.header.uuid) if len(header) == EXTENT_HEADER else None
         if found is None:
             raise self._lie("has no extent where one should begin")
-        return found
+        return found[0], found[1]  # in words that pylint follows, too
 
     def _runs(self, cluster: Cluster, data: memoryview) -> Iterator[VmaRun]:
         device = self._devices.get(cluster.device)
