@@ -164,6 +164,23 @@ def test_nobody_takes_a_name_while_it_gets_its_next_file(rig: StoreRig) -> None:
 
 
 @pytest.mark.parametrize("rig", ["nfs"], indirect=True)
+@pytest.mark.parametrize("if_absent", [False, True])
+def test_where_the_server_has_no_locks_what_has_no_condition_is_written(
+    rig: StoreRig, if_absent: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_locks(*_what: object) -> None:
+        raise OSError(errno.ENOLCK, "no locks")
+
+    store = rig.fresh()
+    monkeypatch.setattr("fcntl.flock", no_locks)
+    info = store.put("vm/a", b"new", if_absent=if_absent)
+    with pytest.raises(VmferryError) as raised:
+        store.put("vm/a", b"newer", if_match=info.etag)
+    assert raised.value.kind == "unsupported"
+    assert store.get("vm/a") == b"new"
+
+
+@pytest.mark.parametrize("rig", ["nfs"], indirect=True)
 def test_what_is_not_there_is_missing_even_where_somebody_never_lets_the_lock_go(rig: StoreRig) -> None:
     store = rig.fresh()
     store.put("vm/a", b"old")

@@ -9,7 +9,7 @@ import errno
 import fcntl
 import os
 import time
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from typing import Iterator, Optional
 
 from ..._errors import VmferryError
@@ -45,10 +45,15 @@ def locked_if_seen_between(folder: int, url: str, mount: Optional[Mount]) -> Ite
     """For a file that takes the name of another, whatever was there. On a file system of this host that is one step;
     an NFS client first moves away what somebody has open (nfs_rename in Linux), and FUSE does, so that for a moment
     nothing has the name: who looks then waits for this lock (`await_replaced`), and nobody else takes the name."""
-    if mount is None or not mount.locks_reach_other_hosts:
-        yield
-        return
-    with locked(folder, url, mount):
+    with ExitStack() as stack:
+        if mount is not None and mount.locks_reach_other_hosts:
+            try:
+                stack.enter_context(locked(folder, url, mount))
+            except VmferryError as error:
+                if error.kind != "unsupported":  # a server without locks is written to all the same
+                    raise
+                with suppress(OSError):
+                    os.unlink(LOCK, dir_fd=folder)
         yield
 
 
