@@ -6,7 +6,9 @@
 from __future__ import annotations
 
 import ast
+import functools
 from collections.abc import Sequence
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -34,6 +36,7 @@ RANK = {room: rank for rank, rooms in enumerate(RANKS) for room in rooms}
 FILES = sorted(MODULE_UTILS.rglob("*.py"))
 
 
+@functools.cache
 def imported_names(path: Path) -> list[str]:
     """Dotted names of everything a file imports, wherever in the file, relative imports made absolute."""
     package = [PACKAGE, *path.relative_to(MODULE_UTILS).parts[:-1]]
@@ -71,6 +74,15 @@ def test_arrows_point_down(path: Path) -> None:
 def test_only_the_ansible_room_imports_ansible(path: Path) -> None:
     if own_room(path) != "_ansible":
         assert not [name for name in imported_names(path) if name.split(".")[0] == "ansible"]
+
+
+def test_no_files_import_each_other_in_a_circle() -> None:
+    names = {".".join([PACKAGE, *path.relative_to(MODULE_UTILS).with_suffix("").parts]): path for path in FILES}
+    imports = {}
+    for own, path in names.items():
+        found = imported_names(path)
+        imports[own] = {name for one in found for name in (one, one.rpartition(".")[0]) if name in names}
+    TopologicalSorter(imports).prepare()  # raises CycleError, which names the files
 
 
 def test_every_room_is_known() -> None:

@@ -15,13 +15,9 @@ from ..._appliances.packages import MAX_MEMBERS, Member, Package, ReadAt, folder
 from ..._appliances.refusals import refused
 from ..._blocks import BlockSource, Extent, Piece
 from ..._errors import VmferryError
-from ..._images.formats import FORMATS
-from ..._images.image_format import ImageFormat, StoredImage, too_large
-from ..._images.inspect.image import inspect_image
+from ..._images.image_format import ImageFormat, StoredImage
 from ..._stores.base import Store
-
-_INSPECTED_AS = {"vmdk_sparse": "vmdk", "vhd_dynamic": "vhd"}
-_READ_AS = {"vmdk": "vmdk", "qcow2": "qcow2", "vhd": "vhd", "vhdx": "vhdx", "raw": "raw"}
+from .inspected_image import inspected_image
 
 
 def stored_appliance(store: Store, key: str) -> Appliance:
@@ -141,20 +137,3 @@ def _inspected(appliance: Appliance, disk: Disk, file: Member) -> ImageFormat:
     if disk.capacity != size:
         raise refused(where, f"is a disk of {size} bytes, and said to be one of {disk.capacity}")
     return format
-
-
-def inspected_image(member: Member, expected: str, where: str) -> tuple[ImageFormat, int]:
-    """What it is read as, and the bytes of its disk. `expected`: as the table of formats has it; empty if nobody said
-    so. Raises `invalid_config` or `unsupported`."""
-    seen = inspect_image(member.read_at, member.size, expected=_INSPECTED_AS.get(expected, expected))
-    seen.approve(where)
-    if seen.format not in _READ_AS:
-        raise VmferryError(
-            "unsupported",
-            f"{where} is an image of the format {seen.format}, which appliances are not read in.",
-            f"Convert it, with `qemu-img convert`, to one of {', '.join(sorted(_READ_AS))}.",
-        )
-    format = FORMATS[_READ_AS[seen.format]]
-    if seen.size > format.largest_disk:
-        raise too_large(format, seen.size)
-    return format, seen.size

@@ -16,7 +16,7 @@ from ..._appliances.refusals import quoted, refused
 from ..._errors import VmferryError
 from ..._exports.artifacts import LIMIT, ArtifactDisk, Artifacts, is_of_others, read_artifacts
 from ..._stores.base import Store
-from .read_appliance import inspected_image
+from .inspected_image import inspected_image
 
 # Of what such a manifest does not tell. Every guest finds a disk on SATA and this card, with what it has brought along.
 BUS, CARD, CPUS, MEMORY = "sata", "e1000e", 1, 1 << 30
