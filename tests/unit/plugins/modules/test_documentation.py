@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from pathlib import Path
 from typing import Any, Iterator
@@ -64,15 +65,21 @@ END_OF_A_COPY = re.compile(r"^(source|destination|copies_to|image)\.")  # before
 Options = "dict[str, dict[str, Any]]"
 
 
+@functools.lru_cache(maxsize=None)
+def read_yaml(text: str) -> Any:
+    """Once for each text, since reading the documentation of all modules takes seconds. Nobody may change it."""
+    return yaml.safe_load(text)
+
+
 def fragments(module: str) -> Iterator[dict[str, Any]]:
-    for name in yaml.safe_load(MODULES[module].DOCUMENTATION)["extends_documentation_fragment"]:
+    for name in read_yaml(MODULES[module].DOCUMENTATION)["extends_documentation_fragment"]:
         file, *section = name[len("vmferry.migrate.") :].split(".")
-        yield yaml.safe_load(getattr(FRAGMENTS[file].ModuleDocFragment, "".join(section).upper() or "DOCUMENTATION"))
+        yield read_yaml(getattr(FRAGMENTS[file].ModuleDocFragment, "".join(section).upper() or "DOCUMENTATION"))
 
 
 def documented(module: str) -> dict[str, dict[str, Any]]:
     options: dict[str, dict[str, Any]] = {}
-    for part in [*fragments(module), yaml.safe_load(MODULES[module].DOCUMENTATION)]:
+    for part in [*fragments(module), read_yaml(MODULES[module].DOCUMENTATION)]:
         options.update(part.get("options") or {})
     return dict(flattened(options, "suboptions"))
 
@@ -85,7 +92,7 @@ def flattened(options: dict[str, Any], inner: str, prefix: str = "") -> Iterator
 
 def attributes(module: str) -> dict[str, dict[str, Any]]:
     merged: dict[str, dict[str, Any]] = {}
-    for part in [*fragments(module), yaml.safe_load(MODULES[module].DOCUMENTATION)]:
+    for part in [*fragments(module), read_yaml(MODULES[module].DOCUMENTATION)]:
         for name, attribute in (part.get("attributes") or {}).items():
             merged.setdefault(name, {}).update(attribute)
     return merged
@@ -144,14 +151,14 @@ def test_no_choice_is_what_yaml_reads_as_something_else(module: str) -> None:
 
 @pytest.mark.parametrize("module", MODULES)
 def test_groups_documentation_and_modules_agree(module: str) -> None:
-    groups = yaml.safe_load((COLLECTION / "meta" / "runtime.yml").read_text())["action_groups"]
+    groups = read_yaml((COLLECTION / "meta" / "runtime.yml").read_text())["action_groups"]
     members = {f"vmferry.migrate.{group}" for group, modules in groups.items() if module in modules}
     assert set(attributes(module)["action_group"]["membership"]) == members
 
 
 @pytest.mark.parametrize("module", MODULES)
 def test_module_is_in_the_group_of_every_connection_it_takes(module: str) -> None:
-    groups = yaml.safe_load((COLLECTION / "meta" / "runtime.yml").read_text())["action_groups"]
+    groups = read_yaml((COLLECTION / "meta" / "runtime.yml").read_text())["action_groups"]
     takes = {"all", *({"image", "libvirt", "storage"} & implemented(module).keys())}
     assert {group for group, modules in groups.items() if module in modules} == takes
 
@@ -165,7 +172,7 @@ def test_every_attribute_says_whether_it_is_supported(module: str) -> None:
 
 @pytest.mark.parametrize("module", MODULES)
 def test_examples_use_options_that_exist(module: str) -> None:
-    for task in yaml.safe_load(MODULES[module].EXAMPLES):
+    for task in read_yaml(MODULES[module].EXAMPLES):
         for used in MODULES:
             given = task.get(f"vmferry.migrate.{used}", {})
             known = implemented(used)
@@ -178,7 +185,7 @@ def test_examples_use_options_that_exist(module: str) -> None:
 
 @pytest.mark.parametrize("module", MODULES)
 def test_returned_values_are_described(module: str) -> None:
-    returned = yaml.safe_load(MODULES[module].RETURN)
+    returned = read_yaml(MODULES[module].RETURN)
     assert {"error", "msg"} <= returned.keys()
     for definition in dict(flattened(returned, "contains")).values():
         assert definition["description"]
@@ -191,7 +198,7 @@ def test_a_job_is_described_alike_whatever_it_does() -> None:
     of_export, of_import, of_verify = (
         {name: (what["type"], what["returned"]) for name, what in job["contains"].items()}
         for job in (
-            yaml.safe_load(MODULES[module].RETURN)["job"] for module in ("vm_export", "vm_import", "export_verify")
+            read_yaml(MODULES[module].RETURN)["job"] for module in ("vm_export", "vm_import", "export_verify")
         )
     )
     assert of_export == of_import == of_verify

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -30,6 +30,7 @@ from ansible_collections.vmferry.migrate.plugins.plugin_utils.transfer_report_fl
 from ansible_collections.vmferry.migrate.plugins.plugin_utils.transfer_report_metrics import Series
 from ansible_collections.vmferry.migrate.plugins.plugin_utils.transfer_report_table import table_lines
 
+FEW = settings(max_examples=30, deadline=None)  # of each ansible-core and each Python that these tests run on
 DB01 = "db01-77ab01c2/20261121T020000Z-9c8d7e6f"
 MASKED = "VALUE_SPECIFIED_IN_NO_LOG_PARAMETER"
 JOB = {"id": "0123456789", "vm": "web01", "kind": "export", "url": "s3://b/vms", "bytes_read": 30, "duration": 2.0}
@@ -146,6 +147,7 @@ def test_a_vm_that_a_batch_leaves_out_is_an_export_that_failed() -> None:
     assert (transfer.error_kind, transfer.message, transfer.hint) == ("not_found", "There is no VM.", "List them.")
 
 
+@FEW
 @given(
     st.recursive(st.none() | st.booleans() | st.text(), st.lists)
     | st.lists(st.fixed_dictionaries({"state": st.just("failed"), "error": st.text() | st.just({})}))
@@ -155,6 +157,7 @@ def test_facts_of_any_shape_leave_nobody_out(value: Any) -> None:
     assert left_out({"ansible_facts": {FACT: value}}, "kvm1", 0.0) == []
 
 
+@FEW
 @given(st.recursive(st.none() | st.booleans() | st.floats() | st.text(), st.lists))
 def test_a_result_of_any_shape_is_told(value: Any) -> None:
     transfer = told({"job": value, "export": {"disks": value, "vm": value, "taken_at": value}, "error": value})
@@ -179,6 +182,7 @@ def test_a_name_cannot_break_out_of_its_row() -> None:
     assert row[0].isprintable()
 
 
+@FEW
 @given(st.text(), st.text(), st.sampled_from(["export", "import"]))
 def test_every_label_comes_back_from_a_parser_of_prometheus(host: str, vm: str, kind: str) -> None:
     text = metrics.exposition(metrics.after({}, [Transfer(host, kind, "ready", 1.5, vm=vm)]))
@@ -193,6 +197,7 @@ names = st.text(st.characters() | st.sampled_from('\\"\n\r{},= '), max_size=8)
 values = st.dictionaries(st.sampled_from(sorted(metrics.HELP)), st.floats(allow_nan=False), min_size=1)
 
 
+@FEW
 @given(st.dictionaries(st.builds(Series, names, names, names), values))
 def test_what_was_written_is_read_back(samples: dict[Series, dict[str, float]]) -> None:
     assert metrics.parse(metrics.exposition(samples)) == samples
