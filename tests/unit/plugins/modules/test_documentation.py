@@ -65,7 +65,7 @@ END_OF_A_COPY = re.compile(r"^(source|destination|copies_to|image)\.")  # before
 Options = "dict[str, dict[str, Any]]"
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def read_yaml(text: str) -> Any:
     """Once for each text, since reading the documentation of all modules takes seconds. Nobody may change it."""
     return yaml.safe_load(text)
