@@ -17,9 +17,12 @@ description:
   - Where O(url) ends in C(.ova), C(.ova.gz) or C(.ovf), it is an appliance that other tools packed, with its files in
     it or beside it. It is read where it lies, without being unpacked; its disks are inspected first, and nothing of
     them is used that was not compared with the checksums that it has, for which they are read twice.
+  - Where O(url) ends in C(.vma), C(.vma.gz) or C(.vma.zst), it is an archive of Proxmox VE. It is read once, from its
+    first byte to its last, and all of its disks are written as they come. Those that are packed with zstd need the
+    Python package C(zstandard).
   - Where O(url) ends in C(.qcow2), C(.vmdk), C(.vhd), C(.vpc), C(.vhdx), C(.avhdx), C(.vdi), C(.qed), C(.qcow),
-    C(.raw) or C(.img), it is a disk image that other tools made. It is inspected first, and becomes the
-    disk of a VM whose O(hardware) the task says. What format it has is told by its content.
+    C(.raw), C(.img), C(.tar.gz) or C(.tgz), it is a disk image that other tools made. It is inspected first, and
+    becomes the disk of a VM whose O(hardware) the task says. What format it has is told by its content.
   - Where O(url) is a folder with an Artifact Manifest 1.0 that another tool wrote, called C(manifest.json) or
     C(artifact-manifest.json), or such a manifest itself, ending in C(.json), the VM is made of the images beside it, as
     of an appliance. Which of its disks boots is found out where the manifest does not say so, with a warning.
@@ -600,12 +603,12 @@ export:
       type: list
       elements: str
 appliance:
-  description: The appliance, or the Artifact Manifest of another tool, that the VM was made of.
+  description: The appliance, archive of Proxmox VE, or Artifact Manifest of another tool that the VM was made of.
   returned: success, outside check mode or when the VM exists, where O(url) is one
   type: dict
   contains:
     id:
-      description: Of its content, as far as its descriptor and its checksums tell.
+      description: Of its content, as far as its descriptor and its checksums tell, or the header of an archive.
       returned: success
       type: str
       sample: appliance-5f0c9a2b4c1d7e8f90a1b2c3
@@ -620,7 +623,8 @@ appliance:
       type: str
       sample: web
     has_checksums:
-      description: Whether its files were compared with checksums of its own. A signature of it is looked at by nobody.
+      description: Whether its files were compared with checksums of its own, which no archive has. A signature of it is
+        looked at by nobody.
       returned: success
       type: bool
     eulas:
@@ -644,7 +648,8 @@ image:
       type: str
       sample: file:///srv/images/web.vhdx
     format:
-      description: What it was found to be, V(qcow2), V(qcow), V(qed), V(vdi), V(vmdk), V(vhd), V(vhdx) or V(raw).
+      description: What it was found to be, V(qcow2), V(qcow), V(qed), V(vdi), V(vmdk), V(vhd), V(vhdx), V(raw) or
+        V(raw_tar_gz).
       returned: success
       type: str
       sample: vhdx

@@ -97,6 +97,19 @@ def test_an_image_becomes_the_disk_of_a_vm(
     bench.assert_nothing_left()
 
 
+def test_an_archive_for_compute_engine_becomes_one_too(bench: Bench, rig: LibvirtRig, raw: Path) -> None:
+    folder = bench.folder / "elsewhere"
+    folder.mkdir()
+    run("cp", raw, folder / "disk.raw")
+    run("tar", "--format=oldgnu", "-cSzf", folder / "web.tar.gz", "-C", folder, "disk.raw")
+    (folder / "cut.tgz").write_bytes((folder / "web.tar.gz").read_bytes()[:-1])
+    at(bench, folder / "cut.tgz").refused_import(NAME, "invalid_config", "ends early", **ALONE)
+    bench.assert_no_machine(NAME)
+    made = at(bench, folder / "web.tar.gz").import_(NAME, **ALONE)
+    assert (made["warnings"], made["image"]["format"], made["vm"]["disks"][0]["bus"]) == ([], "raw_tar_gz", "virtio")
+    compare(disk_of(rig)[0], "qcow2", raw, "raw")
+
+
 def test_it_is_looked_at_first_made_once_and_told_as_documented(bench: Bench, rig: LibvirtRig, raw: Path) -> None:
     here = placed(bench, raw, "web.vhdx", "vhdx")
     image = Path(here.store.url.removeprefix("file://"))

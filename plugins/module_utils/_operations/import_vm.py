@@ -31,6 +31,7 @@ from .stored.stored_machine import read_machine
 from .stored.stored_proof import copy_checked
 
 APPLIANCES = (".ova", ".ova.gz", ".ovf", ".json")  # the last: an Artifact Manifest
+ARCHIVES = (".vma", ".vma.gz", ".vma.zst", ".vma.lzo")  # of Proxmox VE
 
 
 def import_vm(request: ImportRequest, check_mode: bool) -> dict[str, Any]:
@@ -39,6 +40,10 @@ def import_vm(request: ImportRequest, check_mode: bool) -> dict[str, Any]:
         from .importing.import_appliance import import_appliance
 
         return import_appliance(request, check_mode)
+    if request.store.url.lower().endswith(ARCHIVES):
+        from .importing.import_vma import import_vma
+
+        return import_vma(request, check_mode)
     if names_image(request.store.url):
         from .importing.import_image import import_image
 

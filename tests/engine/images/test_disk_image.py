@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import gzip
 import os
 from collections.abc import Iterator
 from contextlib import closing
@@ -13,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from ansible_collections.vmferry.migrate.plugins.module_utils._blocks import Extent
 from ansible_collections.vmferry.migrate.plugins.module_utils._errors import VmferryError
 from ansible_collections.vmferry.migrate.plugins.module_utils._nbd.source import NbdSource
 from ansible_collections.vmferry.migrate.plugins.module_utils._operations.stored.disk_image import (
@@ -21,13 +23,17 @@ from ansible_collections.vmferry.migrate.plugins.module_utils._operations.stored
     stored_image,
 )
 from ansible_collections.vmferry.migrate.plugins.module_utils._operations.stored.image_file import ImageFile
-from ansible_collections.vmferry.migrate.plugins.module_utils._operations.stored.image_names import names_image
+from ansible_collections.vmferry.migrate.plugins.module_utils._operations.stored.image_names import (
+    names_image,
+    without_ending,
+)
 from ansible_collections.vmferry.migrate.plugins.module_utils._stores.base import Store
 from ansible_collections.vmferry.migrate.plugins.module_utils._stores.delegating import DelegatingStore
 from ansible_collections.vmferry.migrate.plugins.module_utils._stores.open import open_store
 
-from .disks import GIB, content_of, run
+from .disks import GIB, content, content_of, run
 from .hostile_images import descriptor, guest, image
+from .other_formats import written
 from .vhdx_layers import Layer, data_id, linked, write_layer
 
 OF_OURS = {
@@ -142,6 +148,46 @@ def test_an_image_that_changes_while_it_is_read_is_told(store: Store, tmp_path: 
     with pytest.raises(VmferryError, match="changed") as told, open_image(stored_image(store, "one.vhdx")):
         (tmp_path / "one.vhdx").write_bytes(image("vhdx"))
     assert told.value.kind == "conflict"
+
+
+def test_an_archive_is_read_by_its_stream_and_proved_to_its_end(store: Store, tmp_path: Path) -> None:
+    """Also ours, whose index says nothing of the sums."""
+    (tmp_path / "disk.raw").write_bytes(guest())
+    run("tar", "--format=oldgnu", "-cSzf", tmp_path / "theirs.tar.gz", "-C", tmp_path, "disk.raw")
+    written("raw_tar_gz", tmp_path / "ours.tgz", len(guest()), [Extent(0, len(guest()), "data")])
+    expected = {"theirs.tar.gz": guest(), "ours.tgz": content(0, len(guest()), 1)}
+    for name, data in expected.items():
+        for where in (store, Elsewhere(store)):
+            found = stored_image(where, name)
+            insist_on_reader(found)
+            with open_image(found) as source:
+                assert content_of(source, 0, len(data)) == data
+
+
+DAMAGE = {
+    "a byte of the sum": lambda data: data[:-8] + bytes([data[-8] ^ 1]) + data[-7:],
+    "the end is missing": lambda data: data[:-1],
+    "more behind it": lambda data: data + b"something else",
+    "a bomb behind it": lambda data: data + gzip.compress(bytes(80 << 20)),
+}
+
+
+@pytest.mark.parametrize("name", DAMAGE)
+def test_what_only_the_end_of_an_archive_tells_is_an_error(store: Store, tmp_path: Path, name: str) -> None:
+    (tmp_path / "disk.raw").write_bytes(guest())
+    run("tar", "--format=oldgnu", "-cSzf", tmp_path / "a.tar.gz", "-C", tmp_path, "disk.raw")
+    (tmp_path / "a.tar.gz").write_bytes(DAMAGE[name]((tmp_path / "a.tar.gz").read_bytes()))
+    found = stored_image(store, "a.tar.gz")
+    with open_image(found, in_part=True) as source:
+        assert content_of(source, 0, 512) == guest()[:512]
+    with pytest.raises(VmferryError) as told, open_image(found) as source:
+        content_of(source)
+    assert told.value.kind == "invalid_config"
+
+
+def test_a_name_without_its_ending() -> None:
+    found = [without_ending(name) for name in ("web.tar.gz", "Web.QCOW2", "web.1.vhdx", "web")]
+    assert found == ["web", "Web", "web.1", "web"]
 
 
 @pytest.mark.parametrize("url", ["/x/a.vhdx", "s3://b/a.QCOW2", "https://h/p/a.img", "file:///x/a.raw", "/x/a.vmdk"])

@@ -5,22 +5,27 @@
 
 from __future__ import annotations
 
+import gzip
 import io
 import struct
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from hashlib import sha256
+from itertools import islice
 from pathlib import Path
 from random import Random
 
 import pytest
+import zstandard
 from hypothesis import given
 from hypothesis import strategies as st
 
 from ansible_collections.vmferry.migrate.plugins.module_utils._blocks import LEAF, Extent
 from ansible_collections.vmferry.migrate.plugins.module_utils._errors import VmferryError
 from ansible_collections.vmferry.migrate.plugins.module_utils._images.inspect.image import inspect_image
+from ansible_collections.vmferry.migrate.plugins.module_utils._images.vma import packed
 from ansible_collections.vmferry.migrate.plugins.module_utils._images.vma.packed import unpacked
 from ansible_collections.vmferry.migrate.plugins.module_utils._images.vma.reader import VmaArchive
 from ansible_collections.vmferry.migrate.plugins.module_utils._images.vma.stream import VmaStream
@@ -225,10 +230,32 @@ def test_what_is_packed_as_a_whole_is_read_as_a_stream(
     run("sh", "-c", f"{' '.join(command)} < {plain} > {target}")
     for most in (1000, 1 << 20):
         assert streamed(unpacked(of_bytes(target.read_bytes(), most))) == disks
-    cut = target.read_bytes()[:-2000]
-    with pytest.raises(VmferryError) as refused:
-        streamed(unpacked(of_bytes(cut)))
-    assert refused.value.kind == "invalid_config"
+    is_summed = command != ["cat"]
+    for missing in (2000, 1) if is_summed else (2000,):  # with the last byte, a sum is missing
+        with pytest.raises(VmferryError) as refused:
+            streamed(unpacked(of_bytes(target.read_bytes()[:-missing])))
+        assert refused.value.kind == "invalid_config"
+    if is_summed:
+        assert streamed(unpacked(of_bytes(packed_in_many(command, plain)))) == disks
+
+
+def packed_in_many(command: list[str], plain: Path) -> bytes:
+    """As parallel packers make it, where that is what they make of it: one small member behind the other."""
+    data, found = plain.read_bytes(), b""
+    for at in range(0, len(data), len(data) // 40 + 1):
+        (plain.parent / "piece").write_bytes(data[at : at + len(data) // 40 + 1])
+        run("sh", "-c", f"{' '.join(command)} < {plain.parent}/piece > {plain.parent}/member")
+        found += (plain.parent / "member").read_bytes()
+    return found
+
+
+def test_what_unpacks_out_of_proportion_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(packed, "_UNSUSPICIOUS", MIB)
+    for whole in (gzip.compress(bytes(8 * MIB)), zstandard.compress(bytes(8 * MIB))):
+        pieces = iter(partial(unpacked(of_bytes(whole)), LEAF), b"")
+        with pytest.raises(VmferryError, match="200 times its size") as refused:
+            list(islice(pieces, 2 * MIB // LEAF))
+        assert refused.value.kind == "unsupported"
 
 
 def test_what_cannot_be_unpacked_is_said(disks: dict[str, bytes], tmp_path: Path) -> None:

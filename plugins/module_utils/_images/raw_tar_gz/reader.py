@@ -3,9 +3,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """A reader of a disk in a gzipped tar archive over ranged reads: ours by its index, others as a stream.
 
-It is strict about how the file is made, and proves nothing of what is in it: of ours, nobody here compares the CRC-32
-of gzip, and of others' it is compared where the stream is read to its end, which lies behind the disk's. So it is for
-images of exports, whose leaves are compared with the digests in the manifest.
+It is strict about how the file is made, and proves nothing of what is in it: by the index, nobody compares the CRC-32
+of gzip. That is for images of exports, whose leaves are compared with the digests in the manifest. For others,
+a `ProvenTarGzReader` reads all of it as a stream, to its end.
 """
 
 from __future__ import annotations
@@ -20,6 +20,8 @@ from ..mapped import ReadAt, check_bounds, joined
 from .index import LOCATOR_SIZE, Locator
 from .indexed import IndexedArchive, fits, has_room, read_header, read_starts
 from .stream import GzipStream
+
+_MOST_BEHIND = 64 << 20  # bytes that an archive has behind the disk; those for Compute Engine have some 10 KiB
 
 
 class _Stored(Protocol):
@@ -86,7 +88,7 @@ class RawTarGzReader:
             raise self._lie("has an index that does not fit it")
         return layout, IndexedArchive(read_at, starts, layout.stored, self._where)
 
-    def _streamed(self, read_at: ReadAt, file_size: int, size: Optional[int]) -> Tuple[SparseMap, _Stored]:
+    def _streamed(self, read_at: ReadAt, file_size: int, size: Optional[int]) -> Tuple[SparseMap, _StreamedArchive]:
         stream, taken = GzipStream(read_at, file_size, self._where), 0
 
         def take(count: int) -> bytes:
@@ -108,6 +110,18 @@ class RawTarGzReader:
 
     def _lie(self, what: str) -> VmferryError:
         return VmferryError("invalid_config", f"{self._where} {what}.", "It was damaged, or it is of another kind.")
+
+
+class ProvenTarGzReader(RawTarGzReader):
+    """Of an archive that nobody has digests of. What was read of it may be used once `prove` returned."""
+
+    def _opened(self, read_at: ReadAt, file_size: int, size: Optional[int]) -> Tuple[SparseMap, _Stored]:
+        layout, self._stream = self._streamed(read_at, file_size, size)
+        return layout, self._stream
+
+    def prove(self) -> None:
+        """Raises `invalid_config`."""
+        self._stream.stream.read_to_end(self._stream.start + self._layout.stored + _MOST_BEHIND)
 
 
 @dataclass(frozen=True)

@@ -65,6 +65,15 @@ class GzipStream:
             buffer[: len(found)] = found
             offset, buffer = offset + len(found), buffer[len(found) :]
 
+    def read_to_end(self, most: int) -> None:
+        """From where somebody was last, so that the sums of all members were compared. Raises `invalid_config` for
+        those, too, and where more than `most` bytes are in the file.
+        """
+        with self._lock:
+            while len(self._next()) == CHUNK:
+                if self._current.chunk * CHUNK > most:
+                    raise self._lie("goes on behind its end")
+
     def _chunk(self, number: int) -> bytes:
         """The end of the stream may be in it."""
         with self._lock:

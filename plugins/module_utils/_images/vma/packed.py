@@ -3,31 +3,33 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """A stream that is packed as a whole, as vzdump packs archives: unpacked on the way, in bounded memory.
 
-Whether it came to its end, whoever reads what is in it has to know.
+The sums that gzip and zstd keep are compared, and the end of the stream is told from one that broke off.
 """
 
 from __future__ import annotations
 
 import zlib
-from typing import Any, Callable
+from typing import Any, Callable, Type
 
 from ..._errors import VmferryError
 
 Read = Callable[[int], bytes]  # as many bytes as there are, up to so many; none at the end
 _GZIP, _ZSTD, _LZO = b"\x1f\x8b\x08", b"\x28\xb5\x2f\xfd", b"\x89LZO\0\r\n\x1a\n"
 _PIECE = 1 << 17  # bytes that are read at once
+_FED = 1 << 11  # bytes that a library gets at once: of zstd, they make at most 64 MiB, and what is left is copied
+_UNSUSPICIOUS, _EXPANSION = 1 << 30, 200  # bytes that anything may unpack to, and how many each byte beyond may
 _LARGEST_WINDOW = 1 << 27  # bytes of memory that zstd may ask for; `zstd -d` gives as many without being told
 
 
 def unpacked(read: Read, where: str = "The stream") -> Read:
-    """What is in it; what is not packed as it is. Raises `unsupported` for LZO and where a library is missing, then or
-    later `invalid_config` for damage.
+    """What is in it; what is not packed as it is. Raises `unsupported` for LZO, where a library is missing and for what
+    gets out of proportion, then or later `invalid_config` for damage.
     """
     begun = _Begun(read)
     if begun.start.startswith(_GZIP):
-        return _Gunzip(begun.read, where).read
+        return _gunzip(begun.read, where).read
     if begun.start.startswith(_ZSTD):
-        return _Unzstd(begun, where).read
+        return _unzstd(begun.read, where).read
     if begun.start.startswith(_LZO):
         raise VmferryError("unsupported", f"{where} is packed with LZO.", "Unpack it first, with lzop -d.")
     return begun.read
@@ -51,51 +53,81 @@ class _Begun:
         return found
 
 
-class _Gunzip:
-    """Of one member or several, whose sums zlib checks."""
+class _Unpacker:
+    """Of one member or several, one behind the other. `begin`: what unpacks one of them."""
 
-    def __init__(self, read: Read, where: str) -> None:
-        self._read, self._where = read, where
-        self._stream, self._taken = zlib.decompressobj(16 + zlib.MAX_WBITS), b""
+    def __init__(self, read: Read, where: str, begin: Callable[[], Any], error: Type[Exception]) -> None:
+        self._read, self._where, self._begin, self._error = read, where, begin, error
+        self._stream = begin()
+        self._taken, self._ready = memoryview(b""), memoryview(b"")
+        self._packed = self._unpacked = 0  # bytes
 
     def read(self, count: int) -> bytes:
-        found = b""
-        while not found:
-            self._taken = self._taken or self._read(_PIECE)
+        while not self._ready:
             if not self._taken:
-                break
-            if self._stream.eof:
-                self._stream = zlib.decompressobj(16 + zlib.MAX_WBITS)
-            try:
-                found = self._stream.decompress(self._taken, count)
-            except zlib.error as error:
-                raise _damaged(self._where) from error
-            self._taken = self._stream.unused_data if self._stream.eof else self._stream.unconsumed_tail
+                self._taken = memoryview(self._read(_PIECE))
+                self._packed += len(self._taken)
+            if not self._taken:
+                if not self._stream.eof:
+                    raise _damaged(self._where, "breaks off: it is not whole")
+                return b""
+            self._ready = memoryview(self._step(count))
+            self._unpacked += len(self._ready)
+            if self._unpacked > max(_UNSUSPICIOUS, _EXPANSION * self._packed):
+                text = f"{self._where} unpacks to more than {_EXPANSION} times its size."
+                raise VmferryError("unsupported", text, "Unpack it first, if you trust whoever made it.")
+        found, self._ready = bytes(self._ready[:count]), self._ready[count:]
         return found
 
-
-class _Unzstd:
-    """Of one frame or several."""
-
-    def __init__(self, source: _Begun, where: str) -> None:
+    def _step(self, count: int) -> bytes:
+        if self._stream.eof:
+            self._stream = self._begin()
+        fed = self._taken[:_FED]
         try:
-            import zstandard
-        except ImportError as error:
-            text = "The Python package zstandard is not installed on this host."
-            raise VmferryError("unsupported", text, f"Install it with pip, or unpack {where} first.") from error
-        self._where, self._error = where, zstandard.ZstdError
-        unpacker = zstandard.ZstdDecompressor(max_window_size=_LARGEST_WINDOW)
-        stream: Any = source  # it wants no more of a file than to read it
-        self._reader = unpacker.stream_reader(stream, read_size=_PIECE, read_across_frames=True)
-
-    def read(self, count: int) -> bytes:
-        try:
-            found: bytes = self._reader.read(count)
+            found: bytes = self._stream.decompress(fed, count)
         except self._error as error:
-            raise _damaged(self._where) from error
+            raise _damaged(self._where, "is damaged: it cannot be unpacked") from error
+        rest = self._stream.unused_data if self._stream.eof else self._stream.unconsumed_tail
+        self._taken = self._taken[len(fed) - len(rest) :]
         return found
 
 
-def _damaged(where: str) -> VmferryError:
-    text = f"{where} is damaged: it cannot be unpacked."
-    return VmferryError("invalid_config", text, "Get it again from whoever has it.")
+def _gunzip(read: Read, where: str) -> _Unpacker:
+    return _Unpacker(read, where, lambda: zlib.decompressobj(16 + zlib.MAX_WBITS), zlib.error)
+
+
+def _unzstd(read: Read, where: str) -> _Unpacker:
+    try:
+        import zstandard
+    except ImportError as error:
+        text = "The Python package zstandard is not installed on this host."
+        raise VmferryError("unsupported", text, f"Install it with pip, or unpack {where} first.") from error
+    if not hasattr(zstandard.ZstdDecompressor().decompressobj(), "unused_data"):
+        text = f"The Python package zstandard of this host is too old ({zstandard.__version__})."
+        raise VmferryError("unsupported", text, f"Install 0.19 or later, or unpack {where} first.")
+    unpacker = zstandard.ZstdDecompressor(max_window_size=_LARGEST_WINDOW)
+    return _Unpacker(read, where, lambda: _Frame(unpacker.decompressobj()), zstandard.ZstdError)
+
+
+class _Frame:
+    """One of zstd, in the words of zlib. It takes all that it is fed."""
+
+    unconsumed_tail = b""
+
+    def __init__(self, frame: Any) -> None:
+        self._frame = frame
+
+    @property
+    def eof(self) -> bool:
+        return bool(self._frame.eof)
+
+    @property
+    def unused_data(self) -> bytes:
+        return bytes(self._frame.unused_data)
+
+    def decompress(self, data: memoryview, _count: int) -> bytes:
+        return bytes(self._frame.decompress(data))
+
+
+def _damaged(where: str, how: str) -> VmferryError:
+    return VmferryError("invalid_config", f"{where} {how}.", "Get it again from whoever has it.")

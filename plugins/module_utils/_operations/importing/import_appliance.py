@@ -23,7 +23,7 @@ from ..jobs.running_job import RunningJob
 from ..stored.appliance_machine import vm_in
 from ..stored.image_file import ImageFile
 from ..stored.read_appliance import inspected_disks, open_disk, stored_appliance
-from .packed_import import Packed, PackedImport, import_packed
+from .packed_import import Packed, PackedDisks, PackedImport, import_packed
 
 ARCHIVES = (".ova", ".ova.gz")  # in which all files of an appliance are
 
@@ -57,7 +57,7 @@ def _found(job: RunningJob, store: Store, key: str) -> Packed:
     return _PackedAppliance(appliance, files)
 
 
-class _PackedAppliance(Packed):
+class _PackedAppliance(PackedDisks):
     kind = "appliance"
 
     def __init__(self, appliance: Appliance, files: Sequence[ImageFile]) -> None:

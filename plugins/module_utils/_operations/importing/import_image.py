@@ -15,11 +15,12 @@ from ..._stores.base import Store
 from ..jobs.requests import ImportRequest
 from ..jobs.running_job import RunningJob
 from ..stored.disk_image import DiskImage, insist_on_reader, open_image, stored_image
-from .packed_import import Packed, import_packed
+from ..stored.image_names import without_ending
+from .packed_import import Packed, PackedDisks, import_packed
 
 CPUS, MEMORY_MB, NETWORKS = 2, 2048, ("default",)
 # Formats of QEMU hold guests that know virtio; what comes from elsewhere is given what every system knows.
-_OF_QEMU = ("qcow2", "qcow", "qed", "raw")
+_OF_QEMU = ("qcow2", "qcow", "qed", "raw", "raw_tar_gz")  # the last: Compute Engine asks for virtio
 _USUAL_BUS, _USUAL_NIC = "sata", "e1000e"
 
 
@@ -33,7 +34,7 @@ def import_image(request: ImportRequest, check_mode: bool) -> dict[str, Any]:
     return import_packed(request, check_mode, "a disk image", found)
 
 
-class _PackedImage(Packed):
+class _PackedImage(PackedDisks):
     kind = "image"
 
     def __init__(self, job: RunningJob, image: DiskImage, networks: Sequence[str]) -> None:
@@ -43,7 +44,7 @@ class _PackedImage(Packed):
     def describe(self) -> Tuple[VmSpec, Sequence[Finding]]:
         image = self._image
         insist_on_reader(image)
-        with open_image(image) as disk:
+        with open_image(image, in_part=True) as disk:
             boots = boots_by(disk)
         found: List[Finding] = []
         if not boots:
@@ -84,7 +85,7 @@ class _PackedImage(Packed):
         return VmSpec(
             provider="image",
             id=self.identity,
-            name=image.file.name.rpartition(".")[0],
+            name=without_ending(image.file.name),
             path=self.where,
             power_state="powered_off",
             cpu=CPUS,

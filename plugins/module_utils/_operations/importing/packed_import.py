@@ -10,7 +10,7 @@ from contextlib import ExitStack, closing
 from dataclasses import replace
 from typing import Any, Callable, ContextManager, Mapping, Sequence, Tuple
 
-from ..._blocks import BlockSource
+from ..._blocks import BlockSink, BlockSource
 from ..._errors import VmferryError
 from ..._exports.naming import new_attempt
 from ..._providers.base import Provider
@@ -40,10 +40,8 @@ class Packed(ABC):
         """
 
     @abstractmethod
-    def open(self, number: int, alive: Callable[[], object]) -> ContextManager[BlockSource]:
-        """One of its disks, of which nothing is read that was not proved, as far as it can be. What takes long calls
-        `alive` now and then.
-        """
+    def copy(self, job: RunningJob, sinks: Sequence[BlockSink]) -> None:
+        """All of its disks, each into the sink of its place, durable when it returns."""
 
     @abstractmethod
     def disks(self) -> Sequence[Tuple[int, int]]:
@@ -56,6 +54,22 @@ class Packed(ABC):
     @abstractmethod
     def told(self) -> Mapping[str, Any]:
         """What the result says of it."""
+
+
+class PackedDisks(Packed):
+    """Of which each disk can be read on its own."""
+
+    @abstractmethod
+    def open(self, number: int, alive: Callable[[], object]) -> ContextManager[BlockSource]:
+        """One of its disks, of which nothing is read that was not proved, as far as it can be. What takes long calls
+        `alive` now and then.
+        """
+
+    def copy(self, job: RunningJob, sinks: Sequence[BlockSink]) -> None:
+        for number, sink in enumerate(sinks):
+            progress = job.progress.disk(number)
+            with self.open(number, job.going_on) as source:
+                copy_blocks(source, sink, None, limits=job.limits, flow=job.flow, progress=progress)
 
 
 Find = Callable[[RunningJob, Store, str], Packed]
@@ -130,10 +144,7 @@ class PackedImport:
             self._job.phase("importing", [(disk.id, disk.size) for disk in vm.disks])
             for warning in session.warnings:
                 self._job.warn(warning)
-            for number, sink in enumerate(session.sinks):
-                progress = self._job.progress.disk(number)
-                with packed.open(number, self._job.going_on) as source:
-                    copy_blocks(source, sink, None, limits=self._job.limits, flow=self._job.flow, progress=progress)
+            packed.copy(self._job, session.sinks)
             packed.confirm()
             self._job.phase("creating")
             return session.commit()

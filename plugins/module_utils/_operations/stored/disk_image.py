@@ -21,6 +21,7 @@ from ..._images.formats import FORMATS
 from ..._images.image_format import StoredImage
 from ..._images.inspect.image import inspect_image
 from ..._images.inspect.words import Description
+from ..._images.raw_tar_gz.reader import ProvenTarGzReader
 from ..._stores.base import Store
 from .answered_objections import answered
 from .image_file import ImageFile
@@ -29,8 +30,7 @@ from .split_vmdk import parts_of, split_disk
 from .vhdx_chain import parents_of, vhdx_chain
 
 Limited = Callable[[BlockSource], BlockSource]
-OWN = ("qcow2", "vmdk", "vhd", "vhdx", "raw")  # formats with a reader of ours
-_ARCHIVES = ("raw_tar_gz", "vma")  # which nobody reads here without the digests of an export
+OWN = ("qcow2", "vmdk", "vhd", "vhdx", "raw", "raw_tar_gz")  # formats with a reader of ours
 _HEAD = 64 << 10  # bytes that tell one image from another, beside its size and what the store knows of it
 
 
@@ -87,12 +87,12 @@ def _mark_of(files: Tuple[ImageFile, ...]) -> str:
 
 
 def insist_on_image(where: str, found: Description) -> None:
-    """Raises `unsupported` for an archive: what is damaged in it, reading parts of it would not tell."""
-    if found.format in _ARCHIVES:
+    """Raises `unsupported` for an archive of a VM, which may have several disks."""
+    if found.format == "vma":
         raise VmferryError(
             "unsupported",
-            f"{where} is an archive ({found.format}), and no disk image.",
-            "Unpack it first: `tar -xzf` makes disk.raw of a .tar.gz, `vma extract` images of a VMA.",
+            f"{where} is an archive of Proxmox VE (vma), and no disk image.",
+            "Give it a name that ends in .vma: vm_import then makes a VM of it.",
         )
 
 
@@ -117,12 +117,18 @@ def _needs_path(image: DiskImage) -> VmferryError:
 
 
 @contextmanager
-def open_image(image: DiskImage, limited: Limited = lambda source: source) -> Iterator[BlockSource]:
+def open_image(
+    image: DiskImage, limited: Limited = lambda source: source, *, in_part: bool = False
+) -> Iterator[BlockSource]:
     """The guest's disk. `limited`: what slows a source down that is read without the store. Leaving it without an error
-    proves that the files are still the same, or raises `conflict`.
+    proves that the files are still the same, or raises `conflict`; and that all of an archive is sound, or raises
+    `invalid_config`, unless it is looked at `in_part` alone.
     """
     with ExitStack() as stack:
-        yield _own_reader(image, stack) or limited(_served(image, stack))
+        source = _own_reader(image, stack) or limited(_served(image, stack))
+        yield source
+        if isinstance(source, ProvenTarGzReader) and not in_part:
+            source.prove()
         for file in image.files:
             file.insist_on_no_change()
 
@@ -137,6 +143,8 @@ def _own_reader(image: DiskImage, stack: ExitStack) -> BlockSource | None:
     if len(image.files) > 1:
         return stack.enter_context(closing(vhdx_chain(image.file)))
     file = image.file
+    if image.found.format == "raw_tar_gz":
+        return stack.enter_context(closing(ProvenTarGzReader(file.read_at, file.size, where=file.where)))
     stored = StoredImage(file.read_at, file.size, image.size, file.where, file.extents)
     try:
         source = FORMATS[image.found.format].open(stored)

@@ -15,6 +15,8 @@ _FORMATS: Mapping[str, str] = {
     ".qcow2": "qcow2",
     ".qed": "qed",
     ".raw": "raw",
+    ".tar.gz": "raw_tar_gz",
+    ".tgz": "raw_tar_gz",
     ".vdi": "vdi",
     ".vhd": "vhd",
     ".vhdx": "vhdx",
@@ -25,6 +27,12 @@ _FORMATS: Mapping[str, str] = {
 
 def names_image(url: str) -> bool:
     return _said_by(url) is not None
+
+
+def without_ending(name: str) -> str:
+    """As people call what is in the file."""
+    ending = next((one for one in _FORMATS if name.lower().endswith(one)), "")
+    return name[: len(name) - len(ending)]
 
 
 def format_by_name(name: str) -> str:

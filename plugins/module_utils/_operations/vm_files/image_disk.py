@@ -29,7 +29,7 @@ def seen_image(store: Store, info: ObjectInfo, *, is_path: bool) -> Description:
 
     found = inspect_image(read_at, info.size, expected=format_by_name(info.key), header_only=True)
     found.approve(where)
-    insist_on_image(where, found)
+    _insist_on_ranges(where, found)
     if found.format not in OWN and not is_path:
         raise VmferryError(
             "unsupported",
@@ -37,6 +37,14 @@ def seen_image(store: Store, info: ObjectInfo, *, is_path: bool) -> Description:
             "Download it to a path, for example with vmferry.migrate.storage_download, or convert it with qemu-img.",
         )
     return found
+
+
+def _insist_on_ranges(where: str, found: Description) -> None:
+    """Raises `unsupported` for an archive: what is damaged in it, reading parts of it would not tell."""
+    insist_on_image(where, found)
+    if found.format == "raw_tar_gz":
+        hint = "Unpack it first, with `tar -xzf`, or import it with vmferry.migrate.vm_import."
+        raise VmferryError("unsupported", f"{where} is an archive ({found.format}), and no disk image.", hint)
 
 
 def insist_on_readable(store: Store, info: ObjectInfo) -> None:
@@ -51,6 +59,7 @@ def open_image(store: Store, info: ObjectInfo) -> ContextManager[BlockSource]:
 
 def _image(store: Store, info: ObjectInfo) -> DiskImage:
     found = stored_image(store, info.key)
+    _insist_on_ranges(found.where, found.found)
     if len(found.files) > 1 or found.has_snapshots:
         what = "snapshots inside" if found.has_snapshots else "its disk in several files"
         hint = "Make one image of its disk with `qemu-img convert`, or import it with vmferry.migrate.vm_import."
