@@ -225,7 +225,9 @@ options:
       - V(ova) is one file with a descriptor (OVF), the disks as V(vmdk) and their checksums, written as it streams.
         V(ovf) is the same as files beside each other, in the folder of the export. Both are for VMware, VirtualBox and
         whoever else takes appliances, and are exports as any other.
-      - An V(ova) or V(ovf) that was killed or failed begins anew, so nothing is held for O(resume_window).
+      - V(vma) is one file with the configuration of a VM on Proxmox VE and the disks, for its C(qmrestore). Disks of up
+        to 8 TiB fit.
+      - An V(ova), V(ovf) or V(vma) that was killed or failed begins anew, so nothing is held for O(resume_window).
     type: str
     choices:
       - qcow2
@@ -238,6 +240,7 @@ options:
       - raw_tar_gz
       - ova
       - ovf
+      - vma
     default: qcow2
   compression:
     description:

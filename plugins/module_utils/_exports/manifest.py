@@ -15,7 +15,7 @@ from typing import Any, Callable, Mapping
 
 from .._blocks import LEAF
 from .._errors import VmferryError
-from .._images.formats import FORMATS
+from .._images.formats import FORMATS, INNER, format_named
 from .._transfer.digest_file import ALGORITHM, KEYED
 from .encryption import NONCE_DIGITS, ChainKeys, Encryption, read_encryption
 from .fields import PLAIN_NAME, Fields, lie
@@ -152,7 +152,7 @@ class Manifest:
                 {
                     "id": disk.id,
                     # It has no words for what lies in an archive: what a reader is told of is the archive.
-                    "source_format": FORMATS[disk.format].extension if disk.archive is None else self.format,
+                    "source_format": format_named(disk.format).extension if disk.archive is None else self.format,
                     "bytes": disk.object.size,
                     "local_path": locate(disk.file),
                     "boot_order_hint": order,
@@ -296,8 +296,8 @@ def _read_disk(disk: Fields, mode: str, encryption: Encryption | None, archive: 
     size = disk.number("size")
     if size > LARGEST_DISK:
         raise disk.lie("is larger than any disk")
-    format = disk.one_of("format", *FORMATS)
-    if encryption is not None and not FORMATS[format].encrypts:
+    format = disk.one_of("format", *(FORMATS if archive is None else (*FORMATS, *INNER)))
+    if encryption is not None and not format_named(format).encrypts:
         raise disk.lie("is encrypted in a format that never is")
     return DiskRecord(
         id=disk.name("id"),

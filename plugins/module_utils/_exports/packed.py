@@ -10,7 +10,8 @@ from typing import Mapping
 from .._images.formats import FORMATS, format_named
 from .._images.image_format import ImageFormat
 
-PACKED: Mapping[str, str] = {"ova": "vmdk", "ovf": "vmdk"}  # and the format of the images in them
+PACKED: Mapping[str, str] = {"ova": "vmdk", "ovf": "vmdk", "vma": "vma"}  # and the format of the images in them
+ARCHIVES = ("ova", "vma")  # in which all images are, in one file
 EXPORT_FORMATS = (*FORMATS, *PACKED)
 
 

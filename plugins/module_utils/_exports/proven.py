@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Tuple
 
 from .fields import Fields
+from .packed import ARCHIVES
 
 PROOF_ALGORITHM = "sha256-of-64KiB-sha256s"
 
@@ -48,8 +49,8 @@ def read_proof(holder: Fields, size: int) -> Tuple[Tuple[ProvenPart, ...], str]:
 
 
 def read_archive(own: Fields) -> ProvenObject | None:
-    """What an OVA is, and no other format has. Raises `invalid_config`."""
-    if ("archive" in own.all()) != (own.text("format") == "ova"):
+    """What an OVA or a VMA is, and no other format has. Raises `invalid_config`."""
+    if ("archive" in own.all()) != (own.text("format") in ARCHIVES):
         raise own.lie("has an archive without being one, or is one without it")
     if "archive" not in own.all():
         return None

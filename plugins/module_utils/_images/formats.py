@@ -191,6 +191,24 @@ def _raw_tar_gz_bound(size: int, data: int, encrypted: bool) -> int:
     return raw_tar_gz_bound(size, data)
 
 
+def _vma_writer(image: NewImage, output: ImageOutput) -> ImageWriter:
+    from .vma.writer import VmaExtents
+
+    return VmaExtents(image.number, image.size, image.identity, output, data_bound=image.data_bound)
+
+
+def _vma_reader(image: StoredImage) -> BlockSource:
+    from .vma.reader import vma_disk
+
+    return vma_disk(image.read_at, image.file_size, image.size, image.where)
+
+
+def _vma_bound(size: int, data: int, encrypted: bool) -> int:
+    from .vma.writer import extents_bound
+
+    return extents_bound(size, data)
+
+
 _ALL: Tuple[ImageFormat, ...] = (
     ImageFormat(
         "qcow2",
@@ -249,10 +267,15 @@ _ALL: Tuple[ImageFormat, ...] = (
 )
 FORMATS: Mapping[str, ImageFormat] = {format.name: format for format in _ALL}
 NAMES = tuple(FORMATS)
+# Of one disk among others in an archive of its own kind: no image that stands alone.
+INNER: Mapping[str, ImageFormat] = {
+    "vma": ImageFormat("vma", "vma", 8 * TIB, _vma_writer, _vma_reader, _vma_bound),
+}
 
 
 def format_named(name: str) -> ImageFormat:
-    found = FORMATS.get(name)
+    """Also of those that are in an archive alone. Raises `unsupported`."""
+    found = FORMATS.get(name) or INNER.get(name)
     if found is None:
         raise VmferryError("unsupported", f"There is no image format {name!r} here.", f"Known are {', '.join(NAMES)}.")
     return found

@@ -24,6 +24,7 @@ class NewImage:
     key: Optional[bytes] = None  # of an encrypted one
     passphrase: bytes = b""
     identity: bytes = bytes(16)  # no other image has it; the same if a killed export is gone on with
+    number: int = 1  # among the disks of an archive, all of the same identity
 
 
 @dataclass(frozen=True)

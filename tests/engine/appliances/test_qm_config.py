@@ -1,14 +1,19 @@
 # Copyright (c) 2026 the vmferry.migrate authors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Configurations of Proxmox VE become machines: what they say, what they leave unsaid, and what is no such thing."""
+"""Configurations of Proxmox VE become machines, and machines configurations: what they say, what they leave unsaid, and
+what is no such thing.
+"""
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
-from ansible_collections.vmferry.migrate.plugins.module_utils._appliances.machine import Machine
+from ansible_collections.vmferry.migrate.plugins.module_utils._appliances.machine import Disk, Machine, Nic
 from ansible_collections.vmferry.migrate.plugins.module_utils._appliances.qm_reader import read_config
+from ansible_collections.vmferry.migrate.plugins.module_utils._appliances.qm_writer import drives_of, write_config
 from ansible_collections.vmferry.migrate.plugins.module_utils._errors import VmferryError
 
 MIB = 1 << 20
@@ -150,3 +155,81 @@ def test_what_is_no_machine_of_these_disks_is_refused(text: bytes, devices: dict
         read(text, devices)
     assert refused.value.kind == "invalid_config"
     assert refused.value.hint
+
+
+# Machines that become configurations.
+
+
+def machine(**changes: object) -> Machine:
+    disks = [Disk(f"d{number}", "", MIB + 512, bus=bus) for number, bus in enumerate(("virtio", "nvme", "sata"))]
+    nics = (Nic("a", "default", "virtio", "52:54:00:00:00:01"), Nic("b", "vmbr7", "vmxnet3", ""), Nic("c", "lan", "?"))
+    given = {"name": "wéb 1", "cpus": 3, "memory": 1536 * MIB, "disks": tuple(disks), "nics": nics, **changes}
+    return Machine(**given)  # type: ignore[arg-type]
+
+
+def devices_of(made: Machine) -> dict[str, int]:
+    return {f"drive-{drive}": disk.capacity for drive, disk in zip(drives_of(made), made.disks)}
+
+
+def test_a_machine_comes_back_as_it_was() -> None:
+    made = machine(firmware="uefi", secure_boot=True, tpm=True, machine="pc-q35-7.2", removable=("cdrom",))
+    text = write_config(made)
+    found = read(text, devices_of(made))
+    assert (found.name, found.cpus, found.memory) == ("w-b-1", 3, 1536 * MIB)
+    assert (found.firmware, found.machine, found.removable) == ("uefi", "q35", ("cdrom",))
+    assert [(one.id, one.capacity, one.bus) for one in found.disks] == [
+        ("virtio0", MIB + 512, "virtio"),
+        ("scsi0", MIB + 512, "scsi"),  # what it has no bus for
+        ("sata0", MIB + 512, "sata"),
+    ]
+    assert [(one.network, one.model, one.mac) for one in found.nics] == [
+        ("vmbr0", "virtio", "52:54:00:00:00:01"),
+        ("vmbr7", "vmxnet3", ""),
+        ("vmbr0", "e1000", ""),
+    ]
+    for words in ("net0 was in the network default.", "net2 was in the network lan.", "Secure Boot", "a TPM"):
+        assert words in found.annotation
+    assert "vmbr7" not in found.annotation
+    assert b"\nscsihw: virtio-scsi-pci\n" in text
+    assert found.warnings == ()
+
+
+# What `qmrestore` makes of each line (PVE/QemuServer.pm): its own words for a map, a drive and a value.
+LINES = re.compile(
+    r"#(qmdump#map:\S+:\S+:\S*:\S*:|(?!qmdump|vzdump)[ -~]*)"
+    r"|(ide|scsi|virtio|sata)\d+: \S+"
+    r"|[a-z][a-z0-9_]*: [ -~]*\S"
+)
+
+
+def test_every_line_is_one_that_qmrestore_takes() -> None:
+    text = write_config(machine(annotation="Ünïcode\n#qmdump#map:x:y:z:raw:\n" + 9000 * "long " + "\nscsi0: a:b"))
+    assert len(text) < 10_000
+    for line in text.decode("ascii").splitlines():
+        assert LINES.fullmatch(line), line
+    drives = re.findall(rb"^#qmdump#map:(\S+):drive-(\S+)::raw:$", text, re.MULTILINE)
+    assert drives == [(b"virtio0", b"virtio0"), (b"scsi0", b"scsi0"), (b"sata0", b"sata0")]
+    assert b"boot: order=virtio0\n" in text
+
+
+@pytest.mark.parametrize(
+    ("changes", "line"),
+    [
+        ({"os_name": "Microsoft Windows Server 2022"}, b"ostype: win10"),
+        ({"os_name": "Debian GNU/Linux 12"}, b"ostype: l26"),
+        ({"os_name": ""}, b"ostype: other"),
+        ({"architecture": "aarch64", "machine": "virt-7.2"}, b"arch: aarch64"),
+        ({"name": "///"}, b"name: vm"),
+        ({"memory": 1}, b"memory: 16"),
+    ],
+)
+def test_what_a_value_becomes(changes: dict[str, object], line: bytes) -> None:
+    assert line in write_config(machine(**changes)).splitlines()
+
+
+def test_disks_that_a_bus_has_no_place_for_are_on_scsi() -> None:
+    disks = tuple(Disk(f"d{number}", "", MIB, bus="sata") for number in range(8))
+    assert drives_of(machine(disks=disks)) == [*(f"sata{number}" for number in range(6)), "scsi0", "scsi1"]
+    with pytest.raises(VmferryError, match="no places for 38 disks") as refused:
+        drives_of(machine(disks=tuple(Disk(f"d{number}", "", MIB, bus="sata") for number in range(38))))
+    assert refused.value.kind == "unsupported"

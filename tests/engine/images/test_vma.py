@@ -91,7 +91,7 @@ def made(path: Path, disks: dict[str, tuple[int, list[Extent]]], of: Callable[[i
     for device, (_size, runs) in zip(devices, disks.values()):
         output = FileOutput(path)
         data = sum(-(-extent.length // LEAF) * LEAF for extent in runs if extent.kind == "data")
-        writer = VmaExtents(device, UUID, output, data_bound=data)
+        writer = VmaExtents(device.number, device.size, UUID, output, data_bound=data)
         feed(writer, device.size, runs, device.number, of)
         output.finish(writer)
         written = path.read_bytes()

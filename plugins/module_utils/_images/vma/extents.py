@@ -20,6 +20,7 @@ EXTENT_HEADER = 512
 LARGEST_EXTENT = EXTENT_HEADER + CLUSTERS * CLUSTER
 _MAGIC = b"VMAE"
 _START = struct.Struct(">4sHH16s16s")
+UUID = slice(8, 24)  # of an extent: the archive's
 _SUM = slice(24, 40)
 _INFOS = struct.Struct(f">{CLUSTERS}Q")
 STORED = bytes(bin(bits).count("1") for bits in range(1 << 8))  # blocks, by one byte of a mask

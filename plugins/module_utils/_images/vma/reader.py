@@ -6,17 +6,18 @@
 from __future__ import annotations
 
 from array import array
-from typing import Iterator, Mapping, Sequence, Tuple
+from typing import Iterator, Mapping, Sequence, Tuple, Union
 
 from ..._blocks import Extent, Kind, Piece
 from ..._errors import VmferryError
 from ..mapped import NOWHERE, ReadAt, check_bounds, joined, read_mapped
 from ..vma_header import CLUSTER, HEADER, VM_STATE, NoVma, VmaDevice, VmaHeader, header_size
-from .extents import BLOCK, EXTENT_HEADER, FULL, Cluster, fits, stored_blocks, unpacked_extent
+from .extents import BLOCK, CLUSTERS, EXTENT_HEADER, FULL, UUID, Cluster, fits, stored_blocks, unpacked_extent
 
 LARGEST_MAP = 256 << 20  # bytes of memory for where clusters lie: of 2.6 TiB of disks
 _UNIT = 512  # of a place, from the end of the header on: what all extents are a multiple of
 _MOST_UNITS = (1 << 32) - 1
+_AHEAD = 1 << 17  # bytes of headers
 
 
 class VmaArchive:
@@ -36,7 +37,7 @@ class VmaArchive:
         places = {disk.number: _Places(disk, size, wide) for disk in self.header.disks}
         self._find_clusters(size, places)
         self.disks: Mapping[str, VmaDisk] = {
-            one.disk.name: VmaDisk(read_at, one, f"{where}: {one.disk.name}") for one in places.values()
+            one.disk.name: VmaDisk(read_at, one, f"{where}: {one.disk.name}", one.disk.size) for one in places.values()
         }
 
     def _check_room(self, start: int) -> None:
@@ -50,21 +51,14 @@ class VmaArchive:
 
     def _find_clusters(self, at: int, places: Mapping[int, _Places]) -> None:
         known = {device.number: device for device in self.header.devices}
-        while at < self._file_size:
-            found = unpacked_extent(self._read(at, EXTENT_HEADER), self.header.uuid)
-            if found is None:
-                raise self._lie(f"has no extent at byte {at} of it")
-            clusters, stored = found
-            at += EXTENT_HEADER
-            if at + stored > self._file_size:
-                raise self._lie("ends early")
+        for clusters, place in _Extents(self._read_at, self._file_size, self._where).found(at, self.header.uuid):
             for cluster in clusters:
                 device = known.get(cluster.device)
                 if device is None:
                     raise self._lie(f"has a cluster of a disk {cluster.device} that it has not")
-                if device.name != VM_STATE and not places[device.number].put(cluster, at):
+                if device.name != VM_STATE and not places[device.number].put(cluster, place):
                     raise self._lie(f"has cluster {cluster.number} of its disk {device.name} twice, or behind its end")
-                at += cluster.stored
+                place += cluster.stored
         for one in places.values():
             if not one.is_whole:
                 raise self._lie(f"ends without all of its disk {one.disk.name}")
@@ -78,7 +72,59 @@ class VmaArchive:
         return bytes(data)
 
     def _lie(self, what: str) -> VmferryError:
-        return VmferryError("invalid_config", f"{self._where} {what}.", "It was damaged, or it is of another kind.")
+        return _lie(self._where, what)
+
+
+def vma_disk(read_at: ReadAt, length: int, size: int, where: str = "The image") -> VmaDisk:
+    """`read_at`: of the extents of one disk of `size` bytes, `length` of them, in the order of the disk. Raises
+    `invalid_config`.
+    """
+    start = bytearray(min(length, EXTENT_HEADER))
+    if start:
+        read_at(0, memoryview(start))
+    places = _InOrder()
+    for clusters, at in _Extents(read_at, length, where).found(0, bytes(start[UUID])):
+        if not places.put(clusters, at):
+            raise _lie(where, "has clusters of another disk, or in another order than its own")
+    if len(places.masks) != -(-size // CLUSTER):
+        raise _lie(where, f"has {len(places.masks)} clusters, and not those of a disk of {size} bytes")
+    return VmaDisk(read_at, places, where, size)
+
+
+class _Extents:
+    """Headers of extents, one behind the other. Where nothing is stored between them, they are read many at once."""
+
+    def __init__(self, read_at: ReadAt, file_size: int, where: str) -> None:
+        self._read_at, self._file_size, self._where = read_at, file_size, where
+        self._held, self._start = b"", 0
+
+    def found(self, at: int, uuid: bytes) -> Iterator[Tuple[Sequence[Cluster], int]]:
+        """The clusters of each, and where what is stored of them begins. `at`: of the first extent."""
+        ahead = EXTENT_HEADER
+        while at < self._file_size:
+            found = unpacked_extent(self._header(at, ahead), uuid)
+            if found is None:
+                raise _lie(self._where, f"has no extent at byte {at} of it")
+            at += EXTENT_HEADER
+            clusters, stored = found
+            ahead = EXTENT_HEADER if stored else _AHEAD
+            if at + stored > self._file_size:
+                raise _lie(self._where, "ends early")
+            yield clusters, at
+            at += stored
+
+    def _header(self, at: int, ahead: int) -> bytes:
+        if at + EXTENT_HEADER > self._file_size:
+            raise _lie(self._where, "ends early")
+        if not self._start <= at <= self._start + len(self._held) - EXTENT_HEADER:
+            data = bytearray(min(ahead, self._file_size - at))
+            self._read_at(at, memoryview(data))
+            self._held, self._start = bytes(data), at
+        return self._held[at - self._start : at - self._start + EXTENT_HEADER]
+
+
+def _lie(where: str, what: str) -> VmferryError:
+    return VmferryError("invalid_config", f"{where} {what}.", "It was damaged, or it is of another kind.")
 
 
 class _Places:
@@ -105,24 +151,54 @@ class _Places:
 
     def place(self, offset: int) -> Tuple[int, int]:
         number, skip = divmod(offset, CLUSTER)
-        mask = self.masks[number]
-        if not mask:
-            return NOWHERE, CLUSTER - skip
-        start = self._start + self._units[number] * _UNIT
-        if mask == FULL:
-            return start + skip, CLUSTER - skip
-        block, within = divmod(skip, BLOCK)
-        if not mask >> block & 1:
-            return NOWHERE, BLOCK - within
-        return start + BLOCK * stored_blocks(mask & ((1 << block) - 1)) + within, BLOCK - within
+        return _in_cluster(self.masks[number], self._start + self._units[number] * _UNIT, skip)
+
+
+class _InOrder:
+    """The same of the clusters of one disk as we write them: one behind the other, as many as fit in each extent. It
+    takes two bytes and a little of memory for each that came.
+    """
+
+    def __init__(self) -> None:
+        self.masks, self._starts = array("H"), array("Q")
+        self._device = 0
+
+    def put(self, clusters: Sequence[Cluster], at: int) -> bool:
+        """False where they are not the next."""
+        self._device = self._device or (clusters[0].device if clusters else 0)
+        if len(self.masks) != CLUSTERS * len(self._starts):  # one before was not full
+            return False
+        self._starts.append(at)
+        for cluster in clusters:
+            if (cluster.device, cluster.number) != (self._device, len(self.masks)):
+                return False
+            self.masks.append(cluster.mask)
+        return True
+
+    def place(self, offset: int) -> Tuple[int, int]:
+        number, skip = divmod(offset, CLUSTER)
+        extent = number // CLUSTERS
+        before = sum(map(stored_blocks, self.masks[extent * CLUSTERS : number]))
+        return _in_cluster(self.masks[number], self._starts[extent] + BLOCK * before, skip)
+
+
+def _in_cluster(mask: int, start: int, skip: int) -> Tuple[int, int]:
+    """Where a byte of a cluster is whose stored blocks begin at `start`, and for how many bytes that goes on."""
+    if not mask:
+        return NOWHERE, CLUSTER - skip
+    if mask == FULL:
+        return start + skip, CLUSTER - skip
+    block, within = divmod(skip, BLOCK)
+    if not mask >> block & 1:
+        return NOWHERE, BLOCK - within
+    return start + BLOCK * stored_blocks(mask & ((1 << block) - 1)) + within, BLOCK - within
 
 
 class VmaDisk:
     """Plays BlockSource."""
 
-    def __init__(self, read_at: ReadAt, places: _Places, where: str) -> None:
-        self._read_at, self._places, self._where = read_at, places, where
-        self.size = places.disk.size
+    def __init__(self, read_at: ReadAt, places: Union[_Places, _InOrder], where: str, size: int) -> None:
+        self._read_at, self._places, self._where, self.size = read_at, places, where, size
 
     def extents(self) -> Iterator[Extent]:
         return joined(_kinds(self._places.masks), self.size)

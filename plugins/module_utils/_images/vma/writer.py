@@ -12,7 +12,7 @@ from typing import List, Sequence
 
 from ..._blocks import LEAF, ImageOutput
 from ..._errors import VmferryError
-from ..vma_header import CLUSTER, NoVma, VmaDevice, VmaHeader
+from ..vma_header import CLUSTER, NoVma, VmaHeader
 from ..whole_leaves import WholeLeaves
 from .extents import BLOCK, BLOCKS, CLUSTERS, EXTENT_HEADER, FULL, Cluster, packed_extent
 
@@ -39,9 +39,10 @@ class VmaExtents:
     codec = None
     encrypts = False
 
-    def __init__(self, device: VmaDevice, uuid: bytes, output: ImageOutput, *, data_bound: int) -> None:
-        self.size_bound = extents_bound(device.size, data_bound)
-        self._device, self._uuid, self._file = device, uuid, WholeLeaves(output)
+    def __init__(self, device: int, size: int, uuid: bytes, output: ImageOutput, *, data_bound: int) -> None:
+        """`device`: its number. `size`: bytes of the disk, which in the header are whole sectors."""
+        self.size_bound = extents_bound(size, data_bound)
+        self._device, self._end, self._uuid, self._file = device, -(-size // CLUSTER), uuid, WholeLeaves(output)
         self._clusters: List[Cluster] = []
         self._stored = bytearray()
         self._next = 0  # cluster
@@ -55,7 +56,7 @@ class VmaExtents:
         """The next data, or the end, say how many clusters of zeros there are."""
 
     def finish(self) -> None:
-        self._zeros_until(self._device.clusters)
+        self._zeros_until(self._end)
         self._close()
         self._file.finish()
 
@@ -80,7 +81,7 @@ class VmaExtents:
         self._add(mask)
 
     def _add(self, mask: int) -> None:
-        self._clusters.append(Cluster(self._device.number, self._next, mask))
+        self._clusters.append(Cluster(self._device, self._next, mask))
         self._next += 1
         if len(self._clusters) == CLUSTERS:
             self._close()

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, replace
 from hashlib import sha256
-from typing import Callable, List, Optional, Sequence
+from typing import Callable, List, Optional, Sequence, Tuple
 
 from ..._appliances.checksums import manifest_lines
 from ..._appliances.documents import MAX_DOCUMENT
@@ -29,7 +29,11 @@ from ..._transfer.progress import DiskProgress
 from ..._transfer.windows import ExtentMap
 from ..stored.appliance_machine import machine_of
 
-FORMATS = ("vmdk", "raw")  # whose first byte is written first, and whose disks are as large as the guest sees them
+FORMATS = (
+    "vmdk",
+    "raw",
+    "vma",
+)  # whose first byte is written first, and whose disks are as large as the guest sees them
 PART = 6 * MIB
 _MOST = 1 << 60  # bytes of a file, where room is left for how many it gets
 _NO_NAME = re.compile(r"[^A-Za-z0-9._-]+")
@@ -65,7 +69,10 @@ class ApplianceNames:
 
     @property
     def archive(self) -> str:
-        return f"{self._stem}.ova"
+        return self.archive_of("ova")
+
+    def archive_of(self, format: str) -> str:
+        return f"{self._stem}.{format}"
 
     @property
     def descriptor(self) -> str:
@@ -113,13 +120,17 @@ class ApplianceDisks:
         identity: str,
         digested: Digested = lambda data: None,
         progress: DiskProgress | None = None,
+        place: Tuple[bytes, int] | None = None,
     ) -> WrittenFile:
-        """Appended to `whole`. `identity`: what no other image is told."""
+        """Appended to `whole`. `identity`: what no other image is told; `place`: in an archive of its own kind, whose
+        disks have one mark and a number each.
+        """
         stream, offset = MemberStream(whole, self._flow, self._limits.part), whole.size
-        mark = sha256(identity.encode()).digest()[:16]
+        mark, number = place or (sha256(identity.encode()).digest()[:16], 1)
 
         def image(output: ImageOutput, bound: int) -> ImageWriter:
-            return self.kind.write(NewImage(source.size, extents, bound, codec=self._codec, identity=mark), output)
+            new = NewImage(source.size, extents, bound, codec=self._codec, identity=mark, number=number)
+            return self.kind.write(new, output)
 
         made = pipeline.export_disk(
             source,

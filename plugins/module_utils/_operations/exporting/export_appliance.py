@@ -13,7 +13,7 @@ from typing import Any, Callable, Sequence, Tuple
 
 from ..._blocks import PartReceipt, PartWriter
 from ..._exports.manifest import DiskRecord, StoredFile
-from ..._exports.packed import image_format_of
+from ..._exports.packed import ARCHIVES, image_format_of
 from ..._exports.proven import ProvenObject, ProvenPart
 from ..._providers.base import ExportDisk
 from ..._providers.spec import VmSpec
@@ -28,6 +28,7 @@ from ..jobs.running_job import RunningJob
 from .appliance_files import PART, ApplianceNames, WrittenFile, appliance_limits
 from .export_disk import WrittenDisk, undo
 from .write_appliance import ApplianceDisk, Writing, WrittenAppliance, write_ova, write_ovf
+from .write_vma import write_vma
 
 
 @dataclass(frozen=True)
@@ -57,12 +58,12 @@ class _Appliance:
     ) -> None:
         self._job, self._store, self._key, self._request = job, store, key, request
         self._metadata = {"vmferry-export": export_id}
-        self._is_archive = request.format == "ova"
+        self._is_archive = request.format in ARCHIVES
         self._format = image_format_of(request.format).name
 
     def export(self, vm: VmSpec, disks: Sequence[ExportDisk]) -> ExportedAppliance:
         started = time.monotonic()
-        names = ApplianceNames(vm)
+        archive_name = ApplianceNames(vm).archive_of(self._request.format)
         with ExitStack() as on_error:
             digests = [self._digest_file(disk, on_error) for disk in disks]
             wanted = [
@@ -70,7 +71,8 @@ class _Appliance:
                 for number, disk in enumerate(disks)
             ]
             if self._is_archive:
-                made = write_ova(self._how(), self._key(names.archive), vm, wanted)
+                write = write_vma if self._request.format == "vma" else write_ova
+                made = write(self._how(), self._key(archive_name), vm, wanted)
             else:
                 made = write_ovf(self._how(), self._key, vm, wanted)
             failpoint("data-sent")
@@ -79,7 +81,7 @@ class _Appliance:
             on_error.pop_all()
         texts = () if self._is_archive else tuple(self._put(name, text) for name, text in made.texts.items())
         failpoint("objects-complete")
-        archive = self._proven(names.archive, 0, made) if self._is_archive else None
+        archive = self._proven(archive_name, 0, made) if self._is_archive else None
         duration = round(time.monotonic() - started, 3)
         return ExportedAppliance(
             tuple(

@@ -12,7 +12,7 @@ from ..._blocks import LEAF
 from ..._errors import VmferryError
 from ..._exports.catalog import CLOCK_SKEW, CatalogEntry
 from ..._exports.manifest import LARGEST_DISK, Manifest
-from ..._exports.packed import image_format_of
+from ..._exports.packed import ARCHIVES, image_format_of
 from ..._providers.finding import Finding, Severity
 from ..._providers.spec import DiskSpec, VmSpec
 from ..._stores.base import StoreCapabilities
@@ -175,7 +175,7 @@ def objects_that_do_not_fit(
     for disk in planned["disks"]:
         size, data = min(disk["size"], LARGEST_DISK), -(-disk["bytes_to_read"] // LEAF) * LEAF
         bounds[disk["id"]] = image_bound(format, size, data, encrypted)
-    if format == "ova":  # in which all of them lie
+    if format in ARCHIVES:  # in which all of them lie
         bounds = {"The archive": sum(bounds.values())}
     for what, bound in bounds.items():
         try:

@@ -17,7 +17,9 @@ from ..._transfer.priority import Priority
 Verify = Literal["none", "stored", "content"]
 ExportMode = Literal["auto", "full", "incremental"]
 OnFailure = Literal["keep", "undo"]
-ImageFormat = Literal["qcow2", "raw", "vmdk", "vmdk_sparse", "vhd", "vhd_dynamic", "vhdx", "raw_tar_gz", "ova", "ovf"]
+ImageFormat = Literal[
+    "qcow2", "raw", "vmdk", "vmdk_sparse", "vhd", "vhd_dynamic", "vhdx", "raw_tar_gz", "ova", "ovf", "vma"
+]
 Drive = Literal["cdrom", "floppy"]
 Compression = Literal["none", "zstd", "zlib"]
 VerifyLevel = Literal["manifest", "stored", "content", "boot"]

@@ -12,7 +12,7 @@ from ..._blocks import BlockSource, Codec, Extent, ImageOutput, ImageWriter
 from ..._errors import VmferryError
 from ..._exports.manifest import DiskRecord
 from ..._exports.packed import image_format_of
-from ..._images.formats import FORMATS, format_named
+from ..._images.formats import format_named
 from ..._images.image_format import NewImage, StoredImage, StreamedImage
 from ..._stores.base import Store
 
@@ -105,4 +105,4 @@ def image_reader(
         below,
         image_key,
     )
-    return FORMATS[disk.format].open(image)
+    return format_named(disk.format).open(image)
