@@ -10,7 +10,7 @@ a section of ours that others leave out, and comes back when we read it.
 from __future__ import annotations
 
 import xml.etree.ElementTree as ET
-from typing import Dict, List, Mapping, Optional, Sequence, Tuple
+from typing import Dict, List, Mapping, Optional, Sequence, Set, Tuple
 
 from .machine import (
     CD,
@@ -253,18 +253,22 @@ class _Descriptor:
             element = sub(system, "AnnotationSection")
             info(element, "A note")
             sub(element, "Annotation").text = self._machine.annotation
-        for product in self._machine.products or self._needed_products():
-            self._product(system, product)
+        asked: Set[Tuple[str, str]] = set()  # classes and instances whose properties are written
+        for product in [*self._machine.products, *self._needed_products()]:
+            self._product(system, product, (product.class_, product.instance) not in asked)
+            asked.add((product.class_, product.instance))
         for eula in self._machine.eulas:
             element = sub(system, "EulaSection")
             info(element, "A licence to be agreed to")
             sub(element, "License").text = eula
 
     def _needed_products(self) -> Sequence[Product]:
+        """For properties that belong to none of those that it has."""
+        there = {(one.class_, one.instance) for one in self._machine.products}
         named = dict.fromkeys((one.class_, one.instance) for one in self._machine.properties)
-        return [Product(class_=kind, instance=instance) for kind, instance in named]
+        return [Product(class_=kind, instance=instance) for kind, instance in named if (kind, instance) not in there]
 
-    def _product(self, system: ET.Element, product: Product) -> None:
+    def _product(self, system: ET.Element, product: Product, asks: bool) -> None:
         known = {"class": product.class_, "instance": product.instance}
         element = sub(system, "ProductSection", **{key: value for key, value in known.items() if value})
         info(element, "The product")
@@ -277,7 +281,7 @@ class _Descriptor:
             if text:
                 sub(element, tag).text = text
         for one in self._machine.properties:
-            if (one.class_, one.instance) != (product.class_, product.instance):
+            if not asks or (one.class_, one.instance) != (product.class_, product.instance):
                 continue
             values = {"key": one.key, "type": one.type, "userConfigurable": str(one.user_configurable).lower()}
             if one.password:  # nobody could give one to the machine otherwise

@@ -73,6 +73,15 @@ def test_everything_that_is_written_is_read_again() -> None:
     assert again(WHOLE) == WHOLE
 
 
+def test_no_property_is_lost_for_want_of_a_product_or_told_twice_for_two() -> None:
+    """Some belong to no class, and others to one that no product has."""
+    asked = (Property("a"), Property("b", class_="none"), *WHOLE.properties)
+    found = again(replace(WHOLE, products=(*WHOLE.products, Product("Again", class_="other")), properties=asked))
+    assert sorted(one.key for one in found.properties) == ["a", "b", "password", "size", "token"]
+    assert {one.key: one.class_ for one in found.properties if one.key in "ab"} == {"a": "", "b": "none"}
+    assert [one.name for one in found.products] == ["Database", "", "Again", "", ""]
+
+
 @pytest.mark.parametrize(
     "said",
     ['ovf:type="string" ovf:password="true"', 'ovf:type="string" ovf:password="1"', 'ovf:type="password"',

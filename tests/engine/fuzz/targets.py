@@ -349,7 +349,9 @@ def _states() -> st.SearchStrategy[Any]:
         chain="0badc0de", started=1.0, taken_at=2.0, consistency="quiesced", format="qcow2", compression="none",
         compression_level=None, encryption=None, tracked=True, name="n", tags=("a",), purpose="p",
         disks=(("disk-0", "vda"),), parent="", reason="", fell_back=False, reference={"a": "b"}, files=(), warnings=(),
+        mark="5eed",
     )  # fmt: skip
+    assert AttemptState.parse(state.to_json(), "here") == state
     return damaged_json(state.to_json()) | damaged([state.to_json()])
 
 

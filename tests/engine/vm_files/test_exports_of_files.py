@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import os
+from hashlib import sha256
 from random import Random
 from typing import Any
 
@@ -14,6 +15,7 @@ import pytest
 from ansible_collections.vmferry.migrate.plugins.module_utils._appliances.machine import FORMAT_URIS
 from ansible_collections.vmferry.migrate.plugins.module_utils._blocks import LEAF
 from ansible_collections.vmferry.migrate.plugins.module_utils._errors import VmferryError
+from ansible_collections.vmferry.migrate.plugins.module_utils._operations.exporting import write_export
 
 from ..appliances.archives import archive, descriptor, sums
 from ..appliances.flipped import Flipped
@@ -40,6 +42,18 @@ def test_an_image_of_any_format_is_exported_as_the_guest_sees_it(shelf: Shelf, n
     assert (made["changed"], made["export"]["consistency"]) == (True, "crash_consistent")
     assert made["export"]["vm"]["name"] == name.partition(".")[0]
     assert shelf.content(made) == GUEST
+
+
+def test_the_identifier_of_an_image_is_made_of_what_the_attempt_alone_knows(
+    shelf: Shelf, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mark = "5eed" * 8
+    monkeypatch.setattr(write_export, "token_hex", lambda count: mark)
+    shelf.image("web.raw", "raw")
+    made = shelf.export("web.raw", format="vhdx")["export"]
+    image = (shelf.folder / "store" / made["disks"][0]["url"].partition("/store/")[2]).read_bytes()
+    assert sha256(f"{mark} {made['id']} disk-0".encode()).digest()[:16] in image
+    assert mark.encode() not in b"".join(path.read_bytes() for path in shelf.folder.rglob("*") if path.is_file())
 
 
 def test_an_ova_is_exported_with_its_descriptor_and_its_empty_disk(shelf: Shelf) -> None:

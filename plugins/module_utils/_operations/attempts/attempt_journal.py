@@ -49,6 +49,7 @@ class AttemptState:
     reference: Mapping[str, str]  # the provider's, of the point in time
     files: tuple[StoredFile, ...]  # that are in the store already
     warnings: tuple[str, ...]
+    mark: str = ""  # random: what the identifiers in its images are made of, so that nobody guesses them
 
     def to_json(self) -> bytes:
         encryption = self.encryption.as_dict() if self.encryption is not None else None
@@ -85,6 +86,7 @@ class AttemptState:
                 for file in own.objects("files")
             ),
             warnings=own.texts("warnings"),
+            mark=own.text("mark", ""),
         )
 
 

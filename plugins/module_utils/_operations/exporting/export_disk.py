@@ -66,8 +66,9 @@ def export_disk(
     journal: AttemptJournal | None = None,
     resumed: bool = False,
     chain_keys: ChainKeys | None = None,
+    mark: str = "",
 ) -> WrittenDisk:
-    """The objects are complete, and nothing commits to them yet. Raising leaves neither.
+    """The objects are complete, and nothing commits to them yet. Raising leaves neither. `mark`: of the attempt.
 
     With `base` an increment; raises `UnfitParent` where it turns out that it must not be one. `resumed`: of what a dead
     run left of this disk, all is used that is in `journal` and in the store.
@@ -85,7 +86,7 @@ def export_disk(
     backing = parent.image if parent is not None else ""
     stands_on = f"{backing} {parent.digest_root if parent is not None else ''}"
     bound_to = f"{export_id} {disk.spec.id} {format} {request.compression} {stands_on}"
-    binding, identity = _binding(bound_to, chain_keys, keys), f"{export_id} {disk.spec.id}"
+    binding, identity = _binding(bound_to, chain_keys, keys), f"{mark} {export_id} {disk.spec.id}"
     image = None
     if resumed and journal is not None:
         known, image = _left(job, store, key(file), known, binding, size, limits, metadata)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass, replace
 from hashlib import sha256
+from secrets import token_hex
 from typing import Callable, Sequence
 
 from ..._errors import VmferryError
@@ -78,13 +79,13 @@ class _Writing:
         self._job.keeping.is_at_stake("made" if self._request.keeps else "nothing")
         failpoint("resumable")
         try:
-            written = self._images(choice.base)
+            written = self._images(choice.base, self._state.mark)
         except UnfitParent as error:
             choice = self._full_instead(error.message)
             self._keys = self._keys_of(choice)
             self._state = self._new_state(choice, self._state.files)
             self._identity.journal.begin(self._state)
-            written = self._images(None)
+            written = self._images(None, self._state.mark)
         if choice.base is not None and self._is_needless(choice.base, written):
             return None
         self._verify(choice.base, written, self._files(self._state))
@@ -134,6 +135,7 @@ class _Writing:
             reference=session.reference,
             files=tuple(files),
             warnings=tuple(self._job.warnings),
+            mark=token_hex(16),
         )
 
     def _settled(self, choice: Choice) -> Choice:
@@ -157,7 +159,7 @@ class _Writing:
     def _files(self, state: AttemptState) -> tuple[StoredFile, ...]:
         return (*state.files, *self._packed)
 
-    def _images(self, base: Base | None) -> Sequence[WrittenDisk]:
+    def _images(self, base: Base | None, mark: str) -> Sequence[WrittenDisk]:
         self._job.phase("exporting", [(disk.spec.id, disk.source.size) for disk in self._session.disks])
         if self._request.format in PACKED:
             return self._appliance()
@@ -174,6 +176,7 @@ class _Writing:
                 self._identity.journal,
                 self._identity.resumed is not None,
                 self._keys,
+                mark,
             )
             for number, disk in enumerate(self._session.disks)
         ]
