@@ -227,6 +227,9 @@ options:
         whoever else takes appliances, and are exports as any other.
       - V(vma) is one file with the configuration of a VM on Proxmox VE and the disks, for its C(qmrestore). Disks of up
         to 8 TiB fit.
+      - V(native) is, of each disk, V(qcow2) or V(raw), whichever the provider has it in. It is the content that is
+        kept, as by all formats, and no snapshot or dirty bitmap inside of a qcow2. With O(provider=image), V(native)
+        takes raw images alone, which stay the same file, byte for byte.
       - An V(ova), V(ovf) or V(vma) that was killed or failed begins anew, so nothing is held for O(resume_window).
     type: str
     choices:
@@ -241,6 +244,7 @@ options:
       - ova
       - ovf
       - vma
+      - native
     default: qcow2
   compression:
     description:

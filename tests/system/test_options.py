@@ -83,6 +83,30 @@ def test_the_vm_that_is_named_is_imported_from_a_store_of_several(
     bench.refused_import(restored, "conflict", restored, vm=off)
 
 
+def test_native_is_the_format_that_each_disk_has(bench: Bench, restored: str) -> None:
+    """Running, and off; with a disk of each."""
+    raw = guests.mbr_disk(bench.rig.directory / "mixed.raw", "mixed")
+    disks = (raw, guests.place(guests.mbr_disk(raw.with_suffix(".seed"), "other"), raw.with_suffix(".qcow2")))
+    machine = Machine("mixed", (Disk(disks[0], "raw"), Disk(disks[1])), memory_mib=32)
+    domain = bench.rig.connect().defineXML(domain_xml(machine, bench.rig.directory))
+    try:
+        for runs in (False, True):
+            if runs:
+                domain.create()
+            made = bench.export("mixed", format="native", verify="content")["export"]
+            assert [one["url"].rpartition("/")[2] for one in made["disks"]] == ["disk-0.raw", "disk-1.qcow2"]
+            assert (made["format"], made["consistency"] == "powered_off") == ("native", not runs)
+            bench.assert_nothing_left("mixed", runs=runs)
+        bench.refused_export("mixed", "conflict", "cannot stand on another", format="native", mode="incremental")
+        bench.refused_export("mixed", "invalid_config", "cannot be compressed", format="native", compression="zstd")
+        domain.destroy()
+        back = bench.import_(restored, export=made["id"], placement={"disk_format": "raw"})
+        for found, disk, format_ in zip(back["vm"]["disks"], disks, ("raw", "qcow2")):
+            compare(Path(found["source"]), "raw", disk, format_)
+    finally:
+        remove_domain(domain)
+
+
 def test_a_raw_image_has_the_bytes_of_the_disk_and_can_be_imported(bench: Bench, off: str, restored: str) -> None:
     result = bench.export(off, format="raw")
     image = bench.stored(result)

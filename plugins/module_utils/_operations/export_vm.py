@@ -35,6 +35,7 @@ from .exporting.export_plan import (
     chosen_disks,
     insist_on_disks,
     is_as_asked,
+    not_native,
     objects_that_do_not_fit,
     plan,
     satisfying_export,
@@ -279,9 +280,13 @@ class _Export:
 
     def _preflight_of_machine(self) -> list[Finding]:
         if self._snapshot is not None:
-            return [*self._snapshot.findings(self._disks), *too_large(self._disks, self._request.format)]
+            return [*self._snapshot.findings(self._disks), *self._unfit_disks()]
         found = self._provider.check_export(self._vm, self._disks, self._request.consistency)
-        return [*found, *too_large(self._disks, self._request.format)]
+        return [*found, *self._unfit_disks()]
+
+    def _unfit_disks(self) -> list[Finding]:
+        format = self._request.format
+        return [*too_large(self._disks, format), *not_native(self._vm, self._disks, format)]
 
     def _preflight_of_store(self, choice: Choice) -> list[Finding]:
         try:

@@ -58,7 +58,7 @@ def test_the_page_says_what_the_table_does(name: str) -> None:
 
 def test_all_places_name_the_same_formats() -> None:
     assert get_args(ImageFormat) == EXPORT_FORMATS
-    assert NAMES + tuple(PACKED) == EXPORT_FORMATS
+    assert (*NAMES, *PACKED, "native") == EXPORT_FORMATS
     schema = json.loads((DOCS / "schema" / "manifest-1.json").read_text())["properties"]
     assert schema["x_vmferry"]["properties"]["format"]["enum"] == list(EXPORT_FORMATS)
     extensions = schema["disks"]["items"]["properties"]["source_format"]["enum"]

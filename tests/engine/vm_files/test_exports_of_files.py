@@ -20,6 +20,7 @@ from ansible_collections.vmferry.migrate.plugins.module_utils._operations.export
 from ..appliances.archives import archive, descriptor, sums
 from ..appliances.flipped import Flipped
 from ..images.disks import MIB, run
+from ..transfer.disks_in_memory import naive_root
 from .shelf import GUEST, SIZE, Shelf, refused
 
 FORMATS = {
@@ -54,6 +55,21 @@ def test_the_identifier_of_an_image_is_made_of_what_the_attempt_alone_knows(
     image = (shelf.folder / "store" / made["disks"][0]["url"].partition("/store/")[2]).read_bytes()
     assert sha256(f"{mark} {made['id']} disk-0".encode()).digest()[:16] in image
     assert mark.encode() not in b"".join(path.read_bytes() for path in shelf.folder.rglob("*") if path.is_file())
+
+
+def test_a_raw_image_that_stays_native_is_the_same_file_and_others_are_refused(shelf: Shelf) -> None:
+    raw = shelf.image("web.raw", "raw")
+    with raw.open("ab") as file:
+        file.write(b"x" * 100)  # no whole sector
+    made = shelf.export("web.raw", format="native", verify="content")["export"]
+    (disk,) = made["disks"]
+    stored = shelf.folder / "store" / disk["url"].partition("/store/")[2]
+    assert (made["format"], stored.name, disk["size"]) == ("native", "disk-0.raw", SIZE + 100)
+    assert stored.read_bytes() == raw.read_bytes()
+    assert disk["digest_root"] == naive_root(raw.read_bytes())
+    shelf.image("web.qcow2", "qcow2")
+    error = refused(lambda: shelf.export("web.qcow2", format="native"), "unsupported", "disk-0 is qcow2")
+    assert "storage_copy" in error.hint
 
 
 def test_an_ova_is_exported_with_its_descriptor_and_its_empty_disk(shelf: Shelf) -> None:

@@ -16,6 +16,7 @@ from ..._errors import VmferryError
 from ..._exports.encryption import ChainKeys, DiskKeys, is_nonce, new_nonce
 from ..._exports.manifest import DiskRecord, StoredFile
 from ..._exports.naming import attempt_of
+from ..._exports.packed import format_of_disk
 from ..._exports.proven import ProvenPart
 from ..._providers.base import ExportDisk
 from ..._stores.base import Store
@@ -73,7 +74,7 @@ def export_disk(
     With `base` an increment; raises `UnfitParent` where it turns out that it must not be one. `resumed`: of what a dead
     run left of this disk, all is used that is in `journal` and in the store.
     """
-    started, rules, size, format = time.monotonic(), job.capabilities, disk.source.size, request.format
+    started, rules, size, format = time.monotonic(), job.capabilities, disk.source.size, _format(request, disk)
     file, digest_file = image_file(format, disk.spec.id), f"{disk.spec.id}.digests"
     metadata = {"vmferry-export": export_id}
     codec = image_codec(format, request.compression, request.compression_level)
@@ -96,7 +97,9 @@ def export_disk(
             binding = _binding(bound_to, chain_keys, keys)
     extents = known.extents if known is not None else pipeline.read_extents(source, job.flow)
     with ExitStack() as on_error:
-        target = _opened(job, store, key(file), extents, request, backing, codec, metadata, image, keys, identity)
+        target = _opened(
+            job, store, key(file), extents, request, format, backing, codec, metadata, image, keys, identity
+        )
         image = target.parts
         on_error.push(_Left(job, store.object_url(key(file)), image))
         stream = SequentialObject(
@@ -150,6 +153,10 @@ def export_disk(
     return WrittenDisk(record, statistics, changed, written.bytes_kept, written.bytes_stored, keys)
 
 
+def _format(request: ExportRequest, disk: ExportDisk) -> str:
+    return format_of_disk(request.format, disk.spec.format)
+
+
 def _keys(chain: ChainKeys | None, export_id: str, disk_id: str, known: KnownDisk | None) -> DiskKeys | None:
     """Those of the image that a dead run began, as far as its journal tells; a nonce is no secret."""
     if chain is None:
@@ -200,6 +207,7 @@ def _opened(
     key: str,
     extents: ExtentMap,
     request: ExportRequest,
+    format: str,
     backing: str,
     codec: Codec | None,
     metadata: Mapping[str, str],
@@ -212,8 +220,7 @@ def _opened(
     A store that moves the bytes of parts more than once is sent one stream, unless the next run is to go on with it, or
     nobody knows before how long the image gets.
     """
-    format, size = request.format, extents.size
-    joins = job.capabilities.joins_parts
+    size, joins = extents.size, job.capabilities.joins_parts
     if joins and left is None and not backing and codec is None and keys is None and not request.keeps:
         planned = streamed_image(format, size, extents, identity)
         stream = store.open_stream(key, planned.size, metadata=metadata) if planned is not None else None

@@ -12,7 +12,7 @@ from ..._blocks import LEAF
 from ..._errors import VmferryError
 from ..._exports.catalog import CLOCK_SKEW, CatalogEntry
 from ..._exports.manifest import LARGEST_DISK, Manifest
-from ..._exports.packed import ARCHIVES, image_format_of
+from ..._exports.packed import ARCHIVES, NATIVE, NATIVE_FORMATS, image_format_of
 from ..._providers.finding import Finding, Severity
 from ..._providers.spec import DiskSpec, VmSpec
 from ..._stores.base import StoreCapabilities
@@ -165,6 +165,22 @@ def too_large(disks: Sequence[DiskSpec], format: str) -> list[Finding]:
         for disk in disks
         if disk.size > largest
     ]
+
+
+def not_native(vm: VmSpec, disks: Sequence[DiskSpec], format: str) -> list[Finding]:
+    """What `native` cannot promise. A file is only itself if it is copied, or if it is the disk, byte for byte."""
+    if format != NATIVE:
+        return []
+    fitting: Sequence[str] = NATIVE_FORMATS
+    hint = "Use format: qcow2, or another one that is written here."
+    if vm.provider == "image":
+        fitting, hint = ("raw",), "Copy the file with storage_copy, or use a format that is written here."
+    return [
+        Finding("error", f"{disk.id} is {disk.format or 'of no known format'}, which is not kept as it is.", hint,
+                "unsupported")
+        for disk in disks
+        if disk.format not in fitting
+    ]  # fmt: skip
 
 
 def objects_that_do_not_fit(

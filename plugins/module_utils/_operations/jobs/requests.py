@@ -18,7 +18,7 @@ Verify = Literal["none", "stored", "content"]
 ExportMode = Literal["auto", "full", "incremental"]
 OnFailure = Literal["keep", "undo"]
 ImageFormat = Literal[
-    "qcow2", "raw", "vmdk", "vmdk_sparse", "vhd", "vhd_dynamic", "vhdx", "raw_tar_gz", "ova", "ovf", "vma"
+    "qcow2", "raw", "vmdk", "vmdk_sparse", "vhd", "vhd_dynamic", "vhdx", "raw_tar_gz", "ova", "ovf", "vma", "native"
 ]
 Drive = Literal["cdrom", "floppy"]
 Compression = Literal["none", "zstd", "zlib"]
