@@ -46,6 +46,17 @@ class LargeBlocks:
             self._output.emit(run[done : done + count], digests[done // LEAF : (done + count) // LEAF])
             self._filled, self.end, done = at + count, self.end + count, done + count
 
+    def empty(self, index: int) -> None:
+        """A block behind all that came before, which is there, and of which nothing is stored."""
+        if index != self._open:
+            self._begin(index)
+
+    def put(self, data: bytes) -> None:
+        """Behind the block that came last, what belongs to none: of whole leaves."""
+        self.finish()
+        self._output.emit(memoryview(data))
+        self.end += len(data)
+
     def finish(self) -> None:
         self._hole_until(self._block)
 

@@ -27,6 +27,19 @@ class ParentLocator:
     names: Tuple[str, ...]
 
 
+def pack_locator(name: str, data_id: bytes) -> bytes:
+    """Of a parent that lies beside the image under this name, as long as its `data_id` is this one."""
+    texts = {_LINKAGES[0]: f"{{{UUID(bytes_le=data_id)}}}", _PATHS[0]: f".\\{name}"}
+    table, contents = _HEADER.pack(_OF_VHDX, len(texts)), b""
+    start = _HEADER.size + len(texts) * _ENTRY.size
+    for key, value in texts.items():
+        one, other = key.encode("utf-16-le"), value.encode("utf-16-le")
+        at = start + len(contents)
+        table += _ENTRY.pack(at, at + len(one), len(one), len(other))
+        contents += one + other
+    return table + contents
+
+
 def unpack_locator(data: bytes) -> Optional[ParentLocator]:
     """None where that is none, or says nothing by which the parent can be found and known."""
     if len(data) < _HEADER.size:

@@ -22,6 +22,7 @@ from .format import (
     DISK_SIZE,
     FILE_PARAMETERS,
     FULLY_PRESENT,
+    HAS_PARENT,
     HEADERS_AT,
     IDENTIFIER,
     LARGEST_BLOCK,
@@ -30,6 +31,7 @@ from .format import (
     METADATA_REGION,
     MIB,
     OF_DISK,
+    PARENT_LOCATOR,
     PHYSICAL_SECTOR,
     PHYSICAL_SECTOR_SIZE,
     REGIONS_AT,
@@ -95,20 +97,8 @@ class DynamicVhdx:
         self._blocks.finish()
 
     def head(self) -> bytes:
-        head = bytearray(self.head_size)
-        table = self._table()
-        regions = {
-            TABLE_REGION: Region(TABLE_AT, self.head_size - TABLE_AT, 1),
-            METADATA_REGION: Region(METADATA_AT, MIB, 1),
-        }
-        pieces = [(0, IDENTIFIER + CREATOR), (METADATA_AT, self._metadata()), (TABLE_AT, table)]
-        for number, at in enumerate(HEADERS_AT):
-            pieces.append((at, Header(number + 1, self._id(b"file"), self._id(b"data")).pack()))
-        packed = pack_regions(regions)
-        pieces += [(at, packed) for at in REGIONS_AT]
-        for at, piece in pieces:
-            head[at : at + len(piece)] = piece
-        return bytes(head)
+        metadata = packed_metadata(self._size, self._block, self._identity)
+        return packed_head(self.head_size, self._identity, metadata, self._table())
 
     def _table(self) -> bytes:
         places, ratio = self._blocks.places, chunk_ratio(self._block)
@@ -121,17 +111,41 @@ class DynamicVhdx:
             table.byteswap()
         return table.tobytes()
 
-    def _metadata(self) -> bytes:
-        of_disk = OF_DISK | REQUIRED
-        return pack_metadata(
-            [
-                (FILE_PARAMETERS, struct.pack("<II", self._block, 0), REQUIRED),
-                (DISK_SIZE, struct.pack("<Q", self._size), of_disk),
-                (DISK_ID, self._identity, of_disk),
-                (LOGICAL_SECTOR_SIZE, struct.pack("<I", LOGICAL_SECTOR), of_disk),
-                (PHYSICAL_SECTOR_SIZE, struct.pack("<I", PHYSICAL_SECTOR), of_disk),
-            ]
-        )
 
-    def _id(self, of: bytes) -> bytes:
-        return sha256(self._identity + of).digest()[:16]
+def packed_head(head_size: int, identity: bytes, metadata: bytes, table: bytes) -> bytes:
+    """All that lies in front of the blocks."""
+    head = bytearray(head_size)
+    regions = {
+        TABLE_REGION: Region(TABLE_AT, head_size - TABLE_AT, 1),
+        METADATA_REGION: Region(METADATA_AT, MIB, 1),
+    }
+    pieces = [(0, IDENTIFIER + CREATOR), (METADATA_AT, metadata), (TABLE_AT, table)]
+    for number, at in enumerate(HEADERS_AT):
+        pieces.append((at, Header(number + 1, _id(identity, b"file"), data_id_of(identity)).pack()))
+    packed = pack_regions(regions)
+    pieces += [(at, packed) for at in REGIONS_AT]
+    for at, piece in pieces:
+        head[at : at + len(piece)] = piece
+    return bytes(head)
+
+
+def packed_metadata(size: int, block: int, identity: bytes, parent: bytes = b"") -> bytes:
+    """`parent`: of a layer, where it finds what it stands on."""
+    of_disk = OF_DISK | REQUIRED
+    items = [
+        (FILE_PARAMETERS, struct.pack("<II", block, HAS_PARENT if parent else 0), REQUIRED),
+        (DISK_SIZE, struct.pack("<Q", size), of_disk),
+        (DISK_ID, identity, of_disk),
+        (LOGICAL_SECTOR_SIZE, struct.pack("<I", LOGICAL_SECTOR), of_disk),
+        (PHYSICAL_SECTOR_SIZE, struct.pack("<I", PHYSICAL_SECTOR), of_disk),
+    ]
+    return pack_metadata([*items, (PARENT_LOCATOR, parent, REQUIRED)] if parent else items)
+
+
+def data_id_of(identity: bytes) -> bytes:
+    """By which a layer knows the image of this identity."""
+    return _id(identity, b"data")
+
+
+def _id(identity: bytes, of: bytes) -> bytes:
+    return sha256(identity + of).digest()[:16]
