@@ -26,11 +26,14 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Union
 
+import zstandard
 from hypothesis import given, seed, settings
 from hypothesis import strategies as st
 
 from ansible_collections.vmferry.migrate.plugins.module_utils._appliances.gzip_reader import GzipReader
 from ansible_collections.vmferry.migrate.plugins.module_utils._appliances.ovf_writer import write_descriptor
+from ansible_collections.vmferry.migrate.plugins.module_utils._appliances.qm_reader import read_config
+from ansible_collections.vmferry.migrate.plugins.module_utils._appliances.qm_writer import write_config
 from ansible_collections.vmferry.migrate.plugins.module_utils._blocks import LEAF, Extent, Part, PartReceipt
 from ansible_collections.vmferry.migrate.plugins.module_utils._errors import VmferryError
 from ansible_collections.vmferry.migrate.plugins.module_utils._exports.artifacts import FORMATS as ARTIFACT_FORMATS
@@ -48,7 +51,8 @@ from ansible_collections.vmferry.migrate.plugins.module_utils._images.qcow2.snap
 from ansible_collections.vmferry.migrate.plugins.module_utils._images.raw_tar_gz.reader import RawTarGzReader
 from ansible_collections.vmferry.migrate.plugins.module_utils._images.vhd.reader import VhdReader
 from ansible_collections.vmferry.migrate.plugins.module_utils._images.vhdx.reader import VhdxReader
-from ansible_collections.vmferry.migrate.plugins.module_utils._images.vma.reader import VmaArchive
+from ansible_collections.vmferry.migrate.plugins.module_utils._images.vma.packed import unpacked
+from ansible_collections.vmferry.migrate.plugins.module_utils._images.vma.reader import VmaArchive, vma_disk
 from ansible_collections.vmferry.migrate.plugins.module_utils._images.vma.stream import VmaStream
 from ansible_collections.vmferry.migrate.plugins.module_utils._images.vmdk.reader import VmdkReader
 from ansible_collections.vmferry.migrate.plugins.module_utils._operations.attempts.attempt_journal import AttemptState
@@ -60,6 +64,8 @@ from ansible_collections.vmferry.migrate.plugins.module_utils._transfer.part_siz
 from ansible_collections.vmferry.migrate.plugins.module_utils._transfer.windows import ExtentMap
 
 from ..appliances import archives
+from ..appliances.test_qm_config import DEVICES
+from ..appliances.test_qm_config import WHOLE as CONFIG
 from ..exports.samples import UUID, manifest
 from ..images import hostile_archives, vma_archives
 from ..images import hostile_images as hostile
@@ -242,9 +248,47 @@ def _read_vma(data: bytes) -> None:
         for disk in archive.disks.values():
             assert sum(extent.length for extent in disk.extents()) == disk.size
             disk.read_into([(0, memoryview(bytearray(min(disk.size, MIB))))])
+    with contextlib.suppress(VmferryError):
+        _read_extents(data[13312:])  # behind the headers of most of them
     stream = VmaStream(io.BytesIO(data).read)
     told = sum(one.length for one in stream)
     assert told == sum(disk.size for disk in stream.header.disks)
+
+
+def _read_extents(data: bytes) -> None:
+    """As those of an export's disk."""
+    disk = vma_disk(RangedFile(data), len(data), LEAF)
+    assert sum(extent.length for extent in disk.extents()) == LEAF
+    disk.read_into([(0, memoryview(bytearray(LEAF)))])
+
+
+@st.composite
+def _packed_streams(draw: st.DrawFn) -> bytes:
+    pack = draw(st.sampled_from((gzip.compress, zstandard.compress)))
+    pieces = draw(st.lists(st.binary(max_size=300), min_size=1, max_size=3))
+    return draw(damaged([b"".join(pack(piece * 50) for piece in pieces)]))
+
+
+def _read_packed(data: bytes) -> None:
+    read = unpacked(io.BytesIO(data).read)
+    while read(4096):
+        pass
+
+
+def _configs() -> st.SearchStrategy[Any]:
+    """Of lines that mean something, in any order, and damaged."""
+    more = ("bios: ovmf", "machine: q35", "tpmstate0: a:b", "boot: order=;;", "net1: ,")
+    known = [*CONFIG.decode().splitlines(), *more]
+    lines = st.lists(st.sampled_from(known) | st.text(max_size=40), max_size=40)
+    return lines.map(lambda found: "\n".join(found).encode("utf-8", "replace")) | damaged([CONFIG])
+
+
+def _read_config(text: bytes) -> None:
+    found = read_config(text, DEVICES, "name", "here")
+    disks = sorted(disk.file for disk in found.disks)
+    assert len(set(disks)) == len(disks) > 0
+    assert set(disks) <= DEVICES.keys()
+    write_config(found).decode("ascii")
 
 
 @cache
@@ -491,6 +535,8 @@ TARGETS: dict[str, Target] = {
     "vmdk_vhd_vhdx": Target(_other_images, _read_other),
     "raw_tar_gz": Target(_disk_archives, _read_other),
     "vma": Target(_damaged_vmas, _read_vma),
+    "packed_vma": Target(_packed_streams, _read_packed),
+    "proxmox_config": Target(_configs, _read_config),
     "vhdx_layers": Target(_layers, _read_layer),
     "qcow2_snapshots": Target(_snapshot_images, _read_snapshots),
     "qcow2_encrypted": Target(_encrypted_images, _read_encrypted),
