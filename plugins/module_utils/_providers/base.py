@@ -115,6 +115,13 @@ class ImportSession(ABC):
     def commit(self) -> VmSpec:
         """Make the VM of the disks, durable, and start it if that was asked."""
 
+    def read_back(self) -> Sequence[BlockSource]:
+        """After the last write, which this ends, and before `commit`: every disk as it lies there, in the order of the
+        sinks, read anew and not from what memory still holds of it. They are closed with the session, or by `commit`.
+        Only of a provider that `reads_back`.
+        """
+        raise VmferryError("unsupported", "What was written there cannot be read back.", "Set verify: none.")
+
     def boot(self, markers: BootMarkers, wait: Callable[[float], object]) -> float:
         """In the place of `commit`: start a VM of the disks that is gone when the session is left, however it is left.
 
@@ -146,6 +153,7 @@ class Provider(ABC):
     name: str
     has_tags = False  # whether VMs can carry words to find them by
     has_folders = False  # whether a VM's path is its name below folders, with / between them
+    reads_back = False  # whether the disks of an import can be read before it commits
     max_jobs: int  # transfers at once that do a hypervisor or an account no harm, unless the user knows better
 
     @property

@@ -8,12 +8,11 @@ from __future__ import annotations
 from contextlib import ExitStack
 from dataclasses import dataclass
 from threading import Lock
-from typing import Sequence, Tuple
+from typing import Protocol, Sequence, Tuple
 
 from .._blocks import LEAF, BlockSink, BlockSource, Piece
 from .._errors import VmferryError
-from .digest_check import DigestCheck
-from .digests import Digests, equal_runs, leaf_digests, leaf_zeros
+from .digests import Digests, LeafHash, equal_runs, leaf_digests, leaf_zeros
 from .failpoints import failpoint
 from .flow import Flow
 from .limits import Limits
@@ -25,6 +24,31 @@ ZERO_STEP = 256 * 1024 * 1024  # bytes a sink is asked to zero at once, so that 
 _DAMAGE = ("checksum_mismatch", "invalid_config")  # kinds of errors that an image itself is to blame for
 _UNREADABLE = b""  # the digest of nothing that is expected
 Expected = Sequence[Tuple[int, Digests]]  # first leaf of a data run, and what the digest file says of its leaves
+
+
+class LeafCheck(Protocol):
+    """What the leaves of a disk have to be. `DigestCheck` knows; `LeafRecord` learns it."""
+
+    @property
+    def size(self) -> int: ...
+
+    @property
+    def leaf_hash(self) -> LeafHash: ...
+
+    @property
+    def tells_all(self) -> bool:
+        """Whether it goes on behind what is damaged."""
+
+    def expect(self, first: int, count: int) -> Digests:
+        """One of each of so many leaves; `first` never lies before what was asked for earlier."""
+
+    def expect_zeros(self, first: int, count: int) -> None: ...
+
+    def compare(self, first: int, found: Digests, expected: Digests) -> None:
+        """In any order, by any thread. Raises, or tells, where they differ."""
+
+    def finish(self) -> str:
+        """The root, in hex."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +64,7 @@ class CopyResult:
 def copy_blocks(
     source: BlockSource,
     sink: BlockSink | None,
-    check: DigestCheck | None,
+    check: LeafCheck | None,
     *,
     limits: Limits,
     flow: Flow,
@@ -61,7 +85,7 @@ def copy_blocks(
 def _copied(
     source: BlockSource,
     sink: BlockSink | None,
-    check: DigestCheck | None,
+    check: LeafCheck | None,
     limits: Limits,
     flow: Flow,
     progress: DiskProgress,
@@ -94,7 +118,7 @@ class _Copy:
         self,
         source: BlockSource,
         sink: BlockSink | None,
-        check: DigestCheck | None,
+        check: LeafCheck | None,
         extents: ExtentMap,
         limits: Limits,
         flow: Flow,
