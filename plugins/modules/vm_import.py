@@ -28,6 +28,7 @@ extends_documentation_fragment:
   - vmferry.migrate._attributes.actiongroup_libvirt_storage
   - vmferry.migrate._provider
   - vmferry.migrate._libvirt
+  - vmferry.migrate._placement
   - vmferry.migrate._signing.trust
   - vmferry.migrate._encryption
   - vmferry.migrate._storage
@@ -76,86 +77,6 @@ options:
       - May be left out when O(url) has the exports of only one VM.
       - Must not be given with an appliance or a disk image.
     type: str
-  hardware:
-    description:
-      - The hardware of the VM, where it is to be another than what was exported, or what the appliance says.
-      - A disk image says nothing of it, so here are its defaults.
-    type: dict
-    suboptions:
-      cpu:
-        description:
-          - How many processors. If not given, as exported, and V(2) with a disk image.
-        type: int
-      memory:
-        description:
-          - How much memory, for example V(4GiB), in whole mebibytes. If not given, as exported, and V(2GiB) with a disk
-            image.
-        type: str
-      networks:
-        description:
-          - With a disk image alone, the networks that the VM is in, with a network card in each. If not given,
-            V(default). An empty list leaves it without one.
-          - Other VMs have the network cards that they had, in the networks of O(network_map).
-        type: list
-        elements: str
-  placement:
-    description:
-      - How the VM lands.
-    type: dict
-    suboptions:
-      storage:
-        description:
-          - Where the disks go. For libvirt, a storage pool or the path of a folder.
-          - If not given, the provider's default.
-        type: str
-      disk_format:
-        description:
-          - The format of the disks on the provider, for example V(qcow2) or V(raw). If not given, the provider's
-            default.
-        type: str
-      disk_bus:
-        description:
-          - The bus of the disks, for example V(virtio), V(scsi) or V(sata). If not given, as exported.
-          - With a disk image, V(virtio) for qcow2, QED and raw, and V(sata), which every system knows, for what other
-            hypervisors write.
-        type: str
-      firmware:
-        description:
-          - The firmware. If not given, as exported.
-          - With a disk image, V(uefi) where it has an EFI system partition and no boot partition for a BIOS.
-        type: str
-        choices:
-          - bios
-          - uefi
-      keep_mac:
-        description:
-          - Whether network cards keep their MAC addresses. Otherwise they get new ones.
-        type: bool
-        default: false
-      power_on:
-        description:
-          - Whether to start the VM. One that an earlier run has imported is started too if it is off.
-        type: bool
-        default: false
-  network_map:
-    description:
-      - For networks of the exported VM, the networks to use instead. Those that are not named keep their names.
-    type: dict
-  storage_map:
-    description:
-      - For disks of the exported VM, by id or by name, the storage to use instead of O(placement.storage).
-    type: dict
-  detach:
-    description:
-      - CD and floppy drives that the VM is made without.
-      - Drives of the exported VM, or of the appliance, that are not named are there again, and empty.
-      - A host whose QEMU was built without floppy drives starts no VM that has one; give V(floppy) there.
-    type: list
-    elements: str
-    choices:
-      - cdrom
-      - floppy
-    default: []
   source_vm:
     description:
       - The VM as it is at its source, one of RV(vmferry.migrate.vm_info#module:vms).
@@ -857,14 +778,15 @@ msg:
 
 from typing import Any
 
-from ansible_collections.vmferry.migrate.plugins.module_utils._ansible.argspec import (
-    ArgumentSpec,
-    TaskArguments,
-    without_unset,
-)
+from ansible_collections.vmferry.migrate.plugins.module_utils._ansible.argspec import ArgumentSpec, TaskArguments
 from ansible_collections.vmferry.migrate.plugins.module_utils._ansible.encryption_options import (
     encryption_arguments,
     with_passphrase,
+)
+from ansible_collections.vmferry.migrate.plugins.module_utils._ansible.placement_options import (
+    new_networks,
+    placement,
+    placement_arguments,
 )
 from ansible_collections.vmferry.migrate.plugins.module_utils._ansible.provider_options import (
     provider_arguments,
@@ -884,15 +806,8 @@ from ansible_collections.vmferry.migrate.plugins.module_utils._ansible.transfer_
     transfer_arguments,
     transfer_options,
 )
-from ansible_collections.vmferry.migrate.plugins.module_utils._ansible.values import (
-    count,
-    mebibytes,
-    name_map,
-    network_names,
-    vm_name,
-)
+from ansible_collections.vmferry.migrate.plugins.module_utils._ansible.values import vm_name
 from ansible_collections.vmferry.migrate.plugins.module_utils._operations.jobs.requests import ImportRequest
-from ansible_collections.vmferry.migrate.plugins.module_utils._providers.base import Placement
 
 
 def argument_spec() -> ArgumentSpec:
@@ -902,59 +817,23 @@ def argument_spec() -> ArgumentSpec:
             "name": {"type": "str", "required": True},
             "export": {"type": "str"},
             "vm": {"type": "str"},
-            "hardware": {
-                "type": "dict",
-                "options": {
-                    "cpu": {"type": "int"},
-                    "memory": {"type": "str"},
-                    "networks": {"type": "list", "elements": "str"},
-                },
-            },
-            "placement": {
-                "type": "dict",
-                "apply_defaults": True,
-                "options": {
-                    "storage": {"type": "str"},
-                    "disk_format": {"type": "str"},
-                    "disk_bus": {"type": "str"},
-                    "firmware": {"type": "str", "choices": ["bios", "uefi"]},
-                    "keep_mac": {"type": "bool", "default": False},
-                    "power_on": {"type": "bool", "default": False},
-                },
-            },
-            "network_map": {"type": "dict"},
-            "storage_map": {"type": "dict"},
-            "detach": {"type": "list", "elements": "str", "choices": ["cdrom", "floppy"], "default": []},
             "source_vm": {"type": "dict"},
         }
     )
-    return own.merge(
-        provider_arguments(), storage_arguments(), transfer_arguments(), trust_arguments(), encryption_arguments()
-    )
-
-
-def placement(arguments: TaskArguments) -> Placement:
-    hardware = without_unset(arguments["hardware"] or {})
-    return Placement(
-        name=vm_name("name", arguments["name"]),
-        cpu=count("hardware.cpu", hardware["cpu"], 1) if "cpu" in hardware else 0,
-        memory_mb=mebibytes("hardware.memory", hardware["memory"]) if "memory" in hardware else 0,
-        network_map=name_map("network_map", arguments["network_map"]),
-        storage_map=name_map("storage_map", arguments["storage_map"]),
-        **without_unset(arguments["placement"]),
-    )
+    common = (provider_arguments(), placement_arguments(), storage_arguments(), transfer_arguments())
+    return own.merge(*common, trust_arguments(), encryption_arguments())
 
 
 def import_request(arguments: TaskArguments) -> ImportRequest:
     return ImportRequest(
         provider=provider_spec(arguments),
         store=store_spec(arguments),
-        placement=placement(arguments),
+        placement=placement(arguments, vm_name("name", arguments["name"])),
         export=arguments.text("export"),
         vm=arguments.text("vm"),
         source_vm=arguments["source_vm"],
         detach=tuple(arguments["detach"]),
-        networks=network_names("hardware.networks", (arguments["hardware"] or {}).get("networks")),
+        networks=new_networks(arguments),
         seals=with_passphrase(trust(arguments), arguments, strict=True),
         transfer=transfer_options(arguments),
     )

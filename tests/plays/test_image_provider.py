@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -67,3 +68,22 @@ def test_an_ova_on_a_path_becomes_an_export_and_a_vm_that_boots(stage: Stage, im
     assert (vm["cpu"], vm["memory_mb"], vm["firmware"]) == (2, 2048, "bios")
     run("qemu-img", "compare", "-F", "raw", vm["disks"][0]["source"], stage.folder / "guest.raw")
     boot_and_expect(stage.rig, stage.rig.connect().lookupByName(NAME), guests.boot_marker("from files"))
+
+
+def test_an_ova_becomes_a_vm_that_boots_with_no_store_between(stage: Stage, images: Path) -> None:
+    landing = stage.folder / "landing"
+    landing.mkdir()
+    how = {"uri": stage.rig.uri, "where": str(landing), "disk_bus": "sata"}
+    given = {"images": images.as_uri(), "vm": "web.ova", "new_name": NAME, **how}
+    playbook, arguments = ROOT / "examples/migrate_directly.yml", ["-e", json.dumps(given)]
+    environment = {"VMFERRY_STATE_DIR": str(stage.state), "ANSIBLE_CALLBACKS_ENABLED": "vmferry.migrate.transfers"}
+    play = stage.play(playbook=playbook, arguments=arguments, environment=environment).wait()
+    assert re.search(r"web\.ova +migrate +ready", play.output), play.output
+    assert ("transferring disk 1/1" in play.output, "content verified" in play.output) == (True, True)
+    assert stage.record()["kind"] == "migrate"
+    (disk,) = landing.iterdir()
+    run("qemu-img", "compare", "-F", "raw", disk, stage.folder / "guest.raw")
+    boot_and_expect(stage.rig, stage.rig.connect().lookupByName(NAME), guests.boot_marker("from files"))
+    assert not list(stage.store.iterdir())
+    again = stage.play(playbook=playbook, arguments=arguments, environment=environment).wait()
+    assert "changed=0" in again.output

@@ -105,20 +105,17 @@ class _Move:
         self, session: ExportSession, target: ImportSession, records: Sequence[LeafRecord]
     ) -> Sequence[CopyResult]:
         self._job.phase("transferring", [(disk.spec.id, disk.source.size) for disk in session.disks])
-        found = []
-        for number, (disk, sink) in enumerate(zip(session.disks, target.sinks)):
-            found.append(
-                copy_blocks(
-                    self._job.limited(disk.source),
-                    sink,
-                    records[number] if records else None,
-                    limits=self._job.limits,
-                    flow=self._job.flow,
-                    progress=self._job.progress.disk(number),
-                )
+        return [
+            copy_blocks(
+                self._job.limited(disk.source),
+                sink,
+                records[number] if records else None,
+                limits=self._job.limits,
+                flow=self._job.flow,
+                progress=self._job.progress.disk(number),
             )
-            failpoint("disk_copied")
-        return found
+            for number, (disk, sink) in enumerate(zip(session.disks, target.sinks))
+        ]
 
     def _let_go(self, reading: ExitStack, session: ExportSession) -> None:
         """Before what was written is read back, so that a guest that runs is held back no longer than it takes. What
