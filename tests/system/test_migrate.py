@@ -13,7 +13,9 @@ from typing import Any
 import pytest
 
 from ansible_collections.vmferry.migrate.plugins.module_utils._errors import VmferryError
+from ansible_collections.vmferry.migrate.plugins.module_utils._operations.end_job import end_job
 from ansible_collections.vmferry.migrate.plugins.module_utils._operations.jobs.requests import (
+    JobRequest,
     MigrateRequest,
     ProviderSpec,
 )
@@ -28,7 +30,7 @@ from .exports import MIB, PATIENCE, Bench, compare, refused
 from .leftovers import backup_under_way, left_in_folder
 
 NEW = "moved"
-WALK = ("backup_begun", "window-copied:3", "migration_read", "migration_verified", "settled", "defined")
+WALK = ("backup_begun", "migration_read", "migration_verified", "settled", "defined")
 WHOLE = ("defined",)  # from here on there is a VM
 
 
@@ -107,7 +109,7 @@ def test_what_the_storage_did_not_keep_becomes_no_vm(
     monkeypatch.setattr(LibvirtImport, "read_back", after_damage)
     how = {"placement": {"disk_format": "raw"}}
     error = refused(lambda: migrate(bench, vm.name, **how), "checksum_mismatch", f"bytes {3 * MIB} to ")
-    assert error.job["vm"] == vm.name
+    assert (error.job or {})["vm"] == vm.name
     bench.assert_no_machine(moved)
     bench.assert_nothing_left(vm.name, runs=False)
     assert migrate(bench, vm.name, verify="none", **how)["changed"]  # which looks at nothing
@@ -125,14 +127,20 @@ def test_both_ends_are_looked_at_before_anything_happens(bench: Bench, small: Gu
     assert not bench.images.joinpath(f"{NEW}-disk-0.qcow2").exists()
 
 
-@pytest.mark.parametrize("failpoint", WALK)
-def test_a_migration_that_is_killed_anywhere_leaves_nothing_to_the_next_run(
-    failpoint: str, bench: Bench, small: Guest, moved: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def kill(bench: Bench, monkeypatch: pytest.MonkeyPatch, failpoint: str) -> str:
+    """A migration, at this point; its job's id."""
     monkeypatch.setenv("VMFERRY_FAILPOINT", failpoint)
     with bench.running_module("vm_migrate", module_arguments(bench, "small")) as killed:
         assert killed.process.wait(PATIENCE * 2) == -signal.SIGKILL
     monkeypatch.delenv("VMFERRY_FAILPOINT")
+    return killed.job
+
+
+@pytest.mark.parametrize("failpoint", WALK)
+def test_a_migration_that_is_killed_anywhere_leaves_nothing_to_the_next_run(
+    failpoint: str, bench: Bench, small: Guest, moved: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kill(bench, monkeypatch, failpoint)
     result = migrate(bench, "small", placement={"disk_format": "raw"})
     assert result["changed"] is (failpoint not in WHOLE)
     compare(bench.images / f"{NEW}-disk-0.img", "raw", bench.rig.directory / "small.qcow2", "qcow2")
@@ -142,11 +150,24 @@ def test_a_migration_that_is_killed_anywhere_leaves_nothing_to_the_next_run(
     assert not list(left_in_folder(bench.scratch))
 
 
-def test_a_migration_that_is_told_to_end_undoes_itself(bench: Bench, small: Guest, moved: str) -> None:
+def test_what_a_killed_migration_left_is_undone_by_whoever_cancels_its_job(
+    bench: Bench, small: Guest, moved: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = kill(bench, monkeypatch, "window-copied:3")
+    asked = JobRequest(job, "cancelled", PATIENCE, str(bench.state), provider=bench.provider)
+    assert end_job(asked, check_mode=False)["job"]["phase"] == "cancelled"
+    bench.assert_no_machine(moved)
+    bench.assert_nothing_left("small")
+
+
+def test_a_migration_that_is_told_to_end_undoes_itself_and_nobody_comes_between(
+    bench: Bench, small: Guest, moved: str
+) -> None:
     arguments = {**module_arguments(bench, "small"), "bandwidth_limit": "4MiB/s"}
     with bench.running_module("vm_migrate", arguments) as running:
         record = running._wait(lambda one: one["phase"] == "transferring" and one["bytes_read"] > 0, "bytes")
         assert (record["kind"], record["disk_count"]) == ("migrate", 1)
+        refused(lambda: migrate(bench, "small"), "busy", f"job {running.job}")
         running.signal(signal.SIGTERM)
         assert running.result()["error"]["kind"] == "cancelled"
     bench.assert_no_machine(moved)
