@@ -240,11 +240,6 @@ migration:
           returned: success
           type: int
           sample: 1073610752
-        bytes_zero:
-          description: Bytes that are zeros, as the source knew, or as was found on reading.
-          returned: success
-          type: int
-          sample: 5368840192
         digest_root:
           description:
             - The digest of the guest's data, which an export of the same data has, too. An empty string with

@@ -8,11 +8,12 @@ from __future__ import annotations
 from contextlib import ExitStack
 from dataclasses import dataclass
 from threading import Lock
-from typing import Protocol, Sequence, Tuple
+from typing import Sequence, Tuple
 
 from .._blocks import LEAF, BlockSink, BlockSource, Piece
 from .._errors import VmferryError
-from .digests import Digests, LeafHash, equal_runs, leaf_digests, leaf_zeros
+from .digest_check import LeafCheck
+from .digests import Digests, equal_runs, leaf_digests, leaf_zeros
 from .failpoints import failpoint
 from .flow import Flow
 from .limits import Limits
@@ -24,31 +25,6 @@ ZERO_STEP = 256 * 1024 * 1024  # bytes a sink is asked to zero at once, so that 
 _DAMAGE = ("checksum_mismatch", "invalid_config")  # kinds of errors that an image itself is to blame for
 _UNREADABLE = b""  # the digest of nothing that is expected
 Expected = Sequence[Tuple[int, Digests]]  # first leaf of a data run, and what the digest file says of its leaves
-
-
-class LeafCheck(Protocol):
-    """What the leaves of a disk have to be. `DigestCheck` knows; `LeafRecord` learns it."""
-
-    @property
-    def size(self) -> int: ...
-
-    @property
-    def leaf_hash(self) -> LeafHash: ...
-
-    @property
-    def tells_all(self) -> bool:
-        """Whether it goes on behind what is damaged."""
-
-    def expect(self, first: int, count: int) -> Digests:
-        """One of each of so many leaves; `first` never lies before what was asked for earlier."""
-
-    def expect_zeros(self, first: int, count: int) -> None: ...
-
-    def compare(self, first: int, found: Digests, expected: Digests) -> None:
-        """In any order, by any thread. Raises, or tells, where they differ."""
-
-    def finish(self) -> str:
-        """The root, in hex."""
 
 
 @dataclass(frozen=True)

@@ -18,12 +18,13 @@ from typing import Any, Sequence
 
 from ..._errors import VmferryError
 from ..._exports.naming import new_attempt
-from ..._providers.base import ExportSession, ImportSession, Provider
+from ..._providers.base import ExportDisk, ExportSession, ImportSession, Provider
 from ..._providers.job import Job
 from ..._providers.spec import DiskSpec, VmSpec
-from ..._transfer.copy_blocks import CopyResult, copy_blocks
+from ..._transfer.copy_blocks import copy_blocks
 from ..._transfer.failpoints import failpoint
 from ..._transfer.leaf_record import LeafRecord, place_of
+from ..._transfer.progress import DiskProgress
 from ..jobs.findings import raise_first_error
 from ..jobs.requests import MigrateRequest
 from ..jobs.running_job import RunningJob, state_dir_of
@@ -75,7 +76,7 @@ class _Move:
             for warning in [*session.warnings, *target.warnings]:
                 self._job.warn(warning)
             records = [stack.enter_context(record) for record in self._records(session)]
-            copied = self._copy(session, target, records)
+            told = self._copy(session, target, records)
             session.confirm()
             failpoint("migration_read")
             self._let_go(reading, session)
@@ -83,7 +84,7 @@ class _Move:
             failpoint("migration_verified")
             self._job.phase("creating")
             there = target.commit()
-        return Moved(there, session, [*map(_told, session.disks, copied)], time.monotonic() - started)
+        return Moved(there, session, told, time.monotonic() - started)
 
     def _described(self, session: ExportSession) -> VmSpec:
         """What the new VM is to be like, now that the disks can be looked into."""
@@ -103,19 +104,16 @@ class _Move:
 
     def _copy(
         self, session: ExportSession, target: ImportSession, records: Sequence[LeafRecord]
-    ) -> Sequence[CopyResult]:
+    ) -> Sequence[dict[str, Any]]:
+        """What the result says of each disk."""
         self._job.phase("transferring", [(disk.spec.id, disk.source.size) for disk in session.disks])
-        return [
-            copy_blocks(
-                self._job.limited(disk.source),
-                sink,
-                records[number] if records else None,
-                limits=self._job.limits,
-                flow=self._job.flow,
-                progress=self._job.progress.disk(number),
-            )
-            for number, (disk, sink) in enumerate(zip(session.disks, target.sinks))
-        ]
+        told = []
+        for number, (disk, sink) in enumerate(zip(session.disks, target.sinks)):
+            progress, record = self._job.progress.disk(number), records[number] if records else None
+            source, limits, flow = self._job.limited(disk.source), self._job.limits, self._job.flow
+            copy_blocks(source, sink, record, limits=limits, flow=flow, progress=progress)
+            told.append(_told(disk, progress, record))
+        return told
 
     def _let_go(self, reading: ExitStack, session: ExportSession) -> None:
         """Before what was written is read back, so that a guest that runs is held back no longer than it takes. What
@@ -154,13 +152,12 @@ class _Move:
         )
 
 
-def _told(disk: Any, copied: CopyResult) -> dict[str, Any]:
+def _told(disk: ExportDisk, progress: DiskProgress, record: LeafRecord | None) -> dict[str, Any]:
     return {
         "id": disk.spec.id,
         "name": disk.spec.name,
         "size": disk.source.size,
-        "bytes_read": copied.bytes_read,
-        "bytes_written": copied.bytes_written,
-        "bytes_zero": copied.bytes_zero,
-        "digest_root": copied.digest_root,
+        "bytes_read": progress.bytes_read,
+        "bytes_written": progress.bytes_sent,
+        "digest_root": "" if record is None else record.finish(),
     }
