@@ -26,8 +26,9 @@ description:
 extends_documentation_fragment:
   - vmferry.migrate._attributes
   - vmferry.migrate._attributes.actiongroup_libvirt_storage
-  - vmferry.migrate._provider
+  - vmferry.migrate._provider.or_files
   - vmferry.migrate._libvirt
+  - vmferry.migrate._image
   - vmferry.migrate._signing.trust
   - vmferry.migrate._encryption
   - vmferry.migrate._storage
@@ -867,7 +868,7 @@ from ansible_collections.vmferry.migrate.plugins.module_utils._ansible.encryptio
     with_passphrase,
 )
 from ansible_collections.vmferry.migrate.plugins.module_utils._ansible.provider_options import (
-    provider_arguments,
+    provider_or_files_arguments,
     provider_spec,
 )
 from ansible_collections.vmferry.migrate.plugins.module_utils._ansible.run import run
@@ -928,9 +929,8 @@ def argument_spec() -> ArgumentSpec:
             "source_vm": {"type": "dict"},
         }
     )
-    return own.merge(
-        provider_arguments(), storage_arguments(), transfer_arguments(), trust_arguments(), encryption_arguments()
-    )
+    common = (provider_or_files_arguments(), storage_arguments(), transfer_arguments())
+    return own.merge(*common, trust_arguments(), encryption_arguments())
 
 
 def placement(arguments: TaskArguments) -> Placement:
