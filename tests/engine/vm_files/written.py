@@ -66,6 +66,14 @@ class WritingShelf(Shelf):
             tar.extractall(unpacked, filter="data")
             return {member: unpacked / member for member in tar.getnames()}
 
+    @property
+    def exports(self) -> str:
+        return (self.folder / "store").as_uri()
+
+    def at(self, name: str) -> str:
+        """The URL of a file that is read."""
+        return (self.images / name).as_uri()
+
     def again(self) -> Shelf:
         """What was written, as a place that VMs are read from."""
         return _Other(self.folder)

@@ -35,6 +35,7 @@ _MOST = 1 << 60  # bytes of a file, where room is left for how many it gets
 _NO_NAME = re.compile(r"[^A-Za-z0-9._-]+")
 _LONGEST_NAME = 60
 _SECTOR = 512
+_UNITS = {"raw": 1, "vhd": MIB}  # of which the disk in an image is a whole number, where that is not a sector
 _BUDGET = 8 * MIB  # for windows and the parts of a disk, beside what the object gathers; more is no faster
 
 
@@ -157,7 +158,7 @@ class ApplianceTexts:
         mark: Mark = UNMARKED,
     ) -> None:
         machine = replace(machine_of(vm, files, format), made_of=mark.made_of, made_as=mark.made_as)
-        self._names, self._machine = names, _in_sectors(machine)
+        self._names, self._machine = names, _as_written(machine, format)
         self.room = len(write_descriptor(_with_sizes(self._machine), dict.fromkeys(files, _MOST)))
         if self.room > MAX_DOCUMENT:
             raise VmferryError("unsupported", f"The descriptor of {vm.name} would have {self.room} bytes.")
@@ -175,9 +176,10 @@ class ApplianceTexts:
         return manifest_lines(sums)
 
 
-def _in_sectors(machine: Machine) -> Machine:
+def _as_written(machine: Machine, format: str) -> Machine:
     """Disks as long as their images say."""
-    disks = [replace(disk, capacity=-(-disk.capacity // _SECTOR) * _SECTOR) for disk in machine.disks]
+    unit = _UNITS.get(format, _SECTOR)
+    disks = [replace(disk, capacity=-(-disk.capacity // unit) * unit) for disk in machine.disks]
     for disk in disks:
         if not disk.capacity:
             raise VmferryError("unsupported", f"{disk.id} of {machine.name} is an empty disk of 0 bytes.")

@@ -39,13 +39,12 @@ def open_provider(
     if name != "image":
         return open_known(name, settings)
     from ..._stores.open import store_kind
-    from .file_place import FilePlace
     from .provider import ImageProvider
 
     spec = StoreSpec(settings["url"], settings.get("storage", {}))
     kind = store_kind(spec.url, spec.settings.get("type"))
-    place = FilePlace(open_store(spec), kind.name in ("file", "nfs"), kind.keeps_metadata)
-    return ImageProvider(place, alive=alive, flow=flow)
+    is_path, keeps_metadata = kind.name in ("file", "nfs"), kind.keeps_metadata
+    return ImageProvider(open_store(spec), is_path=is_path, keeps_metadata=keeps_metadata, alive=alive, flow=flow)
 
 
 def open_target(spec: ProviderSpec, job: RunningJob) -> Provider:

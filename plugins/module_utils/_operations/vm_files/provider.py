@@ -20,6 +20,7 @@ from ..._providers.base import (
 from ..._providers.finding import Finding
 from ..._providers.job import Job
 from ..._providers.spec import DiskSpec, VmSpec
+from ..._stores.base import Store
 from ..._transfer.flow import Flow
 from .described import MADE_AS, MADE_OF, PROVIDER, describe, unreadable, vm_id
 from .file_place import FilePlace
@@ -37,11 +38,18 @@ class ImageProvider(Provider):
     max_jobs = 4
 
     def __init__(
-        self, place: FilePlace, *, alive: Callable[[], object] = lambda: None, flow: Flow | None = None
+        self,
+        store: Store,
+        *,
+        is_path: bool,
+        keeps_metadata: bool = False,
+        alive: Callable[[], object] = lambda: None,
+        flow: Flow | None = None,
     ) -> None:
-        """`alive` is called while nothing but its files is read. `flow`: of the job that writes there."""
-        self._place, self._store, self._is_path = place, place.store, place.is_path
-        self._alive, self._flow = alive, flow
+        """`is_path`: whether its objects are files of this host. `keeps_metadata`: whether they have words beside their
+        bytes. `alive` is called while nothing but they is read. `flow`: of the job that writes there."""
+        self._place, self._flow = FilePlace(store, is_path, keeps_metadata), flow
+        self._store, self._is_path, self._alive = store, is_path, alive
 
     @property
     def account(self) -> str:
