@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 from contextlib import closing
-from pathlib import Path
 
 import pytest
 
@@ -30,10 +29,8 @@ SAME = ("cpu", "memory_mb", "firmware", "secure_boot", "guest_os", "nics")
 
 
 @pytest.fixture
-def shelf(tmp_path: Path) -> WritingShelf:
-    (tmp_path / "images").mkdir()
-    (tmp_path / "written").mkdir()
-    return WritingShelf(tmp_path)
+def shelf(writing: WritingShelf) -> WritingShelf:
+    return writing
 
 
 @pytest.fixture(scope="module")

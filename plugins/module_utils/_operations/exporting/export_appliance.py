@@ -63,7 +63,7 @@ class _Appliance:
 
     def export(self, vm: VmSpec, disks: Sequence[ExportDisk]) -> ExportedAppliance:
         started = time.monotonic()
-        names = ApplianceNames(vm)
+        names = ApplianceNames(vm.name)
         with ExitStack() as on_error:
             digests = [self._digest_file(disk, on_error) for disk in disks]
             wanted = [

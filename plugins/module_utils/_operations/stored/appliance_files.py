@@ -71,8 +71,8 @@ def appliance_limits(workers: int | None = None) -> Limits:
 class ApplianceNames:
     """Plain ones, after the VM."""
 
-    def __init__(self, vm: VmSpec) -> None:
-        self._stem = _NO_NAME.sub("-", vm.name)[:_LONGEST_NAME].strip(".-") or "vm"
+    def __init__(self, vm: str) -> None:
+        self._stem = _NO_NAME.sub("-", vm)[:_LONGEST_NAME].strip(".-") or "vm"
 
     @property
     def archive(self) -> str:

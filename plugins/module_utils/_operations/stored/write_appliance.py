@@ -50,6 +50,7 @@ class WrittenAppliance:
 
 
 class UnfinishedObject(GappedObject):
+    key = ""
     is_there = False  # since it was finished
 
 
@@ -68,6 +69,8 @@ class Writing:
     metadata: Optional[Mapping[str, str]] = None
     if_absent: bool = False
     undo: Optional[Callable[[str, PartWriter], object]] = None
+    appears: Callable[[str], object] = lambda key: None  # before an object does
+    appeared: Callable[[str], object] = lambda key: None
 
     @contextmanager
     def opened(self, key: str, bound: int) -> Iterator[UnfinishedObject]:
@@ -77,6 +80,7 @@ class Writing:
         whole: Optional[UnfinishedObject] = None
         try:
             whole = UnfinishedObject(parts, bound, self.part_size, self.rules, self.flow)
+            whole.key = key
             yield whole
         finally:
             if whole is None or not whole.is_there:
@@ -87,9 +91,11 @@ class Writing:
             parts.abort()
 
     def finished(self, whole: UnfinishedObject, progress: Optional[DiskProgress]) -> WrittenObject:
+        self.appears(whole.key)
         with (progress or DiskProgress()).rest():
             info = whole.finish(if_absent=self.if_absent)
             whole.is_there = True
+        self.appeared(whole.key)
         return WrittenObject(info, tuple(whole.receipts))
 
 
@@ -121,7 +127,11 @@ def unfinished_ova(
 
     `unsupported` before the first byte where the format begins with what is known last, or the store has no room.
     """
-    writer, names, modified = ApplianceDisks(how.format, how.level, how.limits, how.flow), ApplianceNames(vm), _now()
+    writer, names, modified = (
+        ApplianceDisks(how.format, how.level, how.limits, how.flow),
+        ApplianceNames(vm.name),
+        _now(),
+    )
     files = [names.disk(number, writer.kind.extension) for number in range(len(disks))]
     texts = ApplianceTexts(vm, names, files, writer.kind.name, mark)
     extents = [writer.extents(disk.source) for disk in disks]
@@ -161,7 +171,7 @@ def write_ovf(
 ) -> WrittenAppliance:
     """`key`: of a file in the folder. What is raised leaves the files that were complete; the caller puts the texts,
     and the descriptor last of all."""
-    writer, names = ApplianceDisks(how.format, how.level, how.limits, how.flow), ApplianceNames(vm)
+    writer, names = ApplianceDisks(how.format, how.level, how.limits, how.flow), ApplianceNames(vm.name)
     files = [names.disk(number, writer.kind.extension) for number in range(len(disks))]
     texts = ApplianceTexts(vm, names, files, writer.kind.name, mark)
     written, objects = [], []

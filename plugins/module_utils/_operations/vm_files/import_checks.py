@@ -5,8 +5,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Sequence
 
+from ..._appliances.ovf_writer import BUSES
 from ..._providers.base import Placement
 from ..._providers.finding import Finding
 from ..._providers.spec import VmSpec
@@ -17,7 +19,7 @@ from ..stored.appliance_files import ApplianceTexts
 from .import_note import is_over, read_note
 from .import_session import taken
 from .landing import landed, left_behind, refused_options
-from .layouts import FileLayout
+from .layouts import FileLayout, is_file_name
 from .note_names import note_key
 
 _MIB = 1 << 20
@@ -26,11 +28,13 @@ _MIB = 1 << 20
 def import_findings(store: Store, vm: VmSpec, placement: Placement) -> list[Finding]:
     findings: list[Finding] = [*refused_options(placement), *left_behind(vm, {}, placement)]
     with told_in(findings):
-        new = landed(vm, placement)
+        known = placement.disk_bus if placement.disk_bus in BUSES else ""  # it was told already
+        new = landed(vm, replace(placement, disk_bus=known))
         layout = FileLayout(new, placement.disk_format)
         ApplianceTexts(new, layout.names, layout.images, layout.kind.name)
     with told_in(findings):
-        findings += _of_name(store, placement.name)
+        if is_file_name(placement.name):
+            findings += _of_name(store, placement.name)
     with told_in(findings):
         store.probe(probe_key())
         findings += _of_space(store, vm)

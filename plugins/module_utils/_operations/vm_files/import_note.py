@@ -14,7 +14,7 @@ import threading
 import time
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from typing import Iterator, Tuple
+from typing import Iterable, Iterator, Tuple
 
 from ..._blocks import ObjectInfo
 from ..._errors import WAIT_OR_CANCEL, VmferryError
@@ -35,11 +35,12 @@ MARK = "vmferry-import"  # of an object, where the store keeps metadata: the att
 
 @dataclass(frozen=True)
 class ImportNote:
-    """`keys`: of all files, the one that appears last before the others."""
+    """`keys`: of all files, the one that appears last before the others. `made`: those that were about to appear."""
 
     intent: Intent
     attempt: str
     keys: Tuple[str, ...]
+    made: Tuple[str, ...] = ()
 
     @classmethod
     def of(cls, layout: FileLayout, made_of: str, job: Job) -> ImportNote:
@@ -64,7 +65,8 @@ class ImportNote:
 
     def to_json(self) -> bytes:
         told = json.loads(self.intent.to_json())
-        return json.dumps({**told, "attempt": self.attempt, "keys": list(self.keys)}, indent=1).encode() + b"\n"
+        own = {"attempt": self.attempt, "keys": list(self.keys), "made": list(self.made)}
+        return json.dumps({**told, **own}, indent=1).encode() + b"\n"
 
     def in_use(self, store: Store) -> VmferryError:
         owner = self.intent.owner
@@ -86,16 +88,23 @@ def read_note(store: Store, key: str) -> Tuple[ImportNote, ObjectInfo] | None:
         return None
     where = store.object_url(key)
     fields, intent = Fields.parse(text, where), read_intent(text, where)
-    note = ImportNote(intent, fields.text("attempt"), fields.texts("keys"))
+    note = ImportNote(intent, fields.text("attempt"), fields.texts("keys"), fields.texts("made"))
     expected = (f"{intent.vm_name}.ova", f"{intent.vm_name}/")
-    if noted_name(key) != intent.vm_name or not note.keys or not all(one.startswith(expected) for one in note.keys):
+    named = {*note.keys, *note.made}
+    if noted_name(key) != intent.vm_name or not note.keys or not all(one.startswith(expected) for one in named):
         raise fields.lie("names files that are not those of its VM")
     return note, info
 
 
 def all_notes(store: Store) -> Iterator[Tuple[ImportNote, ObjectInfo]]:
+    """Those that can be read."""
     for key in [info.key for info in store.list(NOTES) if noted_name(info.key)]:
-        found = read_note(store, key)
+        try:
+            found = read_note(store, key)
+        except VmferryError as error:
+            if error.kind != "invalid_config":
+                raise
+            continue  # whoever imports under its name is told
         if found is not None:
             yield found
 
@@ -107,31 +116,30 @@ def is_over(store: Store, note: ImportNote, info: ObjectInfo) -> bool:
 
 
 def undo(store: Store, note: ImportNote, keeps_metadata: bool) -> str:
-    """What became of the files of a dead run, or of this one, as a sentence."""
+    """What became of the files of a dead run, as a sentence."""
     vm, job = note.intent.vm_name, note.intent.job_id
-    if store.stat(note.keys[0]) is not None and _is_made_by(store, note, note.keys[0], keeps_metadata):
+    made = [key for key in note.made if _is_made_by(store, note, key, keeps_metadata)]
+    if note.keys[0] in made:
         store.delete(note.key)
         return f"The VM {vm} that a dead import job {job} wrote is whole, and stays."
-    remove_files(store, note, keeps_metadata)
+    remove_files(store, note, made)
     store.delete(note.key)
     return f"Removed what a dead import job {job} had written of {vm}."
 
 
-def remove_files(store: Store, note: ImportNote, keeps_metadata: bool) -> None:
+def remove_files(store: Store, note: ImportNote, made: Iterable[str]) -> None:
+    """And what was sent of files that did not appear. `made`: those that did, and that are nobody else's."""
     wanted = frozenset(note.keys)
     prefix = note.keys[0] if len(note.keys) == 1 else f"{note.intent.vm_name}/"
     store.abort_uploads(prefix, lambda info: info.key in wanted)
-    for key in note.keys:
-        if _is_made_by(store, note, key, keeps_metadata):
-            store.delete(key)
+    for key in sorted(made, key=note.keys.index):
+        store.delete(key)
 
 
 def _is_made_by(store: Store, note: ImportNote, key: str, keeps_metadata: bool) -> bool:
     """Nothing was there when the note was written. Where objects have metadata, that has to agree."""
-    if not keeps_metadata:
-        return True
     info = store.stat(key)
-    return info is not None and info.metadata.get(MARK) == note.attempt
+    return info is not None and (not keeps_metadata or info.metadata.get(MARK) == note.attempt)
 
 
 class HeldNote:
@@ -141,7 +149,7 @@ class HeldNote:
 
     def __init__(self, store: Store, note: ImportNote, capabilities: StoreCapabilities, flow: Flow) -> None:
         self._store, self.note, self._capabilities, self._flow = store, note, capabilities, flow
-        self._done = threading.Event()
+        self._done, self._writing = threading.Event(), threading.Lock()
         self._keeper = threading.Thread(target=self._keep, name="import note", daemon=True)
 
     def claim(self) -> None:
@@ -154,6 +162,12 @@ class HeldNote:
                 raise
             raise found[0].in_use(self._store) from error
         self._keeper.start()
+
+    def will_make(self, key: str) -> None:
+        """Written down before it appears."""
+        with self._writing:
+            self.note = replace(self.note, made=(*self.note.made, key))
+            self._store.put(self.note.key, self.note.to_json())
 
     def insist_on_own(self) -> None:
         """Raises `conflict` where another run has taken this one for dead."""
@@ -188,8 +202,9 @@ class HeldNote:
     def _renew(self) -> None:
         try:
             self.insist_on_own()
-            self.note = self.note.renewed()
-            self._store.put(self.note.key, self.note.to_json())
+            with self._writing:
+                self.note = self.note.renewed()
+                self._store.put(self.note.key, self.note.to_json())
         except VmferryError as error:
             if error.kind == "conflict":
                 self._flow.stop(error)

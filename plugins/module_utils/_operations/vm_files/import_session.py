@@ -57,13 +57,13 @@ class FileImport(ImportSession):
         self._open = ExitStack()
         self._finish: Optional[Callable[[], WrittenAppliance]] = None
         self._written: Optional[WrittenAppliance] = None
+        self._made: list[str] = []  # keys that appeared
         self._committed = False
 
     def __enter__(self) -> FileImport:
         self._rules = self._store.probe(probe_key())
         self._held = HeldNote(self._store, self._note, self._rules, self._flow)
         insist_on_absence(self._store, self._layout.name)
-        failpoint("before_note")
         self._held.claim()
         try:
             insist_on_absence(self._store, self._layout.name)  # another may have been done just before
@@ -128,6 +128,8 @@ class FileImport(ImportSession):
             limits=appliance_limits(workers),
             metadata=self._metadata,
             if_absent=True,
+            appears=self._held.will_make,
+            appeared=self._made.append,
         )
 
     @property
@@ -135,7 +137,14 @@ class FileImport(ImportSession):
         return {MARK: self._note.attempt}
 
     def _put(self, key: str, text: bytes) -> None:
-        self._store.put(key, text, if_absent=self._rules.conditional_put, metadata=self._metadata)
+        self._held.will_make(key)
+        try:
+            self._store.put(key, text, if_absent=self._rules.conditional_put, metadata=self._metadata)
+        except VmferryError as error:
+            if error.kind != "conflict":  # or it may be there, although its answer was lost
+                self._made.append(key)
+            raise
+        self._made.append(key)
 
     def _leave(self) -> None:
         """The note goes, and before it, where nothing was committed, the files."""
@@ -148,7 +157,7 @@ class FileImport(ImportSession):
                 if not self._held.is_own():
                     return
                 if not self._committed:
-                    remove_files(self._store, self._note, self._place.keeps_metadata)
+                    remove_files(self._store, self._note, self._made)
                 self._store.delete(self._note.key)
         except VmferryError as error:
             what = "what was written" if not self._committed else "the note of its import"

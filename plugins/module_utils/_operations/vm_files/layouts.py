@@ -29,9 +29,9 @@ class FileLayout:
     def __init__(self, vm: VmSpec, disk_format: str) -> None:
         """`disk_format`: as the task has it; empty: the default."""
         self.disk_format = disk_format or DEFAULT
-        self.names = ApplianceNames(vm)
+        self.names = ApplianceNames(vm.name)
         self.name = vm.name
-        if self.names.descriptor != f"{vm.name}.ovf":
+        if not is_file_name(vm.name):
             raise VmferryError(
                 "invalid_config",
                 f"The files of a VM cannot be called {vm.name}.",
@@ -75,9 +75,14 @@ class FileLayout:
         return [self.path, self.key(self.names.checksums), *(self.key(file) for file in self.images)]
 
 
+def is_file_name(name: str) -> bool:
+    """Whether the files of a VM of this name are called by it, all of it, and are nobody else's."""
+    return ApplianceNames(name).archive == f"{name}.ova"
+
+
 def paths_of(name: str) -> Sequence[str]:
     """Where an import of ours writes a VM of that name."""
-    return [f"{name}.ova", f"{name}/{name}.ovf"]
+    return [f"{name}.ova", f"{name}/{name}.ovf"] if is_file_name(name) else []
 
 
 def taken_by(store: Store, name: str) -> str:

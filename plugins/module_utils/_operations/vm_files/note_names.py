@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-NOTES = ".vmferry-import-"  # and the VM's name; nothing that begins with a dot is a VM
+NOTES = "vmferry-import-"  # and the VM's name; not hidden, or some servers would not list it
 _END = ".json"
 
 

@@ -58,9 +58,11 @@ def write_image(
                 progress=disk.progress,
                 extents=extents,
             )
+        how.appears(key)
         with disk.progress.rest():
             parts.complete(made.receipts, made.size, if_absent=how.if_absent)
         on_error.pop_all()
+    how.appeared(key)
     summed = _read_back(how, limits, key, made.size, made.receipts, disk.progress)
     return WrittenFile(file, made.size, summed, made.digest_root, made.bytes_read, made.bytes_zero)
 
