@@ -12,6 +12,7 @@ author:
   - the vmferry.migrate authors (@vmferry)
 description:
   - Makes a VM of an export, by reading the images out of the store as it writes the disks, without temporary files.
+  - With O(provider=image), writes it as files, an OVA, an OVF or disk images with a descriptor, below O(image.url).
   - Every block is compared with the digest that was taken when it was read from the source.
   - A VM or a disk that exists and was not made by the same import is never touched.
   - Where O(url) ends in C(.ova), C(.ova.gz) or C(.ovf), it is an appliance that other tools packed, with its files in
@@ -25,7 +26,7 @@ description:
     of an appliance. Which of its disks boots is found out where the manifest does not say so, with a warning.
 extends_documentation_fragment:
   - vmferry.migrate._attributes
-  - vmferry.migrate._attributes.actiongroup_libvirt_storage
+  - vmferry.migrate._attributes.actiongroup_vms_storage
   - vmferry.migrate._provider.or_files
   - vmferry.migrate._libvirt
   - vmferry.migrate._image
@@ -50,6 +51,7 @@ attributes:
       - A VM that was made from the same export is left as it is, whatever happened to it since.
       - Without O(export), a newer export in the store is another one, and the module fails because the VM exists.
       - So is an appliance whose descriptor or checksums differ, and a disk image that was written to or replaced.
+      - With O(provider=image), the same in another O(placement.disk_format) is a conflict.
   async:
     support: full
 options:
@@ -63,6 +65,7 @@ options:
   name:
     description:
       - The name of the VM to make.
+      - With O(provider=image) also that of its files, so at most 60 letters, digits, dots, dashes and underscores.
     type: str
     required: true
   export:
@@ -108,17 +111,22 @@ options:
         description:
           - Where the disks go. For libvirt, a storage pool or the path of a folder.
           - If not given, the provider's default.
+          - Must not be given with O(provider=image), whose files go below O(image.url).
         type: str
       disk_format:
         description:
           - The format of the disks on the provider, for example V(qcow2) or V(raw). If not given, the provider's
             default.
+          - For O(provider=image) what is written. V(ova) is one archive; V(ovf), V(qcow2), V(raw), V(vmdk),
+            V(vmdk_sparse), V(vhd), V(vhd_dynamic) or V(vhdx) is a folder with an OVF descriptor, checksums, and images
+            in that format, in V(vmdk) where it is V(ovf). If not given, V(qcow2).
         type: str
       disk_bus:
         description:
           - The bus of the disks, for example V(virtio), V(scsi) or V(sata). If not given, as exported.
           - With a disk image, V(virtio) for qcow2, QED and raw, and V(sata), which every system knows, for what other
             hypervisors write.
+          - For O(provider=image), V(ide), V(scsi), V(sata), V(nvme), V(virtio) or V(usb).
         type: str
       firmware:
         description:
@@ -130,12 +138,14 @@ options:
           - uefi
       keep_mac:
         description:
-          - Whether network cards keep their MAC addresses. Otherwise they get new ones.
+          - Whether network cards keep their MAC addresses. Otherwise they get new ones, with O(provider=image) from
+            whoever makes a VM of the files.
         type: bool
         default: false
       power_on:
         description:
           - Whether to start the VM. One that an earlier run has imported is started too if it is off.
+          - V(true) is refused with O(provider=image).
         type: bool
         default: false
   network_map:
@@ -145,6 +155,7 @@ options:
   storage_map:
     description:
       - For disks of the exported VM, by id or by name, the storage to use instead of O(placement.storage).
+      - Must not be given with O(provider=image).
     type: dict
   detach:
     description:
@@ -242,6 +253,26 @@ EXAMPLES = r"""
       networks: [production]
     placement:
       disk_format: qcow2
+
+- name: Write an OVA of the newest export
+  vmferry.migrate.vm_import:
+    provider: image
+    image:
+      url: s3://handover
+      storage: "{{ s3_connection }}"
+    url: file:///srv/exports
+    vm: web01
+    name: web01
+    placement:
+      disk_format: ova
+
+- name: Make a qcow2 image of a VHDX, in a folder with a descriptor
+  vmferry.migrate.vm_import:
+    provider: image
+    image:
+      url: file:///srv/vms
+    url: file:///srv/images/web.vhdx
+    name: web
 
 - name: Make a VM of what hypersdk exported
   vmferry.migrate.vm_import:

@@ -181,6 +181,7 @@ EXPORT = [
 ]
 IMPORT = [
     *PROVIDER,
+    *FILES,
     *STORE,
     *TRANSFER,
     *TRUST,
