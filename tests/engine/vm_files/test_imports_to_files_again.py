@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -21,6 +22,7 @@ from ansible_collections.vmferry.migrate.plugins.module_utils._operations.jobs.r
 from ansible_collections.vmferry.migrate.plugins.module_utils._operations.vm_files import write_images
 from ansible_collections.vmferry.migrate.plugins.module_utils._operations.vm_files.import_session import FileImport
 from ansible_collections.vmferry.migrate.plugins.module_utils._stores.filesystem.store import FilesystemStore
+from ansible_collections.vmferry.migrate.plugins.module_utils._transfer import pipeline
 
 from .shelf import GUEST, refused
 from .written import WritingShelf
@@ -157,6 +159,38 @@ def test_a_source_that_changes_meanwhile_leaves_nothing(shelf: WritingShelf, mon
         refused(lambda: bring(shelf, disk_format=disk_format), "conflict", "web.raw")  # noqa: B023
         assert shelf.files() == []
         shelf.raw("web.raw")
+
+
+@pytest.mark.parametrize("disk_format", ["ova", "qcow2"])
+def test_an_import_that_is_cancelled_leaves_nothing(
+    shelf: WritingShelf, monkeypatch: pytest.MonkeyPatch, disk_format: str
+) -> None:
+    take = FileImport.take
+
+    def cancelled(session: FileImport, *given: Any) -> None:
+        take(session, *given)
+        os.kill(os.getpid(), signal.SIGTERM)
+        session._flow.sleep(60)
+
+    monkeypatch.setattr(FileImport, "take", cancelled)
+    refused(lambda: bring(shelf, disk_format=disk_format), "cancelled", "SIGTERM")
+    assert shelf.files() == []
+
+
+@pytest.mark.parametrize(("disk_format", "count"), [("ova", 6), ("raw", 3)])
+def test_as_many_threads_write_as_the_task_says(
+    shelf: WritingShelf, monkeypatch: pytest.MonkeyPatch, disk_format: str, count: int
+) -> None:
+    seen: list[int] = []
+    run_workers = pipeline.run_workers
+
+    def counted(flow: Any, workers: int, work: Any) -> None:
+        seen.append(workers)
+        run_workers(flow, workers, work)
+
+    monkeypatch.setattr(pipeline, "run_workers", counted)
+    bring(shelf, disk_format=disk_format, transfer={"parallel": 3})
+    assert seen == [count]  # what compresses has twice as many
 
 
 PROGRAM = """

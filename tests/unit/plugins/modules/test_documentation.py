@@ -197,8 +197,6 @@ def test_a_job_is_described_alike_whatever_it_does() -> None:
     """The plays look at what an export returns."""
     of_export, of_import, of_verify = (
         {name: (what["type"], what["returned"]) for name, what in job["contains"].items()}
-        for job in (
-            read_yaml(MODULES[module].RETURN)["job"] for module in ("vm_export", "vm_import", "export_verify")
-        )
+        for job in (read_yaml(MODULES[module].RETURN)["job"] for module in ("vm_export", "vm_import", "export_verify"))
     )
     assert of_export == of_import == of_verify
