@@ -40,17 +40,22 @@ options:
         description:
           - Where the disks go. For libvirt, a storage pool or the path of a folder.
           - If not given, the provider's default.
+          - Must not be given where the provider is V(image), whose files go below its URL.
         type: str
       disk_format:
         description:
           - The format of the disks on the provider, for example V(qcow2) or V(raw). If not given, the provider's
             default.
+          - Where the provider is V(image), what is written. V(ova) is one archive; V(ovf), V(qcow2), V(raw), V(vmdk),
+            V(vmdk_sparse), V(vhd), V(vhd_dynamic) or V(vhdx) is a folder with an OVF descriptor, checksums, and images
+            in that format, in V(vmdk) where it is V(ovf). If not given, V(qcow2).
         type: str
       disk_bus:
         description:
           - The bus of the disks, for example V(virtio), V(scsi) or V(sata). If not given, as it was.
           - With images of disks, V(virtio) for qcow2, QED and raw, and V(sata), which every system knows, for what
             other hypervisors write.
+          - Where files are written, V(ide), V(scsi), V(sata), V(nvme), V(virtio) or V(usb).
         type: str
       firmware:
         description:
@@ -62,12 +67,14 @@ options:
           - uefi
       keep_mac:
         description:
-          - Whether network cards keep their MAC addresses. Otherwise they get new ones.
+          - Whether network cards keep their MAC addresses. Otherwise they get new ones, where files are written from
+            whoever makes a VM of them.
         type: bool
         default: false
       power_on:
         description:
           - Whether to start the VM. One that an earlier run has made is started too if it is off.
+          - V(true) is refused where files are written.
         type: bool
         default: false
   network_map:
@@ -77,6 +84,7 @@ options:
   storage_map:
     description:
       - For disks of the VM, by id or by name, the storage to use instead of O(placement.storage).
+      - Must not be given where files are written.
     type: dict
   detach:
     description:

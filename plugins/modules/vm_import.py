@@ -12,6 +12,7 @@ author:
   - the vmferry.migrate authors (@vmferry)
 description:
   - Makes a VM of an export, by reading the images out of the store as it writes the disks, without temporary files.
+  - With O(provider=image), writes it as files, an OVA, an OVF or disk images with a descriptor, below O(image.url).
   - Every block is compared with the digest that was taken when it was read from the source.
   - A VM or a disk that exists and was not made by the same import is never touched.
   - Where O(url) ends in C(.ova), C(.ova.gz) or C(.ovf), it is an appliance that other tools packed, with its files in
@@ -25,9 +26,10 @@ description:
     of an appliance. Which of its disks boots is found out where the manifest does not say so, with a warning.
 extends_documentation_fragment:
   - vmferry.migrate._attributes
-  - vmferry.migrate._attributes.actiongroup_libvirt_storage
-  - vmferry.migrate._provider
+  - vmferry.migrate._attributes.actiongroup_vms_storage
+  - vmferry.migrate._provider.or_files
   - vmferry.migrate._libvirt
+  - vmferry.migrate._image
   - vmferry.migrate._placement
   - vmferry.migrate._signing.trust
   - vmferry.migrate._encryption
@@ -50,6 +52,7 @@ attributes:
       - A VM that was made from the same export is left as it is, whatever happened to it since.
       - Without O(export), a newer export in the store is another one, and the module fails because the VM exists.
       - So is an appliance whose descriptor or checksums differ, and a disk image that was written to or replaced.
+      - With O(provider=image), the same in another O(placement.disk_format) is a conflict.
   async:
     support: full
 options:
@@ -63,6 +66,7 @@ options:
   name:
     description:
       - The name of the VM to make.
+      - With O(provider=image) also that of its files, so at most 60 letters, digits, dots, dashes and underscores.
     type: str
     required: true
   export:
@@ -162,6 +166,26 @@ EXAMPLES = r"""
       networks: [production]
     placement:
       disk_format: qcow2
+
+- name: Write an OVA of the newest export
+  vmferry.migrate.vm_import:
+    provider: image
+    image:
+      url: s3://handover
+      storage: "{{ s3_connection }}"
+    url: file:///srv/exports
+    vm: web01
+    name: web01
+    placement:
+      disk_format: ova
+
+- name: Make a qcow2 image of a VHDX, in a folder with a descriptor
+  vmferry.migrate.vm_import:
+    provider: image
+    image:
+      url: file:///srv/vms
+    url: file:///srv/images/web.vhdx
+    name: web
 
 - name: Make a VM of what hypersdk exported
   vmferry.migrate.vm_import:
@@ -789,7 +813,7 @@ from ansible_collections.vmferry.migrate.plugins.module_utils._ansible.placement
     placement_arguments,
 )
 from ansible_collections.vmferry.migrate.plugins.module_utils._ansible.provider_options import (
-    provider_arguments,
+    provider_or_files_arguments,
     provider_spec,
 )
 from ansible_collections.vmferry.migrate.plugins.module_utils._ansible.run import run
@@ -820,7 +844,7 @@ def argument_spec() -> ArgumentSpec:
             "source_vm": {"type": "dict"},
         }
     )
-    common = (provider_arguments(), placement_arguments(), storage_arguments(), transfer_arguments())
+    common = (provider_or_files_arguments(), placement_arguments(), storage_arguments(), transfer_arguments())
     return own.merge(*common, trust_arguments(), encryption_arguments())
 
 

@@ -6,9 +6,9 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import replace
-from typing import Any, Callable, ContextManager, Mapping, Sequence, Tuple
+from typing import Any, Callable, ContextManager, Iterator, Mapping, Sequence, Tuple
 
 from ..._blocks import BlockSource
 from ..._errors import VmferryError
@@ -16,14 +16,15 @@ from ..._exports.naming import new_attempt
 from ..._providers.base import Provider
 from ..._providers.finding import Finding
 from ..._providers.job import Job
-from ..._providers.open import open_provider
 from ..._providers.spec import VmSpec
 from ..._stores.address import split_object_url
 from ..._stores.base import Store
-from ..._transfer.copy_blocks import copy_blocks
-from ..jobs.findings import checked, raise_first_error
+from ..._transfer.progress import DiskProgress
+from ..jobs.fill_disks import DiskContent, Proved, fill_disks
+from ..jobs.findings import checked, insist_on_same, raise_first_error
 from ..jobs.requests import ImportRequest
 from ..jobs.running_job import RunningJob
+from ..vm_files.open import open_target
 
 
 class Packed(ABC):
@@ -70,7 +71,7 @@ def import_packed(request: ImportRequest, check_mode: bool, what: str, find: Fin
         job = stack.enter_context(
             RunningJob.start("import", request.transfer, name, request.store.url, {"importing": 1.0}, check_mode)
         )
-        provider = stack.enter_context(closing(open_provider(request.provider.name, request.provider.settings)))
+        provider = stack.enter_context(closing(open_target(request.provider, job)))
         store = stack.enter_context(closing(job.open_store(replace(request.store, url=above))))
         return PackedImport(request, job, provider, lambda: find(job, store, key)).run(check_mode)
 
@@ -130,16 +131,22 @@ class PackedImport:
             self._job.phase("importing", [(disk.id, disk.size) for disk in vm.disks])
             for warning in session.warnings:
                 self._job.warn(warning)
-            for number, sink in enumerate(session.sinks):
-                progress = self._job.progress.disk(number)
-                with packed.open(number, self._job.going_on) as source:
-                    copy_blocks(source, sink, None, limits=self._job.limits, flow=self._job.flow, progress=progress)
+            fill_disks(self._job, session, [DiskContent(self._opener(packed, n)) for n in range(len(vm.disks))])
             packed.confirm()
             self._job.phase("creating")
             return session.commit()
 
+    def _opener(self, packed: Packed, number: int) -> Callable[[DiskProgress], ContextManager[Proved]]:
+        @contextmanager
+        def opened(_progress: DiskProgress) -> Iterator[Proved]:
+            with packed.open(number, self._job.going_on) as source:
+                yield source, None
+
+        return opened
+
     def _present(self, packed: Packed, vm: VmSpec, check_mode: bool) -> dict[str, Any]:
         """Imported before, but never started, or not any more."""
+        insist_on_same(self._provider, vm, self._request.placement)
         starts = self._request.placement.power_on and vm.power_state in ("powered_off", "crashed")
         if starts and not check_mode:
             vm = self._job.supervise(lambda: self._provider.start(vm))

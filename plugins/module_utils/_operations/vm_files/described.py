@@ -22,6 +22,7 @@ from .inventory import FileVm
 from .place import place_of
 
 PROVIDER = "image"
+MADE_OF, MADE_AS = "made_of", "made_as"  # in an appliance's details: of an import of ours
 # What images do not say, and a VM needs. `details` tell which are assumed.
 CPUS, MEMORY_MB = 2, 2048
 BUS_OF_OTHERS = "sata"  # that every guest knows

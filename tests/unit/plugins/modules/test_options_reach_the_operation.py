@@ -197,6 +197,7 @@ LANDING: list[tuple[str, Any, str, Any]] = [
 ]
 IMPORT = [
     *PROVIDER,
+    *FILES,
     *STORE,
     *TRANSFER,
     *TRUST,
