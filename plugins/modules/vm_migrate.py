@@ -81,7 +81,8 @@ options:
         at the source. No digests of it stay anywhere else, and the source may be deleted next.
       - V(none) relies on the storage. That saves the time to read what was written.
       - If not given, V(content) where the O(destination) can read back what it has not made a VM of yet. Of the
-        providers, libvirt can, and V(image) cannot.
+        providers, libvirt can. V(image) cannot, and proves what it wrote by the checksums of its files, as
+        M(vmferry.migrate.vm_import) does.
     type: str
     choices:
       - none
@@ -139,6 +140,18 @@ EXAMPLES = r"""
       storage: fast
       disk_bus: scsi
   check_mode: true
+
+- name: Make an OVA of a VM that is off
+  vmferry.migrate.vm_migrate:
+    source:
+      provider: libvirt
+    destination:
+      image:
+        url: file:///srv/appliances
+    vm: web01
+    consistency: powered_off
+    placement:
+      disk_format: ova
 
 - name: Make a VM of the images in a bucket
   vmferry.migrate.vm_migrate:
@@ -243,7 +256,7 @@ migration:
         digest_root:
           description:
             - The digest of the guest's data, which an export of the same data has, too. An empty string with
-              O(verify=none).
+              O(verify=none), but where files were written.
           returned: success
           type: str
     duration:

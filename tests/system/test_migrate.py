@@ -94,6 +94,21 @@ def test_an_image_becomes_a_vm(bench: Bench, moved: str, tmp_path: Path) -> None
     assert not migrate(bench, "web", source=files, networks=())["changed"]
 
 
+def test_a_vm_goes_into_an_ova_and_back(bench: Bench, vm: OffVm, moved: str, tmp_path: Path) -> None:
+    files = ProviderSpec("image", {"url": tmp_path.as_uri(), "storage": {}})
+    asked = MigrateRequest(
+        bench.provider, files, vm.name, Placement("packed", disk_format="ova"), transfer=bench.transfer()
+    )
+    there = migrate_vm(asked, check_mode=False)
+    assert [path.name for path in tmp_path.iterdir()] == ["packed.ova"]
+    assert not migrate_vm(asked, check_mode=False)["changed"]
+    back = migrate(bench, "packed", source=files)
+    compare(bench.images / f"{NEW}-disk-0.qcow2", "qcow2", vm.disk, "raw")
+    roots = [told["migration"]["disks"][0]["digest_root"] for told in (there, back)]
+    assert roots[:1] * 2 == roots
+    bench.assert_nothing_left(vm.name, runs=False)
+
+
 def test_what_the_storage_did_not_keep_becomes_no_vm(
     bench: Bench, vm: OffVm, moved: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -15,11 +15,11 @@ from .._providers.finding import Finding
 from .._providers.spec import VmSpec
 from .attempts.clean_up_machine import clean_up_machine
 from .exporting.export_plan import chosen_disks, insist_on_disks
-from .jobs.findings import checked, raise_first_error, told_in
-from .jobs.requests import MigrateRequest, ProviderSpec
+from .jobs.findings import checked, insist_on_same, raise_first_error, told_in
+from .jobs.requests import MigrateRequest
 from .jobs.running_job import RunningJob
 from .migrating.new_hardware import with_hardware
-from .vm_files.open import open_provider
+from .vm_files.open import open_target
 
 if TYPE_CHECKING:
     from .migrating.move_vm import Moved
@@ -37,11 +37,8 @@ def migrate_vm(request: MigrateRequest, check_mode: bool) -> dict[str, Any]:
     with ExitStack() as stack:
         job = stack.enter_context(RunningJob.start("migrate", request.transfer, request.vm, url, phases, check_mode))
 
-        def opened(spec: ProviderSpec) -> Provider:
-            provider = open_provider(spec.name, spec.settings, job.open_source, job.going_on)
-            return stack.enter_context(closing(provider))
-
-        source, destination = opened(request.source), opened(request.destination)
+        ends = (open_target(spec, job) for spec in (request.source, request.destination))
+        source, destination = (stack.enter_context(closing(end)) for end in ends)
         return _Migration(request, job, source, destination).run(check_mode)
 
 
@@ -134,6 +131,7 @@ class _Migration:
 
     def _was_there(self, vm: VmSpec, check_mode: bool) -> dict[str, Any]:
         """Whatever happened to either since; but it may never have been started, or not run any more."""
+        insist_on_same(self._destination, vm, self._request.placement)
         if not (self._request.placement.power_on and vm.power_state in OFF):
             return self._result(vm)
         diff = {"before": {"power_state": vm.power_state}, "after": {"power_state": "powered_on"}}

@@ -17,7 +17,7 @@ from .snapshots import Snapshot, SnapshotService
 from .spec import DiskSpec, VmSpec
 
 if TYPE_CHECKING:
-    from .._transfer.digest_check import DigestCheck
+    from .._transfer.digest_check import LeafCheck
     from .._transfer.progress import DiskProgress
 
 Consistency = Literal["auto", "quiesced", "crash_consistent", "powered_off"]
@@ -115,7 +115,7 @@ class ReadDisk:
 
     source: BlockSource
     progress: DiskProgress
-    check: DigestCheck | None = None
+    check: LeafCheck | None = None
 
 
 class ImportSession(ABC):

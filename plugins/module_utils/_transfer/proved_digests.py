@@ -9,7 +9,7 @@ from typing import Sequence, Tuple
 
 from .._blocks import BlockSource, Cipher, ImageOutput, Kind
 from .._errors import VmferryError
-from .digest_check import DigestCheck
+from .digest_check import LeafCheck
 from .digests import Digests, DigestWriter, DiskDigests, plain_hash
 
 
@@ -18,7 +18,7 @@ class ProvedDigests:
 
     layered = False
 
-    def __init__(self, check: DigestCheck) -> None:
+    def __init__(self, check: LeafCheck) -> None:
         self._check, self.leaf_hash = check, check.leaf_hash
 
     def leaves(self, first: int, digests: Digests) -> Sequence[Kind]:
@@ -33,7 +33,7 @@ class ProvedDigests:
         return self._check.finish()
 
 
-def digests_of(source: BlockSource, check: DigestCheck | None) -> DiskDigests:
+def digests_of(source: BlockSource, check: LeafCheck | None) -> DiskDigests:
     """Of what nobody proves: kept nowhere. Raises `checksum_mismatch` where the disk has another size than its digests
     are of."""
     if check is None:

@@ -62,6 +62,7 @@ class Ends:
     hooks: dict[str, Callable[[], object]] = field(default_factory=dict)
     sinks: list[MemorySink] = field(default_factory=list)
     new: VmSpec | None = None
+    otherwise: str = ""
     job: RunningJob | None = None
 
     def happens(self, event: str) -> None:
@@ -124,6 +125,9 @@ class _Destination:
     def imported(self, name: str) -> tuple[VmSpec, str] | None:
         return self._ends.present
 
+    def made_otherwise(self, vm: VmSpec, placement: Placement) -> str:
+        return self._ends.otherwise
+
     def clean_up_imports(self) -> list[tuple[str, str]]:
         self._ends.happens("destination cleaned up")
         return []
@@ -156,7 +160,7 @@ class _Destination:
             return [MemorySource(bytes(sink.data)) for sink in ends.sinks]
 
         try:
-            yield SimpleNamespace(sinks=ends.sinks, warnings=[], commit=commit, read_back=read_back)
+            yield SimpleNamespace(takes_disks=False, sinks=ends.sinks, warnings=[], commit=commit, read_back=read_back)
         finally:
             if not kept:
                 ends.happens("undone")

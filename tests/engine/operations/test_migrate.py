@@ -140,6 +140,12 @@ def test_a_second_run_changes_nothing_whatever_became_of_either(ends: Ends) -> N
     assert {"frozen", "written", "source cleaned up"}.isdisjoint(ends.events)
 
 
+def test_a_vm_that_was_made_in_another_way_is_no_success(ends: Ends) -> None:
+    ends.migrate()
+    ends.otherwise = "It is an OVA, and not qcow2."
+    refused(ends, "conflict", "It is an OVA")
+
+
 def test_a_vm_that_was_made_and_is_off_is_started_where_that_is_asked(ends: Ends) -> None:
     ends.migrate()
     asked: dict[str, Any] = {"placement": Placement("web02", power_on=True)}

@@ -12,11 +12,11 @@ from typing import Callable, ContextManager, Optional, Sequence, Tuple
 from ..._blocks import BlockSource
 from ..._providers.base import ImportSession, ReadDisk
 from ..._transfer.copy_blocks import copy_blocks
-from ..._transfer.digest_check import DigestCheck
+from ..._transfer.digest_check import LeafCheck
 from ..._transfer.progress import DiskProgress
 from .running_job import RunningJob
 
-Proved = Tuple[BlockSource, Optional[DigestCheck]]  # and what its leaves have to be, where anybody knows
+Proved = Tuple[BlockSource, Optional[LeafCheck]]  # and what its leaves have to be, where anybody knows
 
 
 @dataclass(frozen=True)
