@@ -6,13 +6,13 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 name: transfers
 type: aggregate
-short_description: One table of all exports and imports, metrics for Prometheus, an audit log
+short_description: One table of all exports, imports and migrations, metrics for Prometheus, an audit log
 version_added: 0.1.0
 author:
   - the vmferry.migrate authors (@vmferry)
 description:
-  - Prints a table of what M(vmferry.migrate.vm_export) and M(vmferry.migrate.vm_import) did on all hosts of a run, with
-    the reason and a hint where a transfer failed.
+  - Prints a table of what M(vmferry.migrate.vm_export), M(vmferry.migrate.vm_import) and M(vmferry.migrate.vm_migrate)
+    did on all hosts of a run, with the reason and a hint where a transfer failed.
   - If told to, keeps metrics of the last transfer of each VM in a file for the textfile collector of node_exporter, and
     adds a line for each transfer to an audit log.
   - A VM that the preflight of the playbook C(vmferry.migrate.export_fleet) leaves out is told as an export that failed.
@@ -68,6 +68,7 @@ options:
 seealso:
   - module: vmferry.migrate.vm_export
   - module: vmferry.migrate.vm_import
+  - module: vmferry.migrate.vm_migrate
 """
 
 EXAMPLES = r"""
@@ -111,7 +112,7 @@ if TYPE_CHECKING:
     from ansible.playbook import Playbook
     from ansible.playbook.play import Play
 
-KINDS = {"vm_export": "export", "vm_import": "import"}
+KINDS = {"vm_export": "export", "vm_import": "import", "vm_migrate": "migrate"}
 COLLECTION = "vmferry.migrate"
 COLORS: dict[Outcome | None, str] = {  # names of settings
     "ready": "COLOR_CHANGED",

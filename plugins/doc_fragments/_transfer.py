@@ -74,8 +74,8 @@ options:
   controller_timeout:
     description:
       - For how long the transfer goes on when nothing is heard of the control node, which may have been killed, or may
-        have lost its connection. Then the transfer stops, as after any failure that may pass. An import undoes what it
-        did then, and an export is kept for the next run as its C(on_failure) says.
+        have lost its connection. Then the transfer stops, as after any failure that may pass. An import and a
+        migration undo what they did then, and an export is kept for the next run as its C(on_failure) says.
       - V(0) lets it go on to its end.
       - If not given, V(2m), and V(0) with C(async), where nobody watches.
     type: str

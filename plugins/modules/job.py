@@ -113,7 +113,7 @@ job:
       type: str
       sample: 3f1c9a2b7d1e4c589a510c3a0d5b6e77
     kind:
-      description: V(export), V(import), V(verify), V(upload), V(download) or V(copy).
+      description: V(export), V(import), V(migrate), V(verify), V(upload), V(download) or V(copy).
       returned: success
       type: str
       sample: export

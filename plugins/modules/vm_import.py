@@ -12,6 +12,7 @@ author:
   - the vmferry.migrate authors (@vmferry)
 description:
   - Makes a VM of an export, by reading the images out of the store as it writes the disks, without temporary files.
+  - With O(provider=image), writes it as files, an OVA, an OVF or disk images with a descriptor, below O(image.url).
   - Every block is compared with the digest that was taken when it was read from the source.
   - A VM or a disk that exists and was not made by the same import is never touched.
   - Where O(url) ends in C(.ova), C(.ova.gz) or C(.ovf), it is an appliance that other tools packed, with its files in
@@ -28,9 +29,11 @@ description:
     of an appliance. Which of its disks boots is found out where the manifest does not say so, with a warning.
 extends_documentation_fragment:
   - vmferry.migrate._attributes
-  - vmferry.migrate._attributes.actiongroup_libvirt_storage
-  - vmferry.migrate._provider
+  - vmferry.migrate._attributes.actiongroup_vms_storage
+  - vmferry.migrate._provider.or_files
   - vmferry.migrate._libvirt
+  - vmferry.migrate._image
+  - vmferry.migrate._placement
   - vmferry.migrate._signing.trust
   - vmferry.migrate._encryption
   - vmferry.migrate._storage
@@ -52,6 +55,7 @@ attributes:
       - A VM that was made from the same export is left as it is, whatever happened to it since.
       - Without O(export), a newer export in the store is another one, and the module fails because the VM exists.
       - So is an appliance whose descriptor or checksums differ, and a disk image that was written to or replaced.
+      - With O(provider=image), the same in another O(placement.disk_format) is a conflict.
   async:
     support: full
 options:
@@ -65,6 +69,7 @@ options:
   name:
     description:
       - The name of the VM to make.
+      - With O(provider=image) also that of its files, so at most 60 letters, digits, dots, dashes and underscores.
     type: str
     required: true
   export:
@@ -79,86 +84,6 @@ options:
       - May be left out when O(url) has the exports of only one VM.
       - Must not be given with an appliance or a disk image.
     type: str
-  hardware:
-    description:
-      - The hardware of the VM, where it is to be another than what was exported, or what the appliance says.
-      - A disk image says nothing of it, so here are its defaults.
-    type: dict
-    suboptions:
-      cpu:
-        description:
-          - How many processors. If not given, as exported, and V(2) with a disk image.
-        type: int
-      memory:
-        description:
-          - How much memory, for example V(4GiB), in whole mebibytes. If not given, as exported, and V(2GiB) with a disk
-            image.
-        type: str
-      networks:
-        description:
-          - With a disk image alone, the networks that the VM is in, with a network card in each. If not given,
-            V(default). An empty list leaves it without one.
-          - Other VMs have the network cards that they had, in the networks of O(network_map).
-        type: list
-        elements: str
-  placement:
-    description:
-      - How the VM lands.
-    type: dict
-    suboptions:
-      storage:
-        description:
-          - Where the disks go. For libvirt, a storage pool or the path of a folder.
-          - If not given, the provider's default.
-        type: str
-      disk_format:
-        description:
-          - The format of the disks on the provider, for example V(qcow2) or V(raw). If not given, the provider's
-            default.
-        type: str
-      disk_bus:
-        description:
-          - The bus of the disks, for example V(virtio), V(scsi) or V(sata). If not given, as exported.
-          - With a disk image, V(virtio) for qcow2, QED and raw, and V(sata), which every system knows, for what other
-            hypervisors write.
-        type: str
-      firmware:
-        description:
-          - The firmware. If not given, as exported.
-          - With a disk image, V(uefi) where it has an EFI system partition and no boot partition for a BIOS.
-        type: str
-        choices:
-          - bios
-          - uefi
-      keep_mac:
-        description:
-          - Whether network cards keep their MAC addresses. Otherwise they get new ones.
-        type: bool
-        default: false
-      power_on:
-        description:
-          - Whether to start the VM. One that an earlier run has imported is started too if it is off.
-        type: bool
-        default: false
-  network_map:
-    description:
-      - For networks of the exported VM, the networks to use instead. Those that are not named keep their names.
-    type: dict
-  storage_map:
-    description:
-      - For disks of the exported VM, by id or by name, the storage to use instead of O(placement.storage).
-    type: dict
-  detach:
-    description:
-      - CD and floppy drives that the VM is made without.
-      - Drives of the exported VM, or of the appliance, that are not named are there again, and empty.
-      - A host whose QEMU was built without floppy drives starts no VM that has one; give V(floppy) there.
-    type: list
-    elements: str
-    choices:
-      - cdrom
-      - floppy
-    default: []
   source_vm:
     description:
       - The VM as it is at its source, one of RV(vmferry.migrate.vm_info#module:vms).
@@ -244,6 +169,26 @@ EXAMPLES = r"""
       networks: [production]
     placement:
       disk_format: qcow2
+
+- name: Write an OVA of the newest export
+  vmferry.migrate.vm_import:
+    provider: image
+    image:
+      url: s3://handover
+      storage: "{{ s3_connection }}"
+    url: file:///srv/exports
+    vm: web01
+    name: web01
+    placement:
+      disk_format: ova
+
+- name: Make a qcow2 image of a VHDX, in a folder with a descriptor
+  vmferry.migrate.vm_import:
+    provider: image
+    image:
+      url: file:///srv/vms
+    url: file:///srv/images/web.vhdx
+    name: web
 
 - name: Make a VM of what hypersdk exported
   vmferry.migrate.vm_import:
@@ -862,17 +807,18 @@ msg:
 
 from typing import Any
 
-from ansible_collections.vmferry.migrate.plugins.module_utils._ansible.argspec import (
-    ArgumentSpec,
-    TaskArguments,
-    without_unset,
-)
+from ansible_collections.vmferry.migrate.plugins.module_utils._ansible.argspec import ArgumentSpec, TaskArguments
 from ansible_collections.vmferry.migrate.plugins.module_utils._ansible.encryption_options import (
     encryption_arguments,
     with_passphrase,
 )
+from ansible_collections.vmferry.migrate.plugins.module_utils._ansible.placement_options import (
+    new_networks,
+    placement,
+    placement_arguments,
+)
 from ansible_collections.vmferry.migrate.plugins.module_utils._ansible.provider_options import (
-    provider_arguments,
+    provider_or_files_arguments,
     provider_spec,
 )
 from ansible_collections.vmferry.migrate.plugins.module_utils._ansible.run import run
@@ -889,15 +835,8 @@ from ansible_collections.vmferry.migrate.plugins.module_utils._ansible.transfer_
     transfer_arguments,
     transfer_options,
 )
-from ansible_collections.vmferry.migrate.plugins.module_utils._ansible.values import (
-    count,
-    mebibytes,
-    name_map,
-    network_names,
-    vm_name,
-)
+from ansible_collections.vmferry.migrate.plugins.module_utils._ansible.values import vm_name
 from ansible_collections.vmferry.migrate.plugins.module_utils._operations.jobs.requests import ImportRequest
-from ansible_collections.vmferry.migrate.plugins.module_utils._providers.base import Placement
 
 
 def argument_spec() -> ArgumentSpec:
@@ -907,59 +846,23 @@ def argument_spec() -> ArgumentSpec:
             "name": {"type": "str", "required": True},
             "export": {"type": "str"},
             "vm": {"type": "str"},
-            "hardware": {
-                "type": "dict",
-                "options": {
-                    "cpu": {"type": "int"},
-                    "memory": {"type": "str"},
-                    "networks": {"type": "list", "elements": "str"},
-                },
-            },
-            "placement": {
-                "type": "dict",
-                "apply_defaults": True,
-                "options": {
-                    "storage": {"type": "str"},
-                    "disk_format": {"type": "str"},
-                    "disk_bus": {"type": "str"},
-                    "firmware": {"type": "str", "choices": ["bios", "uefi"]},
-                    "keep_mac": {"type": "bool", "default": False},
-                    "power_on": {"type": "bool", "default": False},
-                },
-            },
-            "network_map": {"type": "dict"},
-            "storage_map": {"type": "dict"},
-            "detach": {"type": "list", "elements": "str", "choices": ["cdrom", "floppy"], "default": []},
             "source_vm": {"type": "dict"},
         }
     )
-    return own.merge(
-        provider_arguments(), storage_arguments(), transfer_arguments(), trust_arguments(), encryption_arguments()
-    )
-
-
-def placement(arguments: TaskArguments) -> Placement:
-    hardware = without_unset(arguments["hardware"] or {})
-    return Placement(
-        name=vm_name("name", arguments["name"]),
-        cpu=count("hardware.cpu", hardware["cpu"], 1) if "cpu" in hardware else 0,
-        memory_mb=mebibytes("hardware.memory", hardware["memory"]) if "memory" in hardware else 0,
-        network_map=name_map("network_map", arguments["network_map"]),
-        storage_map=name_map("storage_map", arguments["storage_map"]),
-        **without_unset(arguments["placement"]),
-    )
+    common = (provider_or_files_arguments(), placement_arguments(), storage_arguments(), transfer_arguments())
+    return own.merge(*common, trust_arguments(), encryption_arguments())
 
 
 def import_request(arguments: TaskArguments) -> ImportRequest:
     return ImportRequest(
         provider=provider_spec(arguments),
         store=store_spec(arguments),
-        placement=placement(arguments),
+        placement=placement(arguments, vm_name("name", arguments["name"])),
         export=arguments.text("export"),
         vm=arguments.text("vm"),
         source_vm=arguments["source_vm"],
         detach=tuple(arguments["detach"]),
-        networks=network_names("hardware.networks", (arguments["hardware"] or {}).get("networks")),
+        networks=new_networks(arguments),
         seals=with_passphrase(trust(arguments), arguments, strict=True),
         transfer=transfer_options(arguments),
     )

@@ -1,8 +1,8 @@
 # Copyright (c) 2026 the vmferry.migrate authors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The control node's credentials for every store of a task: its own, both ends of a copy, further copies, and the one
-that VMs lie in."""
+"""The control node's credentials for every store of a task: its own, both ends of a copy, further copies, and those
+that VMs lie in, also at the ends of a migration."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from typing import Any
 from .credentials import hand_over
 
 ENDS = ("source", "destination", "image")  # options that are a store with its settings
+FILES = "image"  # which an end may have, too
 LISTS = ("copies_to",)  # that are a list of them
 FROM = "credentials_from"
 
@@ -22,6 +23,8 @@ def hand_over_all(
     """As `hand_over`. What cannot be read is left to the module, which tells it better."""
 
     def of_end(end: Any) -> Any:
+        if isinstance(end, Mapping) and isinstance(end.get(FILES), Mapping):
+            return {**end, FILES: of_end(end[FILES])}
         if not isinstance(end, Mapping) or "url" not in end:
             return end
         handed = hand_over({FROM: arguments.get(FROM), **end}, of_task, of_controller)

@@ -10,7 +10,7 @@ from typing import Any
 
 SIGNIFICANT = 3  # digits of an amount
 OF_OBJECTS = frozenset({"upload", "download", "copy"})  # kinds of jobs that know of no disks
-WRITES = frozenset({"import", "download"})  # kinds that send nothing away
+WRITES = frozenset({"import", "download", "migrate"})  # kinds that send nothing away
 UNCHANGED = "unchanged"  # an outcome
 SHORTEST = 0.001  # seconds
 UNITS = ("B", "kB", "MB", "GB", "TB", "PB")

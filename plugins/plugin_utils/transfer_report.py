@@ -20,7 +20,7 @@ class Transfer:
     """Empty and None stand for what is not known: a task that fails early tells little. Bytes, seconds."""
 
     host: str
-    kind: str  # export, import
+    kind: str  # export, import, migrate
     outcome: Outcome
     time: float  # when its result arrived, since the epoch
     check: bool = False
@@ -114,7 +114,7 @@ def _error_found(result: Mapping[str, Any]) -> Mapping[str, Any]:
 
 def _vm_name(result: Mapping[str, Any], export: Mapping[str, Any], kind: str) -> str:
     """The VM that was exported, or made."""
-    made = result if kind == "import" else export
+    made = export if kind == "export" else result
     return _text(_mapping(made.get("vm")).get("name"))
 
 

@@ -11,7 +11,7 @@ import hashlib
 import io
 import re
 import tarfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,20 +24,21 @@ from engine.transfer.disks_in_memory import MemorySource
 
 from ansible_collections.vmferry.migrate.plugins.module_utils._blocks import Extent
 from ansible_collections.vmferry.migrate.plugins.module_utils._errors import VmferryError
-from ansible_collections.vmferry.migrate.plugins.module_utils._operations.exporting.write_appliance import (
-    ApplianceDisk,
-    Writing,
-    write_ova,
-)
 from ansible_collections.vmferry.migrate.plugins.module_utils._operations.stored.appliance_machine import vm_of
 from ansible_collections.vmferry.migrate.plugins.module_utils._operations.stored.read_appliance import (
     open_disk,
     stored_appliance,
 )
+from ansible_collections.vmferry.migrate.plugins.module_utils._operations.stored.write_appliance import (
+    ApplianceDisk,
+    Writing,
+    write_ova,
+)
 from ansible_collections.vmferry.migrate.plugins.module_utils._providers.spec import DiskSpec, NicSpec, VmSpec
 from ansible_collections.vmferry.migrate.plugins.module_utils._stores.base import Store
 from ansible_collections.vmferry.migrate.plugins.module_utils._stores.open import open_store
 from ansible_collections.vmferry.migrate.plugins.module_utils._transfer.flow import Flow
+from ansible_collections.vmferry.migrate.plugins.module_utils._transfer.proved_digests import digests_of
 
 from .dav_rig import NginxDavRig
 from .store_rigs import S3Rig
@@ -91,11 +92,15 @@ def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
         yield opened
 
 
+def disks_of(sources: Sequence[MemorySource]) -> list[ApplianceDisk]:
+    return [ApplianceDisk(source, digests_of(source, None)) for source in sources]
+
+
 def write(store: Store, guest: Guest, format: str = "vmdk", key: str = "", **options: object) -> str:
     key = key or f"{token_hex(4)}.ova"
     rules = store.probe(f"probe-{token_hex(4)}")
     how = Writing(store, rules, Flow(), format, **options)  # type: ignore[arg-type]
-    write_ova(how, key, guest.vm, [ApplianceDisk(source) for source in guest.sources()])
+    write_ova(how, key, guest.vm, disks_of(guest.sources()))
     return key
 
 
@@ -194,7 +199,7 @@ def test_a_source_that_fails_leaves_nothing(store: Store, guest: Guest) -> None:
     sources = [*guest.sources()[:1], Broken(guest.disks[1]), *guest.sources()[2:]]
     rules = store.probe("probe")
     with pytest.raises(VmferryError, match="went away"):
-        write_ova(Writing(store, rules, Flow()), "a.ova", guest.vm, [ApplianceDisk(source) for source in sources])
+        write_ova(Writing(store, rules, Flow()), "a.ova", guest.vm, disks_of(sources))
     assert store.stat("a.ova") is None
     assert store.abort_uploads("") == 0
 

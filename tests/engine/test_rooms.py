@@ -24,7 +24,7 @@ RANKS = (
 )
 # The rooms of `_operations`; what stands beside them is what the modules do, which nobody but a module knows.
 OPERATIONS = (
-    {"cleaning", "importing"},
+    {"cleaning", "importing", "migrating"},
     {"exporting"},
     {"vm_files"},
     {"stored", "objects"},

@@ -42,6 +42,8 @@ def loaded_with(*names: str) -> set[str]:
                 "_operations.vm_files.provider",
             ),
         ),
+        # By a migration that is only looked at, or that was made already.
+        (("_operations.migrate_vm",), ("_operations.migrating.move_vm", "_transfer.copy_blocks")),
         # By whoever looks at VMs that are files.
         (
             ("_operations.describe_vms", "_operations.vm_files.provider"),

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -66,4 +67,63 @@ def test_an_ova_on_a_path_becomes_an_export_and_a_vm_that_boots(stage: Stage, im
     vm = json.loads(told.read_text())["vm"]
     assert (vm["cpu"], vm["memory_mb"], vm["firmware"]) == (2, 2048, "bios")
     run("qemu-img", "compare", "-F", "raw", vm["disks"][0]["source"], stage.folder / "guest.raw")
+    boot_and_expect(stage.rig, stage.rig.connect().lookupByName(NAME), guests.boot_marker("from files"))
+
+
+def test_an_ova_becomes_a_vm_that_boots_with_no_store_between(stage: Stage, images: Path) -> None:
+    landing = stage.folder / "landing"
+    landing.mkdir()
+    how = {"uri": stage.rig.uri, "where": str(landing), "disk_bus": "sata"}
+    given = {"images": images.as_uri(), "vm": "web.ova", "new_name": NAME, **how}
+    playbook, arguments = ROOT / "examples/migrate_directly.yml", ["-e", json.dumps(given)]
+    environment = {"VMFERRY_STATE_DIR": str(stage.state), "ANSIBLE_CALLBACKS_ENABLED": "vmferry.migrate.transfers"}
+    play = stage.play(playbook=playbook, arguments=arguments, environment=environment).wait()
+    assert re.search(r"web\.ova +migrate +ready", play.output), play.output
+    assert (" written at " in play.output, "content verified" in play.output) == (True, True)
+    assert stage.record()["kind"] == "migrate"
+    (disk,) = landing.iterdir()
+    run("qemu-img", "compare", "-F", "raw", disk, stage.folder / "guest.raw")
+    boot_and_expect(stage.rig, stage.rig.connect().lookupByName(NAME), guests.boot_marker("from files"))
+    assert not list(stage.store.iterdir())
+    again = stage.play(playbook=playbook, arguments=arguments, environment=environment).wait()
+    assert "changed=0" in again.output
+
+
+def test_an_ova_becomes_images_and_an_export_an_ova_that_becomes_a_vm(stage: Stage, images: Path) -> None:
+    """By the play of examples/, and with the same bytes in the end."""
+    written, disks, told = stage.folder / "written", stage.folder / "images", stage.folder / "told.json"
+    written.mkdir()
+    disks.mkdir()
+    to = {"to": written.as_uri(), "disk_format": "qcow2", "new_name": "copied", "url": f"{images.as_uri()}/web.ova"}
+    environment = {"VMFERRY_STATE_DIR": str(stage.state)}
+    playbook = ROOT / "examples/import_to_files.yml"
+    stage.play(playbook=playbook, arguments=["-e", json.dumps(to)], environment=environment).wait()
+    run("qemu-img", "compare", "-F", "raw", written / "copied" / "copied-disk1.qcow2", stage.folder / "guest.raw")
+    options = {name: value for name, value in stage.options().items() if name in ("libvirt", "state_dir")}
+    files = {"provider": "image", "image": {"url": written.as_uri()}, "state_dir": str(stage.state)}
+    exported = {**files, "vm": "copied", "url": stage.store.as_uri()}
+    packed = {**files, "name": "packed", "url": stage.store.as_uri(), "placement": {"disk_format": "ova"}}
+    landed = {
+        **options,
+        "provider": "libvirt",
+        "name": NAME,
+        "url": f"{written.as_uri()}/packed.ova",
+        "placement": {"storage": str(disks), "disk_bus": "sata"},
+    }
+    stage.play(
+        {"vmferry.migrate.vm_export": exported},
+        {"vmferry.migrate.vm_import": packed, "register": "packed"},
+        {"vmferry.migrate.vm_info": {"provider": "image", "image": files["image"]}, "register": "seen"},
+        {"ansible.builtin.copy": {"dest": str(told), "content": "{{ [packed, seen] | to_json }}"}},
+    ).wait()
+    made_ova, seen = json.loads(told.read_text())
+    stage.play(
+        {"vmferry.migrate.vm_import": landed, "register": "made"},
+        {"ansible.builtin.copy": {"dest": str(told), "content": "{{ made | to_json }}"}},
+    ).wait()
+    made = json.loads(told.read_text())
+    assert sorted(vm["path"] for vm in seen["vms"]) == ["copied/copied.ovf", "packed.ova"]
+    assert made_ova["vm"] in seen["vms"]
+    assert (made["vm"]["cpu"], made["vm"]["memory_mb"], made["vm"]["firmware"]) == (2, 2048, "bios")
+    run("qemu-img", "compare", "-F", "raw", made["vm"]["disks"][0]["source"], stage.folder / "guest.raw")
     boot_and_expect(stage.rig, stage.rig.connect().lookupByName(NAME), guests.boot_marker("from files"))

@@ -24,11 +24,13 @@ from ansible_collections.vmferry.migrate.plugins.module_utils._operations.end_jo
 from ansible_collections.vmferry.migrate.plugins.module_utils._operations.jobs.requests import (
     CleanupRequest,
     JobRequest,
+    MigrateRequest,
     VmRequest,
 )
 from ansible_collections.vmferry.migrate.plugins.module_utils._operations.list_exports import list_exports
 from ansible_collections.vmferry.migrate.plugins.module_utils._operations.list_jobs import list_jobs
-from ansible_collections.vmferry.migrate.plugins.module_utils._providers.base import BootMarkers
+from ansible_collections.vmferry.migrate.plugins.module_utils._operations.migrate_vm import migrate_vm
+from ansible_collections.vmferry.migrate.plugins.module_utils._providers.base import BootMarkers, Placement
 from ansible_collections.vmferry.migrate.plugins.module_utils._stores.open import open_store
 from rigs import guests
 from rigs.domain import Disk, Guest, Machine, domain_xml, remove_domain
@@ -101,6 +103,16 @@ def test_what_is_documented_of_an_import_is_returned(bench: Bench, off: str) -> 
     made = bench.import_("documented")
     bench.rig.connect().lookupByName("documented").undefine()
     assert_documented("vm_import", made, "vm", "export", "job", "diff")
+
+
+def test_what_is_documented_of_a_migration_is_returned(bench: Bench, off: str) -> None:
+    where = Placement(f"{off}-moved", storage=str(bench.images))
+    asked = MigrateRequest(bench.provider, bench.provider, off, where, transfer=bench.transfer())
+    planned = migrate_vm(replace(asked, placement=replace(where, name="")), check_mode=True)  # a name that is taken
+    assert_documented("vm_migrate", planned, "findings", "plan", "diff")
+    made = migrate_vm(asked, check_mode=False)
+    bench.rig.connect().lookupByName(where.name).undefine()
+    assert_documented("vm_migrate", made, "vm", "source", "migration", "job", "diff")
 
 
 def test_what_is_documented_of_a_store_is_returned(bench: Bench, off: str) -> None:

@@ -9,6 +9,7 @@ from typing import Any, Collection
 
 from ansible.module_utils.common.parameters import env_fallback
 
+from .._errors import VmferryError
 from .._operations.jobs.requests import ProviderSpec
 from .argspec import ArgumentSpec, TaskArguments, invalid, without_unset
 from .storage_options import storage_arguments, store_spec
@@ -30,6 +31,12 @@ def provider_or_files_arguments() -> ArgumentSpec:
     }
     choices = [*PROVIDERS, FILES]
     return ArgumentSpec({"provider": {"type": "str", "choices": choices}, FILES: where, **_libvirt_options()})
+
+
+def provider_ends_arguments() -> ArgumentSpec:
+    """Of a module with a provider at each end."""
+    end = {"type": "dict", "required": True, "options": provider_or_files_arguments().options}
+    return ArgumentSpec({"source": end, "destination": dict(end)})
 
 
 def _libvirt_options() -> dict[str, dict[str, Any]]:
@@ -55,6 +62,14 @@ def provider_spec(arguments: TaskArguments) -> ProviderSpec:
     if name == FILES:
         return _files(arguments.below(FILES))
     return ProviderSpec(name, without_unset(arguments[name]))
+
+
+def provider_end(arguments: TaskArguments, option: str) -> ProviderSpec:
+    """Of `source` or `destination`, which what is wrong begins with."""
+    try:
+        return provider_spec(arguments.below(option))
+    except VmferryError as error:
+        raise invalid(f"{option}: {error.message}", error.hint) from error
 
 
 def optional_provider(arguments: TaskArguments) -> ProviderSpec | None:

@@ -109,3 +109,5 @@ class Machine:
     properties: Tuple[Property, ...] = ()
     removable: Tuple[str, ...] = ()  # floppy and cdrom drives, by kind
     warnings: Tuple[str, ...] = ()  # what was left out when it was read
+    made_of: str = ""  # by an import of ours: the id of what
+    made_as: str = ""  # and the format that was asked for

@@ -107,6 +107,8 @@ class _Descriptor:
             virtual_system_type=words(self._hardware, f"{{{OVF}}}System/{{{VSSD}}}VirtualSystemType"),
             architecture=self._own.get("architecture", ""),
             machine=self._own.get("machine", ""),
+            made_of=self._own.get("made_of", ""),
+            made_as=self._own.get("made_as", ""),
             cores_per_socket=self._cores(),
             networks=self._networks(),
             annotation=self._told(next(section(self._system, "AnnotationSection"), ET.Element("none")), "Annotation"),

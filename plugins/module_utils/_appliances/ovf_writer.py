@@ -45,6 +45,7 @@ _CONTROLLERS: Mapping[str, Tuple[str, str, int]] = {
 }
 _SCSI_HOST = 7  # the address of the controller itself
 _TAKEN_AS: Mapping[str, str] = {"virtio": "scsi", "usb": "scsi", "": "scsi"}
+BUSES = (*_CONTROLLERS, "virtio", "usb")  # that a disk can be said to be on
 _SCSI_MODELS = ("lsilogic", "lsilogicsas", "buslogic", "virtualscsi")
 _ADAPTERS: Mapping[str, str] = {
     "e1000": "E1000",
@@ -295,7 +296,13 @@ class _Descriptor:
                 sub(asked, "Description").text = one.description
 
     def _own(self, system: ET.Element) -> None:
-        known = {"architecture": self._machine.architecture, "machine": self._machine.machine}
+        machine = self._machine
+        known = {
+            "architecture": machine.architecture,
+            "machine": machine.machine,
+            "made_of": machine.made_of,
+            "made_as": machine.made_as,
+        }
         own = ET.SubElement(
             system,
             f"{{{OWN}}}MachineSection",

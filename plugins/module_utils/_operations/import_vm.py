@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from contextlib import ExitStack, closing, suppress
-from typing import Any, Mapping, Sequence
+from typing import Any, Callable, ContextManager, Mapping, Sequence
 
 from .._errors import VmferryError
 from .._exports.artifacts import LIMIT, NAMES, is_of_others
@@ -16,19 +16,21 @@ from .._exports.naming import new_attempt
 from .._providers.base import Provider
 from .._providers.finding import Finding
 from .._providers.job import Job
-from .._providers.open import open_provider
 from .._providers.spec import VmSpec
 from .._stores.base import Store
+from .._transfer.progress import DiskProgress
 from .importing.foresee_import import foreseen
-from .jobs.findings import checked, raise_first_error
+from .jobs.fill_disks import DiskContent, Proved, fill_disks
+from .jobs.findings import checked, insist_on_same, raise_first_error
 from .jobs.requests import ImportRequest
 from .jobs.running_job import RunningJob
 from .stored.image_names import names_image
 from .stored.readable_chain import held_still, readable_chain
 from .stored.results import begun_anew, export_result
-from .stored.stored_disk import insist_on_keys, layers_of
+from .stored.stored_disk import StoredDisk, insist_on_keys, layers_of
 from .stored.stored_machine import read_machine
-from .stored.stored_proof import copy_checked
+from .stored.stored_proof import proved_disk
+from .vm_files.open import open_target
 
 APPLIANCES = (".ova", ".ova.gz", ".ovf", ".json")  # the last: an Artifact Manifest
 ARCHIVES = (".vma", ".vma.gz", ".vma.zst", ".vma.lzo")  # of Proxmox VE
@@ -59,7 +61,7 @@ def import_vm(request: ImportRequest, check_mode: bool) -> dict[str, Any]:
         job = stack.enter_context(
             RunningJob.start("import", request.transfer, name, request.store.url, {"importing": 1.0}, check_mode)
         )
-        provider = stack.enter_context(closing(open_provider(request.provider.name, request.provider.settings)))
+        provider = stack.enter_context(closing(open_target(request.provider, job)))
         store = stack.enter_context(closing(job.open_store(request.store)))
         job.phase("validating")
         artifacts = job.ask(lambda: _artifacts_in(request, store))
@@ -105,6 +107,7 @@ class _Import:
         entry, present = self._job.ask(self._find)
         if present is not None and present[1] == entry.manifest.export_id:
             vm = present[0]
+            insist_on_same(self._provider, vm, placement)
             if placement.power_on and vm.power_state in ("powered_off", "crashed"):
                 return self._started(entry, vm, check_mode)
             return self._result(entry, vm, changed=False)
@@ -172,12 +175,14 @@ class _Import:
             self._job.phase("importing", [(disk.id, disk.size) for disk in entry.manifest.disks])
             for warning in session.warnings:
                 self._job.warn(warning)
-            for number, (disk, sink) in enumerate(zip(entry.manifest.disks, session.sinks)):
-                with held_still(self._job, self._store, chain):
-                    layers = layers_of(chain, disk.id)
-                    copy_checked(self._job, self._store, layers, sink, self._job.progress.disk(number))
+            contents = [DiskContent(self._opener(layers_of(chain, disk.id))) for disk in entry.manifest.disks]
+            with held_still(self._job, self._store, chain):
+                fill_disks(self._job, session, contents)
             self._job.phase("creating")
             return session.commit()
+
+    def _opener(self, layers: Sequence[StoredDisk]) -> Callable[[DiskProgress], ContextManager[Proved]]:
+        return lambda progress: proved_disk(self._job, self._store, layers, progress)
 
 
 def _plan(chain: Sequence[CatalogEntry], *, disks: bool = True) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
-from typing import Callable, Collection, ContextManager, Literal, Mapping, Sequence
+from typing import TYPE_CHECKING, Callable, Collection, ContextManager, Literal, Mapping, Sequence
 
 from .._blocks import BlockSink, BlockSource
 from .._errors import VmferryError
@@ -15,6 +15,10 @@ from .finding import Finding
 from .job import Job
 from .snapshots import Snapshot, SnapshotService
 from .spec import DiskSpec, VmSpec
+
+if TYPE_CHECKING:
+    from .._transfer.digest_check import LeafCheck
+    from .._transfer.progress import DiskProgress
 
 Consistency = Literal["auto", "quiesced", "crash_consistent", "powered_off"]
 
@@ -105,15 +109,40 @@ class NotBooted(VmferryError):
     """The guest was started, and what tells that it has booted was not seen."""
 
 
+@dataclass(frozen=True)
+class ReadDisk:
+    """A disk of an import as it is read. `check`: what its leaves have to be, where anybody knows."""
+
+    source: BlockSource
+    progress: DiskProgress
+    check: LeafCheck | None = None
+
+
 class ImportSession(ABC):
     """Fresh disks, being filled. Leaving without `commit` removes every trace."""
 
-    sinks: Sequence[BlockSink]
+    takes_disks = False  # whether it writes the disks itself, by `take`, and has no sinks
+    sinks: Sequence[BlockSink] = ()
     warnings: Sequence[str]
+
+    def take(self, disks: Sequence[ReadDisk], workers: int | None, begin: Callable[[int], object]) -> None:
+        """All disks in the VM's order, each read once, forwards, by so many threads (None: as the session likes).
+        `begin` is told the number of the one that comes next.
+
+        Nobody sees anything of them before `commit`. Raises `checksum_mismatch` for what a check does not fit.
+        """
+        raise VmferryError("internal", "Its disks are filled one by one.")
 
     @abstractmethod
     def commit(self) -> VmSpec:
         """Make the VM of the disks, durable, and start it if that was asked."""
+
+    def read_back(self) -> Sequence[BlockSource]:
+        """After the last write, which this ends, and before `commit`: every disk as it lies there, in the order of the
+        sinks, read anew and not from what memory still holds of it. They are closed with the session, or by `commit`.
+        Only of a provider that `reads_back`.
+        """
+        raise VmferryError("unsupported", "What was written there cannot be read back.", "Set verify: none.")
 
     def boot(self, markers: BootMarkers, wait: Callable[[float], object]) -> float:
         """In the place of `commit`: start a VM of the disks that is gone when the session is left, however it is left.
@@ -146,6 +175,8 @@ class Provider(ABC):
     name: str
     has_tags = False  # whether VMs can carry words to find them by
     has_folders = False  # whether a VM's path is its name below folders, with / between them
+    takes_disks = False  # whether sessions of its imports write the disks themselves, one after the other
+    reads_back = False  # whether the disks of an import can be read before it commits
     max_jobs: int  # transfers at once that do a hypervisor or an account no harm, unless the user knows better
 
     @property
@@ -221,6 +252,11 @@ class Provider(ABC):
     @abstractmethod
     def imported(self, name: str) -> tuple[VmSpec, str] | None:
         """The VM of that name, if any, and the id of the export that an import of ours made it from (or '')."""
+
+    def made_otherwise(self, vm: VmSpec, placement: Placement) -> str:
+        """Of a VM that `imported` found to be made of the same: what of it is not as the task asks for and never gets
+        so, as a sentence; '' where nothing is."""
+        return ""
 
     @abstractmethod
     def check_import(self, vm: VmSpec, placement: Placement, export_id: str) -> Sequence[Finding]: ...

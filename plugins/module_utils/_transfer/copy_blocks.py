@@ -12,7 +12,7 @@ from typing import Sequence, Tuple
 
 from .._blocks import LEAF, BlockSink, BlockSource, Piece
 from .._errors import VmferryError
-from .digest_check import DigestCheck
+from .digest_check import LeafCheck
 from .digests import Digests, equal_runs, leaf_digests, leaf_zeros
 from .failpoints import failpoint
 from .flow import Flow
@@ -40,7 +40,7 @@ class CopyResult:
 def copy_blocks(
     source: BlockSource,
     sink: BlockSink | None,
-    check: DigestCheck | None,
+    check: LeafCheck | None,
     *,
     limits: Limits,
     flow: Flow,
@@ -61,7 +61,7 @@ def copy_blocks(
 def _copied(
     source: BlockSource,
     sink: BlockSink | None,
-    check: DigestCheck | None,
+    check: LeafCheck | None,
     limits: Limits,
     flow: Flow,
     progress: DiskProgress,
@@ -94,7 +94,7 @@ class _Copy:
         self,
         source: BlockSource,
         sink: BlockSink | None,
-        check: DigestCheck | None,
+        check: LeafCheck | None,
         extents: ExtentMap,
         limits: Limits,
         flow: Flow,

@@ -6,12 +6,37 @@
 from __future__ import annotations
 
 from threading import Lock
-from typing import Callable, Dict, Iterator, Optional, Tuple
+from typing import Callable, Dict, Iterator, Optional, Protocol, Tuple
 
 from .._blocks import LEAF
 from .._errors import VmferryError
 from .digest_file import CHUNK_LEAVES
 from .digests import Digests, DigestTree, LeafHash, plain_hash
+
+
+class LeafCheck(Protocol):
+    """What the leaves of a disk have to be. `DigestCheck` knows; `LeafRecord` learns it."""
+
+    @property
+    def size(self) -> int: ...
+
+    @property
+    def leaf_hash(self) -> LeafHash: ...
+
+    @property
+    def tells_all(self) -> bool:
+        """Whether it goes on behind what is damaged."""
+
+    def expect(self, first: int, count: int) -> Digests:
+        """One of each of so many leaves; `first` never lies before what was asked for earlier."""
+
+    def expect_zeros(self, first: int, count: int) -> None: ...
+
+    def compare(self, first: int, found: Digests, expected: Digests) -> None:
+        """In any order, by any thread. Raises, or tells, where they differ."""
+
+    def finish(self) -> str:
+        """The root, in hex."""
 
 
 class DigestCheck:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from hashlib import sha256
 from itertools import count
-from typing import Callable, Dict, Iterable, Iterator, Optional, Sequence, Tuple
+from typing import Callable, Dict, Iterable, Iterator, Optional, Protocol, Sequence, Tuple
 
 from .._blocks import LEAF, Kind
 from .digest_file import ALGORITHM, CHUNK_LEAVES, KEYED, DigestHeader, Record, pack_header, pack_record
@@ -63,6 +63,26 @@ def equal_runs(digests: Digests) -> Iterator[Tuple[int, int]]:
         if at == len(digests) or (digests[at] is None) != (digests[start] is None):
             yield start, at
             start = at
+
+
+class DiskDigests(Protocol):
+    """What becomes of the digests of a disk that is read, leaf after leaf in guest order, and what an image holds."""
+
+    @property
+    def layered(self) -> bool:
+        """Whether leaves may be left to a parent."""
+
+    @property
+    def leaf_hash(self) -> LeafHash: ...
+
+    def leaves(self, first: int, digests: Digests) -> Sequence[Kind]:
+        """Of the leaves from number `first` on; what an image has to hold of each."""
+
+    def zero(self, first: int, count: int) -> Sequence[Tuple[int, int]]:
+        """Leaves that read as zeros; the runs (first, count) of them that an image has to hold as such."""
+
+    def finish(self) -> str:
+        """The root, in hex."""
 
 
 class DigestTree:

@@ -19,7 +19,7 @@ from typing import Callable, Iterable, Iterator, Sequence
 from .._blocks import LEAF, BlockSource, Extent, ImageOutput, ImageWriter, Kind, PartReceipt, PartWriter
 from .._errors import VmferryError
 from .buffers import Buffers
-from .digests import Digests, DigestWriter, leaf_digests
+from .digests import Digests, DiskDigests, leaf_digests
 from .failpoints import failpoint
 from .flow import Flow, Turns
 from .journal import DiskJournal, KnownDisk, UnfitJournal, received_parts
@@ -52,7 +52,7 @@ def export_disk(
     source: BlockSource,
     make_image: Callable[[ImageOutput, int], ImageWriter],
     parts: PartWriter,
-    digests: DigestWriter,
+    digests: DiskDigests,
     *,
     limits: Limits,
     rules: PartRules,
@@ -147,7 +147,7 @@ class _Export:
         extents: ExtentMap,
         image: ImageWriter,
         assembler: PartAssembler,
-        digests: DigestWriter,
+        digests: DiskDigests,
         limits: Limits,
         flow: Flow,
         progress: DiskProgress,

@@ -10,9 +10,17 @@ from pathlib import Path
 import pytest
 
 from .shelf import Shelf
+from .written import WritingShelf
 
 
 @pytest.fixture
 def shelf(tmp_path: Path) -> Shelf:
     (tmp_path / "images").mkdir()
     return Shelf(tmp_path)
+
+
+@pytest.fixture
+def writing(tmp_path: Path) -> WritingShelf:
+    (tmp_path / "images").mkdir()
+    (tmp_path / "written").mkdir()
+    return WritingShelf(tmp_path)

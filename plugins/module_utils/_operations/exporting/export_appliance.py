@@ -19,15 +19,16 @@ from ..._providers.base import ExportDisk
 from ..._providers.spec import VmSpec
 from ..._stores.base import Store
 from ..._transfer.digest_file import digest_file_bound
+from ..._transfer.digests import DigestWriter
 from ..._transfer.failpoints import failpoint
 from ..._transfer.object_stream import SequentialObject
 from ..._transfer.open_parts import object_proof_root
 from ..jobs.keeping import TakenOver
 from ..jobs.requests import ExportRequest
 from ..jobs.running_job import RunningJob
-from .appliance_files import PART, ApplianceNames, WrittenFile, appliance_limits
+from ..stored.appliance_files import PART, ApplianceNames, WrittenFile, appliance_limits
+from ..stored.write_appliance import ApplianceDisk, Writing, WrittenAppliance, write_ova, write_ovf
 from .export_disk import WrittenDisk, undo
-from .write_appliance import ApplianceDisk, Writing, WrittenAppliance, write_ova, write_ovf
 from .write_vma import write_vma
 
 
@@ -63,11 +64,15 @@ class _Appliance:
 
     def export(self, vm: VmSpec, disks: Sequence[ExportDisk]) -> ExportedAppliance:
         started = time.monotonic()
-        archive_name = ApplianceNames(vm).archive_of(self._request.format)
+        archive_name = ApplianceNames(vm.name).archive_of(self._request.format)
         with ExitStack() as on_error:
             digests = [self._digest_file(disk, on_error) for disk in disks]
             wanted = [
-                ApplianceDisk(disk.source, digests[number].write, self._job.progress.disk(number))
+                ApplianceDisk(
+                    disk.source,
+                    DigestWriter(disk.source.size, digests[number].write),
+                    self._job.progress.disk(number),
+                )
                 for number, disk in enumerate(disks)
             ]
             if self._is_archive:

@@ -15,9 +15,9 @@ from ..._errors import VmferryError
 from ..._images.vma.writer import packed_header
 from ..._images.vma_header import VmaDevice, VmaHeader
 from ..._providers.spec import VmSpec
+from ..stored.appliance_files import ApplianceDisks
 from ..stored.appliance_machine import machine_of
-from .appliance_files import ApplianceDisks
-from .write_appliance import ApplianceDisk, Writing, WrittenAppliance
+from ..stored.write_appliance import ApplianceDisk, Writing, WrittenAppliance
 
 _SECTOR = 512
 
@@ -35,7 +35,7 @@ def write_vma(how: Writing, key: str, vm: VmSpec, disks: Sequence[ApplianceDisk]
         whole.write(header)
         for number, disk in enumerate(disks):
             made = writer.write(
-                whole, disk.source, key, extents[number], "", disk.digested, disk.progress, place=(uuid, number + 1)
+                whole, disk.source, key, extents[number], "", disk.digests, disk.progress, place=(uuid, number + 1)
             )
             whole.send(whole.take_ready())
             written.append(made)

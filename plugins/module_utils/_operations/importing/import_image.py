@@ -10,18 +10,17 @@ from typing import Any, Callable, ContextManager, List, Mapping, Sequence, Tuple
 from ..._blocks import BlockSource
 from ..._images.partition_table import boots_by
 from ..._providers.finding import Finding
-from ..._providers.spec import DiskSpec, Firmware, NicSpec, VmSpec
+from ..._providers.spec import DiskSpec, Firmware, VmSpec
 from ..._stores.base import Store
 from ..jobs.requests import ImportRequest
 from ..jobs.running_job import RunningJob
 from ..stored.disk_image import DiskImage, insist_on_reader, open_image, stored_image
 from ..stored.image_names import without_ending
+from ..stored.image_nics import NETWORKS, OF_QEMU, nics_of_image
 from .packed_import import Packed, PackedDisks, import_packed
 
-CPUS, MEMORY_MB, NETWORKS = 2, 2048, ("default",)
-# Formats of QEMU hold guests that know virtio; what comes from elsewhere is given what every system knows.
-_OF_QEMU = ("qcow2", "qcow", "qed", "raw", "raw_tar_gz")  # the last: Compute Engine asks for virtio
-_USUAL_BUS, _USUAL_NIC = "sata", "e1000e"
+CPUS, MEMORY_MB = 2, 2048
+_USUAL_BUS = "sata"  # that every guest knows
 
 
 def import_image(request: ImportRequest, check_mode: bool) -> dict[str, Any]:
@@ -67,20 +66,15 @@ class _PackedImage(PackedDisks):
 
     def _machine(self, firmware: Firmware) -> VmSpec:
         image = self._image
-        of_qemu = image.found.format in _OF_QEMU
         disk = DiskSpec(
             id="disk-0",
             name="disk-0",
             size=image.size,
             format=image.found.format,
-            bus="virtio" if of_qemu else _USUAL_BUS,
+            bus="virtio" if image.found.format in OF_QEMU else _USUAL_BUS,
             source=self.where,
             allocated=min(image.size, image.stored_size),
             boot=True,
-        )
-        nics = tuple(
-            NicSpec(f"nic-{number}", "", network, "virtio" if of_qemu else _USUAL_NIC, "network")
-            for number, network in enumerate(self._networks)
         )
         return VmSpec(
             provider="image",
@@ -92,5 +86,5 @@ class _PackedImage(PackedDisks):
             memory_mb=MEMORY_MB,
             firmware=firmware,
             disks=(disk,),
-            nics=nics,
+            nics=nics_of_image(self._networks, [image.found.format]),
         )

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from typing import Any, Mapping, Sequence, Tuple
 
-from ..._blocks import BlockSink
 from ..._errors import VmferryError
+from ..._providers.base import ImportSession
 from ..._providers.finding import Finding
 from ..._providers.spec import VmSpec
 from ..._stores.base import Store
@@ -35,7 +35,7 @@ def _found(_job: RunningJob, store: Store, key: str) -> Packed:
 
 
 class _PackedVma(Packed):
-    kind = "appliance"
+    kind, is_mixed = "appliance", True
 
     def __init__(self, archive: StoredVma) -> None:
         self._archive = archive
@@ -44,10 +44,10 @@ class _PackedVma(Packed):
     def describe(self) -> Tuple[VmSpec, Sequence[Finding]]:
         return self._archive.vm(), [Finding("warning", text) for text in self._archive.machine.warnings]
 
-    def copy(self, job: RunningJob, sinks: Sequence[BlockSink]) -> None:
+    def copy(self, job: RunningJob, session: ImportSession) -> None:
         disks = [
             StreamedDisk(sink, disk.capacity, job.progress.disk(number))
-            for number, (disk, sink) in enumerate(zip(self._archive.machine.disks, sinks))
+            for number, (disk, sink) in enumerate(zip(self._archive.machine.disks, session.sinks))
         ]
         copy_stream(self._archive.runs(), disks, limits=job.limits, flow=job.flow)
 

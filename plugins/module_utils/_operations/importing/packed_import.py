@@ -6,24 +6,25 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import replace
-from typing import Any, Callable, ContextManager, Mapping, Sequence, Tuple
+from typing import Any, Callable, ContextManager, Iterator, Mapping, Sequence, Tuple
 
-from ..._blocks import BlockSink, BlockSource
+from ..._blocks import BlockSource
 from ..._errors import VmferryError
 from ..._exports.naming import new_attempt
-from ..._providers.base import Provider
+from ..._providers.base import ImportSession, Provider
 from ..._providers.finding import Finding
 from ..._providers.job import Job
-from ..._providers.open import open_provider
 from ..._providers.spec import VmSpec
 from ..._stores.address import split_object_url
 from ..._stores.base import Store
-from ..._transfer.copy_blocks import copy_blocks
-from ..jobs.findings import checked, raise_first_error
+from ..._transfer.progress import DiskProgress
+from ..jobs.fill_disks import DiskContent, Proved, fill_disks
+from ..jobs.findings import checked, insist_on_same, raise_first_error
 from ..jobs.requests import ImportRequest
 from ..jobs.running_job import RunningJob
+from ..vm_files.open import open_target
 
 
 class Packed(ABC):
@@ -32,6 +33,7 @@ class Packed(ABC):
     kind: str
     where: str
     identity: str
+    is_mixed = False  # whether parts of all its disks come in turn
 
     @abstractmethod
     def describe(self) -> Tuple[VmSpec, Sequence[Finding]]:
@@ -40,8 +42,8 @@ class Packed(ABC):
         """
 
     @abstractmethod
-    def copy(self, job: RunningJob, sinks: Sequence[BlockSink]) -> None:
-        """All of its disks, each into the sink of its place, durable when it returns."""
+    def copy(self, job: RunningJob, session: ImportSession) -> None:
+        """All of its disks into the session, in their order."""
 
     @abstractmethod
     def disks(self) -> Sequence[Tuple[int, int]]:
@@ -65,11 +67,16 @@ class PackedDisks(Packed):
         `alive` now and then.
         """
 
-    def copy(self, job: RunningJob, sinks: Sequence[BlockSink]) -> None:
-        for number, sink in enumerate(sinks):
-            progress = job.progress.disk(number)
+    def copy(self, job: RunningJob, session: ImportSession) -> None:
+        fill_disks(job, session, [DiskContent(self._opener(number, job)) for number in range(len(self.disks()))])
+
+    def _opener(self, number: int, job: RunningJob) -> Callable[[DiskProgress], ContextManager[Proved]]:
+        @contextmanager
+        def opened(_progress: DiskProgress) -> Iterator[Proved]:
             with self.open(number, job.going_on) as source:
-                copy_blocks(source, sink, None, limits=job.limits, flow=job.flow, progress=progress)
+                yield source, None
+
+        return opened
 
 
 Find = Callable[[RunningJob, Store, str], Packed]
@@ -84,7 +91,7 @@ def import_packed(request: ImportRequest, check_mode: bool, what: str, find: Fin
         job = stack.enter_context(
             RunningJob.start("import", request.transfer, name, request.store.url, {"importing": 1.0}, check_mode)
         )
-        provider = stack.enter_context(closing(open_provider(request.provider.name, request.provider.settings)))
+        provider = stack.enter_context(closing(open_target(request.provider, job)))
         store = stack.enter_context(closing(job.open_store(replace(request.store, url=above))))
         return PackedImport(request, job, provider, lambda: find(job, store, key)).run(check_mode)
 
@@ -134,7 +141,11 @@ class PackedImport:
     def _check(self, packed: Packed) -> Tuple[VmSpec, Sequence[Finding]]:
         vm, own = packed.describe()
         vm = vm.without_drives(self._request.detach)
-        return vm, [*self._provider.check_import(vm, self._request.placement, packed.identity), *own]
+        findings = [*self._provider.check_import(vm, self._request.placement, packed.identity), *own]
+        if packed.is_mixed and self._provider.takes_disks:
+            text = f"{packed.where} holds its disks in turn, and {self._provider.name} writes one after the other."
+            findings.append(Finding("error", text, "Import it into libvirt, and export that.", "unsupported"))
+        return vm, findings
 
     def _import(self, packed: Packed, vm: VmSpec) -> VmSpec:
         self._job.phase("creating")
@@ -144,13 +155,14 @@ class PackedImport:
             self._job.phase("importing", [(disk.id, disk.size) for disk in vm.disks])
             for warning in session.warnings:
                 self._job.warn(warning)
-            packed.copy(self._job, session.sinks)
+            packed.copy(self._job, session)
             packed.confirm()
             self._job.phase("creating")
             return session.commit()
 
     def _present(self, packed: Packed, vm: VmSpec, check_mode: bool) -> dict[str, Any]:
         """Imported before, but never started, or not any more."""
+        insist_on_same(self._provider, vm, self._request.placement)
         starts = self._request.placement.power_on and vm.power_state in ("powered_off", "crashed")
         if starts and not check_mode:
             vm = self._job.supervise(lambda: self._provider.start(vm))

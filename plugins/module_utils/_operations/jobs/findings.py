@@ -9,13 +9,22 @@ from contextlib import contextmanager
 from typing import Any, Iterator, Mapping, Sequence
 
 from ..._errors import VmferryError
+from ..._providers.base import Placement, Provider
 from ..._providers.finding import Finding
+from ..._providers.spec import VmSpec
 
 
 def raise_first_error(findings: Sequence[Finding]) -> None:
     for finding in findings:
         if finding.severity == "error":
             raise VmferryError(finding.kind or "invalid_config", finding.message, finding.hint)  # type: ignore[arg-type]
+
+
+def insist_on_same(provider: Provider, vm: VmSpec, placement: Placement) -> None:
+    """Of a VM that was made of the same. Raises `conflict` where it was made in another way than is asked for."""
+    otherwise = provider.made_otherwise(vm, placement)
+    if otherwise:
+        raise VmferryError("conflict", otherwise, "Import under another name, or remove what is there first.")
 
 
 def checked(

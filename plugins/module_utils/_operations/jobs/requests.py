@@ -120,6 +120,20 @@ class ImportRequest:
 
 
 @dataclass(frozen=True)
+class MigrateRequest:
+    source: ProviderSpec
+    destination: ProviderSpec
+    vm: str
+    placement: Placement  # without a name, that of the VM
+    disks: tuple[str, ...] | None = None  # ids or the provider's names; None: all
+    consistency: Consistency = "auto"
+    verify: Literal["none", "content"] | None = None  # None: content where the destination can read back what it wrote
+    detach: tuple[Drive, ...] = ()  # that the new VM is to be without
+    networks: tuple[str, ...] | None = None  # of a VM that is disk images; None: the default
+    transfer: TransferOptions = TransferOptions()
+
+
+@dataclass(frozen=True)
 class VerifyRequest:
     store: StoreSpec
     level: VerifyLevel = "content"

@@ -123,6 +123,8 @@ def _carried(machine: Machine) -> dict[str, Any]:
         "eulas": list(machine.eulas),
         "products": [vars(product).copy() for product in machine.products],
         "properties": [vars(one).copy() for one in machine.properties],
+        "made_of": machine.made_of,
+        "made_as": machine.made_as,
     }
     return {key: value for key, value in found.items() if value}
 

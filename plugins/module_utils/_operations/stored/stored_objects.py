@@ -8,14 +8,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from hashlib import sha256
 from threading import Lock
-from typing import Callable, Iterator, Sequence
+from typing import Callable, Iterator, Protocol, Sequence
 
 from ..._blocks import LEAF
 from ..._exports.catalog import CatalogEntry
 from ..._exports.manifest import StoredFile
 from ..._exports.proven import ProvenPart
 from ..._stores.base import Store
-from ..._transfer.flow import Turns
+from ..._transfer.flow import Flow, Turns
+from ..._transfer.limits import Limits
 from ..._transfer.progress import DiskProgress
 from ..._transfer.workers import run_workers
 from ..jobs.running_job import RunningJob
@@ -69,13 +70,23 @@ class _Piece:
     ends_part: bool
 
 
+class Reader(Protocol):
+    """Who reads: a job."""
+
+    @property
+    def flow(self) -> Flow: ...
+
+    @property
+    def limits(self) -> Limits: ...
+
+
 class StoredParts:
     """An object of which every part has a proof. `damaged` is told the number of each part that does not fit its own,
     in order. It may raise.
     """
 
     def __init__(
-        self, job: RunningJob, store: Store, key: str, parts: Sequence[ProvenPart], damaged: Callable[[int], object]
+        self, job: Reader, store: Store, key: str, parts: Sequence[ProvenPart], damaged: Callable[[int], object]
     ) -> None:
         self._job, self._store, self._key, self._parts, self._damaged = job, store, key, parts, damaged
         self._proof, self._whole = sha256(), sha256()

@@ -5,9 +5,10 @@
 
 from __future__ import annotations
 
-from typing import Callable, Sequence
+from contextlib import contextmanager
+from typing import Callable, Iterator, Sequence
 
-from ..._blocks import LEAF, BlockSink
+from ..._blocks import LEAF, BlockSink, BlockSource
 from ..._errors import VmferryError
 from ..._exports.manifest import StoredFile
 from ..._exports.proven import ProvenObject
@@ -62,8 +63,7 @@ def copy_checked(
 
     The digests themselves are compared with the manifests first, so that damage of theirs is not taken for an image's.
     """
-    for layer in layers:
-        verify_file(job, store, layer.key, layer.record.digests, progress.alive)
+    _verify_digests(job, store, layers, progress)
     copy_compared(job, store, layers, sink, progress, lambda index: _refuse_leaf(store, layers, index))
 
 
@@ -78,14 +78,37 @@ def copy_compared(
     """As `copy_checked`, of which the digest files are known to be whole. `damaged` is told every leaf that does not
     fit, and may raise; without it, the first raises. Nothing that was written may be used once it was called.
     """
-    disk, key = layers[-1].record, layers[-1].key
-    where = store.object_url(key(disk.file))
-    check = DigestCheck(disk.size, disk_leaves(store, layers), disk.digest_root, where, damaged, layers[-1].leaf_hash)
+    check = _check(store, layers, damaged)
     source = disk_source(store, layers)
     try:
         copy_blocks(source, sink, check, limits=job.limits, flow=job.flow, progress=progress)
     finally:
         source.close()
+
+
+@contextmanager
+def proved_disk(
+    job: RunningJob, store: Store, layers: Sequence[StoredDisk], progress: DiskProgress
+) -> Iterator[tuple[BlockSource, DigestCheck]]:
+    """As `copy_checked`, for whoever copies it."""
+    _verify_digests(job, store, layers, progress)
+    check = _check(store, layers, lambda index: _refuse_leaf(store, layers, index))
+    source = disk_source(store, layers)
+    try:
+        yield source, check
+    finally:
+        source.close()
+
+
+def _verify_digests(job: RunningJob, store: Store, layers: Sequence[StoredDisk], progress: DiskProgress) -> None:
+    for layer in layers:
+        verify_file(job, store, layer.key, layer.record.digests, progress.alive)
+
+
+def _check(store: Store, layers: Sequence[StoredDisk], damaged: Callable[[int], object] | None) -> DigestCheck:
+    disk, key = layers[-1].record, layers[-1].key
+    where = store.object_url(key(disk.file))
+    return DigestCheck(disk.size, disk_leaves(store, layers), disk.digest_root, where, damaged, layers[-1].leaf_hash)
 
 
 def _verify_parts(job: RunningJob, store: Store, key: Key, image: ProvenObject, progress: DiskProgress) -> None:

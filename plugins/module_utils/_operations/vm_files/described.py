@@ -15,15 +15,16 @@ from ..._images.inspect.words import Description
 from ..._providers.spec import DiskSpec, VmSpec
 from ..._stores.base import Store
 from ..stored.appliance_machine import vm_in
+from ..stored.image_nics import OF_QEMU
 from ..stored.read_appliance import stored_appliance
 from .image_disk import seen_image
 from .inventory import FileVm
 from .place import place_of
 
 PROVIDER = "image"
+MADE_OF, MADE_AS = "made_of", "made_as"  # in an appliance's details: of an import of ours
 # What images do not say, and a VM needs. `details` tell which are assumed.
 CPUS, MEMORY_MB = 2, 2048
-OF_QEMU = ("qcow2", "qcow", "qed", "raw")  # whose guests know virtio
 BUS_OF_OTHERS = "sata"  # that every guest knows
 ASSUMED = ("cpu", "memory_mb", "firmware", "disks.bus")
 

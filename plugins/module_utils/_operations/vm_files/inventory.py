@@ -8,11 +8,12 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
-from typing import Dict, Iterable, Iterator, List, Sequence, Tuple
+from typing import Collection, Dict, Iterable, Iterator, List, Sequence, Set, Tuple
 
 from ..._blocks import ObjectInfo
 from ..._errors import VmferryError
 from ..._stores.base import Store
+from .note_names import note_key, noted_name
 
 APPLIANCES = (".ova", ".ovf")
 IMAGES = (".qcow2", ".qcow", ".qed", ".img", ".raw", ".vmdk", ".vhd", ".vpc", ".vhdx", ".vdi")
@@ -52,13 +53,17 @@ def all_vms(store: Store) -> List[FileVm]:
     _insist_on_place(store)
     by_folder: Dict[str, List[ObjectInfo]] = {}
     problems: Dict[str, VmferryError] = {}
+    unfinished: Set[str] = set()
     for info in _at_most(store.list_readable("", problems.__setitem__), store.url):
+        unfinished.add(noted_name(info.key))
         folder, slash, _name = info.key.rpartition("/")
         if "/" not in folder and _is_file_of_a_vm(info.key):
             by_folder.setdefault(folder + slash, []).append(info)
     closed = [folder for folder in problems if folder.count("/") == 1 and not folder.startswith(".")]
+    closed += [folder for folder in by_folder if _is_unfinished(folder, by_folder[folder], unfinished)]
     vms = [vm for folder, files in sorted(by_folder.items()) if folder not in closed for vm in _vms_in(folder, files)]
-    return vms + [FileVm(folder, _folder_name(folder), problem=problems[folder]) for folder in sorted(closed)]
+    told = [folder for folder in sorted(closed) if folder in problems]
+    return vms + [FileVm(folder, _folder_name(folder), problem=problems[folder]) for folder in told]
 
 
 def vms_at(store: Store, path: str) -> List[FileVm]:
@@ -70,6 +75,7 @@ def vms_at(store: Store, path: str) -> List[FileVm]:
     _insist_on_place(store)
     if path.startswith("/") or "\\" in path or {"", ".", ".."} & set(path.rstrip("/").split("/")):
         return []
+    _insist_on_finished(store, path.split("/")[0])
     found = _at_key(store, path.rstrip("/"))
     if found or not WILD.search(path):
         return found
@@ -85,6 +91,24 @@ def vms_at(store: Store, path: str) -> List[FileVm]:
     if _is_appliance(files[0].key):
         return [FileVm(files[0].key, _stem(files[0].key))]
     return [FileVm(path, _common_name(files), _in_order(files))]
+
+
+def _is_unfinished(folder: str, files: Sequence[ObjectInfo], noted: Collection[str]) -> bool:
+    """Whether an import is at it, or died over it: what it writes last, the descriptor, is not there yet."""
+    name = folder.rstrip("/")
+    return bool(name) and name in noted and f"{name}/{name}.ovf" not in {info.key for info in files}
+
+
+def _insist_on_finished(store: Store, name: str) -> None:
+    """Raises `busy`. Looks at the note first: it goes once the descriptor is there."""
+    if WILD.search(name) or store.stat(note_key(name)) is None or store.stat(f"{name}/{name}.ovf") is not None:
+        return
+    if any(True for _info in store.list(f"{name}/")):
+        raise VmferryError(
+            "busy",
+            f"{store.object_url(name)} is being written by an import, or by one that died.",
+            "Wait until that is done. If it died, run it again, or end it with vmferry.migrate.job.",
+        )
 
 
 def _insist_on_place(store: Store) -> None:

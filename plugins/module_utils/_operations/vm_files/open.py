@@ -5,12 +5,16 @@
 
 from __future__ import annotations
 
-from typing import Any, Callable, Mapping
+from typing import TYPE_CHECKING, Any, Callable, Mapping
 
 from ..._providers.base import Provider
 from ..._providers.open import open_provider as open_known
 from ..._stores.base import Store
-from ..jobs.requests import StoreSpec
+from ..jobs.requests import ProviderSpec, StoreSpec
+
+if TYPE_CHECKING:
+    from ..._transfer.flow import Flow
+    from ..jobs.running_job import RunningJob
 
 
 def _patient(spec: StoreSpec) -> Store:
@@ -27,9 +31,10 @@ def open_provider(
     settings: Mapping[str, Any],
     open_store: Callable[[StoreSpec], Store] = _patient,
     alive: Callable[[], object] = lambda: None,
+    flow: Flow | None = None,
 ) -> Provider:
     """As `_providers.open`. The settings of `image` are the `url` of a store and its `storage` options, which
-    `open_store` opens; `alive` is called now and then while no byte of it is moved.
+    `open_store` opens; `alive` is called now and then while no byte of it is moved. `flow`: of a job that writes there.
     """
     if name != "image":
         return open_known(name, settings)
@@ -37,5 +42,11 @@ def open_provider(
     from .provider import ImageProvider
 
     spec = StoreSpec(settings["url"], settings.get("storage", {}))
-    is_path = store_kind(spec.url, spec.settings.get("type")).name in ("file", "nfs")
-    return ImageProvider(open_store(spec), is_path=is_path, alive=alive)
+    kind = store_kind(spec.url, spec.settings.get("type"))
+    is_path, keeps_metadata = kind.name in ("file", "nfs"), kind.keeps_metadata
+    return ImageProvider(open_store(spec), is_path=is_path, keeps_metadata=keeps_metadata, alive=alive, flow=flow)
+
+
+def open_target(spec: ProviderSpec, job: RunningJob) -> Provider:
+    """The one that a job writes a VM to."""
+    return open_provider(spec.name, spec.settings, job.open_source, job.going_on, job.flow)

@@ -21,7 +21,9 @@ from ..._providers.finding import Finding
 from ..._providers.job import Job
 from ..._providers.spec import DiskSpec, VmSpec
 from ..._stores.base import Store
-from .described import PROVIDER, describe, unreadable, vm_id
+from ..._transfer.flow import Flow
+from .described import MADE_AS, MADE_OF, PROVIDER, describe, unreadable, vm_id
+from .file_place import FilePlace
 from .inventory import FileVm, all_vms, vms_at
 
 # Kinds of errors that say something of the files of one VM, and nothing of the others.
@@ -33,10 +35,21 @@ class ImageProvider(Provider):
     """A VM is named by its path below the store's URL, by a pattern of such paths, by its name or by its id."""
 
     name = PROVIDER
+    takes_disks = True
     max_jobs = 4
 
-    def __init__(self, store: Store, *, is_path: bool, alive: Callable[[], object] = lambda: None) -> None:
-        """`is_path`: whether its objects are files of this host. `alive` is called while nothing but they is read."""
+    def __init__(
+        self,
+        store: Store,
+        *,
+        is_path: bool,
+        keeps_metadata: bool = False,
+        alive: Callable[[], object] = lambda: None,
+        flow: Flow | None = None,
+    ) -> None:
+        """`is_path`: whether its objects are files of this host. `keeps_metadata`: whether they have words beside their
+        bytes. `alive` is called while nothing but they is read. `flow`: of the job that writes there."""
+        self._place, self._flow = FilePlace(store, is_path, keeps_metadata), flow
         self._store, self._is_path, self._alive = store, is_path, alive
 
     @property
@@ -71,15 +84,37 @@ class ImageProvider(Provider):
         return self._session(vm, disks, reference)
 
     def imported(self, name: str) -> tuple[VmSpec, str] | None:
-        self._refuse("Importing into image files")
+        """None also for what cannot be read: `check_import` finds that the name is taken."""
+        from .layouts import paths_of
+
+        for path in paths_of(name):
+            if self._store.stat(path) is None:
+                continue
+            vm = self._told(FileVm(path, name))
+            made_of = vm.details.get("appliance", {}).get(MADE_OF, "")
+            return (vm, made_of) if vm.name == name else None
+        return None
+
+    def made_otherwise(self, vm: VmSpec, placement: Placement) -> str:
+        from .layouts import DEFAULT
+
+        made, asked = vm.details["appliance"].get(MADE_AS, ""), placement.disk_format or DEFAULT
+        if made == asked:
+            return ""
+        where = self._store.object_url(vm.path)
+        return f"{where} was imported from the same already, with the format {made}, and not {asked}."
 
     def check_import(self, vm: VmSpec, placement: Placement, export_id: str) -> Sequence[Finding]:
-        self._refuse("Importing into image files")
+        from .import_checks import import_findings
+
+        return import_findings(self._store, vm, placement)
 
     def open_import(
         self, vm: VmSpec, native: Mapping[str, bytes], placement: Placement, export_id: str, job: Job
     ) -> ContextManager[ImportSession]:
-        self._refuse("Importing into image files")
+        from .import_session import FileImport
+
+        return FileImport(self._place, vm, native, placement, export_id, job, self._flow or Flow())
 
     def start(self, vm: VmSpec) -> VmSpec:
         self._refuse(f"Starting {vm.name}")
@@ -95,10 +130,25 @@ class ImageProvider(Provider):
         return ()
 
     def clean_up_imports(self) -> Sequence[tuple[str, str]]:
-        return ()
+        """What cannot be told to be dead, and what cannot be read, is left alone."""
+        from .import_note import all_notes, is_over, undo
+
+        return [
+            (note.intent.vm_name, undo(self._store, note, self._place.keeps_metadata))
+            for note, info in all_notes(self._store)
+            if is_over(self._store, note, info)
+        ]
 
     def undo(self, job_id: str) -> Sequence[str]:
-        return ()
+        from .import_note import all_notes, is_over, undo
+
+        said = []
+        for note, info in all_notes(self._store):
+            if note.intent.job_id == job_id:
+                if not is_over(self._store, note, info):
+                    raise note.in_use(self._store)
+                said.append(undo(self._store, note, self._place.keeps_metadata))
+        return said
 
     def close(self) -> None:
         self._store.close()

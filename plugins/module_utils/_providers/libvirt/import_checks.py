@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, AbstractSet, Callable, Iterable, Iterator
 from ..._errors import WAIT_OR_CANCEL, VmferryError
 from ..base import Placement
 from ..finding import Finding
+from ..network_names import mapped_network, unknown_networks
 from ..spec import VmSpec
 from .clean_up import files_of_the_dead
 from .connection import Connection
@@ -18,7 +19,7 @@ from .host import Host
 from .import_drives import FLOPPY_PLACES, IDE_PLACES, has_ide
 from .import_leftovers import import_mark
 from .import_session import insist_on_absence
-from .import_xml import DISK_BUSES, DomainBuilder, mapped_network
+from .import_xml import DISK_BUSES, DomainBuilder
 from .scratch import MIB
 from .storage import check_name, plan_disks
 from .work_folder import free_bytes, work_folders
@@ -96,11 +97,7 @@ def _of_disks(
 
 
 def _of_networks(connection: Connection, vm: VmSpec, placement: Placement) -> Iterator[Finding]:
-    known = {nic.network for nic in vm.nics} | {nic.mac.lower() for nic in vm.nics}
-    for key in placement.network_map:
-        if key not in known and key.lower() not in known:
-            hint = f"It has {', '.join(sorted(known)) or 'no network card'}."
-            yield Finding("error", f"network_map names {key}, which {vm.name} does not have.", hint, "invalid_config")
+    yield from unknown_networks(vm, placement)
     there = connection.call("Listing the networks", lambda opened: [one.name() for one in opened.listAllNetworks()])
     for nic in vm.nics:
         wanted = mapped_network(nic, placement)

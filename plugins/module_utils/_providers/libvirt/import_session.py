@@ -9,13 +9,14 @@ import os
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Callable, Mapping
+from typing import TYPE_CHECKING, Callable, Mapping, Sequence
 from uuid import uuid4
 
 from ..._errors import VmferryError
 from ..._nbd.qemu_img import qemu_img
 from ..._nbd.qemu_nbd import serve
 from ..._nbd.sink import NbdSink
+from ..._nbd.source import NbdSource
 from ..._transfer.failpoints import failpoint
 from ..base import BootMarkers, ImportSession, Placement
 from ..job import Job
@@ -81,6 +82,12 @@ class LibvirtImport(ImportSession):
             self._start()
         return describe(self._connection, self._uuid)
 
+    def read_back(self) -> Sequence[NbdSource]:
+        self._serving.close()  # QEMU writes back what it holds
+        for disk in self._disks:
+            _sync(disk.part, forget=True)
+        return tuple(self._read(disk) for disk in self._disks)
+
     def boot(self, markers: BootMarkers, wait: Callable[[float], object]) -> float:
         """From the unfinished files, under names that the undoing of this session removes."""
         self._serving.close()
@@ -127,6 +134,12 @@ class LibvirtImport(ImportSession):
         sink = NbdSink(self._serving.enter_context(served).address, reads_zero=True)
         self._serving.callback(sink.close)
         return sink
+
+    def _read(self, disk: NewDisk) -> NbdSource:
+        served = serve(disk.part, disk.format, read_only=True, socket_dir=self._folder.path, backing=())
+        source = NbdSource(self._serving.enter_context(served).address)
+        self._serving.callback(source.close)
+        return source
 
     def _settle(self) -> dict[str, Path]:
         """Every file durable under its final name, none of which existed before."""
@@ -212,9 +225,12 @@ def _rename_to_new(part: Path, final: Path) -> None:
     part.unlink()
 
 
-def _sync(path: Path) -> None:
+def _sync(path: Path, *, forget: bool = False) -> None:
+    """`forget`: whoever reads it next reads what the disk has, not what memory still holds of it."""
     file = os.open(path, os.O_RDONLY)
     try:
         os.fsync(file)
+        if forget:
+            os.posix_fadvise(file, 0, 0, os.POSIX_FADV_DONTNEED)
     finally:
         os.close(file)

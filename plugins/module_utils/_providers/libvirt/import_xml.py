@@ -13,6 +13,7 @@ from typing import Mapping, Sequence
 
 from ..._errors import VmferryError
 from ..base import Placement
+from ..network_names import mapped_network
 from ..spec import NicSpec, VmSpec
 from . import domain_xml
 from .host import Host
@@ -281,12 +282,6 @@ class DomainBuilder:
                 ET.SubElement(devices, "graphics", type=kind, autoport="yes", listen="127.0.0.1")
         if not self._has_native:
             ET.SubElement(devices, "graphics", type="vnc", autoport="yes", listen="127.0.0.1")
-
-
-def mapped_network(nic: NicSpec, placement: Placement) -> str:
-    """By MAC, which is exact, else by the network's name; '' where the task says nothing."""
-    by_lower = {key.lower(): value for key, value in placement.network_map.items()}
-    return by_lower.get(nic.mac.lower(), "") or placement.network_map.get(nic.network, "")
 
 
 def mac_of(interface: ET.Element) -> str:

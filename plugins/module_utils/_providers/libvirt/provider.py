@@ -42,6 +42,7 @@ class LibvirtProvider(Provider):
 
     name = "libvirt"
     has_tags = True
+    reads_back = True
     max_jobs = 4
 
     def __init__(self, settings: Mapping[str, Any]) -> None:

@@ -30,6 +30,7 @@ from ansible_collections.vmferry.migrate.plugins.modules import (
     vm_export,
     vm_import,
     vm_info,
+    vm_migrate,
 )
 
 MODULES = {
@@ -49,6 +50,7 @@ MODULES = {
     "vm_export": vm_export,
     "vm_import": vm_import,
     "vm_info": vm_info,
+    "vm_migrate": vm_migrate,
 }
 OPERATIONS = {
     "disk_snapshot": "manage_snapshots",
@@ -67,6 +69,7 @@ OPERATIONS = {
     "vm_export": "export_vm",
     "vm_import": "import_vm",
     "vm_info": "describe_vms",
+    "vm_migrate": "migrate_vm",
 }
 # What a task of each module cannot do without.
 LEAST: dict[str, dict[str, Any]] = {
@@ -89,6 +92,7 @@ LEAST: dict[str, dict[str, Any]] = {
     "vm_export": {"provider": "libvirt", "url": "file:///srv/exports", "vm": "web01"},
     "vm_import": {"provider": "libvirt", "url": "file:///srv/exports", "name": "web02"},
     "vm_info": {"provider": "libvirt"},
+    "vm_migrate": {"source": {"provider": "libvirt"}, "destination": {"provider": "libvirt"}, "vm": "web01"},
 }
 ENVIRONMENT = (
     "AWS_ACCESS_KEY_ID",

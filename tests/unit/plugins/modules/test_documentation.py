@@ -18,10 +18,12 @@ from ansible_collections.vmferry.migrate.plugins.doc_fragments import (
     _encryption,
     _image,
     _libvirt,
+    _placement,
     _provider,
     _signing,
     _storage,
     _transfer,
+    _two_providers,
     _two_stores,
 )
 from ansible_collections.vmferry.migrate.plugins.module_utils._ansible.values import job_id
@@ -34,10 +36,12 @@ FRAGMENTS = {
     "_encryption": _encryption,
     "_image": _image,
     "_libvirt": _libvirt,
+    "_placement": _placement,
     "_provider": _provider,
     "_signing": _signing,
     "_storage": _storage,
     "_transfer": _transfer,
+    "_two_providers": _two_providers,
     "_two_stores": _two_stores,
 }
 COMPARED = ("type", "elements", "choices", "required", "default")
@@ -60,7 +64,7 @@ NOT_SECRET = {
     "storage.web_identity_token_file",
     "trusted_keys",
 }
-END_OF_A_COPY = re.compile(r"^(source|destination|copies_to|image)\.")  # before the options of a store
+ENDS = re.compile(r"^((source|destination|copies_to|image)\.)+")  # before the options of a store
 
 Options = "dict[str, dict[str, Any]]"
 
@@ -114,7 +118,7 @@ def test_documentation_and_code_define_the_same_options(module: str) -> None:
     }
 
 
-@pytest.mark.parametrize("module", ["export_verify", "vm_export", "vm_import"])
+@pytest.mark.parametrize("module", ["export_verify", "vm_export", "vm_import", "vm_migrate"])
 def test_what_a_job_id_may_be_is_described_as_it_is_refused_and_accepted(module: str) -> None:
     with pytest.raises(VmferryError) as refused:
         job_id("job_id", "no_id")
@@ -135,7 +139,7 @@ def test_every_environment_variable_is_documented_where_it_counts(module: str) -
 @pytest.mark.parametrize("module", MODULES)
 def test_every_secret_is_masked_and_nothing_else(module: str) -> None:
     for name, definition in implemented(module).items():
-        option = END_OF_A_COPY.sub("", name)
+        option = ENDS.sub("", name)
         if any(word in option for word in SECRET) and option not in NOT_SECRET:
             assert definition.get("no_log") is True
         else:
@@ -195,8 +199,9 @@ def test_returned_values_are_described(module: str) -> None:
 
 def test_a_job_is_described_alike_whatever_it_does() -> None:
     """The plays look at what an export returns."""
-    of_export, of_import, of_verify = (
+    modules = ("vm_export", "vm_import", "vm_migrate", "export_verify")
+    described = [
         {name: (what["type"], what["returned"]) for name, what in job["contains"].items()}
-        for job in (read_yaml(MODULES[module].RETURN)["job"] for module in ("vm_export", "vm_import", "export_verify"))
-    )
-    assert of_export == of_import == of_verify
+        for job in (read_yaml(MODULES[module].RETURN)["job"] for module in modules)
+    ]
+    assert described == described[:1] * len(modules)

@@ -179,15 +179,8 @@ EXPORT = [
     ("tags", ["daily", "prod"], "tags", ("daily", "prod")),
     ("purpose", "backup", "purpose", "backup"),
 ]
-IMPORT = [
-    *PROVIDER,
-    *STORE,
-    *TRANSFER,
-    *TRUST,
-    *OPENING,
+LANDING: list[tuple[str, Any, str, Any]] = [
     ("name", "db02", "placement.name", "db02"),
-    ("export", "before-upgrade", "export", "before-upgrade"),
-    ("vm", "db01", "vm", "db01"),
     ("hardware.cpu", 4, "placement.cpu", 4),
     ("hardware.memory", "4GiB", "placement.memory_mb", 4096),
     ("hardware.networks", ["lab", "dmz"], "networks", ("lab", "dmz")),
@@ -201,7 +194,31 @@ IMPORT = [
     ("network_map", {"production": "isolated"}, "placement.network_map", {"production": "isolated"}),
     ("detach", ["cdrom"], "detach", ("cdrom",)),
     ("storage_map", {"disk-1": "slow"}, "placement.storage_map", {"disk-1": "slow"}),
+]
+IMPORT = [
+    *PROVIDER,
+    *FILES,
+    *STORE,
+    *TRANSFER,
+    *TRUST,
+    *OPENING,
+    *LANDING,
+    ("export", "before-upgrade", "export", "before-upgrade"),
+    ("vm", "db01", "vm", "db01"),
     ("source_vm", {"name": "db01"}, "source_vm", {"name": "db01"}),
+]
+MIGRATE = [
+    *(
+        (f"{end}.{option}", value, path.replace("provider", end, 1), wanted)
+        for end in ("source", "destination")
+        for option, value, path, wanted in [*PROVIDER, *FILES]
+    ),
+    *TRANSFER,
+    *LANDING,
+    ("vm", "db01", "vm", "db01"),
+    ("disks", ["disk-0", "vdb"], "disks", ("disk-0", "vdb")),
+    ("consistency", "quiesced", "consistency", "quiesced"),
+    ("verify", "none", "verify", "none"),
 ]
 BRING_VM = [
     *PROVIDER,
@@ -322,6 +339,7 @@ REQUESTS = [
     *(("export_cleanup", *row) for row in CLEANUP),
     *(("vm_export", *row) for row in EXPORT),
     *(("vm_import", *row) for row in IMPORT),
+    *(("vm_migrate", *row) for row in MIGRATE),
     *(("export_verify", *row) for row in VERIFY),
     *(("job", *row) for row in END_JOB),
     *(("vm", *row) for row in BRING_VM),
@@ -371,7 +389,10 @@ WITHOUT_EFFECT = (
     }
     | {
         (module, option)
-        for module in ("export_verify", "storage_copy", "storage_download", "storage_upload", "vm_export", "vm_import")
+        for module in (
+            *("export_verify", "storage_copy", "storage_download", "storage_upload"),
+            *("vm_export", "vm_import", "vm_migrate"),
+        )
         for option in ("progress", "progress_interval", "credentials_from")
     }
 )
@@ -422,7 +443,7 @@ def test_option_reaches_the_request(
     modules: ModuleRun, module: str, option: str, value: Any, path: str, wanted: Any
 ) -> None:
     assert look_up(modules.request(module, task(option, value)), path) == wanted
-    if option != "provider":  # which has one choice so far, and cannot be left out of the least task
+    if option.rpartition(".")[2] != "provider":  # which has one choice so far, and no least task can leave it out
         assert look_up(modules.request(module, {}), path) != wanted
 
 
@@ -459,7 +480,10 @@ def test_every_option_is_in_a_table_above(module: str) -> None:
 
 @pytest.mark.parametrize(
     "module",
-    ["disk_snapshot", "export_verify", "storage_copy", "storage_download", "storage_upload", "vm_export", "vm_import"],
+    [
+        *("disk_snapshot", "export_verify", "storage_copy", "storage_download", "storage_upload"),
+        *("vm_export", "vm_import", "vm_migrate"),
+    ],
 )
 def test_every_field_of_a_request_can_be_asked_for(modules: ModuleRun, module: str) -> None:
     def paths(holder: Any, prefix: str = "") -> Iterator[str]:
@@ -526,6 +550,7 @@ def test_what_is_left_out_stays_the_choice_of_the_engine(modules: ModuleRun) -> 
         "storage_upload",
         "vm_export",
         "vm_import",
+        "vm_migrate",
     ],
 )
 def test_check_mode_is_handed_on(modules: ModuleRun, module: str, check_mode: bool) -> None:

@@ -36,6 +36,15 @@ def test_the_store_that_vms_lie_in_is_handed_what_it_needs() -> None:
     assert handed == {**FOLDER, "image": {**BUCKET, "storage": HANDED}}
 
 
+def test_the_stores_at_both_ends_of_a_migration_are_handed_what_they_need() -> None:
+    asked = {"source": {"provider": "image", "image": BUCKET}, "destination": {"image": BUCKET}, "vm": "web"}
+    handed = {**BUCKET, "storage": HANDED}
+    both = {"source": {"provider": "image", "image": handed}, "destination": {"image": handed}, "vm": "web"}
+    assert hand_over_all(asked, {}, KEYS) == both
+    hypervisors = {"source": {"provider": "libvirt"}, "destination": {"libvirt": {"uri": "qemu:///system"}}}
+    assert hand_over_all(hypervisors, {}, KEYS) == hypervisors
+
+
 def test_whose_credentials_they_are_counts_for_every_store() -> None:
     for source in ("target", "controller"):
         asked = {"source": FOLDER, "destination": BUCKET, "credentials_from": source}
@@ -46,7 +55,7 @@ def test_whose_credentials_they_are_counts_for_every_store() -> None:
                 hand_over_all(asked, {}, {})
 
 
-@pytest.mark.parametrize("end", ["s3://backups", ["s3://backups"], {"key": "a"}, None])
+@pytest.mark.parametrize("end", ["s3://backups", ["s3://backups"], {"key": "a"}, {"image": "s3://backups"}, None])
 def test_what_cannot_be_read_is_left_to_the_module(end: Any) -> None:
     asked = {"source": end, "copies_to": end}
     assert hand_over_all(asked, {}, KEYS) == asked

@@ -39,7 +39,8 @@ def test_a_line_reads_well() -> None:
     over = {"started": 100.0, "finished": 172.0, "bytes_read": 360_000_000, "bytes_sent": 72_000}
     ended = {**RECORD, **over, "phase": "ready"}
     assert described(ended) == "ready in 1:12 · 360 MB read at 5.00 MB/s · 72.0 kB sent at 1.00 kB/s"
-    assert described({**ended, "kind": "import"}).endswith(" · 72.0 kB written at 1.00 kB/s")
+    for kind in ("import", "migrate"):
+        assert described({**ended, "kind": kind}).endswith(" · 72.0 kB written at 1.00 kB/s")
     assert described({**ended, "note": "nothing changed since X"}) == "ready in 1:12 · nothing changed since X"
     assert described({**RECORD, **over, "phase": "failed"}) == "failed"
 

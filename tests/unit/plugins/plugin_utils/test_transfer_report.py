@@ -73,6 +73,12 @@ def test_an_import_is_told_by_the_vm_it_made() -> None:
     assert (transfer.vm, transfer.bytes_read, transfer.bytes_stored) == ("copy", 25, None)
 
 
+def test_a_migration_is_told_by_its_source_and_by_what_its_job_moved() -> None:
+    job = {**JOB, "kind": "migrate", "url": "", "bytes_sent": 25}
+    transfer = told({"changed": True, "job": job, "vm": {"name": "copy"}, "migration": {}}, "migrate")
+    assert (transfer.vm, transfer.outcome, transfer.bytes_read, transfer.bytes_stored) == ("web01", "ready", 30, 25)
+
+
 def test_an_export_that_was_there_already_moved_nothing() -> None:
     transfer = told({"changed": False, "job": {**JOB, "bytes_read": 0}, "export": EXPORT})
     assert (transfer.outcome, transfer.bytes_read, transfer.bytes_stored) == ("unchanged", 0, 0)

@@ -10,20 +10,21 @@ then (`_transfer/gapped_object.py`). Nothing is written anywhere else.
 from __future__ import annotations
 
 import time
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Callable, Iterator, Mapping, Optional, Sequence, Tuple
+from typing import Callable, Iterator, List, Mapping, Optional, Sequence, Tuple
 
 from ..._appliances.tar_headers import BLOCK, pack, padding
 from ..._blocks import BlockSource, ObjectInfo, PartReceipt, PartWriter
 from ..._providers.spec import VmSpec
 from ..._stores.base import Store
+from ..._transfer.digests import DiskDigests
 from ..._transfer.flow import Flow
 from ..._transfer.gapped_object import GappedObject
 from ..._transfer.limits import Limits
 from ..._transfer.part_sizes import PartRules
 from ..._transfer.progress import DiskProgress
-from .appliance_files import PART, ApplianceDisks, ApplianceNames, ApplianceTexts, Digested, WrittenFile
+from .appliance_files import PART, UNMARKED, ApplianceDisks, ApplianceNames, ApplianceTexts, Mark, WrittenFile
 
 _END = bytes(2 * BLOCK)
 
@@ -48,6 +49,11 @@ class WrittenAppliance:
         return self.objects[0].info
 
 
+class UnfinishedObject(GappedObject):
+    key = ""
+    is_there = False  # since it was finished
+
+
 @dataclass(frozen=True)
 class Writing:
     """How an appliance is written, whatever it is of. `undo`: what failed to become the object at a key; without it,
@@ -63,23 +69,33 @@ class Writing:
     metadata: Optional[Mapping[str, str]] = None
     if_absent: bool = False
     undo: Optional[Callable[[str, PartWriter], object]] = None
+    appears: Callable[[str], object] = lambda key: None  # before an object does
+    appeared: Callable[[str], object] = lambda key: None
 
     @contextmanager
-    def opened(self, key: str, bound: int) -> Iterator[GappedObject]:
-        """Raises `unsupported` before the first byte where the store has no room for so many."""
-        with ExitStack() as on_error:
-            parts = self.store.open_parts(key, metadata=self.metadata)
-            on_error.callback(self.undo or self._abort, key, parts)
-            yield GappedObject(parts, bound, self.part_size, self.rules, self.flow)
-            on_error.pop_all()
+    def opened(self, key: str, bound: int) -> Iterator[UnfinishedObject]:
+        """What was not finished when this is left is undone. Raises `unsupported` before the first byte where the store
+        has no room for so many."""
+        parts = self.store.open_parts(key, metadata=self.metadata)
+        whole: Optional[UnfinishedObject] = None
+        try:
+            whole = UnfinishedObject(parts, bound, self.part_size, self.rules, self.flow)
+            whole.key = key
+            yield whole
+        finally:
+            if whole is None or not whole.is_there:
+                (self.undo or self._abort)(key, parts)
 
     def _abort(self, key: str, parts: PartWriter) -> None:
         with self.flow.shielded():
             parts.abort()
 
-    def finished(self, whole: GappedObject, progress: Optional[DiskProgress]) -> WrittenObject:
+    def finished(self, whole: UnfinishedObject, progress: Optional[DiskProgress]) -> WrittenObject:
+        self.appears(whole.key)
         with (progress or DiskProgress()).rest():
             info = whole.finish(if_absent=self.if_absent)
+            whole.is_there = True
+        self.appeared(whole.key)
         return WrittenObject(info, tuple(whole.receipts))
 
 
@@ -88,28 +104,46 @@ class ApplianceDisk:
     """What is written as one disk, in the order of the VM's."""
 
     source: BlockSource
-    digested: Digested = lambda data: None
+    digests: DiskDigests
     progress: Optional[DiskProgress] = None
 
 
 def write_ova(how: Writing, key: str, vm: VmSpec, disks: Sequence[ApplianceDisk]) -> WrittenAppliance:
-    """The object appears, whole, in the end; raising leaves nothing.
+    """The object appears, whole, in the end; raising leaves nothing. Raises as `unfinished_ova`."""
+    with unfinished_ova(how, key, vm, disks) as finish:
+        return finish()
+
+
+@contextmanager
+def unfinished_ova(
+    how: Writing,
+    key: str,
+    vm: VmSpec,
+    disks: Sequence[ApplianceDisk],
+    mark: Mark = UNMARKED,
+) -> Iterator[Callable[[], WrittenAppliance]]:
+    """All of it is sent, and the object appears, whole, once what this gives is called. Leaving without that leaves
+    nothing.
 
     `unsupported` before the first byte where the format begins with what is known last, or the store has no room.
     """
-    writer, names, modified = ApplianceDisks(how.format, how.level, how.limits, how.flow), ApplianceNames(vm), _now()
+    writer, names, modified = (
+        ApplianceDisks(how.format, how.level, how.limits, how.flow),
+        ApplianceNames(vm.name),
+        _now(),
+    )
     files = [names.disk(number, writer.kind.extension) for number in range(len(disks))]
-    texts = ApplianceTexts(vm, names, files, writer.kind.name)
+    texts = ApplianceTexts(vm, names, files, writer.kind.name, mark)
     extents = [writer.extents(disk.source) for disk in disks]
     room = texts.room
     bound = sum(writer.bound(one) + 2 * BLOCK for one in extents) + room + 4 * BLOCK + 256 * (len(files) + 2)
-    written = []
+    written: List[WrittenFile] = []
     with how.opened(key, bound) as whole:
         first = whole.reserve(BLOCK + room + padding(room))
         for number, (disk, file) in enumerate(zip(disks, files)):
             header = whole.reserve(BLOCK)
             made = writer.write(
-                whole, disk.source, file, extents[number], f"{key} {number}", disk.digested, disk.progress
+                whole, disk.source, file, extents[number], f"{key} {number}", disk.digests, disk.progress
             )
             whole.fill(header, pack(file, made.size, modified))
             whole.write(bytes(padding(made.size)))
@@ -120,21 +154,31 @@ def write_ova(how: Writing, key: str, vm: VmSpec, disks: Sequence[ApplianceDisk]
         sums = texts.checksums(text, written)
         whole.write(pack(names.checksums, len(sums), modified) + sums + bytes(padding(len(sums))) + _END)
         whole.send(whole.take_ready())
-        archive = how.finished(whole, disks[-1].progress)
-    return WrittenAppliance(tuple(written), (archive,), {names.descriptor: text, names.checksums: sums})
+
+        def finish() -> WrittenAppliance:
+            archive = how.finished(whole, disks[-1].progress)
+            return WrittenAppliance(tuple(written), (archive,), {names.descriptor: text, names.checksums: sums})
+
+        yield finish
 
 
-def write_ovf(how: Writing, key: Callable[[str], str], vm: VmSpec, disks: Sequence[ApplianceDisk]) -> WrittenAppliance:
+def write_ovf(
+    how: Writing,
+    key: Callable[[str], str],
+    vm: VmSpec,
+    disks: Sequence[ApplianceDisk],
+    mark: Mark = UNMARKED,
+) -> WrittenAppliance:
     """`key`: of a file in the folder. What is raised leaves the files that were complete; the caller puts the texts,
     and the descriptor last of all."""
-    writer, names = ApplianceDisks(how.format, how.level, how.limits, how.flow), ApplianceNames(vm)
+    writer, names = ApplianceDisks(how.format, how.level, how.limits, how.flow), ApplianceNames(vm.name)
     files = [names.disk(number, writer.kind.extension) for number in range(len(disks))]
-    texts = ApplianceTexts(vm, names, files, writer.kind.name)
+    texts = ApplianceTexts(vm, names, files, writer.kind.name, mark)
     written, objects = [], []
     for disk, file in zip(disks, files):
         extents = writer.extents(disk.source)
         with how.opened(key(file), writer.bound(extents)) as whole:
-            made = writer.write(whole, disk.source, file, extents, key(file), disk.digested, disk.progress)
+            made = writer.write(whole, disk.source, file, extents, key(file), disk.digests, disk.progress)
             whole.send(whole.take_ready())
             objects.append(how.finished(whole, disk.progress))
         written.append(made)

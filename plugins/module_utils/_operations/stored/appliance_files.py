@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, replace
 from hashlib import sha256
-from typing import Callable, List, Optional, Sequence, Tuple
+from typing import List, Optional, Sequence, Tuple
 
 from ..._appliances.checksums import manifest_lines
 from ..._appliances.documents import MAX_DOCUMENT
@@ -20,14 +20,14 @@ from ..._images.formats import format_named
 from ..._images.image_format import NewImage
 from ..._providers.spec import VmSpec
 from ..._transfer import pipeline
-from ..._transfer.digests import DigestWriter
+from ..._transfer.digests import DiskDigests
 from ..._transfer.flow import Flow
 from ..._transfer.gapped_object import GappedObject
 from ..._transfer.limits import MIB, Limits
 from ..._transfer.member_stream import MemberRules, MemberStream
 from ..._transfer.progress import DiskProgress
 from ..._transfer.windows import ExtentMap
-from ..stored.appliance_machine import machine_of
+from .appliance_machine import machine_of
 
 FORMATS = (
     "vmdk",
@@ -39,9 +39,20 @@ _MOST = 1 << 60  # bytes of a file, where room is left for how many it gets
 _NO_NAME = re.compile(r"[^A-Za-z0-9._-]+")
 _LONGEST_NAME = 60
 _SECTOR = 512
+_UNITS = {"raw": 1, "vhd": MIB}  # of which the disk in an image is a whole number, where that is not a sector
 _BUDGET = 8 * MIB  # for windows and the parts of a disk, beside what the object gathers; more is no faster
 
-Digested = Callable[[bytes], object]  # takes the bytes of a disk's file of digests
+
+@dataclass(frozen=True)
+class Mark:
+    """What an import of ours leaves in the descriptor, so that the next run knows its own: the id of what the VM was
+    made of, and the format that the task asked for."""
+
+    made_of: str = ""
+    made_as: str = ""
+
+
+UNMARKED = Mark()
 
 
 @dataclass(frozen=True)
@@ -64,8 +75,8 @@ def appliance_limits(workers: int | None = None) -> Limits:
 class ApplianceNames:
     """Plain ones, after the VM."""
 
-    def __init__(self, vm: VmSpec) -> None:
-        self._stem = _NO_NAME.sub("-", vm.name)[:_LONGEST_NAME].strip(".-") or "vm"
+    def __init__(self, vm: str) -> None:
+        self._stem = _NO_NAME.sub("-", vm)[:_LONGEST_NAME].strip(".-") or "vm"
 
     @property
     def archive(self) -> str:
@@ -118,7 +129,7 @@ class ApplianceDisks:
         file: str,
         extents: ExtentMap,
         identity: str,
-        digested: Digested = lambda data: None,
+        digests: DiskDigests,
         progress: DiskProgress | None = None,
         place: Tuple[bytes, int] | None = None,
     ) -> WrittenFile:
@@ -136,7 +147,7 @@ class ApplianceDisks:
             source,
             image,
             stream,
-            DigestWriter(source.size, digested),
+            digests,
             limits=self._limits,
             rules=MemberRules(),
             flow=self._flow,
@@ -149,8 +160,16 @@ class ApplianceDisks:
 class ApplianceTexts:
     """The descriptor of `vm` with these files of its disks, and the checksums of all of them."""
 
-    def __init__(self, vm: VmSpec, names: ApplianceNames, files: Sequence[str], format: str) -> None:
-        self._names, self._machine = names, _in_sectors(machine_of(vm, files, format))
+    def __init__(
+        self,
+        vm: VmSpec,
+        names: ApplianceNames,
+        files: Sequence[str],
+        format: str,
+        mark: Mark = UNMARKED,
+    ) -> None:
+        machine = replace(machine_of(vm, files, format), made_of=mark.made_of, made_as=mark.made_as)
+        self._names, self._machine = names, _as_written(machine, format)
         self.room = len(write_descriptor(_with_sizes(self._machine), dict.fromkeys(files, _MOST)))
         if self.room > MAX_DOCUMENT:
             raise VmferryError("unsupported", f"The descriptor of {vm.name} would have {self.room} bytes.")
@@ -168,9 +187,10 @@ class ApplianceTexts:
         return manifest_lines(sums)
 
 
-def _in_sectors(machine: Machine) -> Machine:
+def _as_written(machine: Machine, format: str) -> Machine:
     """Disks as long as their images say."""
-    disks = [replace(disk, capacity=-(-disk.capacity // _SECTOR) * _SECTOR) for disk in machine.disks]
+    unit = _UNITS.get(format, _SECTOR)
+    disks = [replace(disk, capacity=-(-disk.capacity // unit) * unit) for disk in machine.disks]
     for disk in disks:
         if not disk.capacity:
             raise VmferryError("unsupported", f"{disk.id} of {machine.name} is an empty disk of 0 bytes.")

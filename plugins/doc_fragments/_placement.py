@@ -1,0 +1,100 @@
+# Copyright (c) 2026 the vmferry.migrate authors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""How a VM lands: the same for every module that makes one."""
+
+from __future__ import annotations
+
+
+class ModuleDocFragment:
+    DOCUMENTATION = r"""
+options:
+  hardware:
+    description:
+      - The hardware of the VM, where it is to be another than it was, or than an appliance says.
+      - Images of disks say nothing of it, so here are its defaults.
+    type: dict
+    suboptions:
+      cpu:
+        description:
+          - How many processors. If not given, as it had, and V(2) with images of disks.
+        type: int
+      memory:
+        description:
+          - How much memory, for example V(4GiB), in whole mebibytes. If not given, as it had, and V(2GiB) with images
+            of disks.
+        type: str
+      networks:
+        description:
+          - With images of disks alone, the networks that the VM is in, with a network card in each. If not given,
+            V(default). An empty list leaves it without one.
+          - Other VMs have the network cards that they had, in the networks of O(network_map).
+        type: list
+        elements: str
+  placement:
+    description:
+      - How the VM lands.
+    type: dict
+    suboptions:
+      storage:
+        description:
+          - Where the disks go. For libvirt, a storage pool or the path of a folder.
+          - If not given, the provider's default.
+          - Must not be given where the provider is V(image), whose files go below its URL.
+        type: str
+      disk_format:
+        description:
+          - The format of the disks on the provider, for example V(qcow2) or V(raw). If not given, the provider's
+            default.
+          - Where the provider is V(image), what is written. V(ova) is one archive; V(ovf), V(qcow2), V(raw), V(vmdk),
+            V(vmdk_sparse), V(vhd), V(vhd_dynamic) or V(vhdx) is a folder with an OVF descriptor, checksums, and images
+            in that format, in V(vmdk) where it is V(ovf). If not given, V(qcow2).
+        type: str
+      disk_bus:
+        description:
+          - The bus of the disks, for example V(virtio), V(scsi) or V(sata). If not given, as it was.
+          - With images of disks, V(virtio) for qcow2, QED and raw, and V(sata), which every system knows, for what
+            other hypervisors write.
+          - Where files are written, V(ide), V(scsi), V(sata), V(nvme), V(virtio) or V(usb).
+        type: str
+      firmware:
+        description:
+          - The firmware. If not given, as it was.
+          - With images of disks, V(uefi) where the first has an EFI system partition and no boot partition for a BIOS.
+        type: str
+        choices:
+          - bios
+          - uefi
+      keep_mac:
+        description:
+          - Whether network cards keep their MAC addresses. Otherwise they get new ones, where files are written from
+            whoever makes a VM of them.
+        type: bool
+        default: false
+      power_on:
+        description:
+          - Whether to start the VM. One that an earlier run has made is started too if it is off.
+          - V(true) is refused where files are written.
+        type: bool
+        default: false
+  network_map:
+    description:
+      - For networks that the VM was in, the networks to use instead. Those that are not named keep their names.
+    type: dict
+  storage_map:
+    description:
+      - For disks of the VM, by id or by name, the storage to use instead of O(placement.storage).
+      - Must not be given where files are written.
+    type: dict
+  detach:
+    description:
+      - CD and floppy drives that the VM is made without.
+      - Drives that it had and that are not named are there again, and empty.
+      - A host whose QEMU was built without floppy drives starts no VM that has one; give V(floppy) there.
+    type: list
+    elements: str
+    choices:
+      - cdrom
+      - floppy
+    default: []
+"""

@@ -1,0 +1,45 @@
+# Copyright (c) 2026 the vmferry.migrate authors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The disks of an import, filled from wherever they are read: into the sinks of a session, or by a session itself."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import Callable, ContextManager, Optional, Sequence, Tuple
+
+from ..._blocks import BlockSource
+from ..._providers.base import ImportSession, ReadDisk
+from ..._transfer.copy_blocks import copy_blocks
+from ..._transfer.digest_check import LeafCheck
+from ..._transfer.progress import DiskProgress
+from .running_job import RunningJob
+
+Proved = Tuple[BlockSource, Optional[LeafCheck]]  # and what its leaves have to be, where anybody knows
+
+
+@dataclass(frozen=True)
+class DiskContent:
+    """What one disk is to hold. Opening it may take long, and tells by the progress that it lives."""
+
+    open: Callable[[DiskProgress], ContextManager[Proved]]
+
+
+def fill_disks(job: RunningJob, session: ImportSession, contents: Sequence[DiskContent]) -> None:
+    """In their order; the phase that the job is in has as many disks. Raises `checksum_mismatch` before what does not
+    fit is written."""
+    if not session.takes_disks:
+        for number, (content, sink) in enumerate(zip(contents, session.sinks)):
+            progress = job.progress.disk(number)
+            with content.open(progress) as (source, check):
+                copy_blocks(source, sink, check, limits=job.limits, flow=job.flow, progress=progress)
+        return
+    with ExitStack() as stack:
+        disks = []
+        for number, content in enumerate(contents):
+            progress = job.progress.disk(number)
+            source, check = stack.enter_context(content.open(progress))
+            disks.append(ReadDisk(source, progress, check))
+        job.progress.disk(0)
+        session.take(disks, job.options.parallel, lambda number: job.progress.disk(number))
