@@ -17,7 +17,7 @@ from engine.images.disks import run
 
 from ansible_collections.vmferry.migrate.plugins.module_utils._exports.seals import Seals
 from ansible_collections.vmferry.migrate.plugins.module_utils._exports.signing import Lenient
-from ansible_collections.vmferry.migrate.plugins.module_utils._operations.importing import packed_import
+from ansible_collections.vmferry.migrate.plugins.module_utils._operations.jobs import fill_disks
 from ansible_collections.vmferry.migrate.plugins.module_utils._transfer.copy_blocks import copy_blocks
 from rigs import guests
 from rigs.domain import boot_and_expect, remove_domain
@@ -117,7 +117,7 @@ def test_without_checksums_too_a_file_that_changes_meanwhile_leaves_no_vm(
             file.write(bytes(512))
         return copy_blocks(*args, **options)
 
-    monkeypatch.setattr(packed_import, "copy_blocks", copied)
+    monkeypatch.setattr(fill_disks, "copy_blocks", copied)
     here.refused_import(imported, "conflict", "changed while it was read", store=replace(here.store, url=url))
     here.assert_no_machine(imported)
 

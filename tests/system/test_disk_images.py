@@ -220,16 +220,16 @@ def test_one_that_changes_while_it_is_read_leaves_no_vm(
 ) -> None:
     here = placed(bench, raw, name, Path(name).suffix[1:])
     image = Path(here.store.url.removeprefix("file://"))
-    from ansible_collections.vmferry.migrate.plugins.module_utils._operations.importing import packed_import
+    from ansible_collections.vmferry.migrate.plugins.module_utils._operations.jobs import fill_disks
 
-    copy = vars(packed_import)["copy_blocks"]
+    copy = vars(fill_disks)["copy_blocks"]
 
     def written_to(*arguments: Any, **options: Any) -> Any:
         done = copy(*arguments, **options)
         os.utime(image, ns=(1, 1))
         return done
 
-    monkeypatch.setattr(packed_import, "copy_blocks", written_to)
+    monkeypatch.setattr(fill_disks, "copy_blocks", written_to)
     here.refused_import(NAME, "conflict", "changed while it was read", **ALONE)
     here.assert_no_machine(NAME)
 

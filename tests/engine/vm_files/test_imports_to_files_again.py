@@ -23,6 +23,8 @@ from ansible_collections.vmferry.migrate.plugins.module_utils._operations.vm_fil
 from ansible_collections.vmferry.migrate.plugins.module_utils._operations.vm_files.import_session import FileImport
 from ansible_collections.vmferry.migrate.plugins.module_utils._stores.filesystem.store import FilesystemStore
 from ansible_collections.vmferry.migrate.plugins.module_utils._transfer import pipeline
+from ansible_collections.vmferry.migrate.plugins.module_utils._transfer.progress import Progress
+from ansible_collections.vmferry.migrate.plugins.module_utils._transfer.workers import run_workers
 
 from .shelf import GUEST, refused
 from .written import WritingShelf
@@ -182,7 +184,6 @@ def test_as_many_threads_write_as_the_task_says(
     shelf: WritingShelf, monkeypatch: pytest.MonkeyPatch, disk_format: str, count: int
 ) -> None:
     seen: list[int] = []
-    run_workers = pipeline.run_workers
 
     def counted(flow: Any, workers: int, work: Any) -> None:
         seen.append(workers)
@@ -191,6 +192,29 @@ def test_as_many_threads_write_as_the_task_says(
     monkeypatch.setattr(pipeline, "run_workers", counted)
     bring(shelf, disk_format=disk_format, transfer={"parallel": 3})
     assert seen == [count]  # what compresses has twice as many
+
+
+@pytest.mark.parametrize("disk_format", ["ova", "qcow2"])
+def test_the_disk_that_is_written_now_is_told(
+    shelf: WritingShelf, monkeypatch: pytest.MonkeyPatch, disk_format: str
+) -> None:
+    shelf.ova("two.ova")
+    told: list[int] = []
+    disk = Progress.disk
+    export_disk = pipeline.export_disk
+
+    def begun(progress: Progress, number: int) -> Any:
+        told.append(number)
+        return disk(progress, number)
+
+    def written(*given: Any, **options: Any) -> Any:
+        told.append(-1)
+        return export_disk(*given, **options)
+
+    monkeypatch.setattr(Progress, "disk", begun)
+    monkeypatch.setattr(pipeline, "export_disk", written)
+    shelf.bring(shelf.at("two.ova"), disk_format=disk_format)
+    assert told[-4:] == [0, -1, 1, -1]
 
 
 PROGRAM = """

@@ -8,6 +8,7 @@ from __future__ import annotations
 import time
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
+from functools import partial
 from hashlib import sha256
 from typing import Any, Callable, Sequence, Tuple
 
@@ -72,6 +73,7 @@ class _Appliance:
                     disk.source,
                     DigestWriter(disk.source.size, digests[number].write),
                     self._job.progress.disk(number),
+                    partial(self._job.progress.disk, number),
                 )
                 for number, disk in enumerate(disks)
             ]

@@ -106,6 +106,7 @@ class ApplianceDisk:
     source: BlockSource
     digests: DiskDigests
     progress: Optional[DiskProgress] = None
+    begin: Callable[[], object] = lambda: None  # it is the one that is read now
 
 
 def write_ova(how: Writing, key: str, vm: VmSpec, disks: Sequence[ApplianceDisk]) -> WrittenAppliance:
@@ -141,6 +142,7 @@ def unfinished_ova(
     with how.opened(key, bound) as whole:
         first = whole.reserve(BLOCK + room + padding(room))
         for number, (disk, file) in enumerate(zip(disks, files)):
+            disk.begin()
             header = whole.reserve(BLOCK)
             made = writer.write(
                 whole, disk.source, file, extents[number], f"{key} {number}", disk.digests, disk.progress
@@ -176,6 +178,7 @@ def write_ovf(
     texts = ApplianceTexts(vm, names, files, writer.kind.name, mark)
     written, objects = [], []
     for disk, file in zip(disks, files):
+        disk.begin()
         extents = writer.extents(disk.source)
         with how.opened(key(file), writer.bound(extents)) as whole:
             made = writer.write(whole, disk.source, file, extents, key(file), disk.digests, disk.progress)

@@ -154,8 +154,12 @@ class HeldNote:
 
     def claim(self) -> None:
         """Raises `busy` where another's is there."""
+        conditional = self._capabilities.conditional_put
+        found = None if conditional else read_note(self._store, self.note.key)
+        if found is not None:
+            raise found[0].in_use(self._store)
         try:
-            self._store.put(self.note.key, self.note.to_json(), if_absent=self._capabilities.conditional_put)
+            self._store.put(self.note.key, self.note.to_json(), if_absent=conditional)
         except VmferryError as error:
             found = read_note(self._store, self.note.key) if error.kind == "conflict" else None
             if found is None:

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from contextlib import ExitStack
+from functools import partial
 from types import TracebackType
 from typing import Callable, Mapping, Optional, Sequence
 
@@ -85,7 +86,10 @@ class FileImport(ImportSession):
     def take(self, disks: Sequence[ReadDisk], workers: int | None, begin: Callable[[int], object]) -> None:
         layout, how = self._layout, self._how(workers)
         if layout.disk_format in ("ova", "ovf", "vmdk"):  # which is summed up in the pass that writes it
-            wanted = [ApplianceDisk(disk.source, digests_of(disk.source, disk.check), disk.progress) for disk in disks]
+            wanted = [
+                ApplianceDisk(disk.source, digests_of(disk.source, disk.check), disk.progress, partial(begin, number))
+                for number, disk in enumerate(disks)
+            ]
             if layout.is_archive:
                 opened = unfinished_ova(how, layout.path, self._vm, wanted, self._mark)
                 self._finish = self._open.enter_context(opened)
