@@ -9,6 +9,7 @@ import os
 import shutil
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from benchmarks.export import MB, Bench, fresh, shell
@@ -36,6 +37,23 @@ def measure(folder: Path, runs: int) -> Iterator[Figure]:
         for format_ in PEERS:
             yield from written(bench, socket, format_)
         yield from read(bench, socket)
+        with without_isal(folder):
+            yield from written(bench, socket, "vmdk", "vmdk by zlib")
+            yield from read(bench, socket, "vmdk by zlib")
+
+
+@contextmanager
+def without_isal(folder: Path) -> Iterator[None]:
+    """As on a host where nobody has installed it."""
+    (folder / "hiding").mkdir()
+    (folder / "hiding/isal.py").write_text("raise ImportError('hidden')\n")
+    before = os.environ.get("PYTHONPATH")
+    os.environ["PYTHONPATH"] = os.pathsep.join([str(folder / "hiding"), *([before] if before else [])])
+    try:
+        yield
+    finally:
+        del os.environ["PYTHONPATH"]
+        os.environ.update({"PYTHONPATH": before} if before is not None else {})
 
 
 def make_disk(folder: Path) -> Path:
@@ -51,7 +69,7 @@ def make_disk(folder: Path) -> Path:
     return raw
 
 
-def written(bench: Bench, socket: Path, format_: str) -> Iterator[Figure]:
+def written(bench: Bench, socket: Path, format_: str, title: str = "") -> Iterator[Figure]:
     store, theirs = bench.folder / "store", bench.folder / "theirs"
     output, digested, target = PEERS[format_]
     peer = f"qemu-img convert -f raw -O {output} nbd:unix:{socket} {theirs}"
@@ -70,13 +88,13 @@ def written(bench: Bench, socket: Path, format_: str) -> Iterator[Figure]:
     shutil.rmtree(store)
     name = f"qemu-img convert -O {output}" + (", openssl dgst -sha256" if digested else "")
     name += ", tar, gzip -1" if format_ == "raw_tar_gz" else ""
-    yield ratio(f"{format_}, written: wall", mine, theirs_cost, lambda cost: cost.wall, target, name)
-    yield ratio(f"{format_}, written: CPU", mine, theirs_cost, lambda cost: cost.cpu, None, name)
+    yield ratio(f"{title or format_}, written: wall", mine, theirs_cost, lambda cost: cost.wall, target, name)
+    yield ratio(f"{title or format_}, written: CPU", mine, theirs_cost, lambda cost: cost.cpu, None, name)
     peaks = [cost.peak_rss / MB for cost in mine]
-    yield Figure(f"{format_}, written: peak RSS, MB", max(peaks), 100, "lower", "", peaks)
+    yield Figure(f"{title or format_}, written: peak RSS, MB", max(peaks), 100, "lower", "", peaks)
 
 
-def read(bench: Bench, socket: Path) -> Iterator[Figure]:
+def read(bench: Bench, socket: Path, title: str = "vmdk") -> Iterator[Figure]:
     """Every leaf inflated and compared with its digest; qemu-img inflates them alone, and writes a file."""
     store, theirs, flat = bench.folder / "store", bench.folder / "theirs", bench.folder / "flat"
     fresh(store, lambda: bench.ours(f"nbd:{socket}", str(store), format="vmdk"))
@@ -86,5 +104,5 @@ def read(bench: Bench, socket: Path) -> Iterator[Figure]:
         [lambda: shell(flat, f"qemu-img convert -f vmdk -O raw {theirs} {flat}")],
         bench.runs,
     )
-    yield ratio("vmdk, read: wall", mine, peer, lambda cost: cost.wall, 1.0, "qemu-img convert -f vmdk -O raw")
-    yield ratio("vmdk, read: CPU", mine, peer, lambda cost: cost.cpu, None, "qemu-img convert -f vmdk -O raw")
+    yield ratio(f"{title}, read: wall", mine, peer, lambda cost: cost.wall, 1.0, "qemu-img convert -f vmdk -O raw")
+    yield ratio(f"{title}, read: CPU", mine, peer, lambda cost: cost.cpu, None, "qemu-img convert -f vmdk -O raw")

@@ -14,6 +14,7 @@ from dataclasses import asdict, dataclass
 from typing import Callable, Literal, Sequence
 
 Command = Sequence[str]
+COMPILED = {"PYTHONDONTWRITEBYTECODE": ""}  # once, by the run that does not count
 
 
 @dataclass(frozen=True)
@@ -57,7 +58,7 @@ def run(command: Command, environment: dict[str, str] | None = None) -> Cost:
     """Raises SystemExit with the command's output when it fails: a figure of a failed run would be a lie."""
     started = time.monotonic()
     with subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env={**os.environ, **(environment or {})}
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env={**os.environ, **COMPILED, **(environment or {})}
     ) as process:
         assert process.stdout is not None
         said = process.stdout.read()

@@ -38,7 +38,7 @@ PYTHON_PACKAGES = {
     "urllib3",
     "zstandard",
 }
-OPTIONAL = {"awscrt"}  # makes checksums faster where it is installed
+OPTIONAL = {"awscrt", "isal"}  # make checksums, and VMDKs, faster where they are installed
 # Which Debian package holds each program that the collection starts.
 HOLDERS = {
     "prlimit": "util-linux",

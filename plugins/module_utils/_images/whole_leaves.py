@@ -5,27 +5,36 @@
 
 from __future__ import annotations
 
-from typing import Union
+from typing import List, Union
 
 from .._blocks import LEAF, ImageOutput
+
+_AT_ONCE = 16 * LEAF  # bytes; of more than a leaf, the digests are computed by whoever delivers it, beside others
 
 
 class WholeLeaves:
     """`size`: bytes of the file so far."""
 
     def __init__(self, output: ImageOutput) -> None:
-        self._output, self._begun = output, bytearray()
+        self._output = output
+        self._pieces: List[bytes] = []
+        self._waiting = 0  # bytes of them
         self.size = 0
 
     def put(self, data: Union[bytes, bytearray, memoryview]) -> None:
         self.size += len(data)
-        self._begun += data
-        whole = len(self._begun) // LEAF * LEAF
-        if whole:
-            full, self._begun = self._begun, self._begun[whole:]
-            self._output.emit(memoryview(full)[:whole])
+        self._waiting += len(data)
+        self._pieces.append(bytes(data))  # which copies what others may write over
+        if self._waiting >= _AT_ONCE:
+            waiting = b"".join(self._pieces)
+            whole = self._waiting // LEAF * LEAF
+            self._pieces, self._waiting = [waiting[whole:]], self._waiting - whole
+            self._output.emit(memoryview(waiting)[:whole])
 
     def finish(self) -> None:
-        if self._begun:
-            self._output.emit(memoryview(self._begun))
-            self._begun = bytearray()
+        waiting = b"".join(self._pieces)
+        whole = len(waiting) // LEAF * LEAF
+        self._pieces, self._waiting = [], 0
+        for start, end in ((0, whole), (whole, len(waiting))):
+            if end > start:
+                self._output.emit(memoryview(waiting)[start:end])

@@ -7,20 +7,26 @@ from __future__ import annotations
 
 import io
 import struct
+import sys
 import tempfile
 import zlib
+from collections.abc import Iterator
 from pathlib import Path
 from random import Random
 from threading import Barrier
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from isal import isal_zlib
 
 from ansible_collections.vmferry.migrate.plugins.module_utils._blocks import LEAF, Extent
 from ansible_collections.vmferry.migrate.plugins.module_utils._errors import VmferryError
+from ansible_collections.vmferry.migrate.plugins.module_utils._images import fast_zlib
 from ansible_collections.vmferry.migrate.plugins.module_utils._images.formats import FORMATS
 from ansible_collections.vmferry.migrate.plugins.module_utils._images.image_format import NewImage
+from ansible_collections.vmferry.migrate.plugins.module_utils._images.vmdk import stream_optimized
 from ansible_collections.vmferry.migrate.plugins.module_utils._images.vmdk.grains import VmdkStream, inflated
 from ansible_collections.vmferry.migrate.plugins.module_utils._images.vmdk.reader import VmdkReader
 from ansible_collections.vmferry.migrate.plugins.module_utils._images.vmdk.stream_optimized import Deflate
@@ -44,6 +50,16 @@ from .disks import (
 from .other_formats import assert_read_back, judge, judge_slices, written
 
 SECTOR = 512
+
+
+@pytest.fixture(params=["isal", "zlib"])
+def library(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """The one that packs and unpacks, where nobody asks for a level."""
+    fast_zlib.fast_zlib.cache_clear()
+    if request.param == "zlib":
+        monkeypatch.setitem(sys.modules, "isal", None)  # as the import system marks what is not there
+    yield request.param
+    fast_zlib.fast_zlib.cache_clear()
 
 
 def streamed(data: bytes, most: int = 1 << 20) -> bytes:
@@ -178,6 +194,9 @@ def test_grains_of_neighbours_are_read_at_once(tmp_path: Path) -> None:
     file.requests.clear()
     content_of(source)
     assert len(file.requests) <= 3
+    file.requests.clear()
+    content_of(source, LEAF, LEAF)
+    assert sum(length for _place, length in file.requests) < LEAF + SECTOR, "no more than the grain"
 
 
 def test_tables_that_lie_apart_are_asked_for_side_by_side(tmp_path: Path) -> None:
@@ -223,8 +242,10 @@ def test_an_image_of_another_size_is_refused(whole: bytes) -> None:
         VmdkReader(RangedFile(whole), len(whole), size=40 * MIB + 1)
 
 
-def test_a_grain_that_was_damaged_is_refused(whole: bytes) -> None:
-    for place in (LEAF, LEAF + 8, LEAF + 12, LEAF + 60):  # its sector, its length, its first bytes, its content
+def test_a_grain_that_was_damaged_is_refused(whole: bytes, library: str) -> None:
+    length = struct.unpack_from("<I", whole, LEAF + 8)[0]
+    # Its sector, its length, its first bytes, its content, its checksum.
+    for place in (LEAF, LEAF + 8, LEAF + 12, LEAF + 60, LEAF + 11 + length):
         broken = bytearray(whole)
         broken[place] ^= 0x55
         with pytest.raises(VmferryError, match="no compressed grain"):
@@ -232,15 +253,31 @@ def test_a_grain_that_was_damaged_is_refused(whole: bytes) -> None:
 
 
 @pytest.mark.parametrize("noise", [0, 0.25, 0.5, 0.75, 1])
-def test_a_grain_is_left_as_it_is_only_where_nothing_of_it_shrinks(noise: float) -> None:
+def test_a_grain_is_left_as_it_is_only_where_nothing_of_it_shrinks(noise: float, library: str) -> None:
     random, count = Random(1), int(noise * LEAF)
     leaf = random.randbytes(count) + b"text" * ((LEAF - count) // 4)
     packed = Deflate().pack(memoryview(leaf))
-    assert inflated(memoryview(packed)) == leaf
+    assert inflated(memoryview(packed)) == leaf == zlib.decompress(packed)
     assert len(packed) < count + 2000
 
 
-def test_a_grain_that_swells_is_refused() -> None:
+def test_the_fastest_library_packs_where_nobody_asks_for_a_level(library: str) -> None:
+    leaf = b"".join(b"line %d\n" % number for number in range(LEAF))[:LEAF]
+    assert Deflate().pack(memoryview(leaf)) == (isal_zlib if library == "isal" else zlib).compress(leaf, 1)
+    for level in (1, 6):
+        assert Deflate(level).pack(memoryview(leaf)) == zlib.compress(leaf, level)
+
+
+def test_no_grain_gets_longer_than_its_place_whatever_a_library_makes_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    leaf = Random(1).randbytes(LEAF)
+    swelling = SimpleNamespace(compress=lambda data, level: bytes(LEAF + LEAF // 4))
+    monkeypatch.setattr(stream_optimized, "fast_zlib", lambda: swelling)
+    packed = Deflate().pack(memoryview(leaf))
+    assert inflated(memoryview(packed)) == leaf
+    assert len(packed) < LEAF + SECTOR
+
+
+def test_a_grain_that_swells_is_refused(library: str) -> None:
     assert inflated(memoryview(zlib.compress(bytes(LEAF)))) == bytes(LEAF)
     assert inflated(memoryview(zlib.compress(bytes(LEAF + 1)))) is None
     assert inflated(memoryview(zlib.compress(bytes(1 << 26)))) is None

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from threading import Thread
 
 import pytest
@@ -20,18 +21,27 @@ from ansible_collections.vmferry.migrate.plugins.module_utils._transfer.member_s
 
 FEW = settings(max_examples=25, deadline=None, derandomize=True, database=None)
 BOUND = 64 * LEAF
+MIB = 1 << 20
+PART = 6 * MIB
 
 
-def gapped(parts: MemoryParts, bound: int = BOUND) -> GappedObject:
-    return GappedObject(parts, bound, LEAF, Rules(), Flow())
+WHOLE = Rules()
+IN_PIECES = Rules(max_parts=7, joins_pieces=True)  # parts of eleven leaves, in pieces of one
 
 
-@given(st.lists(st.tuples(st.booleans(), st.integers(1, 3 * LEAF)), max_size=12), st.booleans())
+def gapped(parts: MemoryParts, bound: int = BOUND, rules: Rules = WHOLE) -> GappedObject:
+    return GappedObject(parts, bound, LEAF, rules, Flow())
+
+
+@given(
+    st.lists(st.tuples(st.booleans(), st.integers(1, 3 * LEAF)), max_size=20),
+    st.sampled_from([(True, WHOLE), (False, WHOLE), (False, IN_PIECES)]),
+)
 @FEW
-def test_an_object_is_what_was_written_and_filled_in(steps: list[tuple[bool, int]], any_offset: bool) -> None:
+def test_an_object_is_what_was_written_and_filled_in(steps: list[tuple[bool, int]], how: tuple[bool, Rules]) -> None:
     """One gap at a time, besides a first one that is filled last."""
-    parts = MemoryParts(any_offset)
-    whole, expected = gapped(parts), bytearray(b"f" * 700)
+    parts = MemoryParts(how[0])
+    whole, expected = gapped(parts, rules=how[1]), bytearray(b"f" * 700)
     first, last = whole.reserve(700), None
     for number, (is_gap, size) in enumerate(steps):
         data = bytes([number + 1]) * (700 if is_gap else size)
@@ -50,8 +60,56 @@ def test_an_object_is_what_was_written_and_filled_in(steps: list[tuple[bool, int
     info = whole.finish()
     assert parts.object == bytes(expected)
     assert (info.size, whole.size) == (len(expected), len(expected))
+    assert parts.pieces == {}
+    assert sum(receipt.part.size for receipt in parts.receipts) == len(expected)
     for receipt in parts.receipts:
         assert receipt.proof == naive_proof(bytes(expected[receipt.part.offset :][: receipt.part.size]))
+
+
+@pytest.mark.parametrize("count", [1, 10, 11, 12, 21, 22, 23, 33])
+def test_pieces_end_where_the_object_does(count: int) -> None:
+    """Also at the very end of a piece, or of a part."""
+    parts = MemoryParts()
+    whole = gapped(parts, rules=IN_PIECES)
+    gap = whole.reserve(LEAF)
+    for number in range(1, count):
+        whole.write(bytes([number]) * LEAF)
+        whole.send(whole.take_ready())
+    whole.fill(gap, bytes(LEAF))
+    whole.finish()
+    assert parts.object == b"".join(bytes([number]) * LEAF for number in range(count))
+    assert parts.pieces == {}
+    assert len(parts.receipts) == -(-count // 11)
+    assert parts.sent_at_once <= {LEAF}
+
+
+class Forgetful(MemoryParts):
+    """Takes whatever comes, and keeps nothing of it."""
+
+    def write_piece(self, part: Part, number: int, data: memoryview) -> None:
+        self.sent_at_once.add(len(data))
+
+    def join_pieces(self, part: Part) -> str:
+        return ""
+
+
+@pytest.mark.parametrize("bound", [1 << 40, 5 << 40, 45 << 40])
+def test_an_object_of_terabytes_takes_no_more_memory_than_one_of_gibibytes(bound: int) -> None:
+    """Its parts have from 105 MiB to 4.5 GiB. The first part waits for its gap all the while."""
+    parts, rules = Forgetful(), Rules(min_part=5 * MIB, max_object=50 << 40, joins_pieces=True)
+    tracemalloc.start()
+    try:
+        whole = GappedObject(parts, bound, PART, rules, Flow())
+        whole.reserve(PART)
+        block = bytes(MIB)
+        for _unused in range(100):
+            whole.write(block)
+            whole.send(whole.take_ready())
+        _now, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 6 * PART
+    assert max(parts.sent_at_once) == PART
 
 
 def test_only_what_has_a_gap_waits() -> None:

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -15,6 +16,7 @@ from engine.images.other_formats import new_image
 from killed_attempt import Attempt
 
 from ansible_collections.vmferry.migrate.plugins.module_utils._blocks import LEAF, Extent
+from ansible_collections.vmferry.migrate.plugins.module_utils._images.fast_zlib import fast_zlib
 from ansible_collections.vmferry.migrate.plugins.module_utils._images.formats import FORMATS
 from ansible_collections.vmferry.migrate.plugins.module_utils._transfer import journal
 
@@ -53,3 +55,19 @@ def test_a_killed_export_goes_on_to_the_same_image(format_: str, any_offset: boo
         again = killed.run(MemorySource(data, RUNS))
         assert (again.digest_root, again.size) == (result.digest_root, result.size)
         assert killed.store.object == whole.store.object
+
+
+@pytest.mark.parametrize("any_offset", [False, True], ids=["parts", "file"])
+def test_what_one_library_has_begun_no_other_goes_on_with(any_offset: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its bytes would be others: half an image of each is an image of neither."""
+    data, killed = disk("vmdk"), OneImage(any_offset, "vmdk")
+    assert killed.die(MemorySource(data, RUNS), 3)
+    assert fast_zlib().__name__ == "isal.isal_zlib"
+    fast_zlib.cache_clear()
+    try:
+        with monkeypatch.context() as without:
+            without.setitem(sys.modules, "isal", None)  # as the import system marks what is not there
+            with pytest.raises(journal.UnfitJournal):
+                killed.run(MemorySource(data, RUNS))
+    finally:
+        fast_zlib.cache_clear()

@@ -8,12 +8,12 @@ A server that exports a VM sends its disks so, and does not say how long they wi
 
 from __future__ import annotations
 
-import zlib
 from dataclasses import dataclass
 from typing import Callable, Iterator, Optional
 
 from ..._blocks import LEAF
 from ..._errors import VmferryError
+from ..fast_zlib import fast_zlib
 from .format import (
     AT_END,
     COMPRESSED,
@@ -55,11 +55,12 @@ def unpacked_grain(data: memoryview, number: int) -> Optional[bytes]:
 
 def inflated(packed: memoryview) -> Optional[bytes]:
     """None where that is no deflated grain."""
-    stream = zlib.decompressobj()
+    library = fast_zlib()
+    stream = library.decompressobj()
     try:
-        grain = stream.decompress(packed, LEAF)
+        grain: bytes = stream.decompress(packed, LEAF)
         rest = b"" if stream.eof else stream.decompress(stream.unconsumed_tail, 1)  # its checksum, and no byte more
-    except zlib.error:
+    except library.error:
         return None
     return grain if stream.eof and not rest and not stream.unused_data else None
 

@@ -9,8 +9,7 @@ finds out first that it is one extent, and a layer on nothing.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Iterator, List, Sequence, Tuple
+from typing import Iterator, List, NamedTuple, Sequence, Tuple
 
 from ..._blocks import LEAF, Extent, Piece
 from ..mapped import NOWHERE, ReadAt, check_bounds, joined, read_mapped
@@ -20,8 +19,7 @@ from .tables import GrainTables
 LONGEST_PACKED_READ = 1024 * 1024  # bytes in one request; compressed, so that they are worth some more
 
 
-@dataclass(frozen=True)
-class _Wanted:
+class _Wanted(NamedTuple):
     """The bytes of `target` out of a compressed grain, from `skip` on. `end`: of what may belong to it in the file."""
 
     grain: int
@@ -39,6 +37,7 @@ class VmdkReader:
         self._read_at, self._file_size, self._where = read_at, file_size, where
         self._tables = GrainTables(read_at, file_size, size, where)
         self.size = self._tables.size
+        self._spare: List[bytearray] = []  # one for each thread that reads, at the most
 
     def close(self) -> None:
         """Nothing is held."""
@@ -62,28 +61,40 @@ class VmdkReader:
         """What is not zeros; these are filled in."""
         while buffer:
             grain, skip = divmod(offset, LEAF)
-            here = min(LEAF - skip, len(buffer))
-            place = self._tables.place(grain)
-            if place:
-                yield _Wanted(grain, place, self._end(grain, place), skip, buffer[:here])
-            else:
-                buffer[:here] = bytes(here)
-            offset, buffer = offset + here, buffer[here:]
+            places, table = self._tables.places(grain, -(-(skip + len(buffer)) // LEAF))
+            for place, behind in zip(places, places[1:]):
+                here = min(LEAF - skip, len(buffer))
+                if place:
+                    yield _Wanted(grain, place, self._end(place, behind, table), skip, buffer[:here])
+                else:
+                    buffer[:here] = bytes(here)
+                offset, buffer, grain, skip = offset + here, buffer[here:], grain + 1, 0
 
-    def _end(self, grain: int, place: int) -> int:
-        """At the latest where its table begins, if that lies behind it, or where the file ends."""
-        end, table = min(place + LARGEST_PACKED, self._file_size), self._tables.table_behind(grain)
-        return min(end, table) if table > place else end
+    def _end(self, place: int, behind: int, table: int) -> int:
+        """At the latest where the next grain begins, or its table, if one of these lies behind it, or the file ends."""
+        end = min(place + LARGEST_PACKED, self._file_size)
+        return min([end, *(other for other in (behind, table) if other > place)])
 
     def _read_packed(self, group: List[_Wanted]) -> None:
         first = group[0].place
-        data = memoryview(bytearray(group[-1].end - first))
-        self._read_at(first, data)
-        for one in group:
-            grain = unpacked_grain(data[one.place - first : one.end - first], one.grain)
-            if grain is None or len(grain) < one.skip + len(one.target):
-                raise self._tables.lie(f"has no compressed grain at byte {one.place} of it")
-            one.target[:] = memoryview(grain)[one.skip : one.skip + len(one.target)]
+        length = group[-1].end - first
+        memory = self._memory(length)
+        with memoryview(memory) as data:
+            self._read_at(first, data[:length])
+            for one in group:
+                grain = unpacked_grain(data[one.place - first : one.end - first], one.grain)
+                if grain is None or len(grain) < one.skip + len(one.target):
+                    raise self._tables.lie(f"has no compressed grain at byte {one.place} of it")
+                one.target[:] = grain if len(grain) == len(one.target) else grain[one.skip : one.skip + len(one.target)]
+        self._spare.append(memory)
+
+    def _memory(self, length: int) -> bytearray:
+        """What another read has left, if it is large enough: fresh memory would be filled with zeros for nothing."""
+        try:
+            memory = self._spare.pop()
+        except IndexError:
+            memory = bytearray()
+        return memory if len(memory) >= length else bytearray(length)
 
 
 def _neighbours(wanted: Sequence[_Wanted]) -> Iterator[List[_Wanted]]:

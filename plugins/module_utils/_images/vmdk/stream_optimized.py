@@ -13,6 +13,7 @@ from typing import Optional, Sequence
 
 from ..._blocks import LEAF, Codec, ImageOutput
 from ..._errors import VmferryError
+from ..fast_zlib import fast_zlib
 from ..shrinking import shrinks
 from ..whole_leaves import WholeLeaves
 from .format import (
@@ -40,19 +41,27 @@ from .format import (
 
 USUAL_LEVEL = 1  # a level more is half as fast, and saves a few percent
 OVERHEAD = GRAIN_SECTORS  # in front of the first grain
-_LARGEST_GRAIN = SECTOR * sectors(GRAIN_MARKER.size + LEAF + (LEAF >> 12) + (LEAF >> 14) + 13)  # zlib's compressBound
+_LARGEST_PACKED = LEAF + (LEAF >> 12) + (LEAF >> 14) + 13  # zlib's compressBound
+_LARGEST_GRAIN = SECTOR * sectors(GRAIN_MARKER.size + _LARGEST_PACKED)
 
 
 class Deflate:
-    """Plays Codec: RFC 1950, as all that reads VMDKs expects. A grain is compressed even where that saves nothing."""
+    """Plays Codec: RFC 1950, as all that reads VMDKs expects. A grain is compressed even where that saves nothing.
+
+    Whoever asks for a level means zlib's.
+    """
 
     def __init__(self, level: Optional[int] = None) -> None:
         if level is not None and level not in range(1, 10):
             raise VmferryError("invalid_config", f"compression_level is {level}; zlib has levels from 1 to 9.")
         self._level = USUAL_LEVEL if level is None else level
+        self._library = zlib if level is not None else fast_zlib()
 
     def pack(self, leaf: memoryview) -> bytes:
-        return zlib.compress(leaf, self._level if shrinks(leaf) else 0)
+        if self._library is zlib:
+            return zlib.compress(leaf, self._level if shrinks(leaf) else 0)
+        packed: bytes = self._library.compress(leaf, self._level)  # sooner than its samples were looked at
+        return packed if len(packed) <= _LARGEST_PACKED else zlib.compress(leaf, 0)
 
 
 def stream_optimized_bound(size: int, data: int) -> int:

@@ -67,9 +67,16 @@ class GrainTables:
         sector = table[entry] if table is not None else 0
         return 0 if sector <= self._nothing else sector * SECTOR
 
-    def table_behind(self, grain: int) -> int:
-        """Where the table that maps it lies in the file."""
-        return self._directory[grain // TABLE_ENTRIES] * SECTOR
+    def places(self, grain: int, count: int) -> Tuple[List[int], int]:
+        """As `place` tells it: of up to `count` neighbours that one table maps, and of what that maps behind them, if
+        anything. Second, where the table itself lies."""
+        index, entry = divmod(grain, TABLE_ENTRIES)
+        count = min(count, TABLE_ENTRIES - entry)
+        table = self._table(index)
+        if table is None:
+            return [0] * (count + 1), 0
+        found = [sector * SECTOR if sector > self._nothing else 0 for sector in table[entry : entry + count + 1]]
+        return found + [0] * (count + 1 - len(found)), self._directory[index] * SECTOR
 
     def runs(self) -> Iterator[Tuple[Kind, int]]:
         """Kinds of neighbours, and how many bytes they are."""
