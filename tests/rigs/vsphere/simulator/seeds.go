@@ -1,0 +1,321 @@
+// Copyright (c) 2026 the vmferry.migrate authors
+// GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+// SPDX-License-Identifier: GPL-3.0-or-later
+
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"path"
+	"sort"
+	"strings"
+
+	"github.com/vmware/govmomi/object"
+	"github.com/vmware/govmomi/simulator"
+	"github.com/vmware/govmomi/vim25/methods"
+	"github.com/vmware/govmomi/vim25/mo"
+	"github.com/vmware/govmomi/vim25/types"
+)
+
+// seed is a machine that a test wants to find.
+type seed struct {
+	Name       string     `json:"name"`
+	Folder     string     `json:"folder"` // below the datacenter's folder of machines, made where missing
+	Host       string     `json:"host"`   // empty: the first
+	Datastore  string     `json:"datastore"`
+	Disks      []seedDisk `json:"disks"`
+	Networks   []string   `json:"networks"`
+	Adapter    string     `json:"adapter"` // of networks
+	Controller string     `json:"controller"`
+	Version    string     `json:"version"` // of the virtual hardware, "vmx-19"
+	Firmware   string     `json:"firmware"`
+	SecureBoot bool       `json:"secure_boot"`
+	Tpm        bool       `json:"tpm"`
+	Encrypted  bool       `json:"encrypted"`
+	Template   bool       `json:"template"`
+	Running    bool       `json:"running"`
+	Tracking   bool       `json:"tracking"` // of changes, in effect
+	Cpus       int32      `json:"cpus"`
+	Memory     int64      `json:"memory"` // MiB
+	GuestID    string     `json:"guest_id"`
+	Annotation string     `json:"annotation"`
+	UUID       string     `json:"uuid"`
+	Nvram      string     `json:"nvram"` // path of the file
+}
+
+type seedDisk struct {
+	Path       string `json:"path"` // of the raw bytes; empty: zeros
+	Size       int64  `json:"size"`
+	Mode       string `json:"mode"`
+	Thin       bool   `json:"thin"`
+	Datastore  string `json:"datastore"`  // empty: the machine's
+	Controller string `json:"controller"` // empty: the machine's
+}
+
+func newSeed() *seed {
+	return &seed{
+		Datastore:  "LocalDS_0",
+		Networks:   []string{"VM Network"},
+		Adapter:    "vmxnet3",
+		Controller: "pvscsi",
+		Version:    "vmx-19",
+		Firmware:   "bios",
+		Cpus:       1,
+		Memory:     64,
+		GuestID:    "otherGuest64",
+	}
+}
+
+// seed makes the machine through the simulator, and gives its disks their bytes.
+func (s *site) seed(wanted *seed) (interface{}, error) {
+	ctx := context.Background()
+	host, pool, err := hostAndPool(wanted.Host)
+	if err != nil {
+		return nil, err
+	}
+	folder, err := s.makeFolders(wanted.Folder)
+	if err != nil {
+		return nil, err
+	}
+	config, err := wanted.config()
+	if err != nil {
+		return nil, err
+	}
+	task, err := methods.CreateVM_Task(ctx, s.client, &types.CreateVM_Task{
+		This: folder.Self, Config: *config, Pool: pool, Host: &host,
+	})
+	if err != nil {
+		return nil, err
+	}
+	if fault := taskFault(task.Returnval); fault != nil {
+		return nil, fmt.Errorf("%s: %+v", faultName(fault), fault)
+	}
+	vm := s.inFolder(folder.Self, wanted.Name)
+	m, fault := s.machine(vm.Self)
+	if fault != nil {
+		return nil, errors.New(faultName(fault))
+	}
+	for i, each := range wanted.Disks {
+		if each.Path == "" {
+			continue
+		}
+		d, err := m.diskAt(i)
+		if err != nil {
+			return nil, err
+		}
+		if err := copyFile(each.Path, d.base); err != nil {
+			return nil, err
+		}
+	}
+	if err := m.furnish(wanted); err != nil {
+		return nil, err
+	}
+	if wanted.Running {
+		if a := s.powerOn(&types.PowerOnVM_Task{This: vm.Self}); a.fault != nil {
+			return nil, errors.New(faultName(a.fault))
+		}
+	}
+	m.tell()
+	return map[string]string{"id": vm.Self.Value, "uuid": vm.Config.Uuid}, nil
+}
+
+// furnish sets what the simulator takes from no specification.
+func (m *machine) furnish(wanted *seed) error {
+	if wanted.Tracking {
+		m.vm.Config.ChangeTrackingEnabled = types.NewBool(true)
+		m.starred = true
+		m.stun()
+	}
+	m.needsConsolidation(false)
+	if wanted.Encrypted {
+		m.vm.Config.KeyId = &types.CryptoKeyId{KeyId: "key-1", ProviderId: &types.KeyProviderId{Id: "keys"}}
+	}
+	m.vm.Config.Template = wanted.Template
+	m.vm.Summary.Config.Template = wanted.Template
+	m.startTools(false)
+	if wanted.Nvram == "" {
+		return nil
+	}
+	place, err := datastorePath(m.vm.Config.Files.VmPathName)
+	if err != nil {
+		return err
+	}
+	return copyFile(wanted.Nvram, strings.TrimSuffix(place, path.Ext(place))+".nvram")
+}
+
+func (w *seed) config() (*types.VirtualMachineConfigSpec, error) {
+	config := &types.VirtualMachineConfigSpec{
+		Name:       w.Name,
+		GuestId:    w.GuestID,
+		Annotation: w.Annotation,
+		Version:    w.Version,
+		Firmware:   w.Firmware,
+		Uuid:       w.UUID,
+		NumCPUs:    w.Cpus,
+		MemoryMB:   w.Memory,
+		Files:      &types.VirtualMachineFileInfo{VmPathName: fmt.Sprintf("[%s]", w.Datastore)},
+	}
+	if w.SecureBoot {
+		config.BootOptions = &types.VirtualMachineBootOptions{EfiSecureBootEnabled: types.NewBool(true)}
+	}
+	devices, err := w.devices()
+	if err != nil {
+		return nil, err
+	}
+	config.DeviceChange, err = devices.ConfigSpec(types.VirtualDeviceConfigSpecOperationAdd)
+	return config, err
+}
+
+func (w *seed) devices() (object.VirtualDeviceList, error) {
+	var devices object.VirtualDeviceList
+	controllers := map[string]types.BaseVirtualController{}
+	for i, each := range w.Disks {
+		kind := each.Controller
+		if kind == "" {
+			kind = w.Controller
+		}
+		if controllers[kind] == nil {
+			made, err := newController(devices, kind)
+			if err != nil {
+				return nil, err
+			}
+			made.GetVirtualDevice().Key = keysOf(kind).controller
+			devices = append(devices, made)
+			controllers[kind] = made.(types.BaseVirtualController)
+		}
+		store := each.Datastore
+		if store == "" {
+			store = w.Datastore
+		}
+		name := fmt.Sprintf("[%s] %s/%s_%d.vmdk", store, w.Name, w.Name, i)
+		if i == 0 {
+			name = fmt.Sprintf("[%s] %s/%s.vmdk", store, w.Name, w.Name)
+		}
+		disk := devices.CreateDisk(controllers[kind], types.ManagedObjectReference{}, name)
+		disk.Key = keysOf(kind).disk + *disk.UnitNumber
+		disk.CapacityInKB, disk.CapacityInBytes = each.Size/1024, each.Size
+		backing := disk.Backing.(*types.VirtualDiskFlatVer2BackingInfo)
+		backing.ThinProvisioned = types.NewBool(each.Thin)
+		if each.Mode != "" {
+			backing.DiskMode = each.Mode
+		}
+		devices = append(devices, disk)
+	}
+	for i, name := range w.Networks {
+		backing, err := networkBacking(name)
+		if err != nil {
+			return nil, err
+		}
+		card, err := devices.CreateEthernetCard(w.Adapter, backing)
+		if err != nil {
+			return nil, err
+		}
+		card.GetVirtualDevice().Key = firstCard + int32(i)
+		devices = append(devices, card)
+	}
+	if w.Tpm {
+		tpm := &types.VirtualTPM{}
+		tpm.Key = tpmKey
+		devices = append(devices, tpm)
+	}
+	return devices, nil
+}
+
+// keys are the numbers that ESXi gives to a controller of a kind, and to the first disk on it.
+type keys struct{ controller, disk int32 }
+
+const firstCard, tpmKey = 4000, 11000
+
+func keysOf(kind string) keys {
+	switch kind {
+	case "ide":
+		return keys{202, 3000} // 200 and 201 are in every machine
+	case "sata":
+		return keys{15000, 16000}
+	case "nvme":
+		return keys{31000, 32000}
+	}
+	return keys{1000, 2000}
+}
+
+func newController(devices object.VirtualDeviceList, kind string) (types.BaseVirtualDevice, error) {
+	switch kind {
+	case "ide":
+		return devices.CreateIDEController()
+	case "nvme":
+		return devices.CreateNVMEController()
+	case "sata":
+		return &types.VirtualAHCIController{}, nil
+	}
+	return devices.CreateSCSIController(kind)
+}
+
+func networkBacking(name string) (types.BaseVirtualDeviceBackingInfo, error) {
+	for _, entity := range simulator.Map.All("DistributedVirtualPortgroup") {
+		group := entity.(*simulator.DistributedVirtualPortgroup)
+		if group.Name != name {
+			continue
+		}
+		dvs := simulator.Map.Get(*group.Config.DistributedVirtualSwitch).(*simulator.DistributedVirtualSwitch)
+		return &types.VirtualEthernetCardDistributedVirtualPortBackingInfo{
+			Port: types.DistributedVirtualSwitchPortConnection{PortgroupKey: group.Key, SwitchUuid: dvs.Uuid},
+		}, nil
+	}
+	for _, entity := range simulator.Map.All("Network") {
+		if nameOf(entity) == name {
+			made := &types.VirtualEthernetCardNetworkBackingInfo{}
+			made.DeviceName = name
+			return made, nil
+		}
+	}
+	return nil, fmt.Errorf("there is no network %q", name)
+}
+
+// nameOf is an entity's name; networks keep theirs elsewhere than other entities do.
+func nameOf(entity mo.Entity) string {
+	if network, ok := entity.(*mo.Network); ok {
+		return network.Name
+	}
+	return entity.Entity().Name
+}
+
+// hostAndPool are the named host, else the first by name, and the pool of its machines.
+func hostAndPool(name string) (types.ManagedObjectReference, types.ManagedObjectReference, error) {
+	hosts := simulator.Map.All("HostSystem")
+	sort.Slice(hosts, func(i, j int) bool { return hosts[i].Entity().Name < hosts[j].Entity().Name })
+	for _, entity := range hosts {
+		if name != "" && entity.Entity().Name != name {
+			continue
+		}
+		switch parent := simulator.Map.Get(*entity.Entity().Parent).(type) {
+		case *simulator.ClusterComputeResource:
+			return entity.Reference(), *parent.ResourcePool, nil
+		case *mo.ComputeResource:
+			return entity.Reference(), *parent.ResourcePool, nil
+		}
+	}
+	return types.ManagedObjectReference{}, types.ManagedObjectReference{}, fmt.Errorf("there is no host %q", name)
+}
+
+// makeFolders walks down from the datacenter's folder of machines, and makes what is missing.
+func (s *site) makeFolders(names string) (*simulator.Folder, error) {
+	datacenter := simulator.Map.Any("Datacenter").(*simulator.Datacenter)
+	folder := simulator.Map.Get(datacenter.VmFolder).(*simulator.Folder)
+	for _, name := range strings.Split(names, "/") {
+		if name == "" {
+			continue
+		}
+		found, ok := simulator.Map.FindByName(name, folder.ChildEntity).(*simulator.Folder)
+		if !ok {
+			made, err := methods.CreateFolder(context.Background(), s.client, &types.CreateFolder{This: folder.Self, Name: name})
+			if err != nil {
+				return nil, err
+			}
+			found = simulator.Map.Get(made.Returnval).(*simulator.Folder)
+		}
+		folder = found
+	}
+	return folder, nil
+}

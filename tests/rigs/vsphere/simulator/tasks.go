@@ -1,0 +1,54 @@
+// Copyright (c) 2026 the vmferry.migrate authors
+// GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+// SPDX-License-Identifier: GPL-3.0-or-later
+
+package main
+
+import (
+	"sort"
+	"time"
+
+	"github.com/vmware/govmomi/simulator"
+	"github.com/vmware/govmomi/vim25/types"
+)
+
+// hangingTasks are those at which a client may wait for ever.
+var hangingTasks []*simulator.Task
+
+// hangingTask makes a task that runs and never ends.
+func hangingTask(entity types.ManagedObjectReference, name string) types.ManagedObjectReference {
+	task := simulator.CreateTask(entity, name, nil)
+	simulator.Map.Update(task, []types.PropertyChange{
+		{Name: "info.startTime", Val: time.Now()},
+		{Name: "info.state", Val: types.TaskInfoStateRunning},
+	})
+	hangingTasks = append(hangingTasks, task)
+	return task.Self
+}
+
+func runningTasks() []string {
+	names := []string{}
+	for _, task := range hangingTasks {
+		if task.Info.State == types.TaskInfoStateRunning {
+			names = append(names, task.Info.Name)
+		}
+	}
+	sort.Strings(names)
+	return names
+}
+
+// cancelTask ends a task that hangs. The simulator's own are over before a client could.
+func (s *site) cancelTask(request *types.CancelTask) *answer {
+	task, ok := simulator.Map.Get(request.This).(*simulator.Task)
+	if !ok || task.Info.State != types.TaskInfoStateRunning {
+		return refused(&types.InvalidState{})
+	}
+	fault := types.LocalizedMethodFault{Fault: &types.RequestCanceled{}, LocalizedMessage: "The task was canceled by a user."}
+	simulator.Map.Update(task, []types.PropertyChange{
+		{Name: "info.completeTime", Val: time.Now()},
+		{Name: "info.cancelled", Val: true},
+		{Name: "info.state", Val: types.TaskInfoStateError},
+		{Name: "info.error", Val: fault},
+	})
+	return answered(&types.CancelTaskResponse{})
+}
