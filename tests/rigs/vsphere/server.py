@@ -25,7 +25,7 @@ from rigs.vsphere.certificates import Authority
 from rigs.vsphere.found import Call, Leftovers, leftovers
 
 USER = "administrator@vsphere.local"
-SECTOR = 512
+STEP = 1024  # bytes: the API counts the capacity of disks in kilobytes
 # pyVmomi trusts anyone on 127.0.0.1, ::1 and localhost, whatever it was told: only here can it be tested.
 ADDRESS, DISK_ADDRESS = "127.0.0.2", "127.0.0.3"
 
@@ -178,7 +178,7 @@ class VSphere:
             path = scratch
             path.write_bytes(disk.data)
         stored = path.stat().st_size
-        size = -(-max(disk.size, stored) // SECTOR) * SECTOR
+        size = -(-max(disk.size, stored) // STEP) * STEP
         if stored < size:
             if path is not scratch:
                 scratch.write_bytes(path.read_bytes())

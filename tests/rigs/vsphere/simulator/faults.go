@@ -6,6 +6,7 @@ package main
 
 import (
 	"net/http"
+	"reflect"
 	"strings"
 	"time"
 
@@ -81,6 +82,7 @@ func (f *fault) strikeCall(w http.ResponseWriter, this types.ManagedObjectRefere
 			http.Error(w, err.Error(), http.StatusInternalServerError)
 			return true, err.Error()
 		}
+		aboutObject(meant, this)
 		if f.Action == "fault" {
 			writeAnswer(w, refused(meant))
 		} else {
@@ -92,6 +94,16 @@ func (f *fault) strikeCall(w http.ResponseWriter, this types.ManagedObjectRefere
 		return true, "hangs"
 	}
 	return false, ""
+}
+
+// aboutObject fills in what faults like NoPermission are about: a reference to nothing is more than a client can read.
+func aboutObject(fault types.BaseMethodFault, this types.ManagedObjectReference) {
+	value := reflect.ValueOf(fault).Elem()
+	for _, field := range reflect.VisibleFields(value.Type()) {
+		if field.Type == reflect.TypeOf(this) {
+			value.FieldByIndex(field.Index).Set(reflect.ValueOf(this))
+		}
+	}
 }
 
 // hangUp breaks the connection; what was written before arrives.

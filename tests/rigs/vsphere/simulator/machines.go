@@ -303,13 +303,18 @@ func (m *machine) tell() {
 // forget removes the bytes of a machine that is gone.
 func (m *machine) forget() {
 	for _, d := range m.disks {
-		if d.current != d.base {
-			_ = os.Remove(d.current)
+		for _, path := range []string{d.current, d.base} {
+			_ = os.Remove(path)
 		}
+		withdraw(d.name)
+		withdraw(d.baseName)
+		_ = os.Remove(filepath.Dir(d.base)) // where it was the last
 	}
 	for ref, p := range m.points {
 		for _, kept := range p.disks {
 			_ = os.Remove(kept.file)
+			withdraw(kept.name)
+			_ = os.Remove(filepath.Dir(kept.disk.base))
 		}
 		simulator.Map.Remove(ref)
 	}

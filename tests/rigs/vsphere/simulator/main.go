@@ -98,6 +98,9 @@ func run(o options) error {
 	return nil
 }
 
+// version is what the API calls itself; clients leave out what came after. The simulator's own is 6.5.
+const version = "8.0.2"
+
 // inventory is a datacenter with a cluster of two hosts, a host of its own, two datastores and a distributed port
 // group; without a vCenter, one host. Neither has machines.
 func inventory(esxi bool) *simulator.Model {
@@ -110,6 +113,8 @@ func inventory(esxi bool) *simulator.Model {
 		model.Pool = 1
 		model.Pod = 1
 	}
+	model.ServiceContent.About.Version = version
+	model.ServiceContent.About.ApiVersion = version + ".0"
 	model.Datastore = 2
 	model.Machine = 0
 	model.Autostart = false

@@ -8,7 +8,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"path"
+	"path/filepath"
 	"sort"
 	"strings"
 
@@ -171,6 +173,7 @@ func (w *seed) config() (*types.VirtualMachineConfigSpec, error) {
 func (w *seed) devices() (object.VirtualDeviceList, error) {
 	var devices object.VirtualDeviceList
 	controllers := map[string]types.BaseVirtualController{}
+	buses := map[string]int32{}
 	for i, each := range w.Disks {
 		kind := each.Controller
 		if kind == "" {
@@ -181,25 +184,17 @@ func (w *seed) devices() (object.VirtualDeviceList, error) {
 			if err != nil {
 				return nil, err
 			}
-			made.GetVirtualDevice().Key = keysOf(kind).controller
+			class := classOf(kind)
+			made.GetVirtualDevice().Key = class.controller + buses[class.name]
+			made.GetVirtualDevice().DeviceInfo = label("%s controller %d", class.name, buses[class.name])
+			made.(types.BaseVirtualController).GetVirtualController().BusNumber = buses[class.name]
+			buses[class.name]++
 			devices = append(devices, made)
 			controllers[kind] = made.(types.BaseVirtualController)
 		}
-		store := each.Datastore
-		if store == "" {
-			store = w.Datastore
-		}
-		name := fmt.Sprintf("[%s] %s/%s_%d.vmdk", store, w.Name, w.Name, i)
-		if i == 0 {
-			name = fmt.Sprintf("[%s] %s/%s.vmdk", store, w.Name, w.Name)
-		}
-		disk := devices.CreateDisk(controllers[kind], types.ManagedObjectReference{}, name)
-		disk.Key = keysOf(kind).disk + *disk.UnitNumber
-		disk.CapacityInKB, disk.CapacityInBytes = each.Size/1024, each.Size
-		backing := disk.Backing.(*types.VirtualDiskFlatVer2BackingInfo)
-		backing.ThinProvisioned = types.NewBool(each.Thin)
-		if each.Mode != "" {
-			backing.DiskMode = each.Mode
+		disk, err := w.disk(devices, controllers[kind], classOf(kind), i)
+		if err != nil {
+			return nil, err
 		}
 		devices = append(devices, disk)
 	}
@@ -213,31 +208,78 @@ func (w *seed) devices() (object.VirtualDeviceList, error) {
 			return nil, err
 		}
 		card.GetVirtualDevice().Key = firstCard + int32(i)
+		card.GetVirtualDevice().DeviceInfo = label("Network adapter %d", i+1)
 		devices = append(devices, card)
 	}
 	if w.Tpm {
 		tpm := &types.VirtualTPM{}
 		tpm.Key = tpmKey
+		tpm.DeviceInfo = label("Virtual TPM")
 		devices = append(devices, tpm)
 	}
 	return devices, nil
 }
 
-// keys are the numbers that ESXi gives to a controller of a kind, and to the first disk on it.
-type keys struct{ controller, disk int32 }
+// disk is the machine's next; each has a file of its own, which the simulator makes.
+func (w *seed) disk(devices object.VirtualDeviceList, on types.BaseVirtualController, class class, i int) (*types.VirtualDisk, error) {
+	wanted := w.Disks[i]
+	store := wanted.Datastore
+	if store == "" {
+		store = w.Datastore
+	}
+	if store != w.Datastore {
+		if err := makeFolder(store, w.Name); err != nil {
+			return nil, err
+		}
+	}
+	name := fmt.Sprintf("[%s] %s/%s.vmdk", store, w.Name, w.Name)
+	if i > 0 {
+		name = fmt.Sprintf("[%s] %s/%s_%d.vmdk", store, w.Name, w.Name, i)
+	}
+	disk := devices.CreateDisk(on, types.ManagedObjectReference{}, name)
+	disk.Key = class.disk + class.perBus*on.GetVirtualController().BusNumber + *disk.UnitNumber
+	disk.DeviceInfo = label("Hard disk %d", i+1)
+	disk.CapacityInKB, disk.CapacityInBytes = wanted.Size/1024, wanted.Size
+	backing := disk.Backing.(*types.VirtualDiskFlatVer2BackingInfo)
+	backing.ThinProvisioned = types.NewBool(wanted.Thin)
+	if wanted.Mode != "" {
+		backing.DiskMode = wanted.Mode
+	}
+	return disk, nil
+}
+
+func label(format string, words ...interface{}) *types.Description {
+	return &types.Description{Label: fmt.Sprintf(format, words...)}
+}
+
+// makeFolder makes the place of disks that do not lie beside their machine.
+func makeFolder(store, name string) error {
+	root, err := datastoreFolder(store)
+	if err != nil {
+		return err
+	}
+	return os.MkdirAll(filepath.Join(root, name), 0o700)
+}
+
+// class is how ESXi numbers the controllers of a kind and the disks on them.
+type class struct {
+	name             string
+	controller, disk int32 // the first key of each
+	perBus           int32 // keys of disks on one controller
+}
 
 const firstCard, tpmKey = 4000, 11000
 
-func keysOf(kind string) keys {
+func classOf(kind string) class {
 	switch kind {
 	case "ide":
-		return keys{202, 3000} // 200 and 201 are in every machine
+		return class{"IDE", 202, 3000, 2} // 200 and 201 are in every machine
 	case "sata":
-		return keys{15000, 16000}
+		return class{"SATA", 15000, 16000, 30}
 	case "nvme":
-		return keys{31000, 32000}
+		return class{"NVME", 31000, 32000, 15}
 	}
-	return keys{1000, 2000}
+	return class{"SCSI", 1000, 2000, 16}
 }
 
 func newController(devices object.VirtualDeviceList, kind string) (types.BaseVirtualDevice, error) {

@@ -104,7 +104,7 @@ func (s *site) removeAllSnapshots(request *types.RemoveAllSnapshots_Task, uncons
 	if _, fault = s.remove(m, doomed, unconsolidated); fault != nil {
 		return refused(fault)
 	}
-	return taskOf("RemoveAllSnapshots_Task", finishedTask(m.vm.Self, "removeAllSnapshots", nil, nil))
+	return taskOf("RemoveAllSnapshots_Task", finishedTask(m.vm.Self, "RemoveAllSnapshots_Task", nil, nil))
 }
 
 func (s *site) revertTo(method string, ref types.ManagedObjectReference) *answer {
@@ -135,7 +135,7 @@ func (s *site) revertTo(method string, ref types.ManagedObjectReference) *answer
 		})
 	})
 	m.tell()
-	return taskOf(method, finishedTask(m.vm.Self, "revertToSnapshot", nil, nil))
+	return taskOf(method, finishedTask(m.vm.Self, method, nil, nil))
 }
 
 // consolidate folds what removed snapshots left behind.
@@ -153,7 +153,7 @@ func (s *site) consolidate(request *types.ConsolidateVMDisks_Task) *answer {
 	}
 	m.needsConsolidation(false)
 	m.tell()
-	return taskOf("ConsolidateVMDisks_Task", finishedTask(m.vm.Self, "consolidateDisks", nil, nil))
+	return taskOf("ConsolidateVMDisks_Task", finishedTask(m.vm.Self, "ConsolidateVMDisks_Task", nil, nil))
 }
 
 func (m *machine) needsConsolidation(yes bool) {

@@ -142,7 +142,7 @@ func faultOf(err error) types.BaseMethodFault {
 
 // finishedTask makes a task of an entity that is over already: with a result, or with a fault.
 func finishedTask(entity types.ManagedObjectReference, name string, result types.AnyType, fault types.BaseMethodFault) types.ManagedObjectReference {
-	task := simulator.CreateTask(entity, name, func(*simulator.Task) (types.AnyType, types.BaseMethodFault) {
+	task := simulator.CreateTask(entity, taskName(name), func(*simulator.Task) (types.AnyType, types.BaseMethodFault) {
 		return result, fault
 	})
 	return task.Run()

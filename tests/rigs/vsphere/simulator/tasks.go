@@ -6,6 +6,7 @@ package main
 
 import (
 	"sort"
+	"strings"
 	"time"
 
 	"github.com/vmware/govmomi/simulator"
@@ -17,13 +18,18 @@ var hangingTasks []*simulator.Task
 
 // hangingTask makes a task that runs and never ends.
 func hangingTask(entity types.ManagedObjectReference, name string) types.ManagedObjectReference {
-	task := simulator.CreateTask(entity, name, nil)
+	task := simulator.CreateTask(entity, taskName(name), nil)
 	simulator.Map.Update(task, []types.PropertyChange{
 		{Name: "info.startTime", Val: time.Now()},
 		{Name: "info.state", Val: types.TaskInfoStateRunning},
 	})
 	hangingTasks = append(hangingTasks, task)
 	return task.Self
+}
+
+// taskName is how the simulator wants a method's name, to make "CreateSnapshot_Task" and "createSnapshot" of it.
+func taskName(method string) string {
+	return strings.ToLower(method[:1]) + strings.Replace(method[1:], "_Task", "Task", 1)
 }
 
 func runningTasks() []string {
