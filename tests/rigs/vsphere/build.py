@@ -44,7 +44,7 @@ def _key() -> str:
 
 def _build(target: Path, compiled: Path) -> None:
     if shutil.which("go") is None or not _GOVMOMI.exists():
-        raise RuntimeError("no Go or no govmomi: install the packages of tests/rigs/packages.txt")
+        raise RuntimeError("no Go or no govmomi: install the packages of tests/rigs/vsphere/packages.txt")
     environment = {
         **os.environ,
         "GO111MODULE": "off",  # the libraries are Debian's; nothing is downloaded
