@@ -347,6 +347,7 @@ def test_revert_brings_bytes_and_power_back(rig: VSphere, client: Client) -> Non
     done(machine.RemoveAllSnapshots_Task())
     assert flats(client, "back") == NOISE
     warm = machine.CreateSnapshotEx_Task(name="warm", description="", memory=True, quiesceSpec=None)
+    assert rig.calls("CreateSnapshotEx_Task")[-1].options == "memory"
     assert [each.name for each in machine.snapshot.rootSnapshotList] == ["warm"]
     done(warm)
 
@@ -573,6 +574,41 @@ def test_task_hangs_until_it_is_canceled(rig: VSphere, client: Client) -> None:
     with pytest.raises(vmodl.fault.RequestCanceled):
         done(task)
     assert rig.leftovers().running_tasks == ()
+
+
+def test_guest_that_ignores_its_shutdown_stays_on(rig: VSphere, client: Client) -> None:
+    rig.make_vm("stubborn", [b"x"], running=True)
+    machine = client.machine("stubborn")
+    rig.fault("ShutdownGuest", "ignore")
+    machine.ShutdownGuest()
+    assert machine.runtime.powerState == "poweredOn"
+    machine.ShutdownGuest()
+    assert machine.runtime.powerState == "poweredOff"
+
+
+def test_restart_ends_sessions_leases_and_tasks(rig: VSphere, client: Client) -> None:
+    rig.make_vm("through", [b"x"])
+    lease = client.machine("through").ExportVm()
+    ready(lease)
+    rig.fault("CreateSnapshot_Task", "hang")
+    client.machine("through").CreateSnapshot_Task("never", "", False, False)
+    rig.restart()
+    left = rig.leftovers()
+    assert (left.sessions, left.leases, left.running_tasks) == (0, {}, ())
+    assert rig.leases()[lease._moId] == "restart"
+    with pytest.raises(vim.fault.NotAuthenticated):
+        lease.HttpNfcLeaseProgress(1)
+
+
+def test_datastores_are_of_the_kind_they_are_made(rig: VSphere, client: Client) -> None:
+    rig.make_vm("object", [NOISE])
+    store = next(each for each in client.all(vim.Datastore) if each.name == "LocalDS_0")
+    assert store.summary.type == "VMFS"
+    rig.change_datastore("LocalDS_0", type="vsan", free=5 * MIB)
+    assert (store.summary.type, store.summary.freeSpace) == ("vsan", 5 * MIB)
+    assert client.http("GET", client.file("object/object-flat.vmdk"))[0] == 404
+    rig.change_datastore("LocalDS_0")
+    assert client.http("GET", client.file("object/object-flat.vmdk"))[0] == 200
 
 
 # --- other sites ------------------------------------------------------------------------------------------------------

@@ -18,6 +18,7 @@ class Call:
     method: str
     object: str  # the value of a reference, or a path
     argument: str  # a name in the request, a changeId, or a Range
+    options: str  # what the request switches on, in small letters: "memory quiesce"
     ended: str  # "" is well; else the fault, the status, or how the line broke
     bytes: int  # of a body that was sent or received
     user: str  # User-Agent

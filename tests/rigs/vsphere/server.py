@@ -203,6 +203,10 @@ class VSphere:
             found: bytes = response.read()
         return found
 
+    def change_datastore(self, name: str, *, type: str = "VMFS", free: int = 10 << 40) -> None:
+        """`type`: VMFS, NFS, vsan, VVOL (the latter two have no flat files); `free`: bytes."""
+        self._ask("/datastore", {"name": name, "type": type, "free": free})
+
     def reset_tracking(self, vm: str) -> None:
         """What was known of changes is lost: identifiers told before mean nothing from now on."""
         self._ask(f"/reset?{_query(vm=vm)}")
@@ -232,7 +236,7 @@ class VSphere:
     ) -> None:
         """The next calls `on` a method ("CreateSnapshot_Task") or an address ("GET /nfc/") meet it.
 
-        `action`: fault, task (both with `fault`, a type of the API), hang, delay (`seconds`), status, drop,
+        `action`: fault, task (both with `fault`, a type of the API), hang, delay (`seconds`), status, ignore, drop,
         lose_answer, unconsolidated; of streams truncate (after `bytes`) and slow (`rate`, bytes a second).
         `match`: what the reference or the path contains; `skip` calls go well before; `times`: -1 is until `heal`.
         """
@@ -244,8 +248,12 @@ class VSphere:
         """No fault is waiting any more."""
         self._ask("/heal")
 
+    def restart(self) -> None:
+        """What clients see of a vCenter that starts again: no session, no lease, no running task is left."""
+        self._ask("/restart")
+
     def expire_sessions(self) -> None:
-        """All of them, as when vCenter starts again."""
+        """All of them, as if nobody had called for half an hour."""
         self._ask("/expire")
 
     # --- what happened ------------------------------------------------------------------------------------------------

@@ -15,6 +15,7 @@ import (
 	"strconv"
 
 	"github.com/vmware/govmomi/simulator"
+	"github.com/vmware/govmomi/vim25/types"
 )
 
 // control is the door for tests: verbs by POST, JSON in and out, on loopback only.
@@ -33,6 +34,8 @@ func newControl(s *site) *control {
 		"/fault":         c.fault,
 		"/heal":          func(*http.Request) (interface{}, error) { s.faults = nil; return nil, nil },
 		"/expire":        func(*http.Request) (interface{}, error) { s.expireSessions(); return nil, nil },
+		"/restart":       func(*http.Request) (interface{}, error) { s.restart(); return nil, nil },
+		"/datastore":     c.datastore,
 		"/reset":         c.reset,
 		"/consolidation": c.consolidation,
 		"/calls":         func(*http.Request) (interface{}, error) { return append([]call{}, s.calls...), nil },
@@ -125,6 +128,33 @@ func (c *control) fault(r *http.Request) (interface{}, error) {
 	}
 	c.site.faults = append(c.site.faults, made)
 	return nil, nil
+}
+
+// datastore changes what one is made of, and how much room it has.
+func (c *control) datastore(r *http.Request) (interface{}, error) {
+	var wanted struct {
+		Name string `json:"name"`
+		Type string `json:"type"`
+		Free int64  `json:"free"`
+	}
+	if err := decode(r, &wanted); err != nil {
+		return nil, err
+	}
+	for _, entity := range simulator.Map.All("Datastore") {
+		found := entity.(*simulator.Datastore)
+		if found.Name != wanted.Name {
+			continue
+		}
+		simulator.Map.WithLock(found, func() {
+			summary := found.Summary
+			summary.Type = wanted.Type
+			summary.FreeSpace = wanted.Free
+			simulator.Map.Update(found, []types.PropertyChange{{Name: "summary", Val: summary}})
+			found.Info.GetDatastoreInfo().FreeSpace = wanted.Free
+		})
+		return nil, nil
+	}
+	return nil, fmt.Errorf("there is no datastore %q", wanted.Name)
 }
 
 // reset ends what was known of changes, as a host does that lost its power.

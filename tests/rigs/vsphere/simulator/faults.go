@@ -33,6 +33,7 @@ var actions = map[string]bool{
 	"hang":           true, // the call's task runs for ever, and nothing is done
 	"delay":          true, // the call takes longer
 	"status":         true, // HTTP answers with the status, before the call is looked at
+	"ignore":         true, // the call answers well, and nothing was done: a guest that does not shut down
 	"drop":           true, // the connection breaks; nothing is done
 	"lose_answer":    true, // the call is done, and the connection breaks before the answer
 	"truncate":       true, // of a disk's stream
@@ -64,8 +65,8 @@ func (s *site) struck(name, object string) *fault {
 	return nil
 }
 
-// strikeCall does what a fault does before a method runs. True: the method shall not run.
-func (f *fault) strikeCall(w http.ResponseWriter, this types.ManagedObjectReference, name string) (bool, string) {
+// strike does what a fault does before a method runs. True: the method shall not run.
+func (s *site) strike(f *fault, w http.ResponseWriter, this types.ManagedObjectReference, name string) (bool, string) {
 	switch f.Action {
 	case "delay":
 		time.Sleep(seconds(f.Seconds))
@@ -89,8 +90,11 @@ func (f *fault) strikeCall(w http.ResponseWriter, this types.ManagedObjectRefere
 			writeAnswer(w, taskOf(name, finishedTask(this, name, nil, meant)))
 		}
 		return true, f.Fault
+	case "ignore":
+		writeAnswer(w, &answer{name: name + "Response", response: &struct{}{}})
+		return true, "ignored"
 	case "hang":
-		writeAnswer(w, taskOf(name, hangingTask(this, name)))
+		writeAnswer(w, taskOf(name, s.hangingTask(this, name)))
 		return true, "hangs"
 	}
 	return false, ""

@@ -28,7 +28,7 @@ func (s *site) serveFolder(w http.ResponseWriter, r *http.Request) {
 func (s *site) folder(w http.ResponseWriter, r *http.Request) (string, int64) {
 	met := s.struck(r.Method+" "+r.URL.Path, r.URL.Path)
 	if met != nil {
-		if done, ended := met.strikeCall(w, types.ManagedObjectReference{}, ""); done {
+		if done, ended := s.strike(met, w, types.ManagedObjectReference{}, ""); done {
 			return ended, 0
 		}
 	}
@@ -44,6 +44,9 @@ func (s *site) folder(w http.ResponseWriter, r *http.Request) (string, int64) {
 	}
 	root, err := datastoreFolder(r.URL.Query().Get("dsName"))
 	if err != nil {
+		return refuse(w, http.StatusNotFound)
+	}
+	if objectBased(r.URL.Query().Get("dsName")) && strings.HasSuffix(r.URL.Path, "-flat.vmdk") {
 		return refuse(w, http.StatusNotFound)
 	}
 	file := filepath.Join(root, path.Clean("/"+strings.TrimPrefix(r.URL.Path, folderPath)))
@@ -74,6 +77,16 @@ func refuse(w http.ResponseWriter, status int) (string, int64) {
 	}
 	http.Error(w, http.StatusText(status), status)
 	return http.StatusText(status), 0
+}
+
+// objectBased tells of datastores that keep disks as objects: there are no flat files in them.
+func objectBased(name string) bool {
+	for _, entity := range simulator.Map.All("Datastore") {
+		if store := entity.(*simulator.Datastore); store.Name == name {
+			return store.Summary.Type == "vsan" || store.Summary.Type == "VVOL"
+		}
+	}
+	return false
 }
 
 // knownDatacenter takes the path of a datacenter in the inventory, with or without the folders above it.

@@ -49,9 +49,7 @@ func (f *front) serveCall(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	made := call{Method: method.Name, Object: method.This.Value, User: r.UserAgent()}
-	if argument := argumentOf(method.Body); argument != "" {
-		made.Argument = argument
-	}
+	made.Argument, made.Options = argumentOf(method.Body), optionsOf(method.Body)
 	if !f.site.enter(r) {
 		r.Header.Del("Cookie")
 		if !forStrangers(method) {
@@ -69,7 +67,7 @@ func (f *front) serveCall(w http.ResponseWriter, r *http.Request) {
 func (f *front) dispatch(w http.ResponseWriter, r *http.Request, method *simulator.Method) string {
 	met := f.site.struck(method.Name, method.This.Value)
 	if met != nil {
-		if done, ended := met.strikeCall(w, method.This, method.Name); done {
+		if done, ended := f.site.strike(met, w, method.This, method.Name); done {
 			return ended
 		}
 	}

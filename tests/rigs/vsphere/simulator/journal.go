@@ -20,6 +20,7 @@ type call struct {
 	Method   string  `json:"method"`   // of the API, or of HTTP with the beginning of the path: "GET /nfc/"
 	Object   string  `json:"object"`   // the value of a reference, or a path
 	Argument string  `json:"argument"` // a name in the request, or a Range
+	Options  string  `json:"options"`  // what the request switches on: "memory quiesce"
 	Ended    string  `json:"ended"`    // "" is well, else a fault, a status or how the line broke
 	Bytes    int64   `json:"bytes"`    // of a body that was sent or received
 	User     string  `json:"user"`     // the client's User-Agent
@@ -60,6 +61,32 @@ func argumentOf(body interface{}) string {
 	return ""
 }
 
+// optionsOf names the booleans of a request that are true.
+func optionsOf(body interface{}) string {
+	value := reflect.ValueOf(body)
+	if value.Kind() != reflect.Ptr || value.IsNil() || value.Elem().Kind() != reflect.Struct {
+		return ""
+	}
+	var names []string
+	for _, field := range reflect.VisibleFields(value.Elem().Type()) {
+		set := value.Elem().FieldByIndex(field.Index)
+		switch option := set.Interface().(type) {
+		case bool:
+			if option {
+				names = append(names, strings.ToLower(field.Name))
+			}
+		case *bool:
+			if option != nil && *option {
+				names = append(names, strings.ToLower(field.Name))
+			}
+		case types.BaseVirtualMachineGuestQuiesceSpec:
+			names = append(names, "quiesce")
+		}
+	}
+	sort.Strings(names)
+	return strings.Join(names, " ")
+}
+
 func (s *site) left() leftovers {
 	left := leftovers{
 		Snapshots:     map[string]string{},
@@ -92,7 +119,7 @@ func (s *site) left() leftovers {
 			left.Sessions++
 		}
 	}
-	left.RunningTasks = runningTasks()
+	left.RunningTasks = s.runningTasks()
 	left.Files = datastoreFolders()
 	for _, names := range [][]string{left.Machines, left.Consolidation, left.ChangeTracking} {
 		sort.Strings(names)

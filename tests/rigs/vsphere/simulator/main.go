@@ -72,6 +72,9 @@ func run(o options) error {
 	service := model.Service
 	service.TLS = &tls.Config{Certificates: []tls.Certificate{certificate}}
 	service.Listen = &url.URL{Host: o.listen, User: url.UserPassword(o.user, o.password)}
+	for _, entity := range simulator.Map.All("Datastore") {
+		entity.(*simulator.Datastore).Summary.Type = "VMFS"
+	}
 	s, err := newSite(service, o)
 	if err != nil {
 		return err

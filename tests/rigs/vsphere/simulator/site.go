@@ -11,6 +11,7 @@ import (
 
 	"github.com/vmware/govmomi/simulator"
 	"github.com/vmware/govmomi/vim25"
+	"github.com/vmware/govmomi/vim25/types"
 )
 
 // door is where disks are served: what leases tell their clients.
@@ -59,8 +60,22 @@ type site struct {
 	machines map[string]*machine // by the value of their reference
 	leases   map[string]*lease   // by the token in their addresses
 	sessions map[string]*session // by cookie
+	hanging  []*simulator.Task   // at which a client may wait for ever
 	faults   []*fault
 	calls    []call
+}
+
+// restart is what clients see of a vCenter that starts again: nobody is logged in, leases and tasks are over.
+func (s *site) restart() {
+	for _, each := range s.sessions {
+		each.expired = true
+	}
+	for _, each := range s.leases {
+		each.end("restart", types.HttpNfcLeaseStateError, &types.SystemError{Reason: "vCenter started again"})
+	}
+	for _, each := range s.hanging {
+		breakOff(each, &types.SystemError{Reason: "vCenter started again"})
+	}
 }
 
 func newSite(service *simulator.Service, o options) (*site, error) {

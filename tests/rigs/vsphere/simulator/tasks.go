@@ -13,17 +13,16 @@ import (
 	"github.com/vmware/govmomi/vim25/types"
 )
 
-// hangingTasks are those at which a client may wait for ever.
-var hangingTasks []*simulator.Task
-
 // hangingTask makes a task that runs and never ends.
-func hangingTask(entity types.ManagedObjectReference, name string) types.ManagedObjectReference {
+func (s *site) hangingTask(entity types.ManagedObjectReference, name string) types.ManagedObjectReference {
 	task := simulator.CreateTask(entity, taskName(name), nil)
 	simulator.Map.Update(task, []types.PropertyChange{
 		{Name: "info.startTime", Val: time.Now()},
 		{Name: "info.state", Val: types.TaskInfoStateRunning},
 	})
-	hangingTasks = append(hangingTasks, task)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.hanging = append(s.hanging, task)
 	return task.Self
 }
 
@@ -32,9 +31,9 @@ func taskName(method string) string {
 	return strings.ToLower(method[:1]) + strings.Replace(method[1:], "_Task", "Task", 1)
 }
 
-func runningTasks() []string {
+func (s *site) runningTasks() []string {
 	names := []string{}
-	for _, task := range hangingTasks {
+	for _, task := range s.hanging {
 		if task.Info.State == types.TaskInfoStateRunning {
 			names = append(names, task.Info.Name)
 		}
@@ -49,12 +48,18 @@ func (s *site) cancelTask(request *types.CancelTask) *answer {
 	if !ok || task.Info.State != types.TaskInfoStateRunning {
 		return refused(&types.InvalidState{})
 	}
-	fault := types.LocalizedMethodFault{Fault: &types.RequestCanceled{}, LocalizedMessage: "The task was canceled by a user."}
+	breakOff(task, &types.RequestCanceled{})
+	return answered(&types.CancelTaskResponse{})
+}
+
+func breakOff(task *simulator.Task, fault types.BaseMethodFault) {
+	if task.Info.State != types.TaskInfoStateRunning {
+		return
+	}
 	simulator.Map.Update(task, []types.PropertyChange{
 		{Name: "info.completeTime", Val: time.Now()},
 		{Name: "info.cancelled", Val: true},
 		{Name: "info.state", Val: types.TaskInfoStateError},
-		{Name: "info.error", Val: fault},
+		{Name: "info.error", Val: types.LocalizedMethodFault{Fault: fault, LocalizedMessage: faultName(fault)}},
 	})
-	return answered(&types.CancelTaskResponse{})
 }

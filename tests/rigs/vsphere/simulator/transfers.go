@@ -37,7 +37,7 @@ func (s *site) serveTransfer(w http.ResponseWriter, r *http.Request) {
 func (s *site) transfer(w http.ResponseWriter, r *http.Request) (string, int64) {
 	met := s.struck(r.Method+" "+r.URL.Path, r.URL.Path)
 	if met != nil {
-		if done, ended := met.strikeCall(w, types.ManagedObjectReference{}, ""); done {
+		if done, ended := s.strike(met, w, types.ManagedObjectReference{}, ""); done {
 			return ended, 0
 		}
 	}
