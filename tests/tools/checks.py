@@ -209,7 +209,7 @@ def _on_core(
 
 SERVERS, EVERY_CORE, HOST, PYTEST = "real servers", "every core", "the Python of a host", "tests by pytest"
 VSPHERE = "the simulator of vSphere"  # which needs half a gigabyte of packages and a minute of compiling
-FAST = Group("fast", 150, "ruff, mypy, unit and engine tests that are not slow", fast, {SERVERS, PYTEST})
+FAST = Group("fast", 150, "ruff, mypy, unit and engine tests that are not slow", fast, {SERVERS, VSPHERE, PYTEST})
 GROUPS = (
     Group("lint", 45, "ruff, mypy, ansible-lint, docs, changelog, yamllint, trailing whitespace", lint),
     Group(

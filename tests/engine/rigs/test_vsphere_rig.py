@@ -12,11 +12,13 @@ import ssl
 import subprocess
 import time
 from collections.abc import Iterator
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlsplit
 
 import pytest
+from dissect.hypervisor.disk.vmdk import VMDK
 from pyVim.connect import Disconnect, SmartConnect
 from pyVmomi import vim, vmodl
 
@@ -237,6 +239,24 @@ def test_machine_that_is_off_is_exported_by_a_lease(rig: VSphere, client: Client
     name = lease._moId
     assert (rig.leases()[name], rig.progress()[name]) == ("completed", [70])
     assert client.http("GET", first.url)[0] == 404
+
+
+@pytest.mark.parametrize("writer", ["esxi", "qemu"])
+def test_streams_are_what_qemu_and_others_read(rig: VSphere, client: Client, tmp_path: Path, writer: str) -> None:
+    table = 512 * CHUNK  # what one grain table covers
+    data = bytearray(2 * table + 3 * CHUNK + 8 * KIB)
+    for offset in (0, 7 * CHUNK, table - 100, 2 * table + CHUNK, len(data) - 1000):
+        data[offset : offset + 1000] = RANDOM.randbytes(1000)[: len(data) - offset]
+    rig.make_vm("wide", [bytes(data)])
+    rig.settings(stream=writer)
+    lease = client.machine("wide").ExportVm()
+    body = client.http("GET", ready(lease)[0].url)[1]
+    rig.settings(stream="esxi")
+    lease.HttpNfcLeaseComplete()
+    assert raw(body, tmp_path) == bytes(data)
+    directory = int.from_bytes(body[56:64], "little")
+    assert (directory == 2**64 - 1) == (writer == "esxi")  # at the end, as ESXi has it, or not
+    assert VMDK(BytesIO(body)).read(len(data)) == bytes(data)
 
 
 def test_running_machine_is_exported_by_its_snapshot(rig: VSphere, client: Client, tmp_path: Path) -> None:

@@ -4,8 +4,8 @@
 
 // A vCenter or an ESXi host for tests: the simulator of govmomi, plus what it lacks to move disks.
 //
-// Disks have real bytes. qemu-img, a reader and writer of VMDK that is none of ours, judges what comes in and writes
-// what goes out. A second HTTP server on loopback is the test's: it seeds machines, writes as their guests do, breaks
+// Disks have real bytes. What comes in is judged by qemu-img, a reader of VMDK that is none of ours; what goes out is
+// laid out as by ESXi, or written by qemu-img. A second HTTP server on loopback is the test's: it seeds machines, writes as their guests do, breaks
 // things and tells what was left behind.
 package main
 

@@ -27,6 +27,7 @@ type settings struct {
 	StarHosts         bool    `json:"star_hosts"`          // leases name no host, as those of ESXi
 	HostName          string  `json:"host_name"`           // leases name this one, whatever serves
 	Thumbprints       bool    `json:"thumbprints"`         // leases tell the certificate of who serves
+	Stream            string  `json:"stream"`              // who writes the disks of leases: esxi, qemu
 	Page              int     `json:"page"`                // changed areas in one answer
 	StarIsWhole       bool    `json:"star_is_whole"`       // `*` gives the whole disk, as on NFS
 	LockedFlats       string  `json:"locked_flats"`        // never, active (what the guest writes), running (all of a running machine)
@@ -42,6 +43,7 @@ func defaults(o options) settings {
 		LeaseStart:   0.02,
 		StarHosts:    o.esxi,
 		Thumbprints:  !o.esxi,
+		Stream:       "esxi",
 		Page:         4,
 		LockedFlats:  "active",
 		FolderRanges: true,

@@ -13,7 +13,6 @@ import (
 	"net/http"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"strings"
 	"time"
 
@@ -69,26 +68,18 @@ func (s *site) transfer(w http.ResponseWriter, r *http.Request) (string, int64) 
 
 // send streams a disk, as streamOptimized VMDK without a length, or another file as it is.
 func (l *lease) send(w http.ResponseWriter, file *leased, met *fault) (string, int64) {
-	source := file.path
-	if file.disk {
-		made := filepath.Join(l.site.private, "stream-"+l.token+"-"+filepath.Base(file.path))
-		defer os.Remove(made)
-		if err := qemuImg("convert", "-f", "raw", "-O", "vmdk", "-o", streamOption, file.path, made); err != nil {
-			http.Error(w, err.Error(), http.StatusInternalServerError)
-			return err.Error(), 0
-		}
-		source = made
-		w.Header().Set("Content-Type", streamType)
-	}
-	opened, err := os.Open(source)
+	source, err := l.source(file)
 	if err != nil {
 		http.Error(w, err.Error(), http.StatusInternalServerError)
 		return err.Error(), 0
 	}
-	defer opened.Close()
+	defer source.Close()
+	if file.disk {
+		w.Header().Set("Content-Type", streamType)
+	}
 	w.WriteHeader(http.StatusOK) // without a length: the body comes in chunks
 	sum := sha1.New()
-	sent, err := io.Copy(io.MultiWriter(w, sum), &burdened{source: opened, met: met, alive: l.alive})
+	sent, err := io.Copy(io.MultiWriter(w, sum), &burdened{source: source, met: met, alive: l.alive})
 	if err != nil {
 		hangUp(w)
 		return err.Error(), sent
@@ -97,6 +88,35 @@ func (l *lease) send(w http.ResponseWriter, file *leased, met *fault) (string, i
 	defer l.site.mu.Unlock()
 	file.sha1, file.sent = hex.EncodeToString(sum.Sum(nil)), sent
 	return "", sent
+}
+
+// source is what a file of a lease is sent from.
+func (l *lease) source(file *leased) (io.ReadCloser, error) {
+	if !file.disk {
+		return os.Open(file.path)
+	}
+	l.site.mu.Lock()
+	writer := l.site.settings.Stream
+	l.site.mu.Unlock()
+	if writer == "qemu" {
+		return qemuStream(l.site.private, file.path)
+	}
+	reader, pipe := io.Pipe()
+	go func() { _ = pipe.CloseWithError(writeStream(pipe, file.path, file.capacity)) }()
+	return reader, nil
+}
+
+// qemuStream is the stream as qemu-img writes it: tables first, no markers and no footer.
+func qemuStream(folder, raw string) (io.ReadCloser, error) {
+	made, err := os.CreateTemp(folder, "stream-")
+	if err != nil {
+		return nil, err
+	}
+	defer os.Remove(made.Name()) // who reads it goes on
+	if err := qemuImg("convert", "-f", "raw", "-O", "vmdk", "-o", streamOption, raw, made.Name()); err != nil {
+		return nil, err
+	}
+	return os.Open(made.Name())
 }
 
 // receive takes a file; a disk must be what qemu-img reads, and as large as the device.
