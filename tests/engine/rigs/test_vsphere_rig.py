@@ -500,15 +500,15 @@ OVF = """<?xml version="1.0"?>
 </VirtualHardwareSection></VirtualSystem></Envelope>"""
 
 
-def start_import(client: Client, name: str) -> tuple[Any, Any]:
+def start_import(client: Client, name: str, ovf: str = OVF) -> tuple[Any, Any]:
     pool, store = client.all(vim.ResourcePool)[0], client.all(vim.Datastore)[0]
     parameters = vim.OvfManager.CreateImportSpecParams(entityName=name, diskProvisioning="thin")
-    spec = client.content.ovfManager.CreateImportSpec(OVF.replace("VirtualSCSI", "lsilogic"), pool, store, parameters)
+    spec = client.content.ovfManager.CreateImportSpec(ovf, pool, store, parameters)
     assert not spec.error
     lease = pool.ImportVApp(spec.importSpec, folder=client.all(vim.Datacenter)[0].vmFolder)
-    (url,) = ready(lease)
-    assert url.importKey == spec.fileItem[0].deviceId
-    return lease, url
+    urls = ready(lease)
+    assert [each.importKey for each in urls] == [each.deviceId for each in spec.fileItem]
+    return lease, urls[0]
 
 
 def test_imported_disk_is_what_was_sent(rig: VSphere, client: Client, tmp_path: Path) -> None:
@@ -518,9 +518,41 @@ def test_imported_disk_is_what_was_sent(rig: VSphere, client: Client, tmp_path: 
     lease.HttpNfcLeaseProgress(100)
     lease.HttpNfcLeaseComplete()
     assert rig.disk_bytes("arrived") == NOISE
-    assert flats(client, "arrived/disk-0").startswith(b"404") is False
-    assert client.machine("arrived").config.version == "vmx-14"
+    config = client.machine("arrived").config
+    assert (config.version, config.firmware, disks(config)[0].backing.thinProvisioned) == ("vmx-14", "bios", True)
+    assert any(isinstance(each, vim.vm.device.ParaVirtualSCSIController) for each in config.hardware.device)
     assert rig.leases()[lease._moId] == "completed"
+
+
+@pytest.mark.parametrize(
+    ("subtype", "kind"),
+    [
+        ("vmware.sata.ahci", vim.vm.device.VirtualAHCIController),
+        ("vmware.nvme.controller", vim.vm.device.VirtualNVMEController),
+    ],
+)
+def test_descriptor_is_read_as_vcenter_reads_it(
+    rig: VSphere, client: Client, tmp_path: Path, subtype: str, kind: type
+) -> None:
+    controller = OVF.replace("VirtualSCSI", subtype).replace("ResourceType>6<", "ResourceType>20<")
+    files = controller.replace("</References>", '<File ovf:href="vm.nvram" ovf:id="file2"/></References>')
+    more = """<vmw:Config ovf:required="false" vmw:key="firmware" vmw:value="efi"/>
+<vmw:Config ovf:required="false" vmw:key="bootOptions.efiSecureBootEnabled" vmw:value="true"/>
+<vmw:ExtraConfig ovf:required="false" vmw:key="nvram" vmw:value="ovf:/file/file2"/></VirtualHardwareSection>
+<AnnotationSection><Info/><Annotation>salt &amp; pepper</Annotation></AnnotationSection>"""
+    ovf = files.replace("</VirtualHardwareSection>", more)
+    ovf = ovf.replace("<Envelope", '<Envelope xmlns:vmw="http://www.vmware.com/schema/ovf"')
+    lease, url = start_import(client, "rich", ovf)
+    assert client.http("POST", url.url, {"Content-Type": STREAM}, stream(NOISE, tmp_path))[0] == 201
+    assert client.http("PUT", lease.info.deviceUrl[1].url, body=b"variables")[0] == 201
+    lease.HttpNfcLeaseComplete()
+    config = client.machine("rich").config
+    assert (config.firmware, config.bootOptions.efiSecureBootEnabled) == ("efi", True)
+    assert config.annotation == "salt & pepper"
+    (disk,) = disks(config)
+    assert [type(each) for each in config.hardware.device if each.key == disk.controllerKey] == [kind]
+    assert rig.disk_bytes("rich") == NOISE
+    assert client.http("GET", client.file("rich/rich.nvram"))[1] == b"variables"
 
 
 @pytest.mark.parametrize("how", ["truncated", "another size", "no stream", "aborted", "silent"])

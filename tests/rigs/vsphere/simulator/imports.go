@@ -8,6 +8,7 @@ import (
 	"context"
 	"fmt"
 	"path"
+	"strings"
 
 	"github.com/vmware/govmomi/object"
 	"github.com/vmware/govmomi/simulator"
@@ -43,13 +44,13 @@ func (s *site) importMachine(request *types.ImportVApp) *answer {
 	if fault != nil {
 		return refused(fault)
 	}
-	made := s.importLease(m)
+	made := s.importLease(m, wantsNvram(&spec.ConfigSpec))
 	return answered(&types.ImportVAppResponse{Returnval: made.Self})
 }
 
 // importLease names an address for each file that a device of the new machine stands on. The import keys are those by
 // which CreateImportSpec named the files of the OVF.
-func (s *site) importLease(m *machine) *lease {
+func (s *site) importLease(m *machine, nvram bool) *lease {
 	devices := object.VirtualDeviceList(m.vm.Config.Hardware.Device)
 	files := map[string]*leased{}
 	counts := map[string]int{}
@@ -74,6 +75,13 @@ func (s *site) importLease(m *machine) *lease {
 		files[name] = file
 		urls = append(urls, types.HttpNfcLeaseDeviceUrl{
 			Key: file.key, ImportKey: fmt.Sprintf("/%s/%s:%d", m.vm.Name, kind, number), TargetId: name,
+		})
+	}
+	if place, err := datastorePath(m.vm.Config.Files.VmPathName); nvram && err == nil {
+		name, key := m.vm.Name+".nvram", fmt.Sprintf("/%s/%s", m.vm.Self.Value, nvramKey)
+		files[name] = &leased{key: key, path: strings.TrimSuffix(place, path.Ext(place)) + ".nvram"}
+		urls = append(urls, types.HttpNfcLeaseDeviceUrl{
+			Key: key, ImportKey: fmt.Sprintf("/%s/%s", m.vm.Name, nvramKey), TargetId: name,
 		})
 	}
 	return s.newLease(m.vm.Self, true, urls, files)
