@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import hashlib
 import http.client
+import os
 import random
 import ssl
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from io import BytesIO
@@ -22,7 +24,7 @@ from dissect.hypervisor.disk.vmdk import VMDK
 from pyVim.connect import Disconnect, SmartConnect
 from pyVmomi import vim, vmodl
 
-from rigs.vsphere import Disk, VSphere
+from rigs.vsphere import Disk, VSphere, build
 
 pytestmark = pytest.mark.slow
 
@@ -700,3 +702,35 @@ def test_disks_are_served_by_a_host_of_its_own() -> None:
         rig.settings(host_name="esx1.test:443")
         other = client.machine("there").ExportVm()
         assert ready(other)[0].url.startswith("https://esx1.test:443/nfc/")
+
+
+# --- the program itself -----------------------------------------------------------------------------------------------
+
+
+def test_simulator_is_compiled_once_by_all_who_want_it(tmp_path: Path) -> None:
+    go = tmp_path / "bin/go"
+    go.parent.mkdir()
+    go.write_text(f'#!/bin/sh\necho run >>{tmp_path}/runs\nsleep 0.2\necho program >"$4"\n')
+    go.chmod(0o755)
+    environment = {
+        **os.environ,
+        "PATH": f"{go.parent}{os.pathsep}{os.environ['PATH']}",
+        "PYTHONPATH": str(Path(build.__file__).parents[2]),
+        "VMFERRY_TEST_CACHE": str(tmp_path / "cache"),
+    }
+    command = [sys.executable, build.__file__]
+    workers = [subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) for _unused in range(4)]
+    printed = {worker.communicate()[0] for worker in workers}
+    (path,) = printed
+    assert Path(path.strip()).read_text() == "program\n"
+    assert (tmp_path / "runs").read_text() == "run\n"
+
+
+def test_compiler_that_fails_is_quoted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("VMFERRY_TEST_CACHE", str(tmp_path / "cache"))
+    source = tmp_path / "simulator"
+    source.mkdir()
+    (source / "main.go").write_text("package main\n\nfunc main() { nonsense() }\n")
+    monkeypatch.setattr(build, "SOURCES", source)
+    with pytest.raises(RuntimeError, match="undefined: nonsense"):
+        build.simulator()
