@@ -13,6 +13,7 @@ import ssl
 import subprocess
 import sys
 import time
+from base64 import b64encode
 from collections.abc import Iterator
 from io import BytesIO
 from pathlib import Path
@@ -374,6 +375,20 @@ def test_revert_brings_bytes_and_power_back(rig: VSphere, client: Client) -> Non
     done(warm)
 
 
+def test_revert_to_a_snapshot_with_memory_leaves_the_machine_on(rig: VSphere, client: Client) -> None:
+    rig.make_vm("warm", [b"x"], running=True)
+    machine = client.machine("warm")
+    snapshot = client.snapshot(machine, "running", memory=True, quiesce=True)
+    assert rig.calls("CreateSnapshot_Task")[-1].options == "memory quiesce"
+    assert (machine.snapshot.rootSnapshotList[0].state, machine.snapshot.rootSnapshotList[0].quiesced) == (
+        "poweredOn",
+        True,
+    )
+    done(machine.PowerOff())
+    done(snapshot.RevertToSnapshot_Task())
+    assert machine.runtime.powerState == "poweredOn"
+
+
 def test_disks_wait_for_consolidation(rig: VSphere, client: Client) -> None:
     rig.make_vm("untidy", [NOISE], running=True)
     machine = client.machine("untidy")
@@ -387,6 +402,8 @@ def test_disks_wait_for_consolidation(rig: VSphere, client: Client) -> None:
     done(machine.ConsolidateVMDisks_Task())
     assert not machine.runtime.consolidationNeeded
     assert chain(machine.config) == ["untidy.vmdk"]
+    rig.need_consolidation("untidy")
+    assert machine.runtime.consolidationNeeded
     assert rig.disk_bytes("untidy")[:3] == b"new"
 
 
@@ -457,6 +474,8 @@ def test_flat_files_are_read_by_ranges_unless_locked(rig: VSphere, client: Clien
     rig.make_vm("flat", [NOISE])
     url = client.file("flat/flat-flat.vmdk")
     assert client.http("GET", url, cookie=False)[0] == 401
+    named = {"Authorization": "Basic " + b64encode(f"{rig.user}:{rig.password}".encode()).decode()}
+    assert client.http("HEAD", url, named, cookie=False)[0] == 200
     assert client.http("GET", client.file("flat/nothing"))[0] == 404
     status, body, headers = client.http("GET", url, {"Range": "bytes=1000-1999"})
     assert (status, body, headers["Content-Range"]) == (206, NOISE[1000:2000], f"bytes 1000-1999/{MIB}")
@@ -734,3 +753,8 @@ def test_compiler_that_fails_is_quoted(tmp_path: Path, monkeypatch: pytest.Monke
     monkeypatch.setattr(build, "SOURCES", source)
     with pytest.raises(RuntimeError, match="undefined: nonsense"):
         build.simulator()
+
+
+def test_sources_are_formatted_as_go_wants_them() -> None:
+    done = subprocess.run(["gofmt", "-l", build.SOURCES], check=True, capture_output=True, text=True)
+    assert (done.stdout, len(list(build.SOURCES.glob("*.go"))) > 10) == ("", True)

@@ -55,6 +55,8 @@ type streamWriter struct {
 	directory []uint32
 	table     []uint32
 	filled    bool
+	packed    bytes.Buffer
+	packer    *zlib.Writer
 }
 
 // writeStream writes the raw disk of `size` bytes.
@@ -70,6 +72,9 @@ func writeStream(out io.Writer, path string, size int64) error {
 		DescriptorOffset: descriptorAt, DescriptorSize: descriptorLen, EntriesPerTable: tableEntries,
 		Directory: atTheEnd, Overhead: overhead, LineEnds: [4]byte{'\n', ' ', '\r', '\n'}, Compression: 1,
 	}}
+	if w.packer, err = zlib.NewWriterLevel(&w.packed, zlib.BestSpeed); err != nil {
+		return err
+	}
 	if err := w.begin(size); err != nil {
 		return err
 	}
@@ -134,23 +139,20 @@ func (w *streamWriter) begin(size int64) error {
 }
 
 func (w *streamWriter) grain(lba uint64, data []byte) error {
-	var packed bytes.Buffer
-	compressor, err := zlib.NewWriterLevel(&packed, zlib.BestSpeed)
-	if err != nil {
+	w.packed.Reset()
+	w.packer.Reset(&w.packed)
+	if _, err := w.packer.Write(data); err != nil {
 		return err
 	}
-	if _, err := compressor.Write(data); err != nil {
+	if err := w.packer.Close(); err != nil {
 		return err
 	}
-	if err := compressor.Close(); err != nil {
-		return err
-	}
-	marker := make([]byte, 12, 12+packed.Len()+sector)
+	marker := make([]byte, 12, 12+w.packed.Len()+sector)
 	binary.LittleEndian.PutUint64(marker, lba)
-	binary.LittleEndian.PutUint32(marker[8:], uint32(packed.Len()))
+	binary.LittleEndian.PutUint32(marker[8:], uint32(w.packed.Len()))
 	w.table[lba/grainSectors%tableEntries] = uint32(w.at)
 	w.filled = true
-	return w.put(append(marker, packed.Bytes()...))
+	return w.put(append(marker, w.packed.Bytes()...))
 }
 
 // marker announces metadata of so many sectors.
