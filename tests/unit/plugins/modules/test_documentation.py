@@ -23,6 +23,7 @@ from ansible_collections.vmferry.migrate.plugins.doc_fragments import (
     _storage,
     _transfer,
     _two_stores,
+    _vsphere,
 )
 from ansible_collections.vmferry.migrate.plugins.module_utils._ansible.values import job_id
 from ansible_collections.vmferry.migrate.plugins.module_utils._errors import VmferryError
@@ -39,6 +40,7 @@ FRAGMENTS = {
     "_storage": _storage,
     "_transfer": _transfer,
     "_two_stores": _two_stores,
+    "_vsphere": _vsphere,
 }
 COMPARED = ("type", "elements", "choices", "required", "default")
 SECRET = (
@@ -159,7 +161,7 @@ def test_groups_documentation_and_modules_agree(module: str) -> None:
 @pytest.mark.parametrize("module", MODULES)
 def test_module_is_in_the_group_of_every_connection_it_takes(module: str) -> None:
     groups = read_yaml((COLLECTION / "meta" / "runtime.yml").read_text())["action_groups"]
-    takes = {"all", *({"image", "libvirt", "storage"} & implemented(module).keys())}
+    takes = {"all", *({"image", "libvirt", "storage", "vsphere"} & implemented(module).keys())}
     assert {group for group, modules in groups.items() if module in modules} == takes
 
 
