@@ -33,7 +33,7 @@ def run_task(session: Session, doing: str, begin: Callable[[Any], Any], seconds:
     if info is None:
         hint = "It cannot be cancelled, so it goes on there. Run the task again once it has ended."
         name = task._moId
-        raise VmferryError("timeout", f"{doing} did not end within {seconds:g} s: vSphere's {name} goes on.", hint)
+        raise VmferryError("timeout", f"{doing} did not end within {seconds:.0f} s: vSphere's {name} goes on.", hint)
     if info.get("info.state") == "error":
         fault = info.get("info.error")
         raise _failed(doing, fault, seconds, time.monotonic() >= deadline) from fault
@@ -44,7 +44,7 @@ def _failed(doing: str, fault: Any, seconds: float, late: bool) -> VmferryError:
     error = explained(fault, doing)
     if late and error.kind == "cancelled":
         hint = "Run the task again, with a longer timeout."
-        return VmferryError("timeout", f"{doing} did not end within {seconds:g} s, and was cancelled.", hint)
+        return VmferryError("timeout", f"{doing} did not end within {seconds:.0f} s, and was cancelled.", hint)
     return error
 
 
