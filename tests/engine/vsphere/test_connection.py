@@ -134,7 +134,8 @@ def test_bad_password_is_told_without_it(
     refused = refusal({**settings, "password": wrong})
     assert (refused.kind, refused.retryable) == ("unauthenticated", False)
     assert "vsphere.password" in refused.hint
-    told = [*traceback.format_exception(refused), json.dumps(refused.as_result()), caplog.text, *capfd.readouterr()]
+    trace = traceback.format_exception(type(refused), refused, refused.__traceback__)
+    told = [*trace, json.dumps(refused.as_result()), caplog.text, *capfd.readouterr()]
     assert wrong not in "".join(told)
     assert vcenter.leftovers().sessions == 0
 

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import closing
 from typing import Any
 
 import pytest
@@ -209,3 +210,15 @@ def test_answers_in_pages_are_put_together(monkeypatch: pytest.MonkeyPatch) -> N
     rows = properties.retrieve(Content(), start, (), {"VirtualMachine": ["name"]})
     assert {moref: row.get("name") for moref, row in rows.items()} == {"vm-1": "one", "vm-2": "two"}
     assert Collector.asked == [properties.PAGE, "more"]
+
+
+def test_esxi_host_is_its_own_inventory() -> None:
+    with VSphere(esxi=True) as host:
+        reference = host.make_vm("alone", [Disk(size=MIB)], running=True)
+        with closing(VsphereProvider(of(host))) as provider:
+            vm = provider.describe("alone")
+            assert provider.describe(reference).id == vm.id
+            assert (vm.details["moref"], vm.path) == (reference, "/ha-datacenter/vm/alone")
+            assert (vm.details["datacenter"], vm.details["cluster"]) == ("ha-datacenter", "")
+            assert vm.host != ""
+            assert [disk.size for disk in vm.disks] == [MIB]

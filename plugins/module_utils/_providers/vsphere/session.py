@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import re
+from http.client import HTTPSConnection
 from threading import Event, RLock, Thread
 from typing import TYPE_CHECKING, Any, Callable, Sequence, TypeVar
 
@@ -111,7 +112,6 @@ class Session:
         from pyVmomi.SoapAdapter import SoapStubAdapter
 
         given = self._settings
-        proxy = {"httpProxyHost": given.proxy_host, "httpProxyPort": given.proxy_port} if given.proxy_host else {}
         stub = SoapStubAdapter(
             host=given.hostname,
             port=given.port,
@@ -119,14 +119,21 @@ class Session:
             sslContext=trusting(given.validate_certs, given.ca_path, given.thumbprint),
             httpConnectionTimeout=CALL_LIMIT,
             connectionPoolTimeout=IDLE_LIMIT,
-            **proxy,
         )
+        if given.proxy_host:
+            stub.scheme = self._through_proxy
         content = vim.ServiceInstance("ServiceInstance", stub).RetrieveServiceContent()
         stub.ComputeVersionInfo(newest_known(content.about.apiVersion, given.address))
         self._log_in(content)
         self._stub, self._content = stub, content
         self._ended = Event()
         Thread(target=self._keep_alive, args=(self._ended,), name="vmferry-vsphere", daemon=True).start()
+
+    def _through_proxy(self, host: str, port: int | None = None, **options: Any) -> HTTPSConnection:
+        """As pyVmomi makes a connection to the server. Its own way through a proxy fails in some of its versions."""
+        connection = HTTPSConnection(self._settings.proxy_host, self._settings.proxy_port, **options)
+        connection.set_tunnel(self._settings.hostname, self._settings.port)
+        return connection
 
     def _log_in(self, content: Any) -> None:
         self._key = str(content.sessionManager.Login(self._settings.username, self._settings.password).key)
