@@ -44,7 +44,7 @@ def test_each_running_vm_of_a_folder_gets_a_snapshot_and_the_password_is_nowhere
     }
     playbook = ROOT / "examples/snapshot_vsphere_vms.yml"
     given = ["-e", "folder=/DC0/vm/Prod", "-e", f"ansible_python_interpreter={sys.executable}"]
-    command = [ANSIBLE_PLAYBOOK, playbook, "-i", "localhost,", "-c", "local", *given, "-vvv"]
+    command: list[str | Path] = [ANSIBLE_PLAYBOOK, playbook, "-i", "localhost,", "-c", "local", *given, "-vvv"]
     done = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     taken = vcenter.leftovers().snapshots

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import sys
 import types
+from importlib import metadata
 from typing import Any, Callable, Mapping
 
 import pytest
@@ -157,7 +158,10 @@ class ModuleRun:
         self.replace("libvirt")
         self.replace("pyVmomi")
         self.packages = {"pyvmomi": "9.1.1.0"}
-        monkeypatch.setattr("importlib.metadata.version", lambda name: self.packages[name])
+        real = metadata.version
+        monkeypatch.setattr(
+            "importlib.metadata.version", lambda name: self.packages[name] if name in self.packages else real(name)
+        )
         self.replace("boto3", __version__="1.36.0")
         self.replace("google.auth", __version__="2.40.0")
         self.replace("requests")
