@@ -209,7 +209,8 @@ def test_a_connection_that_broke_is_made_again_for_what_changes_nothing(
     vcenter.forget_calls()
     vcenter.fault("RetrievePropertiesEx", "drop")
     assert NAME in [vm.name for vm in provider.vms()]
-    assert [call.ended for call in vcenter.calls("RetrievePropertiesEx")] == ["dropped", ""]
+    ended = [call.ended for call in vcenter.calls("RetrievePropertiesEx")]
+    assert (ended.count("dropped"), ended.count("")) == (1, 1)  # a call that another test gave up may end only now
 
 
 def test_session_is_kept_alive_while_nothing_is_asked(

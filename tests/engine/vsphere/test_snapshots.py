@@ -260,7 +260,7 @@ def test_tree_is_told_with_who_stands_on_whom(bench: MakeBench) -> None:
 def test_a_task_that_hangs_is_cancelled_in_time(vcenter: VSphere, bench: MakeBench) -> None:
     vm = bench()
     vcenter.fault("CreateSnapshot_Task", "hang")
-    late = failure(lambda: vm.task(name="a", timeout=1.0))
+    late = failure(lambda: vm.task(name="a", timeout=4.0))
     assert (late.kind, "and was cancelled" in late.message) == ("timeout", True)
     assert (vm.names(), vcenter.leftovers().running_tasks) == ([], ())
 
@@ -292,6 +292,13 @@ def test_session_that_ends_while_a_task_is_waited_for_costs_nothing(vcenter: VSp
     assert len(vcenter.calls("CreateSnapshot_Task")) == 1
     vcenter.settings(calls_per_session=0)
     assert vm.names() == ["a"]
+
+
+def test_vcenter_that_starts_again_while_a_task_is_waited_for_costs_nothing(vcenter: VSphere, bench: MakeBench) -> None:
+    vm = bench()
+    vcenter.fault("CreatePropertyCollector", "drop", times=2)  # of the first look, and of its repetition
+    assert vm.task(name="a")["changed"] is True
+    assert len(vcenter.calls("CreateSnapshot_Task")) == 1
 
 
 def test_a_lost_answer_does_not_make_a_second_one(vcenter: VSphere, bench: MakeBench) -> None:

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from typing import Any, Callable, Iterator
 
 from ..._errors import VmferryError
-from .faults import explained
+from .faults import explained, is_session_gone
 from .properties import retrieve
 from .session import Session
 
@@ -55,7 +55,8 @@ def _ended(session: Session, doing: str, task: Any, deadline: float) -> Any:
             return _watched(session, doing, task, deadline)
         except VmferryError as error:
             # vCenter goes on with its tasks when it is back, or when another session asks.
-            if not error.retryable or time.monotonic() >= deadline:
+            passing = error.retryable or is_session_gone(error.__cause__)
+            if not passing or time.monotonic() >= deadline:
                 raise
         time.sleep(RESTART)
 
