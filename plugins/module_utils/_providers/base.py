@@ -146,6 +146,7 @@ class Provider(ABC):
     name: str
     has_tags = False  # whether VMs can carry words to find them by
     has_folders = False  # whether a VM's path is its name below folders, with / between them
+    can_remove = True  # whether `remove` is there, so that check mode does not promise it
     max_jobs: int  # transfers at once that do a hypervisor or an account no harm, unless the user knows better
 
     @property

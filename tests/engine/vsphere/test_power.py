@@ -20,9 +20,9 @@ from rigs.vsphere import VSphere
 pytestmark = pytest.mark.slow
 
 
-def bring(settings: dict[str, Any], vm: str, state: str, **more: Any) -> dict[str, Any]:
+def bring(settings: dict[str, Any], vm: str, state: str, check_mode: bool = False, **more: Any) -> dict[str, Any]:
     whole = {"timeout": 30.0, "force": False, "remove_disks": False, **more}
-    return bring_vm(VmRequest(provider=ProviderSpec("vsphere", settings), vm=vm, state=state, **whole), False)
+    return bring_vm(VmRequest(provider=ProviderSpec("vsphere", settings), vm=vm, state=state, **whole), check_mode)
 
 
 def test_vm_is_started_and_its_guest_shuts_itself_down(vcenter: VSphere, settings: dict[str, Any]) -> None:
@@ -65,6 +65,8 @@ def test_what_is_not_built_yet_is_unsupported_and_changes_nothing(
     job, placement = Job("0" * 32, "0" * 8), Placement("new")
     for act in (
         lambda: bring(settings, "whole", "absent"),
+        lambda: bring(settings, "whole", "absent", check_mode=True),
+        lambda: provider.remove(vm, disks=False),
         lambda: provider.open_export(vm, vm.disks, "auto", job),
         lambda: provider.open_snapshot_export(vm, vm.disks, "then", job),
         lambda: provider.open_import(vm, {}, placement, "", job),

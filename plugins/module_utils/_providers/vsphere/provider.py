@@ -28,6 +28,7 @@ class VsphereProvider(Provider):
 
     name = "vsphere"
     has_folders = True
+    can_remove = False
     max_jobs = 3
 
     def __init__(self, settings: Mapping[str, Any]) -> None:
