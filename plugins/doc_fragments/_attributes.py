@@ -123,3 +123,32 @@ attributes:
       - vmferry.migrate.libvirt
       - vmferry.migrate.storage
 """
+
+    ACTIONGROUP_HYPERVISORS = r"""
+options: {}
+attributes:
+  action_group:
+    description: >-
+      Use C(group/vmferry.migrate.all), C(group/vmferry.migrate.libvirt) or C(group/vmferry.migrate.vsphere) in
+      C(module_defaults) to set defaults for this module.
+    support: full
+    membership:
+      - vmferry.migrate.all
+      - vmferry.migrate.libvirt
+      - vmferry.migrate.vsphere
+"""
+
+    ACTIONGROUP_ANY = r"""
+options: {}
+attributes:
+  action_group:
+    description: >-
+      Use C(group/vmferry.migrate.all), C(group/vmferry.migrate.image), C(group/vmferry.migrate.libvirt) or
+      C(group/vmferry.migrate.vsphere) in C(module_defaults) to set defaults for this module.
+    support: full
+    membership:
+      - vmferry.migrate.all
+      - vmferry.migrate.image
+      - vmferry.migrate.libvirt
+      - vmferry.migrate.vsphere
+"""

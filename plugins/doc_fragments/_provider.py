@@ -31,3 +31,30 @@ options:
       - libvirt
       - image
 """
+
+    HYPERVISORS = r"""
+options:
+  provider:
+    description:
+      - The hypervisor or cloud that has the VM.
+      - May be left out when the task has connection settings for exactly one provider, from its own arguments or from
+        C(module_defaults). Settings for none, or for more than one, are refused.
+    type: str
+    choices:
+      - libvirt
+      - vsphere
+"""
+
+    ANY = r"""
+options:
+  provider:
+    description:
+      - The hypervisor or cloud that has the VM, or V(image) for a VM that is files, such as an OVA or disk images.
+      - May be left out when the task has connection settings for exactly one provider, from its own arguments or from
+        C(module_defaults). Settings for none, or for more than one, are refused.
+    type: str
+    choices:
+      - libvirt
+      - vsphere
+      - image
+"""

@@ -16,11 +16,14 @@ description:
   - What this collection makes carries a mark. Only what is named, or has the mark of this VM, is ever removed.
   - 'On libvirt: an external snapshot puts a new image, an overlay, on each disk, and what is written goes there. An
     internal one lies in the qcow2 images of the VM, with its memory if it runs.'
+  - 'On vSphere: a snapshot puts a delta disk on each disk that takes part in snapshots, with the memory of the VM where
+    that is asked for. vSphere takes up to 32 on each other, and each makes the VM slower.'
 extends_documentation_fragment:
   - vmferry.migrate._attributes
-  - vmferry.migrate._attributes.actiongroup_libvirt
-  - vmferry.migrate._provider
+  - vmferry.migrate._attributes.actiongroup_hypervisors
+  - vmferry.migrate._provider.hypervisors
   - vmferry.migrate._libvirt
+  - vmferry.migrate._vsphere
 attributes:
   check_mode:
     support: full
@@ -39,7 +42,8 @@ attributes:
 options:
   vm:
     description:
-      - The VM, by name or by UUID.
+      - The VM, by name or by UUID. On vSphere, also by its path in the inventory, such as V(/DC0/vm/Prod/web01), or by
+        its MoRef.
     type: str
     required: true
   state:
@@ -50,9 +54,11 @@ options:
         is merged into the image below.
       - V(reverted) makes the disks what they were at that moment. What was written since is lost. With memory, the VM
         goes on as it was then. On libvirt, without memory an internal snapshot leaves the VM off, and an external one
-        can be gone back to while the VM is off, if no other snapshot was made after it.
+        can be gone back to while the VM is off, if no other snapshot was made after it. On vSphere, one without memory
+        leaves the VM off.
       - V(consolidated) merges all external snapshots that this collection made for this VM, so that it has its own
-        images only.
+        images only. On vSphere, it also merges delta disks that were left behind, where vSphere says that the disks of
+        the VM need consolidation.
     type: str
     choices:
       - present
@@ -81,13 +87,14 @@ options:
   memory:
     description:
       - Whether the snapshot of a VM that runs holds its memory too. The guest is paused while it is written.
-      - On libvirt, all disks must be qcow2, and the firmware BIOS.
+      - On libvirt, all disks must be qcow2, and the firmware BIOS. On vSphere, no disk may be independent.
       - Of O(state=present).
     type: bool
     default: false
   method:
     description:
-      - How libvirt keeps the snapshot. V(auto) is V(internal) with O(memory), else V(external).
+      - How libvirt keeps the snapshot. V(auto) is V(internal) with O(memory), else V(external). On vSphere, all are
+        V(external).
       - V(external) suits any disk that is a file, qcow2 or raw, of a VM that runs or is off.
       - V(internal) is for disks that are all qcow2, of a VM that is off, or with O(memory).
       - Of O(state=present).
@@ -145,6 +152,12 @@ EXAMPLES = r"""
     name: "nightly-{date}"
     memory: true
     keep: 3
+
+- name: Make a snapshot on vSphere, with the connection of the environment
+  vmferry.migrate.disk_snapshot:
+    provider: vsphere
+    vm: /DC0/vm/Prod/web01
+    name: before-upgrade
 
 - name: Merge all that this collection made
   vmferry.migrate.disk_snapshot:
@@ -330,6 +343,11 @@ plan:
       description: The name of the one that it would go back to, or an empty string.
       returned: check mode
       type: str
+    consolidate:
+      description: Whether it would merge delta disks that no snapshot stands for any more.
+      returned: check mode
+      type: bool
+      sample: false
 error:
   description: What went wrong, for programs. The sentence for people is in RV(msg).
   returned: failure
@@ -371,7 +389,7 @@ from ansible_collections.vmferry.migrate.plugins.module_utils._ansible.argspec i
     invalid,
 )
 from ansible_collections.vmferry.migrate.plugins.module_utils._ansible.provider_options import (
-    provider_arguments,
+    hypervisor_arguments,
     provider_spec,
 )
 from ansible_collections.vmferry.migrate.plugins.module_utils._ansible.run import run
@@ -397,7 +415,7 @@ def argument_spec() -> ArgumentSpec:
             "timeout": {"type": "str", "default": "10m"},
         },
     )
-    return own.merge(provider_arguments())
+    return own.merge(hypervisor_arguments())
 
 
 def bring_about(arguments: TaskArguments, check_mode: bool) -> dict[str, Any]:

@@ -15,13 +15,15 @@ description:
 extends_documentation_fragment:
   - vmferry.migrate._attributes
   - vmferry.migrate._attributes.info_module
-  - vmferry.migrate._attributes.actiongroup_libvirt
-  - vmferry.migrate._provider
+  - vmferry.migrate._attributes.actiongroup_hypervisors
+  - vmferry.migrate._provider.hypervisors
   - vmferry.migrate._libvirt
+  - vmferry.migrate._vsphere
 options:
   vm:
     description:
-      - The VM, by name or by UUID.
+      - The VM, by name or by UUID. On vSphere, also by its path in the inventory, such as V(/DC0/vm/Prod/web01), or by
+        its MoRef.
     type: str
     required: true
   name:
@@ -206,7 +208,7 @@ from ansible_collections.vmferry.migrate.plugins.module_utils._ansible.argspec i
     TaskArguments,
 )
 from ansible_collections.vmferry.migrate.plugins.module_utils._ansible.provider_options import (
-    provider_arguments,
+    hypervisor_arguments,
     provider_spec,
 )
 from ansible_collections.vmferry.migrate.plugins.module_utils._ansible.run import run
@@ -216,7 +218,7 @@ from ansible_collections.vmferry.migrate.plugins.module_utils._ansible.values im
 
 def argument_spec() -> ArgumentSpec:
     own = ArgumentSpec({"vm": {"type": "str", "required": True}, "name": {"type": "str"}})
-    return own.merge(provider_arguments())
+    return own.merge(hypervisor_arguments())
 
 
 def show(arguments: TaskArguments, check_mode: bool) -> dict[str, Any]:

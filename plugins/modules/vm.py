@@ -14,9 +14,10 @@ description:
   - Brings a VM into the state that is asked for, and returns once that is true.
 extends_documentation_fragment:
   - vmferry.migrate._attributes
-  - vmferry.migrate._attributes.actiongroup_libvirt
-  - vmferry.migrate._provider
+  - vmferry.migrate._attributes.actiongroup_hypervisors
+  - vmferry.migrate._provider.hypervisors
   - vmferry.migrate._libvirt
+  - vmferry.migrate._vsphere
 attributes:
   check_mode:
     support: full
@@ -31,7 +32,8 @@ attributes:
 options:
   vm:
     description:
-      - The VM, by name or by UUID.
+      - The VM, by name or by UUID. On vSphere, also by its path in the inventory, such as V(/DC0/vm/Prod/web01), or by
+        its MoRef.
     type: str
     required: true
   state:
@@ -39,8 +41,9 @@ options:
       - V(powered_on) starts it if it is off.
       - V(powered_off) has its guest shut itself down, by the guest agent where it is connected and by ACPI otherwise,
         and waits until it is off.
+        On vSphere that takes VMware Tools, or open-vm-tools.
       - V(absent) removes it. It must be off, and its memory must not be saved. Its snapshots, and its firmware's
-        variables, go with it.
+        variables, go with it. VMs on vSphere cannot be removed yet; the module fails with V(unsupported).
     type: str
     choices:
       - powered_on
@@ -160,7 +163,7 @@ from typing import Any
 
 from ansible_collections.vmferry.migrate.plugins.module_utils._ansible.argspec import ArgumentSpec, TaskArguments
 from ansible_collections.vmferry.migrate.plugins.module_utils._ansible.provider_options import (
-    provider_arguments,
+    hypervisor_arguments,
     provider_spec,
 )
 from ansible_collections.vmferry.migrate.plugins.module_utils._ansible.run import run
@@ -179,7 +182,7 @@ def argument_spec() -> ArgumentSpec:
             "remove_disks": {"type": "bool", "default": False},
         }
     )
-    return own.merge(provider_arguments())
+    return own.merge(hypervisor_arguments())
 
 
 def bring(arguments: TaskArguments, check_mode: bool) -> dict[str, Any]:

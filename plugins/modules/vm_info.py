@@ -15,14 +15,17 @@ description:
 extends_documentation_fragment:
   - vmferry.migrate._attributes
   - vmferry.migrate._attributes.info_module
-  - vmferry.migrate._attributes.actiongroup_vms
-  - vmferry.migrate._provider.or_files
+  - vmferry.migrate._attributes.actiongroup_any
+  - vmferry.migrate._provider.any
   - vmferry.migrate._libvirt
+  - vmferry.migrate._vsphere
   - vmferry.migrate._image
 options:
   vm:
     description:
       - The VMs, each by name or by UUID. Each of them must exist. If not given, all VMs.
+      - On vSphere, also by its path in the inventory, such as V(/DC0/vm/Prod/web01), or by its MoRef, such as V(vm-42).
+        A name that several VMs have is refused, with their paths.
       - Of O(provider=image), also by the path of a file or folder below O(image.url), or by a pattern of images such as
         V(web01-*.vmdk), which are the disks of one VM then.
     type: list
@@ -52,6 +55,7 @@ options:
         description:
           - A pattern for the folder of the provider's inventory that the VM lies in, as for O(filters.name). V(*) also
             stands for what lies deeper.
+          - On vSphere it begins with the datacenter, as in V(/DC0/vm/Prod*).
           - libvirt and O(provider=image) have no folders, so the module fails with V(unsupported) there.
         type: str
       tag:
@@ -60,6 +64,7 @@ options:
           - libvirt knows no tags, so there they are the words that users keep in the VM's metadata, as
             C(virsh metadata web01 urn:vmferry:tags:1 --key vmferry --set '<tags><tag>prod</tag></tags>' --config)
             sets them. Add C(--live) for a VM that runs.
+          - The tags of vSphere are not read yet, so the module fails with V(unsupported) there.
         type: str
 seealso:
   - module: vmferry.migrate.vm_export
@@ -79,6 +84,18 @@ EXAMPLES = r"""
       name: web*
       power_state: powered_on
   register: found
+
+- name: Find the running VMs of a folder of vSphere
+  vmferry.migrate.vm_info:
+    provider: vsphere
+    vsphere:
+      hostname: vcenter.example.com
+      username: backup@vsphere.local
+      password: "{{ vault_vcenter_password }}"
+      ca_path: /etc/pki/vcenter.pem
+    filters:
+      folder: /DC0/vm/Prod*
+      power_state: powered_on
 
 - name: Find what is tagged prod
   vmferry.migrate.vm_info:
@@ -117,8 +134,9 @@ vms:
       sample: libvirt
     id:
       description: >-
-        The provider's own id; for libvirt a UUID. Of files, a UUID that is made of where they are, and stays the same
-        as long as they stay there. Files on a path are of their host, or of the file server that it mounts.
+        The provider's own id; for libvirt a UUID, and for vSphere the one that vCenter gave it (C(instanceUuid)). Of
+        files, a UUID that is made of where they are, and stays the same as long as they stay there. Files on a path are
+        of their host, or of the file server that it mounts.
       returned: success
       type: str
       sample: 1f0c9a2b-7d1e-4c58-9a51-0c3a0d5b6e77
@@ -129,13 +147,16 @@ vms:
       sample: web01
     path:
       description: >-
-        Where the VM lies in the provider's inventory. Of files, their path below O(image.url); that of a folder ends
+        Where the VM lies in the provider's inventory; on vSphere from the datacenter on, with C(%2f) for a slash in a
+        name. Of files, their path below O(image.url); that of a folder ends
         in a slash.
       returned: success
       type: str
       sample: web01
     power_state:
-      description: One of V(powered_on), V(powered_off), V(paused), V(suspended), V(crashed) and V(unknown).
+      description: >-
+        One of V(powered_on), V(powered_off), V(paused), V(suspended), V(crashed) and V(unknown), as it is on vSphere
+        where vCenter does not reach the host.
       returned: success
       type: str
       sample: powered_on
@@ -203,7 +224,9 @@ vms:
         Facts that only this provider has. An appliance's C(appliance) holds what no provider has words for, such as its
         EULAs, products and properties; those that are passwords have no value. Of files, C(image.files) are their
         addresses, C(image.assumed) names what they do not say, and C(image.problem) why one of several VMs cannot be
-        read.
+        read. On vSphere among others C(moref), C(folder), C(datacenter), C(cluster), C(resource_pool),
+        C(hardware_version), C(tools), C(encrypted), C(change_tracking), C(consolidation_needed), C(template) and
+        C(connection_state).
       returned: success
       type: dict
     disks:
@@ -248,7 +271,7 @@ vms:
           type: str
           sample: /var/lib/libvirt/images/web01.qcow2
         storage:
-          description: The pool it is in, or an empty string.
+          description: The pool or the datastore it is in, or an empty string.
           returned: success
           type: str
           sample: default
@@ -271,6 +294,12 @@ vms:
           description: Its serial number, or an empty string.
           returned: success
           type: str
+        details:
+          description: >-
+            Facts that only this provider has. On vSphere C(key), C(label), C(controller), C(backing), C(mode),
+            C(datastore_kind), C(thin), C(rdm_mode), C(shared), C(encrypted) and C(in_snapshots).
+          returned: success
+          type: dict
     nics:
       description: The network cards.
       returned: success
@@ -368,7 +397,7 @@ from ansible_collections.vmferry.migrate.plugins.module_utils._ansible.argspec i
     without_unset,
 )
 from ansible_collections.vmferry.migrate.plugins.module_utils._ansible.provider_options import (
-    provider_or_files_arguments,
+    any_provider_arguments,
     provider_spec,
 )
 from ansible_collections.vmferry.migrate.plugins.module_utils._ansible.run import run
@@ -393,7 +422,7 @@ def argument_spec() -> ArgumentSpec:
             },
         }
     )
-    return own.merge(provider_or_files_arguments())
+    return own.merge(any_provider_arguments())
 
 
 def describe(arguments: TaskArguments, check_mode: bool) -> dict[str, Any]:

@@ -60,6 +60,11 @@ def loaded_with(*names: str) -> set[str]:
                 "_providers.libvirt.snapshots",
             ),
         ),
+        # By whoever describes VMs of vSphere, before the server is asked.
+        (
+            ("_providers.vsphere.provider",),
+            ("pyVmomi", "_providers.vsphere.lookup", "_providers.vsphere.power", "_providers.vsphere.snapshots"),
+        ),
         # By a cleanup that merges nothing.
         (("_operations.clean_up_exports",), ("_operations.cleaning.fold_export", "_transfer.pipeline")),
     ],

@@ -34,6 +34,7 @@ PYTHON_PACKAGES = {
     "google-crc32c",
     "libvirt-python",
     "numpy",
+    "pyvmomi",
     "requests",
     "urllib3",
     "zstandard",

@@ -13,24 +13,41 @@ from .._errors import VmferryError
 from .._operations.jobs.requests import ProviderSpec
 from .argspec import ArgumentSpec, TaskArguments, invalid, without_unset
 from .storage_options import storage_arguments, store_spec
+from .vsphere_options import vsphere_options
 
-PROVIDERS = ("libvirt",)
+PROVIDERS = ("libvirt", "vsphere")
 FILES = "image"  # whose VMs lie in a store
 
 
 def provider_arguments() -> ArgumentSpec:
-    return ArgumentSpec({"provider": {"type": "str", "choices": list(PROVIDERS)}, **_libvirt_options()})
+    """Of a module that works with libvirt alone so far."""
+    return ArgumentSpec({"provider": {"type": "str", "choices": ["libvirt"]}, **_libvirt_options()})
 
 
 def provider_or_files_arguments() -> ArgumentSpec:
     """Of a module that takes VMs that are files, too."""
-    where = {
+    choices = {"type": "str", "choices": ["libvirt", FILES]}
+    return ArgumentSpec({"provider": choices, FILES: _files_option(), **_libvirt_options()})
+
+
+def hypervisor_arguments() -> ArgumentSpec:
+    """Of a module that works with every hypervisor."""
+    choices = {"type": "str", "choices": list(PROVIDERS)}
+    return ArgumentSpec({"provider": choices, **_libvirt_options(), **vsphere_options()})
+
+
+def any_provider_arguments() -> ArgumentSpec:
+    """Of a module that works with every hypervisor, and takes VMs that are files, too."""
+    choices = {"type": "str", "choices": [*PROVIDERS, FILES]}
+    return ArgumentSpec({"provider": choices, FILES: _files_option(), **_libvirt_options(), **vsphere_options()})
+
+
+def _files_option() -> dict[str, Any]:
+    return {
         "type": "dict",
         "apply_defaults": True,  # or the environment is not asked for the credentials of its store
         "options": storage_arguments(required=False).options,
     }
-    choices = [*PROVIDERS, FILES]
-    return ArgumentSpec({"provider": {"type": "str", "choices": choices}, FILES: where, **_libvirt_options()})
 
 
 def provider_ends_arguments() -> ArgumentSpec:

@@ -18,6 +18,7 @@ from .dav_options import speaks_http
 OLDEST_BOTO3 = (1, 26)  # of Debian 12; the first to know the checksums of parts is a little older
 OLDEST_AZURE = (12, 14)  # azure-storage-blob of Debian 12
 OLDEST_GOOGLE_AUTH = (2, 0)  # the first for Python 3 alone
+OLDEST_PYVMOMI = (8, 0)  # the first that is typed, and that knows all that is asked of vSphere 8
 _OF_GCS = {"google.auth": "google-auth", "requests": "requests", "google_crc32c": "google-crc32c"}
 
 
@@ -27,6 +28,8 @@ def require_provider_sdk(provider: ProviderSpec) -> None:
             import libvirt  # noqa: F401
         except ImportError as error:
             raise _missing("libvirt-python", "python3-libvirt", error) from error
+    if provider.name == "vsphere":
+        _require_pyvmomi()
     if provider.name == "image":
         require_store_sdk(StoreSpec(provider.settings["url"], provider.settings["storage"]))
 
@@ -55,6 +58,29 @@ def require_encryption() -> None:
         import numpy  # noqa: F401
     except ImportError as error:
         raise _missing("numpy", "python3-numpy", error) from error
+
+
+def _require_pyvmomi() -> None:
+    try:
+        import pyVmomi  # noqa: F401
+    except Exception as error:  # pyVmomi raises a bare one where Python is too old for it
+        wanted = ".".join(map(str, OLDEST_PYVMOMI))
+        raise VmferryError(
+            "invalid_config",
+            f"{missing_required_lib('pyvmomi')} ({error})",
+            f"Install pyvmomi {wanted} or newer with pip for {sys.executable}; distributions package older ones.",
+            phase="validating",
+        ) from error
+    from importlib import metadata
+
+    found = metadata.version("pyvmomi")
+    if _version(found) < OLDEST_PYVMOMI:
+        raise VmferryError(
+            "invalid_config",
+            f"pyvmomi {found} is too old; at least {'.'.join(map(str, OLDEST_PYVMOMI))} is needed.",
+            f"Install a newer pyvmomi with pip for {sys.executable}.",
+            phase="validating",
+        )
 
 
 def _require_urllib3() -> None:

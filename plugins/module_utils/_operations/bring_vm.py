@@ -56,6 +56,9 @@ def _remove(provider: Provider, request: VmRequest, check_mode: bool) -> dict[st
         return _unchanged(None)
     if vm.power_state not in OFF:
         raise VmferryError("conflict", f"{vm.name} is {vm.power_state}, not powered_off.", "Shut it down first.")
+    if not provider.can_remove:
+        hint = "Remove it with the provider's own tools."
+        raise VmferryError("unsupported", f"VMs on {provider.name} cannot be removed yet.", hint)
     said = [] if check_mode else provider.remove(vm, request.remove_disks)
     return _changed(None, {"vm": vm.name}, {}, said)
 

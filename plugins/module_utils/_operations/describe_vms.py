@@ -28,7 +28,7 @@ def describe_vms(provider: ProviderSpec, vms: Sequence[str] | None, filters: Map
                     f"VMs have no {filter}s on {opened.name}, so none can be found by one.",
                     f"Filter by {'tag, ' if opened.has_tags else ''}name or power_state instead.",
                 )
-        found = opened.vms() if vms is None else [opened.describe(vm) for vm in vms]
+        found = opened.vms() if vms is None else opened.describe_each(vms)
     chosen = sorted((vm for vm in found if _fits(vm, filters)), key=lambda vm: (vm.name, vm.id))
     return {"changed": False, "vms": [vm.as_dict() for vm in chosen]}
 

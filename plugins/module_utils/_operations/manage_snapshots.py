@@ -48,6 +48,8 @@ class _Snapshots:
             return self._revert(name, present, check_mode)
         if self._request.state == "consolidated":
             chosen = [snapshot for snapshot in self._ours() if snapshot.method == "external"]
+            if self._service.needs_consolidation():
+                return self._consolidate(chosen, check_mode)
         elif name:
             chosen = [present] if present is not None else []
         else:
@@ -99,6 +101,18 @@ class _Snapshots:
         self._remove_all(chosen, "")
         return self._result("", chosen)
 
+    def _consolidate(self, chosen: Sequence[Snapshot], check_mode: bool) -> dict[str, Any]:
+        """Of what no snapshot stands for any more: first, since the removal of the others may ask for it."""
+        findings = [*self._service.check_consolidate(), *self._of_removal(chosen)]
+        if check_mode:
+            return self._checked(list(dict.fromkeys(findings)), chosen, consolidate=True)
+        raise_first_error(findings)
+        self._warnings += self._service.consolidate(self._job, self._left())
+        self._remove_all(chosen, "")
+        result = self._result("", chosen)
+        diff = {"before": {**result["diff"]["before"], "consolidation_needed": True}, "after": result["diff"]["after"]}
+        return {**result, "changed": True, "diff": diff}
+
     def _remove_all(self, chosen: Sequence[Snapshot], made: str) -> None:
         done: list[str] = [f"made {made}"] if made else []
         for snapshot in in_removal_order(chosen):
@@ -143,13 +157,21 @@ class _Snapshots:
         create: str = "",
         method: str = "",
         revert: str = "",
+        consolidate: bool = False,
     ) -> dict[str, Any]:
         removed = [snapshot.name for snapshot in in_removal_order(doomed)]
-        planned = {"create": create, "method": method if create else "", "remove": removed, "revert": revert}
+        planned = {
+            "create": create,
+            "method": method if create else "",
+            "remove": removed,
+            "revert": revert,
+            "consolidate": consolidate,
+        }
         before = [snapshot.name for snapshot in self._before]
         after = [name for name in before if name not in removed] + ([create] if create else [])
-        result = checked(findings, planned, {"snapshots": before}, {"snapshots": after, **_reverted_to(revert)})
-        return {**result, "changed": result["changed"] and bool(create or removed or revert)}
+        was = {"snapshots": before, **({"consolidation_needed": True} if consolidate else {})}
+        result = checked(findings, planned, was, {"snapshots": after, **_reverted_to(revert)})
+        return {**result, "changed": result["changed"] and bool(create or removed or revert or consolidate)}
 
     def _result(self, name: str, removed: Sequence[Snapshot]) -> dict[str, Any]:
         found = self._service.list()

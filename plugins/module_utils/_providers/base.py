@@ -177,6 +177,7 @@ class Provider(ABC):
     has_folders = False  # whether a VM's path is its name below folders, with / between them
     takes_disks = False  # whether sessions of its imports write the disks themselves, one after the other
     reads_back = False  # whether the disks of an import can be read before it commits
+    can_remove = True  # whether `remove` is there, so that check mode does not promise it
     max_jobs: int  # transfers at once that do a hypervisor or an account no harm, unless the user knows better
 
     @property
@@ -190,6 +191,10 @@ class Provider(ABC):
 
     @abstractmethod
     def describe(self, vm: str) -> VmSpec: ...
+
+    def describe_each(self, vms: Sequence[str]) -> Sequence[VmSpec]:
+        """Several, in the order asked for, in as few round trips as the provider can."""
+        return [self.describe(vm) for vm in vms]
 
     @abstractmethod
     def check_export(self, vm: VmSpec, disks: Sequence[DiskSpec], consistency: Consistency) -> Sequence[Finding]:

@@ -19,7 +19,13 @@ def _libvirt(settings: Settings) -> Provider:
     return LibvirtProvider(settings)
 
 
-_OPENERS: Mapping[str, Callable[[Settings], Provider]] = {"libvirt": _libvirt}
+def _vsphere(settings: Settings) -> Provider:
+    from .vsphere.provider import VsphereProvider
+
+    return VsphereProvider(settings)
+
+
+_OPENERS: Mapping[str, Callable[[Settings], Provider]] = {"libvirt": _libvirt, "vsphere": _vsphere}
 
 
 def open_provider(name: str, settings: Settings) -> Provider:

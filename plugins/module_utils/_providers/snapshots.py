@@ -90,3 +90,14 @@ class SnapshotService(ABC):
     @abstractmethod
     def revert(self, name: str, job: Job, seconds: float) -> Sequence[str]:
         """What was written since is lost. Returns warnings, such as that change tokens were dropped."""
+
+    def needs_consolidation(self) -> bool:
+        """Whether disks of no snapshot any more are left, which `consolidate` merges."""
+        return False
+
+    def check_consolidate(self) -> Sequence[Finding]:
+        return ()
+
+    def consolidate(self, job: Job, seconds: float) -> Sequence[str]:
+        """Returns warnings."""
+        return ()

@@ -31,6 +31,7 @@ class DiskSpec:
     change_tracking: bool = False
     read_only: bool = False
     serial: str = ""
+    details: Mapping[str, Any] = field(default_factory=dict, hash=False)  # facts only this provider has
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import sys
 import types
+from importlib import metadata
 from typing import Any, Callable, Mapping
 
 import pytest
@@ -119,12 +120,25 @@ ENVIRONMENT = (
     "GCP_AUTH_KIND",
     "GCP_SERVICE_ACCOUNT_CONTENTS",
     "GCP_SERVICE_ACCOUNT_FILE",
+    "GOVC_INSECURE",
+    "GOVC_PASSWORD",
+    "GOVC_TLS_CA_CERTS",
+    "GOVC_URL",
+    "GOVC_USERNAME",
     "LIBVIRT_DEFAULT_URI",
     "VMFERRY_ALLOWED_HOSTS",
     "VMFERRY_BANDWIDTH_LIMIT",
     "VMFERRY_CLEANUP_MAX_AGE",
     "VMFERRY_CLEANUP_MAX_COUNT",
     "VMFERRY_STATE_DIR",
+    "VMFERRY_VSPHERE_THUMBPRINT",
+    "VMWARE_HOST",
+    "VMWARE_PASSWORD",
+    "VMWARE_PORT",
+    "VMWARE_PROXY_HOST",
+    "VMWARE_PROXY_PORT",
+    "VMWARE_USER",
+    "VMWARE_VALIDATE_CERTS",
 )
 ROOMS = "ansible_collections.vmferry.migrate.plugins.module_utils"
 
@@ -146,6 +160,12 @@ class ModuleRun:
         for name in OPERATIONS.values():
             self.replace(f"{ROOMS}._operations.{name}", **{name: self._operation})
         self.replace("libvirt")
+        self.replace("pyVmomi")
+        self.packages = {"pyvmomi": "9.1.1.0"}
+        real = metadata.version
+        monkeypatch.setattr(
+            "importlib.metadata.version", lambda name: self.packages[name] if name in self.packages else real(name)
+        )
         self.replace("boto3", __version__="1.36.0")
         self.replace("google.auth", __version__="2.40.0")
         self.replace("requests")

@@ -25,6 +25,7 @@ from ansible_collections.vmferry.migrate.plugins.doc_fragments import (
     _transfer,
     _two_providers,
     _two_stores,
+    _vsphere,
 )
 from ansible_collections.vmferry.migrate.plugins.module_utils._ansible.values import job_id
 from ansible_collections.vmferry.migrate.plugins.module_utils._errors import VmferryError
@@ -43,6 +44,7 @@ FRAGMENTS = {
     "_transfer": _transfer,
     "_two_providers": _two_providers,
     "_two_stores": _two_stores,
+    "_vsphere": _vsphere,
 }
 COMPARED = ("type", "elements", "choices", "required", "default")
 SECRET = (
@@ -163,7 +165,7 @@ def test_groups_documentation_and_modules_agree(module: str) -> None:
 @pytest.mark.parametrize("module", MODULES)
 def test_module_is_in_the_group_of_every_connection_it_takes(module: str) -> None:
     groups = read_yaml((COLLECTION / "meta" / "runtime.yml").read_text())["action_groups"]
-    takes = {"all", *({"image", "libvirt", "storage"} & implemented(module).keys())}
+    takes = {"all", *({"image", "libvirt", "storage", "vsphere"} & implemented(module).keys())}
     assert {group for group, modules in groups.items() if module in modules} == takes
 
 

@@ -52,6 +52,18 @@ PROVIDER: list[tuple[str, Any, str, Any]] = [
     ("libvirt.uri", "qemu:///session", "provider.settings.uri", "qemu:///session"),
     ("libvirt.scratch_dir", "/srv/scratch", "provider.settings.scratch_dir", "/srv/scratch"),
 ]
+VSPHERE: list[tuple[str, Any, str, Any]] = [
+    ("provider", "vsphere", "provider.name", "vsphere"),
+    ("vsphere.hostname", "vc.example.com", "provider.settings.hostname", "vc.example.com"),
+    ("vsphere.port", 8443, "provider.settings.port", 8443),
+    ("vsphere.username", "backup@vsphere.local", "provider.settings.username", "backup@vsphere.local"),
+    ("vsphere.password", "not so open", "provider.settings.password", "not so open"),
+    ("vsphere.validate_certs", False, "provider.settings.validate_certs", False),
+    ("vsphere.ca_path", "/etc/ssl/lab.pem", "provider.settings.ca_path", "/etc/ssl/lab.pem"),
+    ("vsphere.thumbprint", "AB" * 32, "provider.settings.thumbprint", "AB" * 32),
+    ("vsphere.proxy_host", "proxy.example.com", "provider.settings.proxy_host", "proxy.example.com"),
+    ("vsphere.proxy_port", 3128, "provider.settings.proxy_port", 3128),
+]
 STORE: list[tuple[str, Any, str, Any]] = [
     ("url", "s3://backups/vms", "store.url", "s3://backups/vms"),
     ("storage.allowed_hosts", ["s3.example.org"], "store.settings.allowed_hosts", ["s3.example.org"]),
@@ -222,6 +234,7 @@ MIGRATE = [
 ]
 BRING_VM = [
     *PROVIDER,
+    *VSPHERE,
     ("vm", "db01", "vm", "db01"),
     ("state", "absent", "state", "absent"),
     ("timeout", "90s", "timeout", 90.0),
@@ -277,6 +290,7 @@ CLEANUP = [
 ]
 SNAPSHOT = [
     *PROVIDER,
+    *VSPHERE,
     ("vm", "db01", "vm", "db01"),
     ("state", "absent", "state", "absent"),
     ("name", "before-{date}", "name", "before-{date}"),
@@ -353,12 +367,12 @@ REQUESTS = [
 CALLS: list[tuple[str, str, Any, str, Any]] = [
     *(
         ("vm_info", option, value, f"0.{path.partition('.')[2]}", wanted)
-        for option, value, path, wanted in [*PROVIDER, *FILES]
+        for option, value, path, wanted in [*PROVIDER, *VSPHERE, *FILES]
     ),
     ("vm_info", "vm", ["web01", "db01"], "1", ["web01", "db01"]),
     *(
         ("disk_snapshot_info", option, value, f"0.{path.partition('.')[2]}", wanted)
-        for option, value, path, wanted in PROVIDER
+        for option, value, path, wanted in [*PROVIDER, *VSPHERE]
     ),
     ("disk_snapshot_info", "vm", "db01", "1", "db01"),
     ("disk_snapshot_info", "name", "before-upgrade", "2", "before-upgrade"),
@@ -407,6 +421,8 @@ def task(option: str, value: Any) -> dict[str, Any]:
     outer, _dot, inner = option.partition(".")
     if outer == "image":
         return {"provider": outer, outer: {"url": "file:///srv/images", **task(inner, value)}}
+    if outer == "vsphere":
+        return {"provider": outer, outer: task(inner, value)}
     if outer == "copies_to":
         return {outer: [{"url": "file:///srv/copies", **task(inner, value)}]}
     if outer == "storage" and inner:
@@ -443,7 +459,7 @@ def test_option_reaches_the_request(
     modules: ModuleRun, module: str, option: str, value: Any, path: str, wanted: Any
 ) -> None:
     assert look_up(modules.request(module, task(option, value)), path) == wanted
-    if option.rpartition(".")[2] != "provider":  # which has one choice so far, and no least task can leave it out
+    if (option.rpartition(".")[2], value) != ("provider", "libvirt"):  # which cannot be left out of the least task
         assert look_up(modules.request(module, {}), path) != wanted
 
 
@@ -457,7 +473,7 @@ def test_option_reaches_the_call(
         return look_up({**{str(place): one for place, one in enumerate(positional)}, **named}, path)
 
     assert asked(task(option, value)) == wanted
-    if option != "provider":
+    if (option, value) != ("provider", "libvirt"):
         assert asked({}) != wanted
 
 

@@ -1,0 +1,117 @@
+# Copyright (c) 2026 the vmferry.migrate authors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The vSphere provider. VMs are described, started and stopped, and their snapshots managed.
+
+Ansible's modules are compiled anew at every start, so what only some tasks need is imported where it is needed.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Collection, ContextManager, Mapping, Sequence
+
+from ..._errors import VmferryError
+from ..base import Consistency, ExportSession, ImportSession, Placement, Provider, Tracking, Undone
+from ..finding import Finding
+from ..job import Job
+from ..snapshots import SnapshotService
+from ..spec import DiskSpec, VmSpec
+from .describe import describe_all, describe_these
+from .session import Session
+from .settings import VsphereSettings
+
+NOT_YET = "What works with vSphere is told by docs/vsphere.md. OVF and OVA files that it made can be imported already."
+
+
+class VsphereProvider(Provider):
+    """Settings: those of `VsphereSettings`. Nothing is asked of the server before the first call."""
+
+    name = "vsphere"
+    has_folders = True
+    can_remove = False
+    max_jobs = 3
+
+    def __init__(self, settings: Mapping[str, Any]) -> None:
+        self._settings = VsphereSettings.from_options(settings)
+        self._session = Session(self._settings)
+
+    @property
+    def account(self) -> str:
+        return f"vsphere {self._settings.address}"
+
+    def vms(self) -> Sequence[VmSpec]:
+        return describe_all(self._session)
+
+    def describe(self, vm: str) -> VmSpec:
+        return self.describe_each([vm])[0]
+
+    def describe_each(self, vms: Sequence[str]) -> Sequence[VmSpec]:
+        from .lookup import Lookup
+
+        lookup = Lookup(self._session)
+        doing = f"Describing {vms[0]}" if len(vms) == 1 else f"Describing {len(vms)} VMs"
+        return describe_these(self._session, [lookup.find(vm) for vm in vms], doing)
+
+    def check_export(self, vm: VmSpec, disks: Sequence[DiskSpec], consistency: Consistency) -> Sequence[Finding]:
+        return [Finding("error", _unsupported("exported").message, NOT_YET, "unsupported")]
+
+    def open_export(
+        self,
+        vm: VmSpec,
+        disks: Sequence[DiskSpec],
+        consistency: Consistency,
+        job: Job,
+        tracking: Tracking = Tracking(),  # noqa: B008 - it never changes
+    ) -> ContextManager[ExportSession]:
+        raise _unsupported("exported")
+
+    def snapshots(self, vm: VmSpec) -> SnapshotService:
+        from .snapshots import VsphereSnapshots
+
+        return VsphereSnapshots(self._session, vm)
+
+    def imported(self, name: str) -> tuple[VmSpec, str] | None:
+        raise _unsupported("imported")
+
+    def check_import(self, vm: VmSpec, placement: Placement, export_id: str) -> Sequence[Finding]:
+        return [Finding("error", _unsupported("imported").message, NOT_YET, "unsupported")]
+
+    def open_import(
+        self, vm: VmSpec, native: Mapping[str, bytes], placement: Placement, export_id: str, job: Job
+    ) -> ContextManager[ImportSession]:
+        raise _unsupported("imported")
+
+    def start(self, vm: VmSpec) -> VmSpec:
+        from .power import start
+
+        start(self._session, vm)
+        return self._again(vm)
+
+    def shut_down(self, vm: VmSpec, timeout: float, force: bool) -> VmSpec:
+        from .power import shut_down
+
+        shut_down(self._session, vm, timeout, force)
+        return self._again(vm)
+
+    def remove(self, vm: VmSpec, disks: bool) -> Sequence[str]:
+        raise _unsupported("removed")
+
+    def clean_up(self, vm: VmSpec, *, held_by: Collection[str] | None = None) -> Sequence[Undone]:
+        """Nothing that outlives a run is made there yet, but for snapshots that were asked for."""
+        return ()
+
+    def clean_up_imports(self) -> Sequence[tuple[str, str]]:
+        return ()
+
+    def undo(self, job_id: str) -> Sequence[str]:
+        return ()
+
+    def close(self) -> None:
+        self._session.close()
+
+    def _again(self, vm: VmSpec) -> VmSpec:
+        return describe_these(self._session, [vm.details["moref"]], f"Describing {vm.name}")[0]
+
+
+def _unsupported(done: str) -> VmferryError:
+    return VmferryError("unsupported", f"VMs on vSphere cannot be {done} yet.", NOT_YET)

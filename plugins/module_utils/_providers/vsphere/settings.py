@@ -1,0 +1,114 @@
+# Copyright (c) 2026 the vmferry.migrate authors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""How to reach a vCenter or an ESXi host: the settings of a task, read once and refused where they cannot be meant."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from typing import Any, Mapping, Tuple
+from urllib.parse import urlsplit
+
+from ..._errors import VmferryError
+
+NAMES = (
+    "hostname",
+    "port",
+    "username",
+    "password",
+    "validate_certs",
+    "ca_path",
+    "thumbprint",
+    "proxy_host",
+    "proxy_port",
+)
+HTTPS = 443
+HIGHEST_PORT = 65535
+_DIGEST = re.compile(r"[0-9a-f]{64}")
+
+
+@dataclass(frozen=True)
+class VsphereSettings:
+    hostname: str
+    username: str
+    password: str = field(repr=False)
+    port: int = HTTPS
+    validate_certs: bool = True
+    ca_path: str = ""
+    thumbprint: str = ""  # SHA-256, 64 hex digits in lower case
+    proxy_host: str = ""
+    proxy_port: int = 0
+
+    @property
+    def address(self) -> str:
+        """For people."""
+        host = f"[{self.hostname}]" if ":" in self.hostname else self.hostname
+        return host if self.port == HTTPS else f"{host}:{self.port}"
+
+    @classmethod
+    def from_options(cls, options: Mapping[str, Any]) -> VsphereSettings:
+        """Raises `invalid_config`."""
+        unknown = sorted(set(options) - set(NAMES))
+        if unknown:
+            raise _invalid(f"vsphere has no setting {', '.join(unknown)}.", f"Known are {', '.join(NAMES)}.")
+        for name in ("hostname", "username", "password"):
+            if not options.get(name):
+                raise _invalid(f"vsphere.{name} is not set.", "Set it, or the environment variable that stands for it.")
+        hostname, port_of_it = _host_and_port(str(options["hostname"]))
+        port = _port("port", options.get("port"))
+        if port and port_of_it and port != port_of_it:
+            raise _invalid(
+                f"vsphere.hostname says port {port_of_it}, and vsphere.port {port}.", "Leave one of them out."
+            )
+        settings = cls(
+            hostname=hostname,
+            username=str(options["username"]),
+            password=str(options["password"]),
+            port=port or port_of_it or HTTPS,
+            validate_certs=bool(options.get("validate_certs", True)),
+            ca_path=str(options.get("ca_path") or ""),
+            thumbprint=_thumbprint(str(options.get("thumbprint") or "")),
+            proxy_host=str(options.get("proxy_host") or ""),
+            proxy_port=_port("proxy_port", options.get("proxy_port")),
+        )
+        if bool(settings.proxy_host) != bool(settings.proxy_port):
+            raise _invalid("Only one of vsphere.proxy_host and vsphere.proxy_port is set.", "Set both, or none.")
+        return settings
+
+
+def _host_and_port(text: str) -> Tuple[str, int]:
+    """Of a name or an address, with a port or without; also as a URL, which is how GOVC_URL says it."""
+    if text.count(":") > 1 and not text.startswith("[") and "://" not in text:
+        return text, 0  # a bare IPv6 address
+    parts = urlsplit(text if "://" in text else f"https://{text}")
+    if "@" in parts.netloc:  # not quoted: what stands before it may be a password
+        raise _invalid("vsphere.hostname names a user.", "Set vsphere.username and vsphere.password instead.")
+    try:
+        port = parts.port or 0
+    except ValueError as error:
+        raise _invalid(f"vsphere.hostname {text} has a port that is none.", f"Give 1 to {HIGHEST_PORT}.") from error
+    if parts.scheme != "https" or not parts.hostname or any(sign.isspace() for sign in parts.hostname):
+        raise _invalid(f"vsphere.hostname {text} is no host's name.", "Write vcenter.example.com, for example.")
+    return parts.hostname, port
+
+
+def _port(name: str, value: Any) -> int:
+    if value is None:
+        return 0
+    port = int(value)
+    if not 1 <= port <= HIGHEST_PORT:
+        raise _invalid(f"vsphere.{name} {port} is no port.", f"Give 1 to {HIGHEST_PORT}.")
+    return port
+
+
+def _thumbprint(text: str) -> str:
+    digest = re.sub(r"[:\s]", "", text).lower()
+    if digest and not _DIGEST.fullmatch(digest):
+        hint = "Give the SHA-256 of the certificate: 64 hex digits, with or without colons between them."
+        raise _invalid(f"vsphere.thumbprint {text} is no SHA-256 thumbprint.", hint)
+    return digest
+
+
+def _invalid(message: str, hint: str) -> VmferryError:
+    return VmferryError("invalid_config", message, hint)

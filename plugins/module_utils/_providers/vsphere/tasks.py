@@ -1,0 +1,124 @@
+# Copyright (c) 2026 the vmferry.migrate authors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Tasks of vSphere: begun, waited for, and cancelled where they take too long."""
+
+from __future__ import annotations
+
+import time
+from contextlib import contextmanager
+from typing import Any, Callable, Iterator
+
+from ..._errors import VmferryError
+from .faults import explained, is_session_gone
+from .properties import retrieve
+from .session import Session
+
+WAIT = 20  # seconds that the server may keep a call open while nothing changes; well below the limit of a call
+RESTART = 2.0  # seconds between two looks while the server does not answer, as while vCenter restarts
+CANCEL_LIMIT = 10.0  # seconds that a cancelled task is given to end
+_STATE = ("info.state", "info.error", "info.result")
+
+
+def run_task(session: Session, doing: str, begin: Callable[[Any], Any], seconds: float) -> Any:
+    """What the task that `begin` begins results in.
+
+    Raises what it failed with; `timeout` after so many seconds, when it was cancelled, or goes on where it cannot be.
+    """
+    deadline = time.monotonic() + seconds
+    task = session.once(doing, begin)
+    info = _ended(session, doing, task, deadline)
+    if info is None:
+        info = _cancelled(session, doing, task)
+    if info is None:
+        hint = "It cannot be cancelled, so it goes on there. Run the task again once it has ended."
+        name = task._moId
+        raise VmferryError("timeout", f"{doing} did not end within {seconds:.0f} s: vSphere's {name} goes on.", hint)
+    if info.get("info.state") == "error":
+        fault = info.get("info.error")
+        raise _failed(doing, fault, seconds, time.monotonic() >= deadline) from fault
+    return info.get("info.result")
+
+
+def _failed(doing: str, fault: Any, seconds: float, late: bool) -> VmferryError:
+    error = explained(fault, doing)
+    if late and error.kind == "cancelled":
+        hint = "Run the task again, with a longer timeout."
+        return VmferryError("timeout", f"{doing} did not end within {seconds:.0f} s, and was cancelled.", hint)
+    return error
+
+
+def _ended(session: Session, doing: str, task: Any, deadline: float) -> Any:
+    """The task's properties once it has ended; None if it had not until then."""
+    while True:
+        try:
+            return _watched(session, doing, task, deadline)
+        except VmferryError as error:
+            # vCenter goes on with its tasks when it is back, or when another session asks.
+            passing = error.retryable or is_session_gone(error.__cause__)
+            if not passing or time.monotonic() >= deadline:
+                raise
+        time.sleep(RESTART)
+
+
+def _watched(session: Session, doing: str, task: Any, deadline: float) -> Any:
+    def look(content: Any) -> Any:
+        with _watch(content, task) as wait:
+            while True:
+                values = _properties(content, task)
+                if values.get("info.state") in ("success", "error"):
+                    return values
+                left = deadline - time.monotonic()
+                if left <= 0:
+                    return None
+                wait(min(WAIT, max(1, int(left))))
+
+    return session.read(doing, look)
+
+
+@contextmanager
+def _watch(content: Any, task: Any) -> Iterator[Callable[[int], None]]:
+    """A function that waits until the task's state is another one than when it was asked last, at most so long."""
+    from pyVmomi import vim, vmodl
+
+    query = vmodl.query.PropertyCollector
+    # One of its own: the session's is shared by whoever waits in another thread.
+    collector = content.propertyCollector.CreatePropertyCollector()
+    version = ""
+
+    def wait(seconds: int) -> None:
+        nonlocal version
+        changed = collector.WaitForUpdatesEx(version, query.WaitOptions(maxWaitSeconds=seconds))
+        version = changed.version if changed is not None else version
+
+    try:
+        paths = [query.PropertySpec(type=vim.Task, pathSet=["info.state"], all=False)]
+        collector.CreateFilter(query.FilterSpec(propSet=paths, objectSet=[query.ObjectSpec(obj=task)]), True)
+        yield wait
+    finally:
+        _destroy(collector)
+
+
+def _destroy(collector: Any) -> None:
+    """It ends with its session anyway, which may be what has ended."""
+    from pyVmomi import vmodl
+
+    try:
+        collector.DestroyPropertyCollector()
+    except (vmodl.MethodFault, OSError):
+        return
+
+
+def _properties(content: Any, task: Any) -> Any:
+    rows = retrieve(content, [task], (), {"Task": _STATE})
+    return rows[task._moId].values
+
+
+def _cancelled(session: Session, doing: str, task: Any) -> Any:
+    try:
+        session.once(f"Cancelling: {doing}", lambda _content: task.CancelTask())
+    except VmferryError as error:
+        if error.kind not in ("unsupported", "conflict", "permission_denied"):
+            raise
+        return None
+    return _ended(session, doing, task, time.monotonic() + CANCEL_LIMIT)

@@ -1,0 +1,84 @@
+# Copyright (c) 2026 the vmferry.migrate authors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""How a connection may be written, and what cannot be meant."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from ansible_collections.vmferry.migrate.plugins.module_utils._errors import VmferryError
+from ansible_collections.vmferry.migrate.plugins.module_utils._providers.open import open_provider
+from ansible_collections.vmferry.migrate.plugins.module_utils._providers.vsphere.settings import VsphereSettings
+
+LEAST = {"hostname": "vc.example.com", "username": "backup", "password": "not so open"}
+
+
+def settings(**given: Any) -> VsphereSettings:
+    return VsphereSettings.from_options({**LEAST, **given})
+
+
+@pytest.mark.parametrize(
+    ("text", "host", "port"),
+    [
+        ("vc.example.com", "vc.example.com", 443),
+        ("vc.example.com:8443", "vc.example.com", 8443),
+        ("https://vc.example.com/sdk", "vc.example.com", 443),
+        ("https://vc.example.com:8443/sdk", "vc.example.com", 8443),
+        ("192.0.2.7", "192.0.2.7", 443),
+        ("2001:db8::7", "2001:db8::7", 443),
+        ("[2001:db8::7]:8443", "2001:db8::7", 8443),
+    ],
+)
+def test_host_may_be_written_in_any_usual_way(text: str, host: str, port: int) -> None:
+    found = settings(hostname=text)
+    assert (found.hostname, found.port) == (host, port)
+
+
+def test_address_is_as_short_as_it_can_be() -> None:
+    assert settings().address == "vc.example.com"
+    assert settings(port=8443).address == "vc.example.com:8443"
+    assert settings(hostname="2001:db8::7", port=8443).address == "[2001:db8::7]:8443"
+
+
+@pytest.mark.parametrize("text", ["AB" * 32, ":".join(["aB"] * 32), " ".join(["ab"] * 32)])
+def test_thumbprint_may_be_written_in_any_usual_way(text: str) -> None:
+    assert settings(thumbprint=text).thumbprint == "ab" * 32
+
+
+@pytest.mark.parametrize(
+    ("given", "named"),
+    [
+        ({"hostname": ""}, "vsphere.hostname"),
+        ({"username": None}, "vsphere.username"),
+        ({"password": ""}, "vsphere.password"),
+        ({"hostname": "http://vc.example.com"}, "vsphere.hostname"),
+        ({"hostname": "vc.example.com:no"}, "vsphere.hostname"),
+        ({"hostname": "vc example"}, "vsphere.hostname"),
+        ({"hostname": "vc.example.com:8443", "port": 443}, "vsphere.port"),
+        ({"port": 0}, "vsphere.port"),
+        ({"port": 65536}, "vsphere.port"),
+        ({"proxy_port": -1, "proxy_host": "proxy"}, "vsphere.proxy_port"),
+        ({"proxy_host": "proxy"}, "vsphere.proxy_port"),
+        ({"proxy_port": 3128}, "vsphere.proxy_host"),
+        ({"thumbprint": "ab" * 20}, "SHA-256"),
+        ({"thumbprint": "xy" * 32}, "SHA-256"),
+        ({"datacenter": "DC0"}, "datacenter"),
+    ],
+)
+def test_what_cannot_be_meant_is_refused(given: dict[str, Any], named: str) -> None:
+    with pytest.raises(VmferryError, match=named) as refused:
+        open_provider("vsphere", {**LEAST, **given})
+    assert (refused.value.kind, bool(refused.value.hint)) == ("invalid_config", True)
+
+
+def test_a_user_in_the_host_is_refused_without_showing_what_stands_there() -> None:
+    with pytest.raises(VmferryError) as refused:
+        settings(hostname="https://root:known-to-few@vc.example.com/sdk")
+    assert "known-to-few" not in f"{refused.value.message} {refused.value.hint}"
+
+
+def test_account_is_the_server_that_slots_are_counted_for() -> None:
+    assert open_provider("vsphere", LEAST).account == "vsphere vc.example.com"

@@ -1,0 +1,59 @@
+# Copyright (c) 2026 the vmferry.migrate authors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Plays against a vCenter, with a connection that comes from nothing but the environment."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from rigs.vsphere import Disk, VSphere
+
+from .playing import ANSIBLE_PLAYBOOK, ROOT
+
+MIB = 1 << 20
+
+
+@pytest.fixture
+def vcenter() -> Iterator[VSphere]:
+    with VSphere() as started:
+        for name, folder in (("web01", "Prod"), ("web02", "Prod/Web"), ("lab01", "Lab")):
+            started.make_vm(name, [Disk(size=MIB)], folder=folder, running=True)
+        started.make_vm("web03", [Disk(size=MIB)], folder="Prod")
+        yield started
+
+
+def test_each_running_vm_of_a_folder_gets_a_snapshot_and_the_password_is_nowhere(
+    vcenter: VSphere, tmp_path: Path
+) -> None:
+    environment = {
+        **os.environ,
+        "ANSIBLE_COLLECTIONS_PATH": str(ROOT / ".build"),
+        "ANSIBLE_LOG_PATH": str(tmp_path / "log"),
+        "HOME": str(tmp_path),
+        "VMFERRY_VSPHERE_THUMBPRINT": vcenter.thumbprint,
+        "VMWARE_HOST": f"{vcenter.host}:{vcenter.port}",
+        "VMWARE_PASSWORD": vcenter.password,
+        "VMWARE_USER": vcenter.user,
+    }
+    playbook = ROOT / "examples/snapshot_vsphere_vms.yml"
+    given = ["-e", "folder=/DC0/vm/Prod", "-e", f"ansible_python_interpreter={sys.executable}"]
+    command: list[str | Path] = [ANSIBLE_PLAYBOOK, playbook, "-i", "localhost,", "-c", "local", *given, "-vvv"]
+    done = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    taken = vcenter.leftovers().snapshots
+    assert sorted(one.partition("/")[0] for one in taken) == ["web01", "web02"]
+    assert all(name.startswith("vmferry-") for name in taken.values())
+    assert vcenter.leftovers().sessions == 0
+    told = done.stdout + done.stderr + (tmp_path / "log").read_text()
+    assert vcenter.password not in told
+    assert '"consistency": "quiesced"' in told
+    assert not [
+        path for path in tmp_path.rglob("*") if path.is_file() and vcenter.password in path.read_text("latin-1")
+    ]
