@@ -23,13 +23,13 @@ from ansible_collections.vmferry.migrate.plugins.module_utils._blocks import Ext
 from ansible_collections.vmferry.migrate.plugins.module_utils._errors import VmferryError
 from ansible_collections.vmferry.migrate.plugins.module_utils._images.formats import INNER
 from ansible_collections.vmferry.migrate.plugins.module_utils._images.image_format import StoredImage
-from ansible_collections.vmferry.migrate.plugins.module_utils._operations.exporting.write_appliance import (
+from ansible_collections.vmferry.migrate.plugins.module_utils._operations.exporting.write_vma import write_vma
+from ansible_collections.vmferry.migrate.plugins.module_utils._operations.stored.read_vma import stored_vma
+from ansible_collections.vmferry.migrate.plugins.module_utils._operations.stored.write_appliance import (
     ApplianceDisk,
     Writing,
     WrittenAppliance,
 )
-from ansible_collections.vmferry.migrate.plugins.module_utils._operations.exporting.write_vma import write_vma
-from ansible_collections.vmferry.migrate.plugins.module_utils._operations.stored.read_vma import stored_vma
 from ansible_collections.vmferry.migrate.plugins.module_utils._providers.spec import DiskSpec
 from ansible_collections.vmferry.migrate.plugins.module_utils._stores.base import Store
 from ansible_collections.vmferry.migrate.plugins.module_utils._stores.open import open_store
