@@ -60,6 +60,12 @@ def test_an_export_that_is_killed_anywhere_is_made_whole_by_the_next_run_and_so_
     bench.die_at(failpoint, bench.export_request(vm))
     full = bench.export(vm)
     assert fate_of(full) == fate
+    if fate == "undone":
+        assert "had not sent anything" in full["resumed"]["reason"]
+    if failpoint == "objects-complete:1":
+        assert full["resumed"]["bytes_kept"] >= full["export"]["disks"][0]["bytes_stored"]
+    if failpoint in ("objects-complete:2", "token_kept", "manifest"):
+        assert full["resumed"]["bytes_sent"] == 0
     assert (full["export"]["mode"], bench.content(full["export"])) == ("full", before)
     bench.assert_nothing_left(vm)
 

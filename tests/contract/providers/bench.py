@@ -109,11 +109,11 @@ class ProviderBench:
         return sorted(str(path.relative_to(self.root)) for path in self.root.rglob("*") if not path.is_dir())
 
     def tokens(self) -> set[str]:
-        """Of the newest export: those before it are not asked about any more."""
+        """Of the newest export of each choice of disks: the next increment of those asks since it, and none other."""
         manifests = [key for key in self.keys() if key.endswith("/manifest.json")]
-        newest = [json.loads((self.root / key).read_text())["x_vmferry"] for key in manifests]
-        newest.sort(key=lambda one: one["taken_at"])
-        return {one["change_token"] for one in newest[-1:]}
+        found = [json.loads((self.root / key).read_text())["x_vmferry"] for key in manifests]
+        found.sort(key=lambda one: one["taken_at"])
+        return set({tuple(disk["id"] for disk in one["disks"]): one["change_token"] for one in found}.values())
 
     def jobs(self) -> list[dict[str, Any]]:
         found: list[dict[str, Any]] = list_jobs(str(self.state), "", "", "", 50)["jobs"]

@@ -134,6 +134,8 @@ class LibvirtDriver(Driver):
             if str(path) not in images:
                 yield f"{path} is there"
         for image in images if not self.is_on(vm) else ():
+            if subprocess.run(["qemu-img", "check", "-q", "-f", "qcow2", image], check=False).returncode:
+                yield f"{image} is damaged, or has clusters that nothing uses"
             for bitmap in bitmaps_in_image(Path(image)) - tokens:
                 yield f"{image} has the bitmap {bitmap}"
 
