@@ -18,7 +18,7 @@ from ansible_collections.vmferry.migrate.plugins.module_utils._operations.jobs.r
 from .providers.base import Driver, Fate, Power
 from .providers.bench import ProviderBench, refused
 from .providers.fixtures import DRIVERS
-from .test_providers import EXPORTED, OTHER, disk
+from .test_providers import EXPORTED, EXPORTERS, OTHER, disk
 
 ROOT = Path(__file__).resolve().parents[2]
 FAILPOINT = re.compile(r'\bfailpoint\("([a-z_-]+)"\)')
@@ -121,7 +121,7 @@ def test_what_a_killed_export_left_is_removed_by_cancelling_its_job(bench: Provi
 
 IMPORTS = [
     pytest.param(driver, point, fate, id=f"{driver.name}-{point}")
-    for driver in DRIVERS
+    for driver in EXPORTERS
     for point, fate in {"window-copied": "undone", **driver.failpoints.get("import", {})}.items()
 ]
 

@@ -24,6 +24,7 @@ Fate = Literal["undone", "gone on with", "whole"]
 class Abilities:
     """What a provider claims. What it does not is refused as `unsupported`, before anything is changed."""
 
+    exports: bool = True
     live: bool = False  # VMs that run are exported, at one moment, while they go on
     powered_off: bool = False  # it knows that a guest was shut down
     tracking: bool = False  # it tells what changed since an export
@@ -121,12 +122,18 @@ class Driver(ABC):
     def leftovers(self, vm: str, tokens: Set[str]) -> Iterator[str]:
         """Sentences on what is there of runs of ours. `tokens`: of committed exports, which may stay."""
 
-    def storage(self) -> str:
-        """Where imports put disks, empty before each test."""
-        return ""
+    @property
+    def placement(self) -> Mapping[str, Any]:
+        """Where imports put disks, in a place that is empty before each test."""
+        return {}
 
-    def disk_of(self, vm: str, number: int) -> str:
-        """What the import of a VM calls this disk there."""
+    @property
+    def wrong_placements(self) -> Sequence[tuple[Mapping[str, Any], Kind, str]]:
+        """Each with the kind of error that it is refused with, and words of it."""
+        return ()
+
+    def in_the_way(self, vm: str) -> Path:
+        """Where an import of that name would write, and somebody's file may lie."""
         raise NotImplementedError
 
     def left_of_imports(self) -> Iterator[str]:

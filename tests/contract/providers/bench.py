@@ -71,7 +71,7 @@ class ProviderBench:
         return export_vm(self.export_request(vm, **options), check_mode)
 
     def import_request(self, name: str, *, placement: Mapping[str, Any] | None = None, **options: Any) -> ImportRequest:
-        placed = Placement(name, **{"storage": self.driver.storage(), **(placement or {})})
+        placed = Placement(name, **{**self.driver.placement, **(placement or {})})
         asked = {"provider": self.driver.spec, "store": self.store, "transfer": self.transfer, **options}
         return ImportRequest(placement=placed, **asked)
 

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from system.leftovers import left_in_folder, left_on_machine
 from system.libvirt_provider.qemu_monitor import bitmaps_in_image
 
+from ansible_collections.vmferry.migrate.plugins.module_utils._errors import Kind
 from ansible_collections.vmferry.migrate.plugins.module_utils._operations.jobs.requests import ProviderSpec
 from rigs.domain import Disk, Machine, disk_sources, domain_xml, remove_domain
 from rigs.libvirt import LibvirtRig
@@ -139,11 +140,20 @@ class LibvirtDriver(Driver):
             for bitmap in bitmaps_in_image(Path(image)) - tokens:
                 yield f"{image} has the bitmap {bitmap}"
 
-    def storage(self) -> str:
-        return str(self._images)
+    @property
+    def placement(self) -> Mapping[str, Any]:
+        return {"storage": str(self._images)}
 
-    def disk_of(self, vm: str, number: int) -> str:
-        return f"{vm}-disk-{number}.qcow2"
+    @property
+    def wrong_placements(self) -> Sequence[tuple[Mapping[str, Any], Kind, str]]:
+        return (
+            ({"storage_map": {"no-disk": str(self._images)}}, "invalid_config", "no-disk"),
+            ({"storage": f"{self._images}/nowhere"}, "not_found", "nowhere"),
+            ({"disk_format": "vdi"}, "invalid_config", "vdi"),
+        )
+
+    def in_the_way(self, vm: str) -> Path:
+        return self._images / f"{vm}-disk-0.qcow2"
 
     def left_of_imports(self) -> Iterator[str]:
         yield from left_in_folder(self._images)
