@@ -366,7 +366,7 @@ def test_an_export_that_is_cancelled_anywhere_leaves_nothing_and_can_be_made(
     bench.assert_nothing_left(vm)
 
 
-HARDWARE = ("cpu", "memory_mb", "firmware", "architecture")
+HARDWARE = ("cpu", "memory_mb", "architecture")
 
 
 @each(EXPORTERS)
@@ -387,6 +387,7 @@ def test_an_import_is_the_disks_and_the_machine_as_it_was_or_as_asked_and_is_mad
     assert bench.disks("back") == bench.disks(vm)
     (was,), (told,) = bench.vms(vm), bench.vms("back")
     assert [told[key] for key in HARDWARE] == [was[key] for key in HARDWARE]
+    assert was["firmware"] in (told["firmware"], "unknown")
     assert told["id"] != was["id"]
     assert not bench.import_("back")["changed"]
     assert (bench.disks("back"), bench.vms("back")) == (bench.disks(vm), [told])

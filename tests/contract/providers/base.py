@@ -54,7 +54,7 @@ class Driver(ABC):
     failpoints: ClassVar[Mapping[str, Mapping[str, Fate]]] = {}
     # Those of snapshots: while one is made, removed and reverted to ("present", "absent", "reverted").
     snapshot_failpoints: ClassVar[Mapping[str, Sequence[str]]] = {}
-    # Passed by every provider's exports but by this one's.
+    # Passed by every provider's exports and imports but by this one's.
     passed_by: Set[str] = frozenset()
     locks = False  # whether nobody can write to the disks of a VM that is off while it is exported
     patience = 30.0  # seconds for a disk that is locked by something that is about to end
