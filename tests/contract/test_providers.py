@@ -348,7 +348,7 @@ def works(work: Callable[[], Any]) -> bool:
     return not any(one["kind"] == "unsupported" for one in result.get("findings", ()))
 
 
-CANCELLED_AT = ("claimed", "resumable", "window-delivered", "data-sent", "objects-complete")
+CANCELLED_AT = ("claimed", "window-delivered", "objects-complete")
 
 
 @each_power

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -38,9 +39,15 @@ FAILPOINTS: dict[str, Fate] = {
 }
 
 
+# Whether a VM runs makes no difference to the rest: those are walked with it on, where its provider exports it then.
+OF_THE_POINT_IN_TIME = ("claimed", "resumable", "objects-complete:2", "token_kept", "committed")
+
+
 def walked(driver: type[Driver], power: Power) -> dict[str, Fate]:
     own = driver.failpoints.get(power, {})
-    return {point: fate for point, fate in {**FAILPOINTS, **own}.items() if point not in driver.passed_by}
+    few = power == "off" and driver.abilities.live
+    points = {point: fate for point, fate in FAILPOINTS.items() if point in OF_THE_POINT_IN_TIME or not few}
+    return {point: fate for point, fate in {**points, **own}.items() if point not in driver.passed_by}
 
 
 WALK = [
@@ -62,10 +69,6 @@ def test_an_export_that_is_killed_anywhere_is_made_whole_by_the_next_run_and_so_
     assert fate_of(full) == fate
     if fate == "undone":
         assert "had not sent anything" in full["resumed"]["reason"]
-    if failpoint == "objects-complete:1":
-        assert full["resumed"]["bytes_kept"] >= full["export"]["disks"][0]["bytes_stored"]
-    if failpoint in ("objects-complete:2", "token_kept", "manifest"):
-        assert full["resumed"]["bytes_sent"] == 0
     assert (full["export"]["mode"], bench.content(full["export"])) == ("full", before)
     bench.assert_nothing_left(vm)
 
@@ -113,7 +116,9 @@ def changed(result: dict[str, Any]) -> int:
 def test_what_a_killed_export_left_is_removed_by_cancelling_its_job(bench: ProviderBench, power: Power) -> None:
     vm = bench.driver.make_vm(disk(1), disk(2, OTHER), power=power)
     (job,) = bench.die_at("data-sent", bench.export_request(vm), keep_record=True)
-    request = JobRequest(job, "cancelled", 30.0, str(bench.state), bench.store, bench.driver.spec)
+    alone = JobRequest(job, "cancelled", 30.0, str(bench.state))
+    refused(lambda: end_job(alone, False), "invalid_config", "provider")
+    request = replace(alone, store=bench.store, provider=bench.driver.spec)
     assert end_job(request, False)["job"]["state"] == "cancelled"
     assert bench.keys() == []
     bench.assert_nothing_left(vm)
