@@ -21,7 +21,6 @@ from .test_resume import kill
 
 # Of these no provider knows anything; those that one does are walked in tests/contract/test_providers_killed.py.
 GONE_ON_WITH = (
-    "window-delivered:2",
     "part-sent:3",
     "journal-written",
     "journal-closed",

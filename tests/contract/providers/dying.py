@@ -9,7 +9,6 @@ import multiprocessing
 import os
 import signal
 from collections.abc import Callable
-from contextlib import suppress
 from typing import Any
 
 from ansible_collections.vmferry.migrate.plugins.module_utils._operations.export_vm import export_vm
@@ -22,9 +21,6 @@ from ansible_collections.vmferry.migrate.plugins.module_utils._operations.jobs.r
 from ansible_collections.vmferry.migrate.plugins.module_utils._operations.manage_snapshots import manage_snapshots
 from ansible_collections.vmferry.migrate.plugins.module_utils._transfer.failpoints import VARIABLE
 
-with suppress(ImportError):  # where no test asks for a driver of it
-    import libvirt  # noqa: F401
-
 PATIENCE = 60.0  # seconds
 Request = ExportRequest | ImportRequest | SnapshotRequest
 _WORK: dict[type, Callable[[Any, bool], object]] = {
@@ -36,7 +32,7 @@ _WORK: dict[type, Callable[[Any, bool], object]] = {
 
 def start_server() -> None:
     """To be called before a test's mark is in the environment: what it forks would seem to be left behind."""
-    multiprocessing.set_forkserver_preload([__name__])
+    multiprocessing.set_forkserver_preload([__name__, f"{__package__}.loaded"])
     _run(os.getpid, ())
 
 
