@@ -8,7 +8,14 @@ from __future__ import annotations
 import contextlib
 import importlib.util
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from rigs.libvirt import LibvirtRig
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -29,3 +36,12 @@ except ModuleNotFoundError:
     found = None
 if found is None:
     sys.path.insert(0, str(_link_collection()))
+
+
+@pytest.fixture(scope="session")
+def libvirt_rig() -> Iterator[LibvirtRig]:
+    """One for all folders of tests that run together."""
+    from rigs.libvirt import LibvirtRig  # which hosts that run no libvirt do not need
+
+    with LibvirtRig() as started:
+        yield started

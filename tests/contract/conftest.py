@@ -29,6 +29,7 @@ from rigs.webdav import rclone_dav as rclone_server
 from .chains import HOME, LEAF, Chain, Guest, export
 from .objects_rig import Places, one_client, place
 from .patience import Patience
+from .providers.fixtures import bench, forked_runs, make_bench  # noqa: F401 - found here by tests of all providers
 from .store_rigs import (
     AzureRig,
     FilesystemRig,

@@ -59,9 +59,8 @@ def servers(rig: LibvirtRig, s3_server: S3Server) -> None:
 
 
 @pytest.fixture(scope="session")
-def rig(marked: None) -> Iterator[LibvirtRig]:
-    with LibvirtRig() as started:
-        yield started
+def rig(marked: None, libvirt_rig: LibvirtRig) -> LibvirtRig:
+    return libvirt_rig
 
 
 @pytest.fixture(scope="session")

@@ -99,13 +99,6 @@ def test_macs_are_new_unless_they_are_kept(bench: Bench, networked: str, network
     assert not set(macs(bench.rig, imported)) & set(macs(bench.rig, networked))
 
 
-def test_machine_is_started_if_that_was_asked(bench: Bench, small: Guest, imported: str) -> None:
-    bench.export("small")
-    result = bench.import_(imported, placement={"power_on": True})
-    assert result["vm"]["power_state"] == "powered_on"
-    assert bench.rig.connect().lookupByName(imported).isActive()
-
-
 def test_machine_that_was_imported_before_is_started_if_that_was_asked(
     bench: Bench, small: Guest, imported: str
 ) -> None:
@@ -128,35 +121,6 @@ def test_machine_that_could_not_be_started_is_no_success_the_next_time_either(
     assert "complete" in error.hint
     bench.refused_import(imported, "conflict", "lab", placement=placement)
     assert not bench.rig.connect().lookupByName(imported).isActive()
-
-
-def test_second_import_changes_nothing(bench: Bench, small: Guest, imported: str) -> None:
-    bench.export("small")
-    assert bench.import_(imported)["changed"]
-    before = {path: path.stat().st_mtime_ns for path in bench.images.iterdir()}
-    assert not bench.import_(imported)["changed"]
-    assert {path: path.stat().st_mtime_ns for path in bench.images.iterdir()} == before
-    bench.assert_nothing_left("small")
-
-
-def test_machine_of_that_name_is_not_touched(bench: Bench, small: Guest) -> None:
-    bench.export("small")
-    before = small.domain.XMLDesc()
-    bench.refused_import("small", "conflict", "small")
-    assert small.domain.XMLDesc() == before
-    assert not list(bench.images.iterdir())
-    bench.assert_nothing_left("small")
-
-
-def test_disk_of_that_name_is_not_touched(bench: Bench, small: Guest) -> None:
-    bench.export("small")
-    found = bench.images / "restored-disk-0.qcow2"
-    found.write_bytes(b"somebody's")
-    error = bench.refused_import("restored", "conflict", "restored-disk-0.qcow2")
-    assert error.hint
-    assert found.read_bytes() == b"somebody's"
-    found.unlink()
-    bench.assert_no_machine("restored")
 
 
 def test_check_mode_of_an_import_tells_all_and_writes_nothing(bench: Bench, networked: str) -> None:

@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import os
-import signal
 import threading
 import time
 from pathlib import Path
@@ -84,19 +83,6 @@ def test_waiting_ends_with_the_job_and_not_before(bench: Bench, small: Guest) ->
         assert done["job"]["state"] == "ready"
         assert not done["changed"]
         assert not module.result().get("failed")
-    bench.assert_nothing_left("small")
-
-
-def test_what_a_killed_export_left_is_removed_by_cancelling_it(bench: Bench, small: Guest) -> None:
-    with bench.running_module("vm_export", slow_export(bench)) as module:
-        module.wait_for_bytes()
-        module.signal(signal.SIGKILL)
-        module.process.wait()
-        assert bench.keys() != []
-        refused(lambda: end(bench, module.job, "cancelled"), "invalid_config", "provider")
-        result = end(bench, module.job, "cancelled", provider=bench.provider, store=bench.store)
-        assert result["job"]["state"] == "cancelled"
-    assert bench.keys() == []
     bench.assert_nothing_left("small")
 
 

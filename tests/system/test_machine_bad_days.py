@@ -76,17 +76,6 @@ def test_killed_exporter_leaves_no_backup_on_the_machine(bench: Bench, small: Gu
     bench.assert_nothing_left("small")
 
 
-def test_killed_exporter_to_s3_leaves_nothing_that_the_next_run_does_not_undo(s3_bench: Bench, small: Guest) -> None:
-    with s3_bench.running_module("vm_export", slow_export(s3_bench)) as exporter:
-        exporter.wait_for_bytes()
-        exporter.signal(signal.SIGKILL)
-        exporter.process.wait()
-    assert s3_bench.keys()
-    s3_bench.export("small")
-    forget_job(s3_bench, exporter.job)
-    s3_bench.assert_nothing_left("small")
-
-
 def forget_job(bench: Bench, job: str) -> None:
     """A killed job's record stays as the kill left it; it says who died."""
     (record,) = bench.jobs(job=job)

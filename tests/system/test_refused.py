@@ -21,24 +21,6 @@ from rigs.ports import free_port
 from .exports import Bench, refused
 
 
-def test_machine_that_does_not_exist(bench: Bench) -> None:
-    error = bench.refused_export("nobody", "not_found", "nobody")
-    assert "vmferry.migrate.vm_info" in error.hint
-    bench.assert_nothing_left()
-
-
-def test_disk_that_does_not_exist(bench: Bench, small: Guest) -> None:
-    error = bench.refused_export("small", "not_found", "vdz", disks=("vda", "vdz"))
-    assert "vda" in error.hint
-    bench.assert_nothing_left("small")
-
-
-def test_libvirt_that_is_down(bench: Bench) -> None:
-    nowhere = ProviderSpec("libvirt", {"uri": f"qemu:///session?socket={bench.folder}/none"})
-    bench.refused_export("small", "network", str(bench.folder), provider=nowhere)
-    bench.assert_nothing_left()
-
-
 @pytest.mark.parametrize(("setting", "kind"), [("secret_key", "unauthenticated"), ("access_key", "unauthenticated")])
 def test_wrong_credentials(s3_bench: Bench, small: Guest, setting: str, kind: str) -> None:
     wrong = StoreSpec(s3_bench.store.url, {**s3_bench.store.settings, setting: "wrong-on-purpose"})

@@ -107,7 +107,7 @@ def fast(steps: Steps, machine: Machine) -> None:
 
 
 def engine(steps: Steps, machine: Machine) -> None:
-    steps.run(_pytest("engine", "tests/engine", "tests/contract", *_WAITING))
+    steps.run(_pytest("engine", "tests/engine", "tests/contract", f"--ignore-glob={_PROVIDERS}", *_WAITING))
     if machine.host:
         # Rigs and tools run with the newest Python only; what runs on hosts is everything else.
         elsewhere = [f"--ignore=tests/engine/{name}" for name in ("rigs", "tools")]
@@ -116,7 +116,11 @@ def engine(steps: Steps, machine: Machine) -> None:
 
 
 def system(steps: Steps, machine: Machine) -> None:
-    steps.run(_pytest("system", "tests/system", *_WAITING))
+    contract = sorted(ROOT.glob(_PROVIDERS))
+    steps.run(_pytest("system", "tests/system", *(str(path.relative_to(ROOT)) for path in contract), *_WAITING))
+
+
+_PROVIDERS = "tests/contract/test_providers*.py"  # which need the machines of the system tests, and are run with them
 
 
 def plays(steps: Steps, machine: Machine) -> None:

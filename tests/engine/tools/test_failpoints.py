@@ -4,8 +4,8 @@
 """Every place where the process may be killed is one where a test kills it.
 
 A quoted word somewhere in a test proves nothing: `manifest` is a word of many uses. What counts is what a test hands to
-something called `failpoint` or `step`, which is a parameter of a test or of a function that kills, or a loop; and what
-it sets the variable to.
+something called `failpoint` or `step`, which is a parameter of a test or of a function that kills, or a loop; what it
+sets the variable to; and what is called `failpoints`, which a test of all providers goes through.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[3]
 NAMES = ("failpoint", "step")
+WALKED = "failpoints"
 
 
 def test_every_failpoint_is_one_where_a_test_kills() -> None:
@@ -43,10 +44,13 @@ def test_three(bench):
     exporter("no", failpoint="j")
     setenv("VMFERRY_FAILPOINT", "k")
     assert "manifest" in keys
+FAILPOINTS: dict[str, str] = {"l": "m"}
+class Driver:
+    failpoints = {"n": ("o",)}
 class Bench:
     def kill_at(self, failpoint, name): ...
 """
-    assert killed_at([source]) == set("abcdefghijk")
+    assert killed_at([source]) == set("abcdefghijklmno")
 
 
 def killed_at(sources: Iterable[str]) -> set[str]:
@@ -74,6 +78,10 @@ def _given(tree: ast.Module, takers: dict[str, int]) -> Iterator[str]:
     for node in ast.walk(tree):
         if isinstance(node, ast.For) and isinstance(node.target, ast.Name) and node.target.id in NAMES:
             yield from _texts(node.iter, constants)
+        elif isinstance(node, (ast.Assign, ast.AnnAssign)) and node.value is not None:
+            targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+            if any(getattr(target, "id", "").lower().endswith(WALKED) for target in targets):
+                yield from _texts(node.value, constants)
         elif isinstance(node, ast.Call):
             yield from _of_call(node, takers, constants)
 

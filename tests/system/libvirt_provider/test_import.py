@@ -98,10 +98,6 @@ def test_a_uefi_vm_boots_again(provider: LibvirtProvider, rig: LibvirtRig, image
     boot_and_expect(rig, rig.connect().lookupByName("new"), guests.READY, 120)
 
 
-def test_power_on_starts_it(provider: LibvirtProvider, small: Exported, images: Path) -> None:
-    assert run_import(provider, small, Placement("new", storage=str(images), power_on=True)).power_state == "powered_on"
-
-
 def test_a_new_bus_is_given_to_every_disk(
     provider: LibvirtProvider, rig: LibvirtRig, small: Exported, images: Path
 ) -> None:
@@ -173,24 +169,6 @@ def killed_import(
 
 
 WHOLE = ["new-disk-0.qcow2", "new-disk-1.qcow2"]
-
-
-@pytest.mark.parametrize("step", ["settled", "before_define", "defined", "recorded"])
-def test_a_killed_import_is_undone_by_the_next_run_unless_it_was_complete(
-    provider: LibvirtProvider,
-    rig: LibvirtRig,
-    small: Exported,
-    images: Path,
-    scratch: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    step: str,
-) -> None:
-    killed_import(rig, scratch, images, small, monkeypatch, step)
-    said = provider.clean_up(small[0])
-    assert len(said) == 1
-    complete = step in ("defined", "recorded")
-    assert sorted(path.name for path in images.iterdir()) == (WHOLE if complete else [])
-    assert (provider.imported("new") is not None) == complete
 
 
 @pytest.mark.parametrize("step", ["defined", "recorded"])
@@ -272,18 +250,6 @@ def test_a_dead_import_is_judged_by_the_libvirt_it_was_made_on(
     assert len(elsewhere.undo(job_id)) == 1
     assert sorted(path.name for path in images.iterdir()) == ([] if step == "settled" else WHOLE)
     elsewhere.close()
-
-
-def test_an_existing_disk_is_never_touched(provider: LibvirtProvider, small: Exported, images: Path) -> None:
-    placement = Placement("new", storage=str(images))
-    existing = images / "new-disk-1.qcow2"
-    existing.write_text("precious")
-    assert [one.kind for one in provider.check_import(small[0], placement, EXPORT)] == ["conflict"]
-    with pytest.raises(VmferryError) as caught, provider.open_import(small[0], small[1], placement, EXPORT, new_job()):
-        pass
-    assert caught.value.kind == "conflict"
-    assert existing.read_text() == "precious"
-    assert [path.name for path in images.iterdir()] == ["new-disk-1.qcow2"]
 
 
 def test_a_disk_that_appears_meanwhile_is_never_touched(

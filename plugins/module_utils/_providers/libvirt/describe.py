@@ -6,8 +6,10 @@
 from __future__ import annotations
 
 import re
+import stat
 import xml.etree.ElementTree as ET
 from datetime import datetime, timezone
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Mapping
 
 from ..._errors import VmferryError
@@ -33,6 +35,7 @@ STATES: tuple[PowerState, ...] = (
     "suspended",
 )
 KIB = 1024
+SECTOR = 512  # bytes; of stat(2)'s st_blocks on every file system
 Statistics = Mapping[str, Any]
 
 
@@ -151,7 +154,7 @@ class _Description:
 
         known = self._blocks.get(disk.target, {})
         if known.get("capacity"):
-            return known["capacity"], known.get("allocation")
+            return known["capacity"], self._allocated(disk, known)
         try:
             if disk.kind == "volume" and not self._domain.isActive():
                 _unused, capacity, allocation = self._volume(disk).info()
@@ -162,6 +165,18 @@ class _Description:
                 raise
             return 0, None
         return capacity, allocation
+
+    def _allocated(self, disk: domain_xml.Disk, known: Mapping[str, int]) -> int | None:
+        """The statistics of a VM that runs tell how far it has written since it was started, not what its image takes:
+        https://libvirt.org/html/libvirt-libvirt-domain.html#VIR_DOMAIN_STATS_BLOCK
+        """
+        if self._state in ("powered_off", "crashed"):
+            return known.get("allocation")
+        try:
+            found = Path(self._path(disk)).stat()
+        except OSError:
+            return None
+        return found.st_blocks * SECTOR if stat.S_ISREG(found.st_mode) else known.get("allocation")
 
     def _path(self, disk: domain_xml.Disk) -> str:
         import libvirt
