@@ -5,24 +5,37 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
-from collections.abc import Callable, Iterator, Sequence, Set
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, ClassVar
 
+from ansible_collections.vmferry.migrate.plugins.module_utils._errors import Kind
 from ansible_collections.vmferry.migrate.plugins.module_utils._operations.jobs.requests import ProviderSpec
 
-from .base import Abilities, Broken, Driver, Power, folder_of
+from .base import Abilities, Broken, Driver, Fate, Power, folder_of
 
 
 class ImageDriver(Driver):
     name = "image"
     sources = "plugins/module_utils/_operations/vm_files"
-    abilities = Abilities()
-    passed_by = frozenset({"token_kept", "tokens_forgotten"})  # nobody tracks what changes in files
+    abilities = Abilities(imports=True)
+    failpoints: ClassVar[Mapping[str, Mapping[str, Fate]]] = {
+        "import": {
+            "noted": "undone",
+            "window-delivered": "undone",
+            "files_sent": "undone",
+            "text_written": "undone",
+            "files_whole": "whole",
+        },
+    }
+    # Nobody tracks what changes in files, and imports are written as exports are.
+    passed_by = frozenset({"token_kept", "tokens_forgotten", "window-copied"})
 
     def __init__(self, folder: Path) -> None:
         self._images = folder_of(folder, "images")
+        self._made: list[Path] = []
         self._open: dict[str, list[IO[bytes]]] = {}
 
     @classmethod
@@ -54,7 +67,8 @@ class ImageDriver(Driver):
         )
 
     def make_vm(self, *disks: bytes, power: Power = "off") -> str:
-        folder = folder_of(self._images, f"vm-{len(list(self._images.iterdir()))}")
+        folder = folder_of(self._images, f"vm-{len(self._made)}")
+        self._made.append(folder)
         for data in disks:
             self.add_disk(folder.name, data)
         self.power(folder.name, power)
@@ -96,6 +110,28 @@ class ImageDriver(Driver):
         with self._paths(vm)[disk].open("r+b") as file:
             file.truncate(size)
 
+    @property
+    def placement(self) -> Mapping[str, Any]:
+        return {"disk_format": "raw"}
+
+    @property
+    def wrong_placements(self) -> Sequence[tuple[Mapping[str, Any], Kind, str]]:
+        return (
+            ({"storage": "/elsewhere"}, "invalid_config", "placement.storage"),
+            ({"disk_format": "vdi"}, "unsupported", "vdi"),
+        )
+
+    def in_the_way(self, vm: str) -> Path:
+        return self._images / f"{vm}.ova"
+
+    def left_of_imports(self) -> Iterator[str]:
+        for path in self._images.iterdir():
+            if path not in self._made:
+                yield f"{path} is there"
+
+    def remove_vm(self, vm: str) -> None:
+        shutil.rmtree(self._images / vm)
+
     def leftovers(self, vm: str, tokens: Set[str]) -> Iterator[str]:
         for path in self._images.rglob("*"):
             if path.is_file() and path.suffix != ".raw":
@@ -104,4 +140,4 @@ class ImageDriver(Driver):
             yield f"{token} is the change token of an export, and nobody knows it"
 
     def _paths(self, vm: str) -> list[Path]:
-        return sorted((self._images / vm).iterdir())
+        return sorted((self._images / vm).glob("*.raw"))
