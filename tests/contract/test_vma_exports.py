@@ -34,6 +34,7 @@ from ansible_collections.vmferry.migrate.plugins.module_utils._providers.spec im
 from ansible_collections.vmferry.migrate.plugins.module_utils._stores.base import Store
 from ansible_collections.vmferry.migrate.plugins.module_utils._stores.open import open_store
 from ansible_collections.vmferry.migrate.plugins.module_utils._transfer.flow import Flow
+from ansible_collections.vmferry.migrate.plugins.module_utils._transfer.proved_digests import digests_of
 
 from .dav_rig import NginxDavRig
 from .store_rigs import S3Rig
@@ -56,7 +57,11 @@ def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
 
 def write(store: Store, guest: Guest, key: str) -> WrittenAppliance:
     how = Writing(store, store.probe(f"probe-{token_hex(4)}"), Flow())
-    return write_vma(how, key, guest.vm, [ApplianceDisk(source) for source in guest.sources()])
+    return write_vma(how, key, guest.vm, [written_disk(source) for source in guest.sources()])
+
+
+def written_disk(source: MemorySource) -> ApplianceDisk:
+    return ApplianceDisk(source, digests_of(source, None))
 
 
 def whole_sectors(data: bytes) -> bytes:
@@ -111,7 +116,7 @@ def test_zeros_are_passed_over_in_few_requests(guest: Guest, tmp_path: Path) -> 
     empty = replace(guest.vm, disks=(DiskSpec("disk-0", "vda", size, "raw", "sata", ""),))
     with closing(open_store(str(tmp_path), {})) as store:
         how = Writing(store, store.probe("probe"), Flow())
-        made = write_vma(how, "a.vma", empty, [ApplianceDisk(Endless(size))])
+        made = write_vma(how, "a.vma", empty, [written_disk(Endless(size))])
         requests = []
 
         def read_at(offset: int, buffer: memoryview) -> None:
@@ -146,7 +151,7 @@ def test_a_source_that_fails_leaves_nothing(store: Store, guest: Guest) -> None:
     sources = [*guest.sources()[:2], MemorySource(guest.disks[2], before_read=fail)]
     how = Writing(store, store.probe("probe"), Flow())
     with pytest.raises(VmferryError, match="went away"):
-        write_vma(how, "a.vma", guest.vm, [ApplianceDisk(source) for source in sources])
+        write_vma(how, "a.vma", guest.vm, [written_disk(source) for source in sources])
     assert store.stat("a.vma") is None
     assert store.abort_uploads("") == 0
 
@@ -161,7 +166,7 @@ def test_what_has_no_room_in_one_is_refused_before_the_first_byte(
     specs = tuple(DiskSpec(f"disk-{number}", "", len(data), "raw", "scsi", "") for number, data in enumerate(disks))
     with closing(open_store(str(tmp_path), {})) as store:
         how = Writing(store, store.probe("probe"), Flow())
-        sources = [ApplianceDisk(MemorySource(data)) for data in disks]
+        sources = [written_disk(MemorySource(data)) for data in disks]
         with pytest.raises(VmferryError, match=words) as refused:
             write_vma(how, "a.vma", made.with_disks(specs), sources)
         assert refused.value.kind == "unsupported"
