@@ -19,7 +19,11 @@ from .inventory import APPLIANCES, IMAGES
 
 ARCHIVE = "ova"
 DEFAULT = "qcow2"
-DISK_FORMATS = (*PACKED, *(name for name in FORMATS if WRITTEN_AS.get(name, name) in FORMAT_URIS))
+DISK_FORMATS = tuple(
+    name
+    for name in (*PACKED, *FORMATS)
+    if WRITTEN_AS.get(PACKED.get(name, name), PACKED.get(name, name)) in FORMAT_URIS
+)  # those that a descriptor has a name for
 
 
 class FileLayout:
