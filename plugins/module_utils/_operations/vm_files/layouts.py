@@ -19,11 +19,9 @@ from .inventory import APPLIANCES, IMAGES
 
 ARCHIVE = "ova"
 DEFAULT = "qcow2"
-DISK_FORMATS = tuple(
-    name
-    for name in (*PACKED, *FORMATS)
-    if WRITTEN_AS.get(PACKED.get(name, name), PACKED.get(name, name)) in FORMAT_URIS
-)  # those that a descriptor has a name for
+_OF_DISKS = {**{name: name for name in FORMATS}, **PACKED}
+# Those that a descriptor has a name for.
+DISK_FORMATS = tuple(name for name, inside in _OF_DISKS.items() if WRITTEN_AS.get(inside, inside) in FORMAT_URIS)
 
 
 class FileLayout:
