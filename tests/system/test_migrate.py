@@ -8,6 +8,7 @@ from __future__ import annotations
 import signal
 from collections.abc import Iterator
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import pytest
@@ -92,6 +93,18 @@ def test_an_image_becomes_a_vm(bench: Bench, moved: str, tmp_path: Path) -> None
     compare(bench.images / f"{NEW}-disk-0.qcow2", "qcow2", disk, "raw")
     boot_and_expect(bench.rig, bench.rig.connect().lookupByName(moved), guests.boot_marker("moved"))
     assert not migrate(bench, "web", source=files, networks=())["changed"]
+
+
+@pytest.mark.parametrize("format", ["qcow2", "raw"])
+def test_an_image_that_does_not_end_with_a_sector_becomes_a_proved_vm(
+    format: str, bench: Bench, moved: str, tmp_path: Path
+) -> None:
+    (tmp_path / "odd.raw").write_bytes(Random(3).randbytes(MIB + 100))
+    files = ProviderSpec("image", {"url": tmp_path.as_uri(), "storage": {}})
+    result = migrate(bench, "odd", source=files, networks=(), placement={"disk_format": format})
+    assert (result["migration"]["verified"], result["migration"]["disks"][0]["size"]) == ("content", MIB + 100)
+    image = bench.images / f"{NEW}-disk-0.{'qcow2' if format == 'qcow2' else 'img'}"
+    compare(image, format, tmp_path / "odd.raw", "raw")
 
 
 def test_a_vm_goes_into_an_ova_and_back(bench: Bench, vm: OffVm, moved: str, tmp_path: Path) -> None:

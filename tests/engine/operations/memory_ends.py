@@ -55,6 +55,7 @@ class Ends:
     vm: VmSpec = VM
     reads_zero: bool = True
     reads_back: bool = True
+    sector: int = 1  # new disks are whole ones
     accounts: tuple[str, str] = ("here", "there")
     findings: dict[str, list[Finding]] = field(default_factory=dict)
     present: tuple[VmSpec, str] | None = None
@@ -147,7 +148,8 @@ class _Destination:
         ends, kept = self._ends, []
         assert (export_id, native) == (IDENTITY, {"domain.xml": b"<domain/>"})
         ends.new = vm
-        ends.sinks = [MemorySink(disk.size, ends.reads_zero, lambda: ends.happens("written")) for disk in vm.disks]
+        sizes = [-(-disk.size // ends.sector) * ends.sector for disk in vm.disks]
+        ends.sinks = [MemorySink(size, ends.reads_zero, lambda: ends.happens("written")) for size in sizes]
 
         def commit() -> VmSpec:
             ends.happens("committed")

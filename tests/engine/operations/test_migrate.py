@@ -94,6 +94,35 @@ def test_a_disk_that_did_not_keep_what_was_written_becomes_no_vm(ends: Ends, dis
     assert "committed" not in ends.events
 
 
+@pytest.mark.parametrize("reads_zero", [True, False])
+def test_a_disk_that_is_rounded_up_is_proved_as_far_as_the_guests_data_goes(ends: Ends, reads_zero: bool) -> None:
+    ends.sector, ends.reads_zero = 4096, reads_zero
+    assert ends.migrate()["migration"]["verified"] == "content"
+    assert [bytes(sink.data) for sink in ends.sinks] == [SYSTEM + bytes(4096 - 512), DATA]
+
+
+def test_what_a_disk_has_beyond_the_guests_data_must_be_zeros(ends: Ends) -> None:
+    ends.sector = 3 << 20
+
+    def rot() -> None:
+        ends.sinks[0].data[(2 << 20) + 3] = 1
+
+    ends.hooks["read back"] = rot
+    error = refused(
+        ends, "checksum_mismatch", f"disk-0 of web02 does not end with zeros behind its {len(SYSTEM)} bytes"
+    )
+    assert "no VM was made" in error.hint
+    assert "committed" not in ends.events
+
+
+def test_a_disk_that_is_too_short_is_not_what_was_read(ends: Ends) -> None:
+    def shrink() -> None:
+        del ends.sinks[0].data[LEAF:]
+
+    ends.hooks["read back"] = shrink
+    refused(ends, "checksum_mismatch", "65536 bytes")
+
+
 def test_without_verification_nothing_is_read_back(ends: Ends) -> None:
     told = ends.migrate(verify="none")["migration"]
     assert "read back" not in ends.events

@@ -30,6 +30,7 @@ from ..jobs.findings import raise_first_error
 from ..jobs.requests import MigrateRequest
 from ..jobs.running_job import RunningJob, state_dir_of
 from .new_hardware import with_firmware, with_hardware
+from .rounded_up import RoundedUp
 
 
 @dataclass(frozen=True)
@@ -138,19 +139,30 @@ class _Move:
         names = [f"disk-{number}" for number in range(len(records))]
         self._job.phase("verifying", [(name, record.size) for name, record in zip(names, records)])
         for number, (name, source, record) in enumerate(zip(names, sources, records)):
+            disk = RoundedUp(self._job.limited(source), record.size)
             copy_blocks(
-                self._job.limited(source),
+                disk,
                 None,
                 record.check(name, partial(self._refuse, name, record.size)),
                 limits=self._job.limits,
                 flow=self._job.flow,
                 progress=self._job.progress.disk(number),
             )
+            if not disk.ends_with_zeros(self._job.flow):
+                raise self._not_kept(f"{name} of {self._name} does not end with zeros behind its {record.size} bytes.")
 
     def _refuse(self, disk: str, size: int, leaf: int) -> None:
-        raise VmferryError(
+        place = place_of(leaf, size)
+        raise self._not_kept(f"{disk} of {self._name} is not what was read at its source in {place}.")
+
+    @property
+    def _name(self) -> str:
+        return self._request.placement.name
+
+    def _not_kept(self, message: str) -> VmferryError:
+        return VmferryError(
             "checksum_mismatch",
-            f"{disk} of {self._request.placement.name} is not what was read at its source in {place_of(leaf, size)}.",
+            message,
             "Its storage, or the memory of the host, did not keep what was written. Look at their health, and migrate "
             "again: no VM was made.",
         )
