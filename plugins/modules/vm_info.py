@@ -297,7 +297,8 @@ vms:
         details:
           description: >-
             Facts that only this provider has. On vSphere C(key), C(label), C(controller), C(backing), C(mode),
-            C(datastore_kind), C(thin), C(rdm_mode), C(shared), C(encrypted) and C(in_snapshots).
+            C(datastore_kind), C(thin), C(rdm_mode), C(shared), C(encrypted) and C(in_snapshots). Of an appliance,
+            C(controller_model), where its descriptor names one.
           returned: success
           type: dict
     nics:

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from ansible_collections.vmferry.migrate.plugins.module_utils._errors import VmferryError
+from ansible_collections.vmferry.migrate.plugins.module_utils._operations.describe_vms import describe_vms
 from ansible_collections.vmferry.migrate.plugins.module_utils._operations.jobs.requests import (
     MigrateRequest,
     ProviderSpec,
@@ -19,7 +20,8 @@ from ansible_collections.vmferry.migrate.plugins.module_utils._operations.jobs.r
 from ansible_collections.vmferry.migrate.plugins.module_utils._operations.migrate_vm import migrate_vm
 from ansible_collections.vmferry.migrate.plugins.module_utils._providers.base import Placement
 
-from ..images.disks import run
+from ..appliances.archives import descriptor
+from ..images.disks import MIB, run
 from .shelf import GUEST, Shelf
 
 
@@ -28,7 +30,7 @@ def migrate(shelf: Shelf, vm: str, format: str, *, check_mode: bool = False, **a
     landing.mkdir(exist_ok=True)
     target = ProviderSpec("image", {"url": landing.as_uri(), "storage": {}})
     transfer = TransferOptions(state_dir=str(shelf.folder / "state"), parallel=2)
-    placement = Placement("new", disk_format=format)
+    placement = Placement("new", disk_format=format, **asked.pop("placement", {}))
     return migrate_vm(MigrateRequest(shelf.provider, target, vm, placement, transfer=transfer, **asked), check_mode)
 
 
@@ -66,6 +68,52 @@ def test_an_image_becomes_an_ova_in_which_it_is_the_same(shelf: Shelf) -> None:
     assert image.read_bytes() == GUEST
     roots = [told["migration"]["disks"][0]["digest_root"] for told in (there, again)]
     assert roots[:1] * 2 == roots
+
+
+CONTROLLER = """<Item><rasd:Address>1</rasd:Address><rasd:ElementName>SCSI 1</rasd:ElementName>
+ <rasd:InstanceID>4</rasd:InstanceID><rasd:ResourceSubType>lsilogicsas</rasd:ResourceSubType>
+ <rasd:ResourceType>6</rasd:ResourceType></Item>"""
+CORES = '<vmw:CoresPerSocket ovf:required="false">2</vmw:CoresPerSocket>'
+
+
+def two_controllers(shelf: Shelf) -> None:
+    """An OVF of two empty disks, each on a controller of its own model; its processors have two cores a socket."""
+    text = descriptor([("", "d1", str(MIB)), ("", "d2", str(MIB))], items=CONTROLLER).decode()
+    before, second, after = text.partition("ovf:/disk/d2")
+    text = before + second + after.replace("<rasd:Parent>3<", "<rasd:Parent>4<", 1)
+    cores = text.replace("<rasd:ResourceType>3</rasd:ResourceType>", f"<rasd:ResourceType>3</rasd:ResourceType>{CORES}")
+    shelf.raw("two.ovf", cores.encode())
+
+
+def landed(shelf: Shelf) -> dict[str, Any]:
+    """The VM that was made."""
+    target = ProviderSpec("image", {"url": (shelf.folder / "landing").as_uri(), "storage": {}})
+    (vm,) = describe_vms(target, None, {})["vms"]
+    assert isinstance(vm, dict)
+    return vm
+
+
+@pytest.mark.parametrize(("disks", "models"), [(("disk-1",), ["lsilogicsas"]), (None, ["VirtualSCSI", "lsilogicsas"])])
+def test_a_disk_keeps_the_model_of_its_controller_whichever_others_go_along(
+    disks: tuple[str, ...] | None, models: list[str], shelf: Shelf
+) -> None:
+    two_controllers(shelf)
+    migrate(shelf, "two.ovf", "qcow2", disks=disks)
+    assert [disk["details"]["controller_model"] for disk in landed(shelf)["disks"]] == models
+
+
+def test_a_bus_that_the_task_asks_for_has_the_model_that_all_take(shelf: Shelf) -> None:
+    two_controllers(shelf)
+    migrate(shelf, "two.ovf", "qcow2", placement={"disk_bus": "scsi"})
+    assert {disk["details"].get("controller_model", "") for disk in landed(shelf)["disks"]} <= {"", "lsilogic"}
+
+
+@pytest.mark.parametrize(("cpu", "cores"), [(4, 2), (3, None)])
+def test_cores_that_would_leave_a_socket_half_empty_are_dropped(cpu: int, cores: int | None, shelf: Shelf) -> None:
+    two_controllers(shelf)
+    migrate(shelf, "two.ovf", "qcow2", placement={"cpu": cpu})
+    vm = landed(shelf)
+    assert (vm["cpu"], vm["details"]["appliance"].get("cores_per_socket")) == (cpu, cores)
 
 
 def test_files_are_not_read_back_before_they_are_a_vm(shelf: Shelf) -> None:

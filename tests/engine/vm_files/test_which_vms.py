@@ -69,7 +69,7 @@ def test_the_hardware_of_an_appliance_is_what_its_descriptor_says(shelf: Shelf) 
         (SIZE, "scsi", "vmdk"),
         (MIB, "scsi", "vmdk"),
     ]
-    assert web["details"]["appliance"]["controllers"] == ["VirtualSCSI", "VirtualSCSI"]
+    assert [disk["details"]["controller_model"] for disk in web["disks"]] == ["VirtualSCSI"] * 2
     assert web["details"]["image"]["files"] == [str(shelf.images / "app.ova")]
 
 

@@ -15,6 +15,7 @@ from ..._providers.spec import DiskSpec, NicSpec, VmSpec
 
 _MIB = 1 << 20
 _CARRIED = "appliance"  # in a VM's details: what no provider has words for
+CONTROLLER = "controller_model"  # in the details of a disk of an appliance
 # CIM_OperatingSystem's numbers, of what vSphere and VirtualBox show
 _LINUX, _LINUX_64, _WINDOWS = 36, 101, 67
 _MODELS: Mapping[str, str] = {"pcnet32": "pcnet", "e1000": "e1000", "e1000e": "e1000e", "vmxnet3": "vmxnet3"}
@@ -31,6 +32,7 @@ def vm_of(machine: Machine, where: str) -> VmSpec:
             bus=disk.bus,
             source=disk.file,
             boot=not number,
+            details={CONTROLLER: disk.controller} if disk.controller else {},
         )
         for number, disk in enumerate(machine.disks)
     )
@@ -79,16 +81,14 @@ def machine_of(vm: VmSpec, files: Sequence[str], format: str) -> Machine:
     if len(files) != len(vm.disks):
         raise VmferryError("internal", f"{vm.name} has {len(vm.disks)} disks, and {len(files)} files are written.")
     carried = vm.details.get(_CARRIED, {})
-    models: Sequence[str] = carried.get("controllers", ())
+    cores = carried.get("cores_per_socket", 0)
     return Machine(
         name=vm.name,
         cpus=vm.cpu,
         memory=vm.memory_mb * _MIB,
         disks=tuple(
-            Disk(
-                f"vmdisk{number + 1}", file, disk.size, format, disk.bus, models[number] if number < len(models) else ""
-            )
-            for number, (disk, file) in enumerate(zip(vm.disks, files))
+            Disk(f"vmdisk{number}", file, disk.size, format, disk.bus, disk.details.get(CONTROLLER, ""))
+            for number, (disk, file) in enumerate(zip(vm.disks, files), 1)
         ),
         nics=tuple(
             Nic(f"Network adapter {number}", nic.network or "network", nic.model, nic.mac)
@@ -102,7 +102,7 @@ def machine_of(vm: VmSpec, files: Sequence[str], format: str) -> Machine:
         virtual_system_type=carried.get("virtual_system_type", ""),
         architecture=vm.architecture,
         machine=vm.machine,
-        cores_per_socket=carried.get("cores_per_socket", 0),
+        cores_per_socket=cores if cores and not vm.cpu % cores else 0,  # VMware takes no socket that is not full
         networks=carried.get("networks", {}),
         annotation=carried.get("annotation", ""),
         eulas=tuple(carried.get("eulas", ())),
@@ -114,7 +114,6 @@ def machine_of(vm: VmSpec, files: Sequence[str], format: str) -> Machine:
 
 def _carried(machine: Machine) -> dict[str, Any]:
     found: dict[str, Any] = {
-        "controllers": [disk.controller for disk in machine.disks],
         "os_type": machine.os_type,
         "virtual_system_type": machine.virtual_system_type,
         "cores_per_socket": machine.cores_per_socket,

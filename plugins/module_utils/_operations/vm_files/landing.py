@@ -12,7 +12,7 @@ from ..._appliances.ovf_writer import BUSES
 from ..._providers.base import Placement
 from ..._providers.finding import Finding
 from ..._providers.network_names import mapped_network, unknown_networks
-from ..._providers.spec import Firmware, VmSpec
+from ..._providers.spec import DiskSpec, Firmware, VmSpec
 
 _NO_HYPERVISOR = "Files have no hypervisor: import the VM to one, or leave this out."
 _CARRIED = "appliance"  # in a VM's details
@@ -28,7 +28,7 @@ def landed(vm: VmSpec, placement: Placement) -> VmSpec:
         memory_mb=placement.memory_mb or vm.memory_mb,
         firmware=firmware,
         secure_boot=vm.secure_boot and firmware == "uefi",
-        disks=tuple(replace(disk, bus=placement.disk_bus or disk.bus) for disk in vm.disks),
+        disks=tuple(_attached(disk, placement.disk_bus) for disk in vm.disks),
         nics=tuple(
             replace(
                 nic,
@@ -37,18 +37,21 @@ def landed(vm: VmSpec, placement: Placement) -> VmSpec:
             )
             for nic in vm.nics
         ),
-        details=_details(vm.details, networks, placement),
+        details=_details(vm.details, networks),
     )
 
 
-def _details(details: Mapping[str, Any], networks: Mapping[str, str], placement: Placement) -> dict[str, Any]:
-    """What a descriptor said of networks is of these under their new names; a controller goes with its bus."""
+def _attached(disk: DiskSpec, bus: str) -> DiskSpec:
+    """The model of a controller goes with its bus."""
+    return replace(disk, bus=bus, details={}) if bus else disk
+
+
+def _details(details: Mapping[str, Any], networks: Mapping[str, str]) -> dict[str, Any]:
+    """What a descriptor said of networks is of these under their new names."""
     carried = dict(details.get(_CARRIED, {}))
     told = carried.get("networks", {})
     if told:
         carried["networks"] = {networks.get(name, name): text for name, text in told.items()}
-    if placement.disk_bus:
-        carried.pop("controllers", None)
     return {**details, _CARRIED: carried} if carried else dict(details)
 
 
