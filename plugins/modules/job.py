@@ -39,7 +39,8 @@ options:
     description:
       - V(cancelled) stops the job and waits until it has undone what it did. Of a job that died, that could not undo
         everything, or that left what it had for the next run, this is removed, for which its provider and its store
-        must be given; of one that moved files or objects, only the store that it wrote to, on the host that it ran on.
+        must be given; of a migration, each of its two providers by a task of its own, but not one whose files it read;
+        of one that moved files or objects, only the store that it wrote to, on the host that it ran on.
         No other host can do that, since a store does not tell which job an upload is of, nor whether that is alive.
         A job that was done before is an error, also if it died right after its export was made, which
         its store tells.

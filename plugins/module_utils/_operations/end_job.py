@@ -9,7 +9,7 @@ import shutil
 import time
 from contextlib import closing
 from pathlib import Path
-from typing import Any, Callable
+from typing import Any, Callable, Sequence
 
 from .._errors import VmferryError
 from .._exports.intent import CANCEL, Intent
@@ -151,16 +151,22 @@ class _Ending:
 
     def undo(self, found: dict[str, Any]) -> None:
         """Of a job that died, or that could not do it itself: what the next run would remove, or go on with."""
+        here = record.reopen_record(self.folder)
+        left_at: Sequence[str] = () if here is None else here.fields.get("left_at", ())
         if found["kind"] in MOVES_OBJECTS:
             undo_objects(self.state_dir, self._request.job, self._request.store)
         else:
-            self._undo_at_provider(found)
-        here = record.reopen_record(self.folder)
+            done = self._undo_at_provider(found)
+            left_at = [account for account in left_at if account != done]
         if here is not None:
             here.finish("cancelled")
-            here.note_undone()
+            here.note_undone(left_at)
+        if left_at:
+            where = " and ".join(left_at)
+            self.warnings.append(f"What the job left at {where} may still be there: cancel it with that provider, too.")
 
-    def _undo_at_provider(self, found: dict[str, Any]) -> None:
+    def _undo_at_provider(self, found: dict[str, Any]) -> str:
+        """The account at which nothing is left any more."""
         request, kind = self._request, found["kind"]
         if request.provider is None or (request.store is None and kind == "export"):
             ended = "died" if found["ended"] is None else "ended"
@@ -173,6 +179,7 @@ class _Ending:
             provider.undo(request.job)
             if kind == "export":
                 self._remove_from_store(provider)
+            return provider.account
 
     def _remove_from_store(self, provider: Provider) -> None:
         def forget_point_in_time(intent: Intent) -> None:

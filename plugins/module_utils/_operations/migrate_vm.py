@@ -62,6 +62,8 @@ class _Migration:
             return {**checked(findings, self._plan(), {}, after), "job": self._job.as_result()}
         raise_first_error(findings)
         self._wait_for_slots()
+        source = {self._source.account} if self._source.exports_leave else set()
+        self._job.tell(left_at=sorted({self._destination.account, *source}))  # if it is killed from here on
         moved = self._job.supervise(self._migrate)
         if moved is None:  # a job that had the slot before has made it
             return self._was_there(self._present, check_mode)  # type: ignore[arg-type]

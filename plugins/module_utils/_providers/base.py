@@ -178,6 +178,7 @@ class Provider(ABC):
     takes_disks = False  # whether sessions of its imports write the disks themselves, one after the other
     reads_back = False  # whether the disks of an import can be read before it commits
     can_remove = True  # whether `remove` is there, so that check mode does not promise it
+    exports_leave = True  # whether an export that was killed may leave anything there
     max_jobs: int  # transfers at once that do a hypervisor or an account no harm, unless the user knows better
 
     @property

@@ -17,7 +17,7 @@ import re
 import time
 from pathlib import Path
 from threading import Lock
-from typing import Any, Callable, Dict, List, Mapping, Optional
+from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence
 from urllib.parse import urlsplit, urlunsplit
 
 from .._errors import VmferryError
@@ -146,10 +146,10 @@ class JobRecord:
             self._fields["error"] = None if error is None else {**error.as_result(), "message": error.message}
             self._try_write()
 
-    def note_undone(self) -> None:
-        """Of a job that ended and left something behind, which somebody has removed now."""
+    def note_undone(self, left_at: Sequence[str] = ()) -> None:
+        """Of a job that ended and left something behind, which somebody has removed now, but for what is `left_at`."""
         with self._lock:
-            self._fields.update(undone=True, kept=None)
+            self._fields.update(undone=not left_at, kept=None, left_at=list(left_at))
             self._try_write()
 
     def log(self, level: str, message: str) -> None:

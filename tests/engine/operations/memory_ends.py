@@ -82,7 +82,7 @@ class Ends:
 
 
 class _Source:
-    name, max_jobs = "libvirt", 1
+    name, max_jobs, exports_leave = "libvirt", 1, True
 
     def __init__(self, ends: Ends) -> None:
         self._ends, self.account = ends, ends.accounts[0]

@@ -47,6 +47,7 @@ class Place:
         self.store.mkdir()
         self.options = TransferOptions(state_dir=str(self.state), job_id=JOB, max_retries=0)
         self.undone: list[str] = []
+        self.account = "memory"
 
     def end(self, state: Any, *, with_store: bool = True, check_mode: bool = False, **options: Any) -> dict[str, Any]:
         spec = StoreSpec(str(self.store)) if with_store else None
@@ -96,6 +97,8 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Place:
     made = Place(tmp_path)
 
     class Provider(OneVm):
+        account = property(lambda self: made.account)  # type: ignore[assignment]
+
         def undo(self, job: str) -> None:
             made.undone.append(job)
 
@@ -227,6 +230,22 @@ def test_a_point_in_time_that_could_not_be_left_is_not_undone(place: Place, how:
         export_one(place.store, Leaving(), place.options)
     assert place.files() == []
     assert (place.job()["state"], place.job()["undone"]) == ("failed", False)
+
+
+def test_a_migration_is_undone_once_both_of_its_ends_are(place: Place) -> None:
+    ends = ["memory", "memory elsewhere"]
+    place.begun(GONE)
+    place.rewrite(GONE, kind="migrate", left_at=ends)
+    first = place.end("cancelled", with_store=False)
+    assert (first["changed"], first["job"]["state"], first["job"]["undone"]) == (True, "cancelled", False)
+    assert ["memory elsewhere may still be there" in text for text in first["warnings"]] == [True]
+    again = place.end("cancelled", with_store=False)
+    assert again["job"]["undone"] is False
+    place.account = "memory elsewhere"
+    last = place.end("cancelled", with_store=False)
+    assert (last["changed"], last["job"]["undone"], last["warnings"]) == (True, True, [])
+    assert not place.end("cancelled", with_store=False)["changed"]
+    assert place.undone == [JOB] * 3
 
 
 def test_an_export_that_was_made_right_before_its_process_was_killed_is_ready_and_not_cancelled(place: Place) -> None:

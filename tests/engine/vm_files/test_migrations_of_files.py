@@ -5,6 +5,11 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import subprocess
+import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +17,9 @@ import pytest
 
 from ansible_collections.vmferry.migrate.plugins.module_utils._errors import VmferryError
 from ansible_collections.vmferry.migrate.plugins.module_utils._operations.describe_vms import describe_vms
+from ansible_collections.vmferry.migrate.plugins.module_utils._operations.end_job import end_job
 from ansible_collections.vmferry.migrate.plugins.module_utils._operations.jobs.requests import (
+    JobRequest,
     MigrateRequest,
     ProviderSpec,
     TransferOptions,
@@ -23,6 +30,7 @@ from ansible_collections.vmferry.migrate.plugins.module_utils._providers.base im
 from ..appliances.archives import descriptor
 from ..images.disks import MIB, run
 from .shelf import GUEST, Shelf
+from .written import WritingShelf
 
 
 def migrate(shelf: Shelf, vm: str, format: str, *, check_mode: bool = False, **asked: Any) -> dict[str, Any]:
@@ -70,6 +78,17 @@ def test_an_image_becomes_an_ova_in_which_it_is_the_same(shelf: Shelf) -> None:
     assert roots[:1] * 2 == roots
 
 
+MIGRATION = """
+import sys
+from ansible_collections.vmferry.migrate.plugins.module_utils._operations.migrate_vm import migrate_vm
+from ansible_collections.vmferry.migrate.plugins.module_utils._operations.jobs import requests
+from ansible_collections.vmferry.migrate.plugins.module_utils._providers.base import Placement
+
+source, target, state = sys.argv[1:]
+ends = [requests.ProviderSpec("image", {"url": url, "storage": {}}) for url in (source, target)]
+placement, transfer = Placement("web", disk_format="qcow2"), requests.TransferOptions(state_dir=state)
+migrate_vm(requests.MigrateRequest(*ends, "web.raw", placement, transfer=transfer), check_mode=False)
+"""
 CONTROLLER = """<Item><rasd:Address>1</rasd:Address><rasd:ElementName>SCSI 1</rasd:ElementName>
  <rasd:InstanceID>4</rasd:InstanceID><rasd:ResourceSubType>lsilogicsas</rasd:ResourceSubType>
  <rasd:ResourceType>6</rasd:ResourceType></Item>"""
@@ -114,6 +133,24 @@ def test_cores_that_would_leave_a_socket_half_empty_are_dropped(cpu: int, cores:
     migrate(shelf, "two.ovf", "qcow2", placement={"cpu": cpu})
     vm = landed(shelf)
     assert (vm["cpu"], vm["details"]["appliance"].get("cores_per_socket")) == (cpu, cores)
+
+
+def test_a_dead_migration_is_undone_at_the_end_that_it_wrote_to(writing: WritingShelf) -> None:
+    """Whoever gives the other one is told, and can still give this."""
+    writing.raw("web.raw")
+    ended = subprocess.run(
+        [sys.executable, "-c", MIGRATION, writing.images.as_uri(), writing.written.as_uri(), str(writing.folder)],
+        env={**os.environ, "VMFERRY_FAILPOINT": "text_written", "PYTHONPATH": os.pathsep.join(sys.path)},
+        check=False,
+    )
+    assert ended.returncode == -signal.SIGKILL
+    (job,) = (writing.folder / "jobs").iterdir()
+    asked = JobRequest(job.name, "cancelled", state_dir=str(writing.folder), provider=writing.provider)
+    result = end_job(asked, check_mode=False)
+    assert (result["job"]["undone"], writing.written.as_uri() in result["warnings"][0]) == (False, True)
+    assert writing.files() != []
+    result = end_job(replace(asked, provider=writing.target), check_mode=False)
+    assert (result["job"]["undone"], writing.files()) == (True, [])
 
 
 def test_files_are_not_read_back_before_they_are_a_vm(shelf: Shelf) -> None:

@@ -22,6 +22,7 @@ from ..._providers.job import Job
 from ..._providers.spec import DiskSpec, VmSpec
 from ..._stores.base import Store
 from ..._transfer.flow import Flow
+from ..._transfer.record import without_secrets
 from .described import MADE_AS, MADE_OF, PROVIDER, describe, unreadable, vm_id
 from .file_place import FilePlace
 from .inventory import FileVm, all_vms, vms_at
@@ -36,6 +37,7 @@ class ImageProvider(Provider):
 
     name = PROVIDER
     takes_disks = True
+    exports_leave = False
     max_jobs = 4
 
     def __init__(
@@ -54,7 +56,7 @@ class ImageProvider(Provider):
 
     @property
     def account(self) -> str:
-        return f"{PROVIDER} {self._store.url}"
+        return f"{PROVIDER} {without_secrets(self._store.url)}"
 
     def vms(self) -> Sequence[VmSpec]:
         return [self._told(vm) for vm in all_vms(self._store)]
