@@ -203,6 +203,11 @@ class Store(ABC):
             raise VmferryError("conflict", f"{self.object_url(key)} has changed since it was read.")
         return info is not None
 
+    @property
+    def server(self) -> str:
+        """Which one is asked, where neither `url` nor the names that its service gives tell. No secret."""
+        return ""
+
     def object_url(self, key: str) -> str:
         return f"{self.url.rstrip('/')}/{key}" if key else self.url
 

@@ -115,6 +115,10 @@ class DelegatingStore(Store):
     def limit_own_bytes(self, take: Callable[[int], object]) -> None:
         self._store.limit_own_bytes(take)
 
+    @property
+    def server(self) -> str:
+        return self._store.server
+
     def object_url(self, key: str) -> str:
         return self._store.object_url(key)
 

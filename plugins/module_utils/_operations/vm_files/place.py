@@ -25,7 +25,7 @@ def place_of(store: Store, path: str, *, is_path: bool) -> str:
     """The same on each host that has these very files, and on no other. `path`: as a `FileVm` has it."""
     location = store.location(path)
     if not is_path:
-        return location.rstrip("/")
+        return f"{store.server} {location.rstrip('/')}".lstrip()
     folder, name = os.path.split(location)  # of a folder, which ends in a slash, the folder itself
     shared = _on_server(folder, name)
     return shared or f"{_this_host()}:{location.rstrip('/')}"

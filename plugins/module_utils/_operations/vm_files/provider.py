@@ -56,7 +56,7 @@ class ImageProvider(Provider):
 
     @property
     def account(self) -> str:
-        return f"{PROVIDER} {without_secrets(self._store.url)}"
+        return " ".join(filter(None, (PROVIDER, self._store.server, without_secrets(self._store.url))))
 
     def vms(self) -> Sequence[VmSpec]:
         return [self._told(vm) for vm in all_vms(self._store)]

@@ -50,6 +50,11 @@ class AzureStore(Store):
         self._container = container
         self._checksum: Checksum = MD5  # Azure compares it; the probe may find a cheaper one
 
+    @property
+    def server(self) -> str:
+        """With the account, of which `azblob://` says nothing, and without the SAS."""
+        return str(self._container.client.url).partition("?")[0]
+
     def probe(self, key: str) -> StoreCapabilities:
         found = probe(self._container, _new_key(key), candidates())
         self._checksum = found.checksum

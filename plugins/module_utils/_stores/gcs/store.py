@@ -54,6 +54,12 @@ class GcsStore(Store):
         self._bucket, self._connection = bucket, bucket.connection
         self._presence = BucketPresence(bucket.name, self._connection.endpoint_url, self._look_at_bucket)
 
+    @property
+    def server(self) -> str:
+        """Empty for Google: no two of its buckets have one name, whichever of its hosts is asked."""
+        endpoint = self._connection.endpoint_url
+        return "" if (urlsplit(endpoint).hostname or "").endswith(".googleapis.com") else endpoint
+
     def probe(self, key: str) -> StoreCapabilities:
         found = probe(self._bucket, check_key(key))
         self._presence.known = True

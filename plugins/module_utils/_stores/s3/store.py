@@ -35,6 +35,7 @@ MAX_PARTS = 10_000
 
 
 _NO_LOCK = ObjectLock()
+_AWS = (".amazonaws.com", ".amazonaws.com.cn")
 
 
 def open_s3(url: str, settings: Mapping[str, Any], alive: Callable[[], object] = lambda: None) -> S3Store:
@@ -66,6 +67,12 @@ class S3Store(Store):
         self._bucket, self._client = bucket, bucket.client
         self._checksum: Optional[Checksum] = candidates()[0]
         self._presence = BucketPresence(bucket.name, self._client.meta.endpoint_url, self._look_at_bucket)
+
+    @property
+    def server(self) -> str:
+        """Empty for AWS: no two of its buckets have one name, whichever of its hosts is asked."""
+        endpoint: str = self._client.meta.endpoint_url
+        return "" if (urlsplit(endpoint).hostname or "").endswith(_AWS) else endpoint
 
     def probe(self, key: str) -> StoreCapabilities:
         if self._lock.wanted:
