@@ -14,7 +14,8 @@ description:
   - Makes a VM at the O(destination) of a point in time of a VM at the O(source). Its disks are read at one end and
     written at the other as one stream, with no store between, and without temporary files.
   - The host that runs the module has to reach both ends.
-  - What is written is read back and compared with what was read, block by block, before there is a VM.
+  - New disks at libvirt are read back and compared with what was read, block by block, before there is a VM. See
+    O(verify), also for what is done about files.
   - The source stays as it is, on or off, also where the module fails. What it writes after the point in time is not in
     the new VM; to lose nothing, shut it down first, and ask for O(consistency=powered_off).
   - A failed or cancelled migration leaves nothing at either end, and the next run begins anew. Where that would take
@@ -80,9 +81,10 @@ options:
       - V(content) reads back what was written, from the storage and not from memory, and compares it with what was read
         at the source. No digests of it stay anywhere else, and the source may be deleted next.
       - V(none) relies on the storage. That saves the time to read what was written.
-      - If not given, V(content) where the O(destination) can read back what it has not made a VM of yet. Of the
-        providers, libvirt can. V(image) cannot, and proves what it wrote by the checksums of its files, as
-        M(vmferry.migrate.vm_import) does.
+      - If not given, V(content) where the O(destination) can read back what it has not made a VM of yet, which libvirt
+        can, and else V(none).
+      - With V(image), images such as V(qcow2) are always read back once, and compared with what was sent, as
+        M(vmferry.migrate.vm_import) does. An OVA, V(ovf) and V(vmdk) are not, and their checksums are of what was sent.
     type: str
     choices:
       - none
