@@ -9,6 +9,7 @@ import os
 import signal
 import subprocess
 import sys
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,10 @@ from ansible_collections.vmferry.migrate.plugins.module_utils._operations.jobs.r
     TransferOptions,
 )
 from ansible_collections.vmferry.migrate.plugins.module_utils._operations.migrate_vm import migrate_vm
+from ansible_collections.vmferry.migrate.plugins.module_utils._operations.vm_files.open import open_provider
 from ansible_collections.vmferry.migrate.plugins.module_utils._providers.base import Placement
+from ansible_collections.vmferry.migrate.plugins.module_utils._providers.job import Job
+from ansible_collections.vmferry.migrate.plugins.module_utils._providers.spec import DiskSpec, VmSpec
 
 from ..appliances.archives import descriptor
 from ..images.disks import MIB, run
@@ -151,6 +155,23 @@ def test_a_dead_migration_is_undone_at_the_end_that_it_wrote_to(writing: Writing
     assert writing.files() != []
     result = end_job(replace(asked, provider=writing.target), check_mode=False)
     assert (result["job"]["undone"], writing.files()) == (True, [])
+
+
+@pytest.mark.parametrize(
+    ("provider", "firmware", "said"),
+    [("libvirt", "uefi", True), ("libvirt", "bios", False), ("image", "uefi", False)],
+)
+def test_what_a_firmware_keeps_is_told_to_be_left_behind_before_anything_is_written(
+    provider: str, firmware: Any, said: bool, writing: WritingShelf
+) -> None:
+    disk = DiskSpec("disk-0", "vda", MIB, "raw", "virtio", "/vda")
+    vm = VmSpec(provider, "id", "web01", "web01", "powered_off", 1, 512, firmware, (disk,))
+    with closing(open_provider("image", writing.target.settings)) as files:
+        found = [finding.message for finding in files.check_import(vm, Placement("web"), "export")]
+        with files.open_import(vm, {}, Placement("web"), "export", Job("job", "attempt")) as session:
+            told = session.warnings
+    sentence = "The variables that the firmware of web01 keeps are left behind."
+    assert (sentence in found, sentence in told) == (said, said)
 
 
 def test_files_are_not_read_back_before_they_are_a_vm(shelf: Shelf) -> None:

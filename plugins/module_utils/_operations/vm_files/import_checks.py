@@ -26,7 +26,7 @@ _MIB = 1 << 20
 
 
 def import_findings(store: Store, vm: VmSpec, placement: Placement) -> list[Finding]:
-    findings: list[Finding] = [*refused_options(placement), *left_behind(vm, {}, placement)]
+    findings: list[Finding] = [*refused_options(placement), *left_behind(vm, placement)]
     with told_in(findings):
         known = placement.disk_bus if placement.disk_bus in BUSES else ""  # it was told already
         new = landed(vm, replace(placement, disk_bus=known))

@@ -41,7 +41,6 @@ class FileImport(ImportSession):
         self,
         place: FilePlace,
         vm: VmSpec,
-        native: Mapping[str, bytes],
         placement: Placement,
         made_of: str,
         job: Job,
@@ -52,9 +51,9 @@ class FileImport(ImportSession):
         self._layout = FileLayout(self._vm, placement.disk_format)
         self._mark = Mark(made_of, self._layout.disk_format)
         self._note = ImportNote.of(self._layout, made_of, job)
-        raise_first_error([*refused_options(placement), *left_behind(vm, native, placement)])
+        raise_first_error([*refused_options(placement), *left_behind(vm, placement)])
         ApplianceTexts(self._vm, self._layout.names, self._layout.images, self._layout.kind.name)  # or it is refused
-        self.warnings: list[str] = [finding.message for finding in left_behind(vm, native, placement)]
+        self.warnings: list[str] = [finding.message for finding in left_behind(vm, placement)]
         self._open = ExitStack()
         self._finish: Optional[Callable[[], WrittenAppliance]] = None
         self._written: Optional[WrittenAppliance] = None

@@ -16,6 +16,7 @@ from ..._providers.spec import DiskSpec, Firmware, VmSpec
 
 _NO_HYPERVISOR = "Files have no hypervisor: import the VM to one, or leave this out."
 _CARRIED = "appliance"  # in a VM's details
+_FILES = ("image", "appliance")  # of which no firmware keeps any variables
 
 
 def landed(vm: VmSpec, placement: Placement) -> VmSpec:
@@ -68,7 +69,7 @@ def refused_options(placement: Placement) -> Iterator[Finding]:
         yield Finding("error", text, f"Use one of {', '.join(BUSES)}.", "invalid_config")
 
 
-def left_behind(vm: VmSpec, native: Mapping[str, bytes], placement: Placement) -> Iterator[Finding]:
+def left_behind(vm: VmSpec, placement: Placement) -> Iterator[Finding]:
     """What a descriptor has no words for, and what may not work as before."""
     yield from unknown_networks(vm, placement)
     if placement.firmware and placement.firmware != vm.firmware:
@@ -76,5 +77,5 @@ def left_behind(vm: VmSpec, native: Mapping[str, bytes], placement: Placement) -
         yield Finding("warning", text, "Leave firmware out to keep it.")
     if vm.tpm:
         yield Finding("warning", f"The TPM of {vm.name}, and what it keeps, is left behind.")
-    if (placement.firmware or vm.firmware) == "uefi" and any("nvram" in name for name in native):
+    if vm.firmware == "uefi" and vm.provider not in _FILES:
         yield Finding("warning", f"The variables that the firmware of {vm.name} keeps are left behind.")

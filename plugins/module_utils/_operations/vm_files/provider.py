@@ -116,7 +116,7 @@ class ImageProvider(Provider):
     ) -> ContextManager[ImportSession]:
         from .import_session import FileImport
 
-        return FileImport(self._place, vm, native, placement, export_id, job, self._flow or Flow())
+        return FileImport(self._place, vm, placement, export_id, job, self._flow or Flow())
 
     def start(self, vm: VmSpec) -> VmSpec:
         self._refuse(f"Starting {vm.name}")
