@@ -26,13 +26,21 @@ def _vsphere(settings: Settings) -> Provider:
 
 
 _OPENERS: Mapping[str, Callable[[Settings], Provider]] = {"libvirt": _libvirt, "vsphere": _vsphere}
+_FILES = "image"  # whoever can work with files opens it itself
 
 
 def open_provider(name: str, settings: Settings) -> Provider:
     """`settings` are the task's connection settings of that provider. Nothing is connected yet.
 
-    Raises `unsupported` for a name that is not known, `invalid_config` for a setting that cannot be meant.
+    Raises `unsupported` for a name that is not known, and for VMs that are files; `invalid_config` for a setting that
+    cannot be meant.
     """
+    if name == _FILES:
+        raise VmferryError(
+            "unsupported",
+            "The VMs of the provider image are files, without a hypervisor that could do this.",
+            "Import the VM to a hypervisor first, with vmferry.migrate.vm_import.",
+        )
     opener = _OPENERS.get(name)
     if opener is None:
         raise VmferryError("unsupported", f"There is no provider {name!r}.", f"Known are: {', '.join(_OPENERS)}.")
