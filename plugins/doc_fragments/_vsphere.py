@@ -24,7 +24,7 @@ options:
             needed.
           - O(provider=vsphere) needs it, and O(vsphere.username) and O(vsphere.password).
           - If not given, the environment variable E(VMWARE_HOST) is used, or the host and port of E(GOVC_URL). A user
-            in that URL is not used.
+            in that URL is not used, and its password must be quoted as in every URL, such as V(%23) for V(#).
         type: str
       port:
         description:
@@ -46,14 +46,16 @@ options:
           - Whether the certificate of the server must be signed by an authority that is trusted, and made for
             O(vsphere.hostname). Without it, whoever is between can read the password.
           - If not given, the environment variable E(VMWARE_VALIDATE_CERTS) is used, or the opposite of
-            E(GOVC_INSECURE).
+            E(GOVC_INSECURE). They count only where neither O(vsphere.ca_path) nor O(vsphere.thumbprint) is given.
+          - V(false) cannot be given with O(vsphere.ca_path).
         type: bool
         default: true
       ca_path:
         description:
           - A file in PEM format, on the host that runs the module, with the authorities to trust instead of those of
             the system. vCenter offers its own for download at C(https://vcenter.example.com/certs/download.zip).
-          - If not given, the environment variable E(GOVC_TLS_CA_CERTS) is used, for one file.
+          - If not given, the environment variable E(GOVC_TLS_CA_CERTS) is used, for one file, unless the
+            task itself gives V(false) for O(vsphere.validate_certs).
         type: path
       thumbprint:
         description:
@@ -73,5 +75,5 @@ options:
           - If not given, the environment variable E(VMWARE_PROXY_PORT) is used.
         type: int
 requirements:
-  - for O(provider=vsphere), pyvmomi 8.0 or newer on the host that runs the module, and vSphere 6.5 or newer
+  - for O(provider=vsphere), pyvmomi 8.0.1 or newer on the host that runs the module, and vSphere 6.5 or newer
 """

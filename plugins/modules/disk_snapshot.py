@@ -70,6 +70,7 @@ options:
     description:
       - The name of the snapshot, in which C({vm}) stands for the name of the VM, C({date}) for the day like V(20261121)
         and C({time}) for the time like V(063000), both in UTC, and C({job}) for the id of the task's job.
+      - Where the VM has a snapshot of this very name, braces and all, it is that one.
       - Needed for O(state=reverted). For O(state=present) the default is C(vmferry-{date}T{time}Z).
       - Not used with O(state=consolidated).
     type: str

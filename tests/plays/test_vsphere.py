@@ -23,7 +23,7 @@ MIB = 1 << 20
 @pytest.fixture
 def vcenter() -> Iterator[VSphere]:
     with VSphere() as started:
-        for name, folder in (("web01", "Prod"), ("web02", "Prod/Web"), ("lab01", "Lab")):
+        for name, folder in (("web01", "Prod"), ("web02", "Prod/Web"), ("lab01", "Lab"), ("new01", "Production")):
             started.make_vm(name, [Disk(size=MIB)], folder=folder, running=True)
         started.make_vm("web03", [Disk(size=MIB)], folder="Prod")
         yield started

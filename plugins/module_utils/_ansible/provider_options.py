@@ -13,7 +13,7 @@ from .._errors import VmferryError
 from .._operations.jobs.requests import ProviderSpec
 from .argspec import ArgumentSpec, TaskArguments, invalid, without_unset
 from .storage_options import storage_arguments, store_spec
-from .vsphere_options import vsphere_options
+from .vsphere_options import vsphere_options, vsphere_settings
 
 PROVIDERS = ("libvirt", "vsphere")
 FILES = "image"  # whose VMs lie in a store
@@ -78,6 +78,8 @@ def provider_spec(arguments: TaskArguments) -> ProviderSpec:
     name = chosen_provider(arguments["provider"], [name for name in offered if arguments.given(name)], offered)
     if name == FILES:
         return _files(arguments.below(FILES))
+    if name == "vsphere":
+        return ProviderSpec(name, vsphere_settings(arguments[name], arguments.given_suboptions(name)))
     return ProviderSpec(name, without_unset(arguments[name]))
 
 

@@ -18,7 +18,7 @@ from .dav_options import speaks_http
 OLDEST_BOTO3 = (1, 26)  # of Debian 12; the first to know the checksums of parts is a little older
 OLDEST_AZURE = (12, 14)  # azure-storage-blob of Debian 12
 OLDEST_GOOGLE_AUTH = (2, 0)  # the first for Python 3 alone
-OLDEST_PYVMOMI = (8, 0)  # the first that is typed, and that knows all that is asked of vSphere 8
+OLDEST_PYVMOMI = (8, 0, 1)  # the first that is typed, and that knows all that is asked of vSphere 8
 _OF_GCS = {"google.auth": "google-auth", "requests": "requests", "google_crc32c": "google-crc32c"}
 
 
@@ -139,7 +139,7 @@ def _insist_on(package: str, version: str, oldest: tuple[int, ...], store: Store
 
 
 def _version(text: str) -> tuple[int, ...]:
-    return tuple(int(part) for part in text.split(".")[:2] if part.isdigit())
+    return tuple(int(part) for part in text.split(".")[:3] if part.isdigit())
 
 
 def _missing(library: str, system_package: str, error: ImportError) -> VmferryError:

@@ -6,11 +6,13 @@
 from __future__ import annotations
 
 import os
-from typing import Any
+from typing import Any, Collection, Mapping
 from urllib.parse import urlsplit
 
 from ansible.module_utils.errors import AnsibleFallbackNotFound
 from ansible.module_utils.parsing.convert_bool import boolean
+
+from .argspec import invalid, without_unset
 
 
 def _variable(*names: str) -> str:
@@ -21,20 +23,41 @@ def _variable(*names: str) -> str:
     raise AnsibleFallbackNotFound
 
 
-def _hostname(plain: str, url: str) -> str:
-    """govc's URL without the user that it may name, whose password must not be shown with the host."""
-    try:
-        return _variable(plain)
-    except AnsibleFallbackNotFound:
-        text = _variable(url)
-    return urlsplit(text if "://" in text else f"https://{text}").netloc.rpartition("@")[2]
+def vsphere_settings(values: Mapping[str, Any], said: Collection[str]) -> dict[str, Any]:
+    """With what the environment says where that depends on other settings. `said`: what the task itself gives."""
+    settings = without_unset(values)
+    if "hostname" not in settings and os.environ.get("GOVC_URL"):
+        settings["hostname"] = _host_of(os.environ["GOVC_URL"])
+    if "validate_certs" in said:
+        if not settings["validate_certs"] and "ca_path" not in said:
+            settings.pop("ca_path", None)
+    elif not settings.get("ca_path") and not settings.get("thumbprint"):
+        settings["validate_certs"] = _validate_certs()
+    return settings
 
 
-def _validate_certs(validate: str, insecure: str) -> bool:
+def _host_of(url: str) -> str:
+    """Without the user that it may name, whose password must not be shown with the host."""
     try:
-        return bool(boolean(_variable(validate)))
-    except AnsibleFallbackNotFound:
-        return not boolean(_variable(insecure))
+        parts = urlsplit(url if "://" in url else f"https://{url}")
+    except ValueError:
+        parts = urlsplit("@")
+    if "@" in f"{parts.path}{parts.query}{parts.fragment}":
+        hint = "In a password, write %23 for #, %2F for /, %3F for ? and %5B for [; or set VMWARE_HOST instead."
+        raise invalid("The environment variable GOVC_URL is no URL.", hint)
+    return parts.netloc.rpartition("@")[2]
+
+
+def _validate_certs() -> bool:
+    for name, wanted in (("VMWARE_VALIDATE_CERTS", True), ("GOVC_INSECURE", False)):
+        text = os.environ.get(name)
+        if text:
+            try:
+                return bool(boolean(text)) is wanted
+            except TypeError as error:
+                hint = "Set it to true or false."
+                raise invalid(f"The environment variable {name} is {text}.", hint) from error
+    return True
 
 
 def vsphere_options() -> dict[str, dict[str, Any]]:
@@ -43,7 +66,7 @@ def vsphere_options() -> dict[str, dict[str, Any]]:
             "type": "dict",
             "apply_defaults": True,  # or the environment is not asked when the whole dict is left out
             "options": {
-                "hostname": {"type": "str", "fallback": (_hostname, ["VMWARE_HOST", "GOVC_URL"])},
+                "hostname": {"type": "str", "fallback": (_variable, ["VMWARE_HOST"])},
                 "port": {"type": "int", "fallback": (_variable, ["VMWARE_PORT"])},
                 "username": {"type": "str", "fallback": (_variable, ["VMWARE_USER", "GOVC_USERNAME"])},
                 "password": {
@@ -51,11 +74,7 @@ def vsphere_options() -> dict[str, dict[str, Any]]:
                     "no_log": True,
                     "fallback": (_variable, ["VMWARE_PASSWORD", "GOVC_PASSWORD"]),
                 },
-                "validate_certs": {
-                    "type": "bool",
-                    "default": True,
-                    "fallback": (_validate_certs, ["VMWARE_VALIDATE_CERTS", "GOVC_INSECURE"]),
-                },
+                "validate_certs": {"type": "bool", "default": True},
                 "ca_path": {"type": "path", "fallback": (_variable, ["GOVC_TLS_CA_CERTS"])},
                 "thumbprint": {"type": "str", "fallback": (_variable, ["VMFERRY_VSPHERE_THUMBPRINT"])},
                 "proxy_host": {"type": "str", "fallback": (_variable, ["VMWARE_PROXY_HOST"])},

@@ -16,7 +16,7 @@ from .._exports.naming import new_attempt
 from .._providers.finding import Finding
 from .._providers.job import Job
 from .._providers.open import open_provider
-from .._providers.snapshot_choice import DEFAULT_NAME, filled, in_removal_order, surplus
+from .._providers.snapshot_choice import DEFAULT_NAME, filled, in_removal_order, named, surplus
 from .._providers.snapshots import Snapshot, SnapshotService, SnapshotWish
 from .._providers.spec import VmSpec
 from .jobs.findings import checked, raise_first_error
@@ -39,8 +39,7 @@ class _Snapshots:
         self._warnings: list[str] = []
 
     def run(self, check_mode: bool) -> dict[str, Any]:
-        template = self._request.name or (DEFAULT_NAME if self._request.state == "present" else "")
-        name = template and filled(template, self._vm.name, self._job.job_id, datetime.now(timezone.utc))
+        name = self._name()
         present = self._find(name)
         if self._request.state == "present":
             return self._make(name, present, check_mode)
@@ -55,6 +54,15 @@ class _Snapshots:
         else:
             chosen = self._surplus(self._request.keep or 0)
         return self._remove(chosen, check_mode)
+
+    def _name(self) -> str:
+        """What is there is found by its very name, whatever signs whoever made it put into that."""
+        given, new = self._request.name, self._request.state == "present"
+        if self._find(given) is not None:
+            return given
+        fill = filled if new else named
+        template = given or (DEFAULT_NAME if new else "")
+        return template and fill(template, self._vm.name, self._job.job_id, datetime.now(timezone.utc))
 
     def _make(self, name: str, present: Snapshot | None, check_mode: bool) -> dict[str, Any]:
         request = self._request

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from datetime import datetime
-from typing import Sequence
+from typing import Mapping, Sequence
 
 from .._errors import VmferryError
 from .snapshots import Snapshot
@@ -18,18 +18,28 @@ UNUSABLE = re.compile(r"^[.-]|[/\x00-\x1f\x7f]")
 LONGEST_NAME = 128  # characters; it becomes the name of a file
 
 
+def named(template: str, vm: str, job: str, now: datetime) -> str:
+    """The name that a template stands for, of a snapshot that anybody may have made: it follows no rules of ours."""
+    fields = _fields(vm, job, now)
+    return FIELD.sub(lambda match: fields.get(match[1], match[0]), template)
+
+
 def filled(template: str, vm: str, job: str, now: datetime) -> str:
-    """The name that a template stands for. Raises `invalid_config`."""
-    fields = {"vm": vm, "job": job, "date": now.strftime("%Y%m%d"), "time": now.strftime("%H%M%S")}
+    """The same for a new one. Raises `invalid_config`."""
+    fields = _fields(vm, job, now)
     unknown = [field for field in FIELD.findall(template) if field not in fields]
     if unknown:
         known = ", ".join(f"{{{field}}}" for field in fields)
         raise VmferryError("invalid_config", f"name has {{{unknown[0]}}}, which is not known.", f"Known are {known}.")
-    name = FIELD.sub(lambda match: fields[match[1]], template)
+    name = named(template, vm, job, now)
     if not name or len(name) > LONGEST_NAME or UNUSABLE.search(name):
         hint = f"It has up to {LONGEST_NAME} characters, no '/' among them, and begins with neither '.' nor '-'."
         raise VmferryError("invalid_config", f"{name!r} cannot be the name of a snapshot.", hint)
     return name
+
+
+def _fields(vm: str, job: str, now: datetime) -> Mapping[str, str]:
+    return {"vm": vm, "job": job, "date": now.strftime("%Y%m%d"), "time": now.strftime("%H%M%S")}
 
 
 def surplus(snapshots: Sequence[Snapshot], keep: int) -> list[Snapshot]:

@@ -9,7 +9,7 @@ import json
 import logging
 import time
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -32,6 +32,13 @@ NAME = "of-the-connection"
 
 def names(settings: dict[str, Any]) -> list[str]:
     return [vm["name"] for vm in describe_vms(ProviderSpec("vsphere", settings), None, {})["vms"]]
+
+
+def wait_for(happened: Callable[[], bool], seconds: float = 30) -> None:
+    deadline = time.monotonic() + seconds
+    while not happened():
+        assert time.monotonic() < deadline, f"not within {seconds} s"
+        time.sleep(0.02)
 
 
 def refusal(settings: dict[str, Any]) -> VmferryError:
@@ -219,8 +226,7 @@ def test_session_is_kept_alive_while_nothing_is_asked(
     monkeypatch.setattr(session, "KEEP_ALIVE", 0.05)
     provider.describe(NAME)
     asked = len(vcenter.calls("CurrentTime"))
-    while len(vcenter.calls("CurrentTime")) < asked + 2:
-        time.sleep(0.02)
+    wait_for(lambda: len(vcenter.calls("CurrentTime")) >= asked + 2)
 
 
 def test_a_session_that_ended_while_it_was_kept_alive_is_begun_again(
@@ -229,6 +235,31 @@ def test_a_session_that_ended_while_it_was_kept_alive_is_begun_again(
     monkeypatch.setattr(session, "KEEP_ALIVE", 0.05)
     provider.describe(NAME)
     vcenter.expire_sessions()
-    while len(vcenter.calls("Login")) < 2:
-        time.sleep(0.02)
+    wait_for(lambda: len(vcenter.calls("Login")) >= 2)
     assert provider.describe(NAME).name == NAME
+
+
+def test_nobody_keeps_a_closed_session_or_begins_it_again(
+    vcenter: VSphere, settings: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(session, "KEEP_ALIVE", 0.01)
+    vcenter.fault("CurrentTime", "delay", seconds=0.2, times=-1)  # one is under way when it is closed
+    begun = session.Session(VsphereSettings.from_options(settings))
+    begun.read("Connecting", lambda _content: None)
+    wait_for(lambda: bool(vcenter.calls("CurrentTime")))
+    begun.close()
+    assert not begun._keeper.is_alive()
+    made = [call.method for call in vcenter.calls()]
+    assert (made.count("Login"), made[-1]) == (1, "Logout")
+    with pytest.raises(VmferryError, match="was closed already"):
+        begun.read("Connecting", lambda _content: None)
+    with pytest.raises(VmferryError, match="was closed already"):
+        begun._log_in_again(1)
+    assert vcenter.leftovers().sessions == 0
+
+
+def test_first_call_is_one_that_the_oldest_server_understands(vcenter: VSphere, settings: dict[str, Any]) -> None:
+    names(settings)
+    spoken = [call.version for call in vcenter.calls()]
+    assert spoken[0] == "vim25/6.5"
+    assert spoken[1] != spoken[0], "then as the server does"

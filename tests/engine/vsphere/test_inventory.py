@@ -129,6 +129,18 @@ def test_vms_of_one_name_are_told_apart_by_path(vcenter: VSphere, provider: Vsph
         assert provider.describe(path).details["moref"] == reference
 
 
+def test_what_stands_for_one_vm_and_names_another_means_none(vcenter: VSphere, provider: VsphereProvider) -> None:
+    first = vcenter.make_vm("meant-first", uuid="5b0c9a2b-7d1e-4c58-9a51-0c3a0d5b6e01")
+    of_vcenter = provider.describe(first).details["instance_uuid"]
+    vcenter.make_vm(first, folder="sly")  # a VM that somebody called vm-57
+    vcenter.make_vm("sly-copy", uuid=of_vcenter)
+    for called in (first, of_vcenter, of_vcenter.upper()):
+        with pytest.raises(VmferryError, match=f"2 VMs at .* are called {called}: ") as refused:
+            provider.describe(called)
+        assert (refused.value.kind, "by its path" in refused.value.hint) == ("conflict", True)
+    assert provider.describe("/DC0/vm/meant-first").details["moref"] == first
+
+
 def test_folders_are_filtered_by_pattern_and_tags_refused(vcenter: VSphere, settings: dict[str, Any]) -> None:
     vcenter.make_vm("deep", folder="Prod/Web")
     vcenter.make_vm("shallow", folder="Prod")
@@ -138,7 +150,10 @@ def test_folders_are_filtered_by_pattern_and_tags_refused(vcenter: VSphere, sett
         return [vm["name"] for vm in describe_vms(spec, None, {"folder": pattern})["vms"]]
 
     assert found("/DC0/vm/Prod*") == ["deep", "shallow"]
+    vcenter.make_vm("neighbour", folder="Production")
+    assert found("/DC0/vm/Prod*") == ["deep", "neighbour", "shallow"]
     assert found("/DC0/vm/Prod") == ["shallow"]
+    assert found("/DC0/vm/Prod/*") == ["deep"]
     with pytest.raises(VmferryError, match="no tags on vsphere") as refused:
         describe_vms(spec, None, {"tag": "prod"})
     assert refused.value.kind == "unsupported"

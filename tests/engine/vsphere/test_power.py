@@ -14,6 +14,7 @@ from ansible_collections.vmferry.migrate.plugins.module_utils._operations.bring_
 from ansible_collections.vmferry.migrate.plugins.module_utils._operations.jobs.requests import ProviderSpec, VmRequest
 from ansible_collections.vmferry.migrate.plugins.module_utils._providers.base import Placement
 from ansible_collections.vmferry.migrate.plugins.module_utils._providers.job import Job
+from ansible_collections.vmferry.migrate.plugins.module_utils._providers.vsphere import power
 from ansible_collections.vmferry.migrate.plugins.module_utils._providers.vsphere.provider import VsphereProvider
 from rigs.vsphere import VSphere
 
@@ -46,6 +47,19 @@ def test_power_is_cut_only_where_that_is_asked(vcenter: VSphere, settings: dict[
     assert vcenter.calls("PowerOffVM_Task") == []
     assert bring(settings, "deaf", "powered_off", timeout=0.1, force=True)["vm"]["power_state"] == "powered_off"
     assert vcenter.calls("ShutdownGuest") == []
+
+
+def test_a_vcenter_that_is_away_for_a_moment_ends_no_shutdown(
+    vcenter: VSphere, provider: VsphereProvider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(power, "LOOK_EVERY", 0.05)
+    vcenter.make_vm("patient", running=True)
+    vm = provider.describe("patient")
+    vcenter.forget_calls()
+    vcenter.fault("RetrievePropertiesEx", "status", status=503, times=2)  # of the first look, and of its repetition
+    vcenter.fault("ShutdownGuest", "status", status=503)
+    assert provider.shut_down(vm, 60.0, False).power_state == "powered_off"
+    assert [call.ended for call in vcenter.calls("ShutdownGuest")] == ["Service Unavailable", ""]
 
 
 def test_failure_to_start_is_told(vcenter: VSphere, settings: dict[str, Any]) -> None:

@@ -63,6 +63,8 @@ def test_thumbprint_may_be_written_in_any_usual_way(text: str) -> None:
         ({"proxy_port": -1, "proxy_host": "proxy"}, "vsphere.proxy_port"),
         ({"proxy_host": "proxy"}, "vsphere.proxy_port"),
         ({"proxy_port": 3128}, "vsphere.proxy_host"),
+        ({"hostname": "https://[vc.example.com"}, "vsphere.hostname"),
+        ({"ca_path": "/etc/ssl/lab.pem", "validate_certs": False}, "vsphere.ca_path"),
         ({"thumbprint": "ab" * 20}, "SHA-256"),
         ({"thumbprint": "xy" * 32}, "SHA-256"),
         ({"datacenter": "DC0"}, "datacenter"),
@@ -74,9 +76,10 @@ def test_what_cannot_be_meant_is_refused(given: dict[str, Any], named: str) -> N
     assert (refused.value.kind, bool(refused.value.hint)) == ("invalid_config", True)
 
 
-def test_a_user_in_the_host_is_refused_without_showing_what_stands_there() -> None:
-    with pytest.raises(VmferryError) as refused:
-        settings(hostname="https://root:known-to-few@vc.example.com/sdk")
+@pytest.mark.parametrize("sign", ["", "#", "/", "?"])
+def test_a_user_in_the_host_is_refused_without_showing_what_stands_there(sign: str) -> None:
+    with pytest.raises(VmferryError, match="names a user") as refused:
+        settings(hostname=f"https://root:known-to-few{sign}1@vc.example.com/sdk")
     assert "known-to-few" not in f"{refused.value.message} {refused.value.hint}"
 
 

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -18,7 +19,11 @@ from ansible_collections.vmferry.migrate.plugins.module_utils._operations.jobs.r
 )
 from ansible_collections.vmferry.migrate.plugins.module_utils._operations.list_snapshots import list_snapshots
 from ansible_collections.vmferry.migrate.plugins.module_utils._operations.manage_snapshots import manage_snapshots
+from ansible_collections.vmferry.migrate.plugins.module_utils._providers.vsphere.session import Session
+from ansible_collections.vmferry.migrate.plugins.module_utils._providers.vsphere.settings import VsphereSettings
+from ansible_collections.vmferry.migrate.plugins.module_utils._providers.vsphere.tasks import run_task
 from ansible_collections.vmferry.migrate.plugins.module_utils._providers.vsphere.tls import pinned
+from rigs.ports import free_port
 from rigs.vsphere import Disk, VSphere
 
 pytestmark = pytest.mark.slow
@@ -163,6 +168,32 @@ def test_a_guest_that_cannot_be_quiesced_is_told_or_refused(vcenter: VSphere, be
     assert vm.names() == ["weak"]
 
 
+@pytest.mark.parametrize("fault", ["TooManySnapshotLevels", "SnapshotFault"])
+def test_only_where_the_guest_could_not_be_quiesced_it_is_tried_without(
+    vcenter: VSphere, bench: MakeBench, fault: str
+) -> None:
+    vm = bench(running=True)
+    vcenter.fault("CreateSnapshot_Task", "task", fault=fault)
+    failure(lambda: vm.task(name="a"))
+    assert [call.options for call in vcenter.calls("CreateSnapshot_Task")] == ["quiesce"]
+
+
+def test_snapshots_of_others_are_named_as_they_are(bench: MakeBench) -> None:
+    vm = bench()
+    kept = "VM Snapshot 11%2f13%2f2019, 100%25 {mine} {vm}"  # as vCenter keeps it
+    wanted = "VM Snapshot 11/13/2019, 100% {mine} {vm}"
+    vm.foreign(kept)
+    vm.task(name="above")
+    assert vm.names() == [wanted, "above"]
+    assert [one["children"] for one in vm.listed(wanted)] == [["above"]]
+    assert vm.task(name=wanted)["changed"] is False
+    assert vm.task("reverted", name=wanted, check_mode=True)["plan"]["revert"] == wanted
+    assert vm.task("absent", name=wanted)["removed"] == [wanted]
+    assert vm.task("absent", name=wanted)["changed"] is False
+    assert failure(lambda: vm.task("reverted", name=wanted)).kind == "not_found"
+    assert failure(lambda: vm.task(name="11/13")).kind == "invalid_config"
+
+
 def test_only_ours_are_counted_and_pruned(bench: MakeBench) -> None:
     vm = bench()
     vm.foreign("theirs")
@@ -231,6 +262,7 @@ def test_what_vsphere_cannot_do_is_found_before(bench: MakeBench) -> None:
     assert "scsi0:1" in without["findings"][0]["message"]
     assert failure(lambda: vm.task(name="a", method="internal")).kind == "unsupported"
     assert failure(lambda: vm.task(name="n" * 81)).kind == "invalid_config"
+    assert failure(lambda: vm.task(name="100%")).kind == "invalid_config"
     assert [disk["name"] for disk in vm.task(name="b")["snapshot"]["disks"]] == ["scsi0:0"]
     assert failure(lambda: bench(template=True).task(name="a")).kind == "unsupported"
 
@@ -260,7 +292,7 @@ def test_tree_is_told_with_who_stands_on_whom(bench: MakeBench) -> None:
 def test_a_task_that_hangs_is_cancelled_in_time(vcenter: VSphere, bench: MakeBench) -> None:
     vm = bench()
     vcenter.fault("CreateSnapshot_Task", "hang")
-    late = failure(lambda: vm.task(name="a", timeout=4.0))
+    late = failure(lambda: vm.task(name="a", timeout=15.0))
     assert (late.kind, "and was cancelled" in late.message) == ("timeout", True)
     assert (vm.names(), vcenter.leftovers().running_tasks) == ([], ())
 
@@ -304,6 +336,24 @@ def test_vcenter_that_starts_again_while_a_task_is_waited_for_costs_nothing(vcen
 def test_a_lost_answer_does_not_make_a_second_one(vcenter: VSphere, bench: MakeBench) -> None:
     vm = bench()
     vcenter.fault("CreateSnapshot_Task", "lose_answer")
-    assert failure(lambda: vm.task(name="a")).kind == "network"
+    lost = failure(lambda: vm.task(name="a"))
+    assert (lost.kind, lost.retryable) == ("network", False)
+    assert "may have done it" in lost.message
+    assert "Look at the VM" in lost.hint
     assert vm.names() == ["a"]
     assert vm.task(name="a")["changed"] is False
+
+
+def test_a_task_that_vcenter_forgot_may_have_been_done(vcenter: VSphere, bench: MakeBench) -> None:
+    vm = bench()
+    vcenter.fault("CreateFilter", "fault", fault="ManagedObjectNotFound")
+    unknown = failure(lambda: vm.task(name="a"))
+    assert re.search(r"forgotten its task-\S+, so whether it was done is not known", unknown.message)
+    assert ("Look at the VM" in unknown.hint, unknown.retryable) == (True, False)
+    assert vm.names() == ["a"]
+
+
+def test_a_server_that_nobody_could_ask_has_done_nothing(settings: dict[str, Any]) -> None:
+    begun = Session(VsphereSettings.from_options({**settings, "port": free_port()}))
+    refused = failure(lambda: run_task(begun, "Working", lambda _content: None, 1.0))
+    assert (refused.retryable, "may have" in refused.message) == (True, False)

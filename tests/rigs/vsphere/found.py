@@ -22,6 +22,7 @@ class Call:
     ended: str  # "" is well; else the fault, the status, or how the line broke
     bytes: int  # of a body that was sent or received
     user: str  # User-Agent
+    version: str  # of the API that is spoken, "vim25/6.5"
 
 
 @dataclass(frozen=True)

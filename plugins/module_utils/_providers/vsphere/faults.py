@@ -8,6 +8,7 @@ from __future__ import annotations
 import ssl
 from contextlib import contextmanager
 from http.client import HTTPException
+from socket import gaierror
 from socket import timeout as SocketTimeout
 from typing import Any, Iterator, Mapping, Tuple
 from xml.parsers.expat import ExpatError
@@ -25,6 +26,7 @@ CERTIFICATE = (
     "Set vsphere.ca_path to the authority that signed it, or vsphere.thumbprint to the SHA-256 of the certificate. "
     f"{HOW_TO_READ_ONE}"
 )
+_OF_CONNECTION = (OSError, HTTPException, ExpatError)
 # A class, or what it is derived from: the first that is known counts.
 _KINDS: Mapping[str, Tuple[Kind, str]] = {
     "InvalidLogin": ("unauthenticated", LOGIN),
@@ -69,6 +71,18 @@ def is_session_gone(error: object) -> bool:
     return is_fault(error, "NotAuthenticated")
 
 
+def is_passing(error: VmferryError) -> bool:
+    """Whether waiting goes on: vCenter may be back in a moment, or another session be answered."""
+    return error.retryable or is_session_gone(error.__cause__)
+
+
+def may_have_happened(error: VmferryError) -> bool:
+    """Whether what was asked may have been done although no answer came: not where nobody could be asked."""
+    cause = error.__cause__
+    never = isinstance(cause, (ConnectionRefusedError, gaierror))
+    return error.retryable and not never and isinstance(cause, _OF_CONNECTION)
+
+
 @contextmanager
 def translated(doing: str, address: str) -> Iterator[None]:
     """What pyVmomi raises inside comes out as a `VmferryError` whose sentence begins with `doing`."""
@@ -78,7 +92,7 @@ def translated(doing: str, address: str) -> Iterator[None]:
         yield
     except vmodl.MethodFault as fault:
         raise explained(fault, doing) from fault
-    except (OSError, HTTPException, ExpatError) as error:
+    except _OF_CONNECTION as error:
         raise _of_connection(error, doing, address) from error
 
 

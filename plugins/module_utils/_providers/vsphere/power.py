@@ -6,16 +6,19 @@
 from __future__ import annotations
 
 import time
+from typing import Tuple
 
 from ..._errors import VmferryError
 from ..spec import PowerState, VmSpec
 from .describe import describe_these
-from .faults import is_fault
+from .faults import is_fault, is_passing
+from .properties import retrieve
 from .session import Session
 from .tasks import run_task
 
 OPERATION_LIMIT = 600.0  # seconds for what vSphere itself does
 LOOK_EVERY = 2.0  # seconds
+_STATE = ("runtime.powerState", "guest.toolsRunningStatus")
 ASK_EVERY = 30.0  # seconds: a guest that was just booting did not hear it
 
 
@@ -41,18 +44,30 @@ def _goes_off(session: Session, vm: VmSpec, timeout: float) -> bool:
     deadline = time.monotonic() + timeout
     ask_at = time.monotonic()
     while True:
-        now_is = _now(session, vm)
-        if now_is.power_state == "powered_off":
-            return True
-        if now_is.power_state != "powered_on":  # its CPUs stand still, so it cannot hear
-            return False
         now = time.monotonic()
-        if now >= deadline:
-            return False
-        if now >= ask_at and now_is.guest_agent:
-            _ask(session, vm)
-            ask_at = now + ASK_EVERY
+        try:
+            power_state, tools_run = _look(session, vm)
+            if power_state == "poweredOff":
+                return True
+            if power_state != "poweredOn" or now >= deadline:  # suspended, its CPUs stand still, so it cannot hear
+                return False
+            if now >= ask_at and tools_run:
+                _ask(session, vm)
+                ask_at = now + ASK_EVERY
+        except VmferryError as error:
+            if not is_passing(error) or now >= deadline:
+                raise
         time.sleep(max(0.0, min(LOOK_EVERY, deadline - now)))
+
+
+def _look(session: Session, vm: VmSpec) -> Tuple[str, bool]:
+    """Its power state as vSphere calls it, and whether VMware Tools run."""
+    machine = session.managed("VirtualMachine", vm.details["moref"])
+    rows = session.read(
+        f"Looking at {vm.name}", lambda content: retrieve(content, [machine], (), {"VirtualMachine": _STATE})
+    )
+    power_state, tools = (rows[vm.details["moref"]].get(path, "") for path in _STATE)
+    return power_state, tools == "guestToolsRunning"
 
 
 def _ask(session: Session, vm: VmSpec) -> None:

@@ -22,8 +22,7 @@ Result = TypeVar("Result")
 CALL_LIMIT = 60  # seconds without an answer, and to connect
 IDLE_LIMIT = 20  # seconds that a connection is used again after: servers and firewalls close it sooner than pyVmomi
 KEEP_ALIVE = 300.0  # seconds; vCenter ends a session after 30 minutes without a call, and counts no download as one
-OLDEST = (6, 5)
-_OLDEST_VERSION = "vim.version.version12"  # what pyVmomi calls 6.5
+OLDEST = "6.5"
 
 
 class Session:
@@ -36,7 +35,8 @@ class Session:
         self._content: Any = None
         self._logins = 0
         self._key = ""
-        self._ended = Event()
+        self._closed = Event()
+        self._keeper = Thread(target=self._keep_alive, name="vmferry-vsphere", daemon=True)
 
     @property
     def address(self) -> str:
@@ -85,13 +85,14 @@ class Session:
             return work(content)
 
     def close(self) -> None:
-        """Whatever goes wrong: the server forgets a session that nobody uses."""
+        """For good, whatever goes wrong: the server forgets a session that nobody uses."""
         with self._lock:
-            self._ended.set()
+            self._closed.set()
             stub, self._stub = self._stub, None
             content, self._content = self._content, None
         if stub is None:
             return
+        self._keeper.join(CALL_LIMIT)  # or its call would come after the logout
         try:
             with translated("Logging out", self.address):
                 content.sessionManager.Logout()
@@ -102,6 +103,7 @@ class Session:
 
     def _connected(self, doing: str) -> Any:
         with self._lock:
+            self._refuse_closed()
             if self._content is None:
                 with translated(f"{doing} at {self.address}", self.address):
                     self._connect()
@@ -115,7 +117,7 @@ class Session:
         stub = SoapStubAdapter(
             host=given.hostname,
             port=given.port,
-            version=_OLDEST_VERSION,
+            version=newest_known(OLDEST, given.address),  # until the server tells which it knows
             sslContext=trusting(given.validate_certs, given.ca_path, given.thumbprint),
             httpConnectionTimeout=CALL_LIMIT,
             connectionPoolTimeout=IDLE_LIMIT,
@@ -126,8 +128,7 @@ class Session:
         stub.ComputeVersionInfo(newest_known(content.about.apiVersion, given.address))
         self._log_in(content)
         self._stub, self._content = stub, content
-        self._ended = Event()
-        Thread(target=self._keep_alive, args=(self._ended,), name="vmferry-vsphere", daemon=True).start()
+        self._keeper.start()
 
     def _through_proxy(self, host: str, port: int | None = None, **options: Any) -> HTTPSConnection:
         """As pyVmomi makes a connection to the server. Its own way through a proxy fails in some of its versions."""
@@ -142,11 +143,17 @@ class Session:
     def _log_in_again(self, seen: int) -> None:
         """Unless another thread did so since."""
         with self._lock:
+            self._refuse_closed()
             if self._logins == seen:
                 self._log_in(self._content)
 
-    def _keep_alive(self, ended: Event) -> None:
-        while not ended.wait(KEEP_ALIVE):
+    def _refuse_closed(self) -> None:
+        if self._closed.is_set():
+            raise VmferryError("internal", f"The session with {self.address} was closed already.")
+
+    def _keep_alive(self) -> None:
+        """It begins connected, so that it never connects by itself."""
+        while not self._closed.wait(KEEP_ALIVE):
             try:
                 self.once("Keeping the session", lambda _content: self._service().CurrentTime())
             except VmferryError:
@@ -158,11 +165,10 @@ def newest_known(api_version: str, address: str) -> str:
     from pyVmomi.VmomiSupport import GetServiceVersions, versionIdMap
 
     served = _numbers(api_version)
-    if served < OLDEST:
-        oldest = ".".join(map(str, OLDEST))
+    if served < _numbers(OLDEST):
         raise VmferryError(
             "unsupported",
-            f"{address} speaks version {api_version or 'none'} of the vSphere API; at least {oldest} is needed.",
+            f"{address} speaks version {api_version or 'none'} of the vSphere API; at least {OLDEST} is needed.",
             "Upgrade it, or export its VMs as OVF or OVA and import these.",
         )
     known: Sequence[str] = [name for name in GetServiceVersions("vim25") if _numbers(versionIdMap[name])]

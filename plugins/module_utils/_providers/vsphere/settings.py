@@ -72,6 +72,11 @@ class VsphereSettings:
             proxy_host=str(options.get("proxy_host") or ""),
             proxy_port=_port("proxy_port", options.get("proxy_port")),
         )
+        if settings.ca_path and not settings.validate_certs:
+            raise _invalid(
+                "vsphere.ca_path is given, and vsphere.validate_certs says that no certificate is verified.",
+                "Leave one of them out.",
+            )
         if bool(settings.proxy_host) != bool(settings.proxy_port):
             raise _invalid("Only one of vsphere.proxy_host and vsphere.proxy_port is set.", "Set both, or none.")
         return settings
@@ -81,13 +86,14 @@ def _host_and_port(text: str) -> Tuple[str, int]:
     """Of a name or an address, with a port or without; also as a URL, which is how GOVC_URL says it."""
     if text.count(":") > 1 and not text.startswith("[") and "://" not in text:
         return text, 0  # a bare IPv6 address
-    parts = urlsplit(text if "://" in text else f"https://{text}")
-    if "@" in parts.netloc:  # not quoted: what stands before it may be a password
+    if "@" in text:  # not quoted: what stands before it may be a password
         raise _invalid("vsphere.hostname names a user.", "Set vsphere.username and vsphere.password instead.")
     try:
+        parts = urlsplit(text if "://" in text else f"https://{text}")
         port = parts.port or 0
     except ValueError as error:
-        raise _invalid(f"vsphere.hostname {text} has a port that is none.", f"Give 1 to {HIGHEST_PORT}.") from error
+        hint = f"Write vcenter.example.com:8443, for example; a port is 1 to {HIGHEST_PORT}."
+        raise _invalid(f"vsphere.hostname {text} has a port or an address that is none.", hint) from error
     if parts.scheme != "https" or not parts.hostname or any(sign.isspace() for sign in parts.hostname):
         raise _invalid(f"vsphere.hostname {text} is no host's name.", "Write vcenter.example.com, for example.")
     return parts.hostname, port

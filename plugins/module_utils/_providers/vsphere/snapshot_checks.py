@@ -73,6 +73,9 @@ def _of_wish(wish: SnapshotWish) -> Iterator[Finding]:
     if len(wish.name) > LONGEST_NAME:
         text = f"{wish.name} has {len(wish.name)} characters, and vSphere's names of snapshots up to {LONGEST_NAME}."
         yield Finding("error", text, "Give it a shorter name.", "invalid_config")
+    if "%" in wish.name:
+        text = f"{wish.name} has a percent sign, which vSphere's names use to write other signs."
+        yield Finding("error", text, "Give it a name without.", "invalid_config")
 
 
 def _of_guest(vm: VmSpec, wish: SnapshotWish) -> Iterator[Finding]:

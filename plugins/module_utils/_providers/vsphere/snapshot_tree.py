@@ -12,6 +12,7 @@ import re
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import Any, Iterator, Mapping, Sequence, Tuple
+from urllib.parse import unquote
 
 from ..job import Job
 from ..snapshots import SnapshotWish
@@ -30,7 +31,7 @@ _STATES: Mapping[str, PowerState] = {
 class Node:
     """One snapshot as it lies in the tree. `mark` is empty where it is not ours."""
 
-    name: str
+    name: str  # as people wrote it; the API has %2f for a slash, as in names of VMs
     moref: str
     description: str
     created: str  # ISO 8601, UTC
@@ -71,7 +72,7 @@ def listed(info: Any) -> Tuple[SnapshotSpec, ...]:
 
 def _nodes(trees: Sequence[Any], parent: str, depth: int, current: str) -> Iterator[Node]:
     for tree in trees:
-        name, below = tree.name, tree.childSnapshotList or ()
+        name, below = unquote(tree.name), tree.childSnapshotList or ()
         moref = tree.snapshot._moId
         yield Node(
             name=name,
@@ -81,7 +82,7 @@ def _nodes(trees: Sequence[Any], parent: str, depth: int, current: str) -> Itera
             state=_STATES.get(tree.state, "unknown"),
             quiesced=bool(tree.quiesced),
             parent=parent,
-            children=tuple(child.name for child in below),
+            children=tuple(unquote(child.name) for child in below),
             depth=depth,
             current=moref == current,
             mark=_read(tree.description or ""),

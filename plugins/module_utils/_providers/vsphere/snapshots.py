@@ -26,7 +26,7 @@ from .snapshot_checks import CREATE, REMOVE, REVERT, create_findings, of_privile
 from .snapshot_tree import Node, mark_of, nodes
 from .tasks import run_task
 
-NOT_QUIESCED = ("ApplicationQuiesceFault", "FilesystemQuiesceFault", "ToolsUnavailable", "SnapshotFault")
+NOT_QUIESCED = ("ApplicationQuiesceFault", "FilesystemQuiesceFault", "ToolsUnavailable")
 METHOD = "external"
 
 
@@ -232,5 +232,4 @@ def _consistency(power: str, quiesced: bool) -> str:
 
 
 def _could_not_quiesce(error: VmferryError) -> bool:
-    cause = error.__cause__
-    return error.kind != "busy" and any(is_fault(cause, name) for name in NOT_QUIESCED)
+    return any(is_fault(error.__cause__, name) for name in NOT_QUIESCED)

@@ -10,13 +10,14 @@ from contextlib import contextmanager
 from typing import Any, Callable, Iterator
 
 from ..._errors import VmferryError
-from .faults import explained, is_session_gone
+from .faults import explained, is_fault, is_passing, may_have_happened
 from .properties import retrieve
 from .session import Session
 
 WAIT = 20  # seconds that the server may keep a call open while nothing changes; well below the limit of a call
 RESTART = 2.0  # seconds between two looks while the server does not answer, as while vCenter restarts
 CANCEL_LIMIT = 10.0  # seconds that a cancelled task is given to end
+LOOK = "Look at the VM, and at its recent tasks in the vSphere Client, before it is run again."
 _STATE = ("info.state", "info.error", "info.result")
 
 
@@ -24,9 +25,16 @@ def run_task(session: Session, doing: str, begin: Callable[[Any], Any], seconds:
     """What the task that `begin` begins results in.
 
     Raises what it failed with; `timeout` after so many seconds, when it was cancelled, or goes on where it cannot be.
+    Where nobody can tell whether it was done, the error says so, and is not retryable.
     """
     deadline = time.monotonic() + seconds
-    task = session.once(doing, begin)
+    try:
+        task = session.once(doing, begin)
+    except VmferryError as error:
+        if not may_have_happened(error):
+            raise
+        text = f"{error.message} vSphere may have done it nevertheless."
+        raise VmferryError(error.kind, text, LOOK, retryable=False) from error
     info = _ended(session, doing, task, deadline)
     if info is None:
         info = _cancelled(session, doing, task)
@@ -54,9 +62,10 @@ def _ended(session: Session, doing: str, task: Any, deadline: float) -> Any:
         try:
             return _watched(session, doing, task, deadline)
         except VmferryError as error:
-            # vCenter goes on with its tasks when it is back, or when another session asks.
-            passing = error.retryable or is_session_gone(error.__cause__)
-            if not passing or time.monotonic() >= deadline:
+            if is_fault(error.__cause__, "ManagedObjectNotFound"):
+                text = f"{doing}: vSphere has forgotten its {task._moId}, so whether it was done is not known."
+                raise VmferryError("internal", text, LOOK) from error
+            if not is_passing(error) or time.monotonic() >= deadline:
                 raise
         time.sleep(RESTART)
 

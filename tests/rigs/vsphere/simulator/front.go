@@ -50,6 +50,7 @@ func (f *front) serveCall(w http.ResponseWriter, r *http.Request) {
 	}
 	made := call{Method: method.Name, Object: method.This.Value, User: r.UserAgent()}
 	made.Argument, made.Options = argumentOf(method.Body), optionsOf(method.Body)
+	made.Version = strings.TrimPrefix(strings.Trim(r.Header.Get("SOAPAction"), `"`), "urn:")
 	if !f.site.enter(r) {
 		r.Header.Del("Cookie")
 		if !forStrangers(method) {

@@ -24,6 +24,7 @@ type call struct {
 	Ended    string  `json:"ended"`    // "" is well, else a fault, a status or how the line broke
 	Bytes    int64   `json:"bytes"`    // of a body that was sent or received
 	User     string  `json:"user"`     // the client's User-Agent
+	Version  string  `json:"version"`  // of the API that the client speaks: "vim25/6.5"
 }
 
 // leftovers are what stays in the place of a customer after our work.

@@ -65,6 +65,47 @@ def test_variables_of_the_community_collection_come_before_those_of_govc(
     assert settings(modules) == {"hostname": "one", "validate_certs": True}
 
 
+@pytest.mark.parametrize("variable", [("VMWARE_VALIDATE_CERTS", "False"), ("GOVC_INSECURE", "1")])
+@pytest.mark.parametrize(
+    "given", [{"ca_path": "/etc/ssl/lab.pem"}, {"thumbprint": "ab" * 32}, {"validate_certs": True}]
+)
+def test_environment_does_not_end_the_trust_that_a_task_asks_for(
+    modules: ModuleRun, monkeypatch: pytest.MonkeyPatch, variable: tuple[str, str], given: dict[str, Any]
+) -> None:
+    monkeypatch.setenv(*variable)
+    assert settings(modules, given) == {"validate_certs": True, **given}
+
+
+def test_authority_of_the_environment_is_verified_against_unless_the_task_says_no(
+    modules: ModuleRun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GOVC_TLS_CA_CERTS", "/etc/ssl/lab.pem")
+    monkeypatch.setenv("VMWARE_VALIDATE_CERTS", "False")
+    assert settings(modules) == {"ca_path": "/etc/ssl/lab.pem", "validate_certs": True}
+    assert settings(modules, {"validate_certs": False}) == {"validate_certs": False}
+    both = {"ca_path": "/of/the/task", "validate_certs": False}
+    assert settings(modules, both) == both, "which the provider refuses"
+
+
+@pytest.mark.parametrize("variable", ["VMWARE_VALIDATE_CERTS", "GOVC_INSECURE"])
+def test_a_variable_that_is_neither_true_nor_false_is_told(
+    modules: ModuleRun, monkeypatch: pytest.MonkeyPatch, variable: str
+) -> None:
+    monkeypatch.setenv(variable, "maybe")
+    outcome = modules.fail("vm_info", {"provider": "vsphere"})
+    assert (outcome["error"]["kind"], f"{variable} is maybe" in outcome["msg"]) == ("invalid_config", True)
+
+
+@pytest.mark.parametrize("sign", ["#", "/", "?", "[", "/x@y#"])
+def test_a_url_with_a_password_that_is_not_quoted_is_refused_without_showing_it(
+    modules: ModuleRun, monkeypatch: pytest.MonkeyPatch, sign: str
+) -> None:
+    monkeypatch.setenv("GOVC_URL", f"https://administrator@vsphere.local:known{sign}tofew@vc.example.com/sdk")
+    outcome = modules.fail("vm_info", {"provider": "vsphere"})
+    assert (outcome["error"]["kind"], "GOVC_URL" in outcome["msg"]) == ("invalid_config", True)
+    assert not [part for part in ("known", "tofew", "x@y") if part in json.dumps(outcome)]
+
+
 @pytest.mark.parametrize("module", ["vm_info", "vm", "disk_snapshot", "disk_snapshot_info"])
 @pytest.mark.parametrize("of_environment", [True, False])
 def test_no_failure_carries_the_password(
@@ -88,7 +129,7 @@ def test_connection_alone_names_the_provider(modules: ModuleRun) -> None:
     assert modules.request("vm_info", {"provider": None, "vsphere": {"hostname": "vc"}}).name == "vsphere"
 
 
-@pytest.mark.parametrize("version", [None, "6.7.1", "7.0.3"])
+@pytest.mark.parametrize("version", [None, "6.7.1", "7.0.3", "8.0.0.1.2"])
 def test_a_missing_or_old_pyvmomi_is_told_with_how_to_get_it(modules: ModuleRun, version: str | None) -> None:
     if version is None:
         modules.without_package("pyVmomi")
