@@ -20,7 +20,7 @@ from ansible_collections.vmferry.migrate.plugins.module_utils._stores.filesystem
 from ansible_collections.vmferry.migrate.plugins.module_utils._stores.filesystem.store import open_filesystem
 
 from .shelf import refused
-from .test_imports_to_files_again import bring, kill, note_of
+from .test_imports_to_files_again import bring, note_of
 from .written import WritingShelf
 
 NOTE = "vmferry-import-web.json"
@@ -101,7 +101,7 @@ def test_an_import_renews_no_note_but_its_own(shelf: WritingShelf, monkeypatch: 
 
 
 def test_a_file_that_took_the_name_of_one_that_was_removed_by_hand_stays(shelf: WritingShelf) -> None:
-    kill(shelf, "text_written", "qcow2")
+    note_of(shelf, lease_until=time.time() - 10)
     shutil.rmtree(shelf.written / "web")
     (shelf.written / "web").mkdir()
     (shelf.written / "web" / "web-disk1.qcow2").write_bytes(b"theirs")
@@ -182,7 +182,7 @@ def test_what_was_sent_of_a_note_is_removed_once_nobody_can_be_at_it(shelf: Writ
 
 @pytest.mark.parametrize("pattern", ["*/*.qcow2", "w*/web-disk1.qcow2", "we?/*"])
 def test_a_pattern_stands_for_nothing_that_is_half_written(shelf: WritingShelf, pattern: str) -> None:
-    kill(shelf, "text_written", "qcow2")
+    note_of(shelf)
     refused(lambda: shelf.told(pattern), "busy", "is being written by an import, or by one that died")
 
 
