@@ -98,7 +98,7 @@ def test_a_vm_is_written_whole_and_found_again(shelf: ShelfInStore, store: Store
     assert not shelf.bring(shelf.at("web.raw"), disk_format=disk_format)["changed"]
 
 
-@pytest.mark.parametrize(("kind", "disk_format"), [("s3", "ova"), ("s3", "qcow2")])
+@pytest.mark.parametrize(("kind", "disk_format"), [("s3", "ova"), ("s3", "qcow2"), ("dav", "qcow2")])
 def test_an_import_that_fails_leaves_no_object_and_no_upload(
     shelf: ShelfInStore, store: Store, disk_format: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -120,7 +120,8 @@ def test_what_a_killed_import_left_is_removed_and_nothing_of_others(shelf: Shelf
     keys_to_be = ["web/web.ovf", "web/web.mf", "web/web-disk1.qcow2", "web/web-disk2.qcow2"]
     now = time.time()
     intent = Intent("20261122T110000Z-1a2b3c4d", "j" * 32, "made-of", "web", now, now - 900, {}, written_at=now)
-    told = {**json.loads(intent.to_json()), "attempt": "1a2b3c4d", "keys": keys_to_be, "made": keys_to_be[1:]}
+    made = dict.fromkeys(keys_to_be[1:], "")
+    told = {**json.loads(intent.to_json()), "attempt": "1a2b3c4d", "keys": keys_to_be, "made": made}
     store.put("vmferry-import-web.json", json.dumps(told).encode())
     store.put(keys_to_be[2], b"made", metadata={MARK: "1a2b3c4d"})
     store.put(keys_to_be[1], b"theirs")

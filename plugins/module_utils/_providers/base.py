@@ -261,7 +261,7 @@ class Provider(ABC):
 
     def made_otherwise(self, vm: VmSpec, placement: Placement) -> str:
         """Of a VM that `imported` found to be made of the same: what of it is not as the task asks for and never gets
-        so, as a sentence; '' where nothing is."""
+        so, as a sentence; '' where nothing is. Raises for what means nothing to this provider."""
         return ""
 
     @abstractmethod

@@ -21,6 +21,7 @@ from ansible_collections.vmferry.migrate.plugins.module_utils._operations.end_jo
 from ansible_collections.vmferry.migrate.plugins.module_utils._operations.jobs.requests import JobRequest
 from ansible_collections.vmferry.migrate.plugins.module_utils._operations.vm_files import write_images
 from ansible_collections.vmferry.migrate.plugins.module_utils._operations.vm_files.import_session import FileImport
+from ansible_collections.vmferry.migrate.plugins.module_utils._stores.filesystem.parts import etag_of
 from ansible_collections.vmferry.migrate.plugins.module_utils._stores.filesystem.store import FilesystemStore
 from ansible_collections.vmferry.migrate.plugins.module_utils._transfer import pipeline
 from ansible_collections.vmferry.migrate.plugins.module_utils._transfer.progress import Progress
@@ -102,6 +103,15 @@ def test_what_means_nothing_here_is_refused_and_not_passed_over(
     assert shelf.files() == []
 
 
+@pytest.mark.parametrize("check_mode", [False, True])
+@pytest.mark.parametrize(("asked", "kind", "words"), REFUSED[:4], ids=[next(iter(one[0])) for one in REFUSED[:4]])
+def test_what_means_nothing_here_is_refused_of_a_vm_that_is_there_too(
+    shelf: WritingShelf, asked: Options, kind: str, words: str, check_mode: bool
+) -> None:
+    bring(shelf)
+    refused(lambda: bring(shelf, check_mode=check_mode, **asked), kind, words)
+
+
 def test_check_mode_tells_all_findings_and_writes_nothing(shelf: WritingShelf, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(FilesystemStore, "free_space", lambda store: 1 << 20)
     (shelf.written / "web.ova").write_bytes(b"theirs")
@@ -140,8 +150,9 @@ def test_what_a_store_did_not_keep_is_found_before_it_is_summed_up(
 
     def damaged(how: Any, limits: Any, key: str, *others: Any) -> str:
         path = shelf.written / key
-        data = path.read_bytes()
+        data, modified = path.read_bytes(), path.stat().st_mtime_ns
         path.write_bytes(data[:-9] + b"?" + data[-8:])
+        os.utime(path, ns=(modified, modified))  # a medium that fails tells nobody
         return read_back(how, limits, key, *others)
 
     monkeypatch.setattr(write_images, "_read_back", damaged)
@@ -283,7 +294,8 @@ def note_of(shelf: WritingShelf, **fields: Any) -> None:
     intent = Intent(
         f"20261122T110000Z-{made['attempt']}", "j" * 32, "made-of", "web", now, now + 300, {}, written_at=now
     )
-    told = {**json.loads(intent.to_json()), **made, "made": made["keys"][1:], **fields}
+    etags = {key: etag_of((shelf.written / key).stat()) for key in made["keys"][1:]}
+    told = {**json.loads(intent.to_json()), **made, "made": etags, **fields}
     (shelf.written / "vmferry-import-web.json").write_text(json.dumps(told))
 
 

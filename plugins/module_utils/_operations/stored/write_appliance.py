@@ -69,8 +69,7 @@ class Writing:
     metadata: Optional[Mapping[str, str]] = None
     if_absent: bool = False
     undo: Optional[Callable[[str, PartWriter], object]] = None
-    appears: Callable[[str], object] = lambda key: None  # before an object does
-    appeared: Callable[[str], object] = lambda key: None
+    make: Callable[[str, Callable[[], ObjectInfo]], ObjectInfo] = lambda key, complete: complete()  # an object appear
 
     @contextmanager
     def opened(self, key: str, bound: int) -> Iterator[UnfinishedObject]:
@@ -91,12 +90,13 @@ class Writing:
             parts.abort()
 
     def finished(self, whole: UnfinishedObject, progress: Optional[DiskProgress]) -> WrittenObject:
-        self.appears(whole.key)
-        with (progress or DiskProgress()).rest():
-            info = whole.finish(if_absent=self.if_absent)
+        def complete() -> ObjectInfo:
+            with (progress or DiskProgress()).rest():
+                info = whole.finish(if_absent=self.if_absent)
             whole.is_there = True
-        self.appeared(whole.key)
-        return WrittenObject(info, tuple(whole.receipts))
+            return info
+
+        return WrittenObject(self.make(whole.key, complete), tuple(whole.receipts))
 
 
 @dataclass(frozen=True)

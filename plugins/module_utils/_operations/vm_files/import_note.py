@@ -10,24 +10,24 @@ files by it; one whose last file is there has made its VM, and only the note goe
 from __future__ import annotations
 
 import json
-import threading
 import time
 from contextlib import suppress
-from dataclasses import dataclass, replace
-from typing import Iterable, Iterator, Tuple
+from dataclasses import dataclass, field, replace
+from typing import Iterable, Iterator, Mapping, Tuple
 
 from ..._blocks import ObjectInfo
 from ..._errors import WAIT_OR_CANCEL, VmferryError
 from ..._exports.fields import Fields
-from ..._exports.intent import BEAT, Intent, read_intent
+from ..._exports.intent import LEASE, Intent, read_intent
 from ..._exports.naming import export_id
 from ..._providers.job import Job
-from ..._stores.base import Store, StoreCapabilities
-from ..._transfer.flow import Flow, Stopped
+from ..._stores.base import Store
+from ..._stores.keys import is_key
 from ..._transfer.owner import current_owner
 from ..attempts.attempt_life import by_clock_of_store, is_dead
 from ..attempts.litter import time_of_store
-from .layouts import FileLayout
+from .file_place import FilePlace
+from .layouts import FileLayout, paths_of
 from .note_names import NOTES, note_key, noted_name
 
 MARK = "vmferry-import"  # of an object, where the store keeps metadata: the attempt that made it
@@ -35,12 +35,13 @@ MARK = "vmferry-import"  # of an object, where the store keeps metadata: the att
 
 @dataclass(frozen=True)
 class ImportNote:
-    """`keys`: of all files, the one that appears last before the others. `made`: those that were about to appear."""
+    """`keys`: of all files, the one that appears last before the others. `made`: of those that were about to appear,
+    the ETag, once they had one."""
 
     intent: Intent
     attempt: str
     keys: Tuple[str, ...]
-    made: Tuple[str, ...] = ()
+    made: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
     def of(cls, layout: FileLayout, made_of: str, job: Job) -> ImportNote:
@@ -65,7 +66,7 @@ class ImportNote:
 
     def to_json(self) -> bytes:
         told = json.loads(self.intent.to_json())
-        own = {"attempt": self.attempt, "keys": list(self.keys), "made": list(self.made)}
+        own = {"attempt": self.attempt, "keys": list(self.keys), "made": dict(self.made)}
         return json.dumps({**told, **own}, indent=1).encode() + b"\n"
 
     def in_use(self, store: Store) -> VmferryError:
@@ -88,12 +89,19 @@ def read_note(store: Store, key: str) -> Tuple[ImportNote, ObjectInfo] | None:
         return None
     where = store.object_url(key)
     fields, intent = Fields.parse(text, where), read_intent(text, where)
-    note = ImportNote(intent, fields.text("attempt"), fields.texts("keys"), fields.texts("made"))
-    expected = (f"{intent.vm_name}.ova", f"{intent.vm_name}/")
-    named = {*note.keys, *note.made}
-    if noted_name(key) != intent.vm_name or not note.keys or not all(one.startswith(expected) for one in named):
+    note = ImportNote(intent, fields.text("attempt"), fields.texts("keys"), fields.mapping("made"))
+    if noted_name(key) != intent.vm_name or not _is_of_one_vm(note):
         raise fields.lie("names files that are not those of its VM")
     return note, info
+
+
+def _is_of_one_vm(note: ImportNote) -> bool:
+    """Whether an import of ours could have written it: by what it says, files are removed."""
+    keys, name = note.keys, note.intent.vm_name
+    if not keys or keys[0] not in paths_of(name) or not all(isinstance(etag, str) for etag in note.made.values()):
+        return False
+    in_folder = all(is_key(key) and key.startswith(f"{name}/") for key in keys)
+    return (in_folder or len(keys) == 1) and set(note.made) <= set(keys)
 
 
 def all_notes(store: Store) -> Iterator[Tuple[ImportNote, ObjectInfo]]:
@@ -115,102 +123,57 @@ def is_over(store: Store, note: ImportNote, info: ObjectInfo) -> bool:
     return is_dead(seen) and is_dead(seen, time_of_store(store))
 
 
-def undo(store: Store, note: ImportNote, keeps_metadata: bool) -> str:
+def undo(place: FilePlace, note: ImportNote) -> str:
     """What became of the files of a dead run, as a sentence."""
-    vm, job = note.intent.vm_name, note.intent.job_id
-    made = [key for key in note.made if _is_made_by(store, note, key, keeps_metadata)]
-    if note.keys[0] in made:
+    store, vm, job = place.store, note.intent.vm_name, note.intent.job_id
+    there = present(place, note, note.made)
+    if note.keys[0] in there:
         store.delete(note.key)
         return f"The VM {vm} that a dead import job {job} wrote is whole, and stays."
-    remove_files(store, note, made)
+    abort_unfinished(store, note)
+    etags = there if place.keeps_metadata else note.made
+    unknown = [key for key in there if not etags[key]]
+    for key in there:
+        if etags[key]:
+            delete_own(store, key, etags[key])
+    if unknown:  # and the note, or what is there would be taken for a VM
+        return (
+            f"The dead import job {job} of {vm} was about to write {store.object_url(unknown[0])}. What is there may "
+            f"be somebody else's, and stays. Remove it, to import {vm} anew."
+        )
     store.delete(note.key)
     return f"Removed what a dead import job {job} had written of {vm}."
 
 
-def remove_files(store: Store, note: ImportNote, made: Iterable[str]) -> None:
-    """And what was sent of files that did not appear. `made`: those that did, and that are nobody else's."""
+def present(place: FilePlace, note: ImportNote, keys: Iterable[str]) -> dict[str, str]:
+    """The ETags of what is there, and where objects have metadata is the run's by these, the one that appears last
+    first."""
+    found = [info for key in sorted(keys, key=note.keys.index) for info in [place.store.stat(key)] if info is not None]
+    keeps = place.keeps_metadata
+    return {info.key: info.etag for info in found if not keeps or info.metadata.get(MARK) == note.attempt}
+
+
+def abort_unfinished(store: Store, note: ImportNote) -> None:
+    """What was sent of files that did not appear."""
     wanted = frozenset(note.keys)
     prefix = note.keys[0] if len(note.keys) == 1 else f"{note.intent.vm_name}/"
     store.abort_uploads(prefix, lambda info: info.key in wanted)
-    for key in sorted(made, key=note.keys.index):
-        store.delete(key)
 
 
-def _is_made_by(store: Store, note: ImportNote, key: str, keeps_metadata: bool) -> bool:
-    """Nothing was there when the note was written. Where objects have metadata, that has to agree."""
-    info = store.stat(key)
-    return info is not None and (not keeps_metadata or info.metadata.get(MARK) == note.attempt)
-
-
-class HeldNote:
-    """This run's own, renewed until it is let go."""
-
-    beat = BEAT
-
-    def __init__(self, store: Store, note: ImportNote, capabilities: StoreCapabilities, flow: Flow) -> None:
-        self._store, self.note, self._capabilities, self._flow = store, note, capabilities, flow
-        self._done, self._writing = threading.Event(), threading.Lock()
-        self._keeper = threading.Thread(target=self._keep, name="import note", daemon=True)
-
-    def claim(self) -> None:
-        """Raises `busy` where another's is there."""
-        conditional = self._capabilities.conditional_put
-        found = None if conditional else read_note(self._store, self.note.key)
-        if found is not None:
-            raise found[0].in_use(self._store)
-        try:
-            self._store.put(self.note.key, self.note.to_json(), if_absent=conditional)
-        except VmferryError as error:
-            found = read_note(self._store, self.note.key) if error.kind == "conflict" else None
-            if found is None:
-                raise
-            raise found[0].in_use(self._store) from error
-        self._keeper.start()
-
-    def will_make(self, key: str) -> None:
-        """Written down before it appears."""
-        with self._writing:
-            self.note = replace(self.note, made=(*self.note.made, key))
-            self._store.put(self.note.key, self.note.to_json())
-
-    def insist_on_own(self) -> None:
-        """Raises `conflict` where another run has taken this one for dead."""
-        found = read_note(self._store, self.note.key)
-        if found is None or found[0].attempt != self.note.attempt:
-            raise VmferryError(
-                "conflict",
-                f"Another run took this import of {self.note.intent.vm_name} for dead, and removed what it wrote.",
-                "This host was paused for minutes, or a clock is wrong. Run the task again.",
-            )
-
-    def is_own(self) -> bool:
-        try:
-            self.insist_on_own()
-        except VmferryError as error:
-            if error.kind == "conflict":
-                return False
+def delete_own(store: Store, key: str, etag: str) -> None:
+    """What is there under another ETag by now is somebody else's, and stays."""
+    try:
+        store.delete(key, if_match=etag)
+    except VmferryError as error:
+        if error.kind != "conflict":
             raise
-        return True
 
-    def let_go(self) -> None:
-        with self._flow.changing():  # the keeper may be waiting for its next try
-            self._done.set()
-        if self._keeper.is_alive():
-            self._keeper.join()
 
-    def _keep(self) -> None:
-        with suppress(Stopped), self._flow.until(self._done.is_set):
-            while not self._done.wait(self.beat):
-                self._renew()
+def abort_unfinished_notes(store: Store) -> None:
+    """Of runs that were killed while they wrote theirs. They harm nobody but the eye, so what fails is left."""
 
-    def _renew(self) -> None:
-        try:
-            self.insist_on_own()
-            with self._writing:
-                self.note = self.note.renewed()
-                self._store.put(self.note.key, self.note.to_json())
-        except VmferryError as error:
-            if error.kind == "conflict":
-                self._flow.stop(error)
-                raise Stopped from error
-            # The data's own requests decide whether the store is lost.
+    def is_old(info: ObjectInfo) -> bool:
+        return bool(noted_name(info.key)) and info.modified < time_of_store(store) - LEASE
+
+    with suppress(VmferryError):
+        store.abort_uploads(NOTES, is_old)

@@ -26,7 +26,8 @@ from ..stored.appliance_files import ApplianceTexts, Mark, appliance_limits
 from ..stored.write_appliance import ApplianceDisk, Writing, WrittenAppliance, unfinished_ova, write_ovf
 from .described import describe
 from .file_place import FilePlace
-from .import_note import MARK, HeldNote, ImportNote, remove_files
+from .held_note import HeldNote
+from .import_note import MARK, ImportNote
 from .inventory import FileVm
 from .landing import landed, left_behind, refused_options
 from .layouts import FileLayout, taken_by
@@ -57,12 +58,11 @@ class FileImport(ImportSession):
         self._open = ExitStack()
         self._finish: Optional[Callable[[], WrittenAppliance]] = None
         self._written: Optional[WrittenAppliance] = None
-        self._made: list[str] = []  # keys that appeared
         self._committed = False
 
     def __enter__(self) -> FileImport:
         self._rules = self._store.probe(probe_key())
-        self._held = HeldNote(self._store, self._note, self._rules, self._flow)
+        self._held = HeldNote(self._place, self._note, self._rules, self._flow)
         insist_on_absence(self._store, self._layout.name)
         self._held.claim()
         try:
@@ -108,7 +108,6 @@ class FileImport(ImportSession):
 
     def commit(self) -> VmSpec:
         failpoint("files_sent")
-        self._held.insist_on_own()
         if self._finish is not None:
             self._finish()
         elif self._written is not None:
@@ -131,8 +130,7 @@ class FileImport(ImportSession):
             limits=appliance_limits(workers),
             metadata=self._metadata,
             if_absent=True,
-            appears=self._held.will_make,
-            appeared=self._made.append,
+            make=self._held.make,
         )
 
     @property
@@ -140,28 +138,17 @@ class FileImport(ImportSession):
         return {MARK: self._note.attempt}
 
     def _put(self, key: str, text: bytes) -> None:
-        self._held.will_make(key)
-        try:
-            self._store.put(key, text, if_absent=self._rules.conditional_put, metadata=self._metadata)
-        except VmferryError as error:
-            if error.kind != "conflict":  # or it may be there, although its answer was lost
-                self._made.append(key)
-            raise
-        self._made.append(key)
+        absent, words = self._rules.conditional_put, self._metadata
+        self._held.make(key, lambda: self._store.put(key, text, if_absent=absent, metadata=words))
 
     def _leave(self) -> None:
-        """The note goes, and before it, where nothing was committed, the files."""
         self._held.let_go()
         if self._gone:
             return
         self._gone = True
         try:
             with self._flow.shielded():
-                if not self._held.is_own():
-                    return
-                if not self._committed:
-                    remove_files(self._store, self._note, self._made)
-                self._store.delete(self._note.key)
+                self._held.leave(self._committed)
         except VmferryError as error:
             what = "what was written" if not self._committed else "the note of its import"
             self.warnings.append(f"Of {self._vm.name}, {what} is left for the next run to remove: {error}")

@@ -13,6 +13,7 @@ from typing import Collection, Dict, Iterable, Iterator, List, Sequence, Set, Tu
 from ..._blocks import ObjectInfo
 from ..._errors import VmferryError
 from ..._stores.base import Store
+from ..._stores.keys import is_key
 from .note_names import note_key, noted_name
 
 APPLIANCES = (".ova", ".ovf")
@@ -70,7 +71,7 @@ def vms_at(store: Store, path: str) -> List[FileVm]:
     """By a key, a folder or a pattern of keys; empty where nothing has such a name, or it is none at all.
 
     In a pattern, `*` and `?` stand for no slash, and everything else for itself; a file of just this name comes first.
-    Raises `conflict` where a pattern fits appliances besides other files.
+    Raises `conflict` where a pattern fits appliances besides other files, `busy` for what an import is at.
     """
     _insist_on_place(store)
     if path.startswith("/") or "\\" in path or {"", ".", ".."} & set(path.rstrip("/").split("/")):
@@ -80,6 +81,8 @@ def vms_at(store: Store, path: str) -> List[FileVm]:
     if found or not WILD.search(path):
         return found
     files = [info for info in _files(store, WILD.split(path)[0]) if _fits(info.key, path)]
+    for folder in sorted({info.key.split("/")[0] for info in files if "/" in info.key}):
+        _insist_on_finished(store, folder)
     if len(files) > 1 and any(_is_appliance(info.key) for info in files):
         raise VmferryError(
             "conflict",
@@ -101,7 +104,8 @@ def _is_unfinished(folder: str, files: Sequence[ObjectInfo], noted: Collection[s
 
 def _insist_on_finished(store: Store, name: str) -> None:
     """Raises `busy`. Looks at the note first: it goes once the descriptor is there."""
-    if WILD.search(name) or store.stat(note_key(name)) is None or store.stat(f"{name}/{name}.ovf") is not None:
+    key = note_key(name)
+    if not is_key(key) or store.stat(key) is None or store.stat(f"{name}/{name}.ovf") is not None:
         return
     if any(True for _info in store.list(f"{name}/")):
         raise VmferryError(

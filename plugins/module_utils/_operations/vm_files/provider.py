@@ -23,6 +23,7 @@ from ..._providers.spec import DiskSpec, VmSpec
 from ..._stores.base import Store
 from ..._transfer.flow import Flow
 from ..._transfer.record import without_secrets
+from ..jobs.findings import raise_first_error
 from .described import MADE_AS, MADE_OF, PROVIDER, describe, unreadable, vm_id
 from .file_place import FilePlace
 from .inventory import FileVm, all_vms, vms_at
@@ -98,8 +99,10 @@ class ImageProvider(Provider):
         return None
 
     def made_otherwise(self, vm: VmSpec, placement: Placement) -> str:
+        from .landing import refused_options
         from .layouts import DEFAULT
 
+        raise_first_error([*refused_options(placement)])
         made, asked = vm.details["appliance"].get(MADE_AS, ""), placement.disk_format or DEFAULT
         if made == asked:
             return ""
@@ -133,10 +136,11 @@ class ImageProvider(Provider):
 
     def clean_up_imports(self) -> Sequence[tuple[str, str]]:
         """What cannot be told to be dead, and what cannot be read, is left alone."""
-        from .import_note import all_notes, is_over, undo
+        from .import_note import abort_unfinished_notes, all_notes, is_over, undo
 
+        abort_unfinished_notes(self._store)
         return [
-            (note.intent.vm_name, undo(self._store, note, self._place.keeps_metadata))
+            (note.intent.vm_name, undo(self._place, note))
             for note, info in all_notes(self._store)
             if is_over(self._store, note, info)
         ]
@@ -149,7 +153,7 @@ class ImageProvider(Provider):
             if note.intent.job_id == job_id:
                 if not is_over(self._store, note, info):
                     raise note.in_use(self._store)
-                said.append(undo(self._store, note, self._place.keeps_metadata))
+                said.append(undo(self._place, note))
         return said
 
     def close(self) -> None:

@@ -13,7 +13,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Callable, List, Tuple
 
-from ..._blocks import ImageOutput, ImageWriter, PartReceipt, PartWriter
+from ..._blocks import ImageOutput, ImageWriter, ObjectInfo, PartReceipt, PartWriter
 from ..._errors import VmferryError
 from ..._exports.proven import ProvenPart
 from ..._providers.base import ReadDisk
@@ -58,11 +58,13 @@ def write_image(
                 progress=disk.progress,
                 extents=extents,
             )
-        how.appears(key)
-        with disk.progress.rest():
-            parts.complete(made.receipts, made.size, if_absent=how.if_absent)
+
+        def complete() -> ObjectInfo:
+            with disk.progress.rest():
+                return parts.complete(made.receipts, made.size, if_absent=how.if_absent)
+
+        how.make(key, complete)
         on_error.pop_all()
-    how.appeared(key)
     summed = _read_back(how, limits, key, made.size, made.receipts, disk.progress)
     return WrittenFile(file, made.size, summed, made.digest_root, made.bytes_read, made.bytes_zero)
 

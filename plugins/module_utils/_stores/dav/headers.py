@@ -24,8 +24,15 @@ def weak_etag(modified: float, size: int) -> str:
 
 
 def is_same(info: ObjectInfo, etag: str) -> bool:
-    """Whether it is still the object of that tag, wherever that was read."""
-    return etag in (info.etag, weak_etag(info.modified, info.size))
+    """Whether it is still the object of that tag, wherever that was read.
+
+    In its first second, Apache calls a tag weak.
+    """
+    return _bare(etag) in (_bare(info.etag), _bare(weak_etag(info.modified, info.size)))
+
+
+def _bare(etag: str) -> str:
+    return etag[2:] if etag.startswith("W/") else etag
 
 
 def described(data: memoryview, metadata: Mapping[str, str] | None) -> Dict[str, str]:
