@@ -6,18 +6,28 @@
 from __future__ import annotations
 
 import gzip
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import zstandard
 from engine.images.test_vma import disks, shuffled
+from engine.images.vma_archives import Archive, clusters_of
+from engine.transfer.disks_in_memory import MemorySink
 
+from ansible_collections.vmferry.migrate.plugins.module_utils._blocks import LEAF, Piece
 from ansible_collections.vmferry.migrate.plugins.module_utils._errors import VmferryError
+from ansible_collections.vmferry.migrate.plugins.module_utils._operations.importing.import_vma import _PackedVma
+from ansible_collections.vmferry.migrate.plugins.module_utils._operations.jobs.running_job import RunningJob
 from ansible_collections.vmferry.migrate.plugins.module_utils._operations.stored.read_vma import stored_vma
 from ansible_collections.vmferry.migrate.plugins.module_utils._stores.base import Store
 from ansible_collections.vmferry.migrate.plugins.module_utils._stores.open import open_store
+from ansible_collections.vmferry.migrate.plugins.module_utils._transfer.flow import Flow
+from ansible_collections.vmferry.migrate.plugins.module_utils._transfer.limits import Limits
+from ansible_collections.vmferry.migrate.plugins.module_utils._transfer.progress import Progress
 
 from .dav_rig import NginxDavRig
 from .store_rigs import S3Rig
@@ -71,6 +81,43 @@ def test_a_machine_and_its_disks_come_out(store: Store, disks: dict[str, bytes])
             piece = bytes(run.length) if run.data is None else run.data
             read[run.disk][run.offset : run.offset + run.length] = piece
         assert read == [disks["drive-virtio1"], disks["drive-scsi0"]]
+
+
+@pytest.mark.parametrize("stopped", [False, True])
+def test_the_disk_that_is_read_is_told_and_a_cancellation_is_seen_while_memory_is_passed_over(
+    tmp_path: Path, stopped: bool
+) -> None:
+    disk, state, flow = b"d" * 4 * LEAF, b"s" * 59 * 2 * LEAF, Flow()
+    told: list[str] = []
+    steps: list[None] = []
+    clusters = [*clusters_of(1, disk), *clusters_of(2, state), *clusters_of(3, disk)]
+    devices = [(1, "drive-scsi0", len(disk)), (2, "vmstate", len(state)), (3, "drive-virtio1", len(disk))]
+    progress = Progress({"importing": 1.0})
+    progress.enter("importing", [progress.new_disk(name, len(disk)) for name in ("virtio1", "scsi0")])
+
+    class Sink(MemorySink):
+        def write(self, pieces: Sequence[Piece]) -> None:
+            super().write(pieces)
+            told.append(progress.where)
+
+    def going_on() -> None:
+        steps.append(None)
+        if stopped and len(steps) == 3:  # within the memory
+            flow.stop(VmferryError("cancelled", "Somebody cancelled it."))
+        RunningJob.going_on(job)
+
+    with closing(open_store(str(tmp_path / "store"), {})) as store:
+        store.put("web.vma", Archive(devices, clusters, [("qemu-server.conf", CONFIG)]).whole())
+        limits = Limits(1, len(disk), 8 << 20, 0)
+        job: Any = SimpleNamespace(flow=flow, limits=limits, progress=progress, going_on=going_on)
+        session: Any = SimpleNamespace(sinks=[Sink(len(disk)), Sink(len(disk))])
+        packed = _PackedVma(stored_vma(store, "web.vma"))
+        if stopped:
+            with pytest.raises(VmferryError, match="Somebody cancelled"):
+                packed.copy(job, session)
+        else:
+            packed.copy(job, session)
+    assert told == ["importing scsi0", "importing virtio1"][: 1 if stopped else 2]
 
 
 def test_another_archive_under_its_name_is_another_one(store: Store, disks: dict[str, bytes]) -> None:

@@ -27,8 +27,14 @@ from ansible_collections.vmferry.migrate.plugins.module_utils._blocks import Par
 from ansible_collections.vmferry.migrate.plugins.module_utils._exports.intent import Intent
 from ansible_collections.vmferry.migrate.plugins.module_utils._operations.jobs.requests import ProviderSpec, StoreSpec
 from ansible_collections.vmferry.migrate.plugins.module_utils._operations.vm_files import import_session
-from ansible_collections.vmferry.migrate.plugins.module_utils._operations.vm_files.import_note import MARK
+from ansible_collections.vmferry.migrate.plugins.module_utils._operations.vm_files.file_place import FilePlace
+from ansible_collections.vmferry.migrate.plugins.module_utils._operations.vm_files.import_note import (
+    MARK,
+    ImportNote,
+    undo,
+)
 from ansible_collections.vmferry.migrate.plugins.module_utils._stores.base import Store
+from ansible_collections.vmferry.migrate.plugins.module_utils._stores.s3.pieces import Pieces
 
 from .dav_rig import NginxDavRig
 from .objects_rig import opened, place
@@ -130,6 +136,28 @@ def test_what_a_killed_import_left_is_removed_and_nothing_of_others(shelf: Shelf
     assert shelf.told() == []
     refused(lambda: shelf.bring(shelf.at("web.raw")), "conflict", "web/web.mf exists already")
     assert (keys(store), content(store, keys_to_be[1])) == ([keys_to_be[1]], b"theirs")
+    assert store.abort_uploads("") == 0
+
+
+@pytest.mark.parametrize("kind", ["s3"])
+@pytest.mark.parametrize("keys_to_be", [["web.ova"], ["web/web.ovf", "web/web-disk1.vmdk"]], ids=["ova", "ovf"])
+@pytest.mark.parametrize("is_joined", [False, True], ids=["under way", "joined"])
+def test_pieces_of_what_a_killed_import_sent_are_removed(
+    store: Store, keys_to_be: list[str], is_joined: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    parts: Any = store.open_parts(keys_to_be[-1])
+    part = Part(1, 0, 10 * MIB)
+    for number in (1, 2):
+        parts.write_piece(part, number, memoryview(bytes(5 * MIB)))
+    if is_joined:
+        monkeypatch.setattr(Pieces, "_remove", lambda *_given: None)  # it was killed just before
+        parts.join_pieces(part)
+    theirs = f"{keys_to_be[-1]}.pieces/of-somebody-else"
+    store.put(theirs, b"theirs")
+    now = time.time()
+    intent = Intent("20261122T110000Z-1a2b3c4d", "j" * 32, "made-of", "web", now, now - 900, {}, written_at=now)
+    undo(FilePlace(store, is_path=False, keeps_metadata=True), ImportNote(intent, "1a2b3c4d", tuple(keys_to_be)))
+    assert keys(store) == [theirs]
     assert store.abort_uploads("") == 0
 
 

@@ -14,16 +14,18 @@ from urllib.parse import unquote
 
 from .machine import Disk, Machine, Nic
 from .qm_words import DEFAULT_MEMORY_MB, EFI_DISK, MAP, NIC_MODELS, OWN_COMMENTS, PLACES, TPM_STATE, device_of
-from .refusals import quoted, refused
+from .refusals import printable, quoted, refused
 
-_LINE = re.compile(r"([a-z][a-z0-9_]*?):\s*(.*\S)\s*")
-_DRIVE = re.compile(rf"({'|'.join(PLACES)})(\d+)")
-_MAP = re.compile(re.escape(MAP) + r"(\S+?):(\S+?):\S*:")
-_NIC = re.compile(r"net(\d+)")
+# None of them finds its end in two ways: a file of somebody else's is read in time that grows with its length.
+_KEY = re.compile(r"[a-z][a-z0-9_]*")
+_DRIVE = re.compile(rf"({'|'.join(PLACES)})(\d{{1,4}})")
+_MAP = re.compile(re.escape(MAP) + r"([^:\s]+):([^:\s]+):\S*:")
+_NIC = re.compile(r"net(\d{1,4})")
 _MAC = re.compile(r"[0-9A-Fa-f]{2}(:[0-9A-Fa-f]{2}){5}")
 _OF_HOST = re.compile(r"(hostpci|usb|virtiofs|ivshmem)\d*|args|hookscript")
 _ARCHITECTURES = ("x86_64", "aarch64")
 _MOST_CPUS, _MOST_MEMORY_MB = 4096, 64 << 20
+_DIGITS = 9  # of a number that is looked at
 _MIB = 1 << 20
 _SYSTEMS = {"l": "Linux", "w": "Microsoft Windows", "solaris": "Solaris"}  # by what `ostype` begins with
 
@@ -45,7 +47,7 @@ class _Config:
         for line in text.decode("utf-8", "replace").replace("\r\n", "\n").split("\n"):
             if line.startswith("["):  # what follows is of its snapshots
                 break
-            self._take(line)
+            self._take(printable(line))
 
     def machine(self, devices: Mapping[str, int], name: str) -> Machine:
         first = self._first_of("machine", "type")
@@ -79,10 +81,10 @@ class _Config:
         if mapped:
             self._devices[mapped[1]] = mapped[2]
         elif line.startswith("#") and not line.startswith(OWN_COMMENTS):
-            self._notes.append(unquote(line[1:]))
-        found = _LINE.fullmatch(line)
-        if found:
-            self._values[found[1]] = found[2]
+            self._notes += map(printable, unquote(line[1:]).split("\n"))
+        key, _colon, value = line.partition(":")
+        if _KEY.fullmatch(key) and value.strip():
+            self._values[key] = value.strip()
 
     def _properties(self, key: str, default_key: str = "") -> Dict[str, str]:
         """Of `a,b=c`: the first has the name `default_key` if it has none."""
@@ -100,7 +102,8 @@ class _Config:
 
     def _number(self, key: str, default_key: str, default: int, most: int) -> int:
         text = self._first_of(key, default_key) or str(default)
-        if not text.isascii() or not text.isdigit() or not 0 < int(text) <= most:
+        is_number = text.isascii() and text.isdigit() and len(text) <= _DIGITS
+        if not is_number or not 0 < int(text) <= most:
             raise refused(self._where, f"says {key} is {quoted(text)}, which is no number of any")
         return int(text)
 
@@ -150,7 +153,8 @@ class _Config:
     def _boot(self, drives: Sequence[str]) -> str:
         """The first disk of those that it is booted from; that Proxmox VE would find, where none is said."""
         order = self._properties("boot").get("order", self._values.get("bootdisk", ""))
-        return next((drive for drive in [*order.split(";"), *drives] if drive in drives), "")
+        known = frozenset(drives)
+        return next((drive for drive in [*order.split(";"), *drives] if drive in known), "")
 
     def _insist_on_all(self, devices: Mapping[str, int], used: Sequence[str]) -> None:
         if len(set(used)) != len(used):

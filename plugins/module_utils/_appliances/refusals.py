@@ -29,5 +29,12 @@ def quoted(text: str) -> str:
     return repr(text if len(text) <= MAX_QUOTED else text[: MAX_QUOTED - 1] + "…")
 
 
+def printable(text: str) -> str:
+    """What others wrote, for descriptions of machines and screens: one line, without control characters."""
+    if text.isprintable():
+        return text
+    return "".join(one if one.isprintable() else " " if one.isspace() else "\N{REPLACEMENT CHARACTER}" for one in text)
+
+
 def ends_early(where: str, name: str) -> VmferryError:
     return refused(where, f"has a file {quoted(name)} that ends before what it says it holds")

@@ -14,6 +14,8 @@ MAX_KEY = 900  # bytes of UTF-8; S3 allows 1024 for prefix and key together
 MAX_SEGMENT = 200  # bytes of UTF-8; a file name holds 255, and an unfinished file's name is longer than its key
 PARTIAL = re.compile(r"\.[0-9a-f]{16}\.part$")  # ends the name of a file that is still being written
 UPLOAD = re.compile(r"[0-9a-f]{16}")  # in that name
+PIECES = ".pieces/"  # behind the key of an object, begins the names of pieces of it that are objects of their own
+_PIECE = re.compile(rf"(.+){re.escape(PIECES)}\d{{5}}")
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 
 
@@ -48,6 +50,12 @@ def root_prefix(path: str) -> str:
     """Of a storage URL's path, what all keys of the store begin with on its server: empty, or it ends in a slash."""
     prefix = unquote(path).strip("/")
     return f"{check_key(prefix)}/" if prefix else ""
+
+
+def owner_of(key: str) -> str:
+    """Of a piece of an object that was on its way, the object's key; any other is its own."""
+    found = _PIECE.fullmatch(key)
+    return found[1] if found else key
 
 
 def is_key(key: str) -> bool:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from contextlib import ExitStack
 from dataclasses import dataclass
 from threading import Lock
-from typing import Dict, Iterator, List, Optional, Sequence
+from typing import Callable, Dict, Iterator, List, Optional, Sequence
 
 from .._blocks import BlockSink, Piece
 from .._errors import VmferryError
@@ -38,6 +38,7 @@ class StreamedDisk:
     sink: BlockSink
     size: int
     progress: DiskProgress
+    begin: Callable[[], object] = lambda: None  # it is the one that is read now
 
 
 def copy_stream(runs: Iterator[StreamedRun], disks: Sequence[StreamedDisk], *, limits: Limits, flow: Flow) -> None:
@@ -64,6 +65,7 @@ class _Copy:
         self._runs, self._disks, self._window, self._flow = runs, disks, window, flow
         self._reading = Lock()
         self._zeros = [0] * len(disks)  # bytes
+        self._current = -1  # the disk that was read last
 
     def work(self) -> None:
         """One worker reads, and the others write."""
@@ -96,6 +98,9 @@ class _Copy:
 
     def _count(self, run: StreamedRun) -> None:
         disk = self._disks[run.disk]
+        if run.disk != self._current:
+            self._current = run.disk
+            disk.begin()
         if run.data is not None:
             disk.progress.read(run.length)
             return

@@ -8,6 +8,7 @@ what is no such thing.
 from __future__ import annotations
 
 import re
+import time
 
 import pytest
 
@@ -233,3 +234,50 @@ def test_disks_that_a_bus_has_no_place_for_are_on_scsi() -> None:
     with pytest.raises(VmferryError, match="no places for 38 disks") as refused:
         drives_of(machine(disks=tuple(Disk(f"d{number}", "", MIB, bus="sata") for number in range(38))))
     assert refused.value.kind == "unsupported"
+
+
+DISK = b"scsi0: x:y\n"
+LONG = 64 << 10  # bytes: no file in an archive is longer
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b"#qmdump#map:" + b":" * LONG + b" ",
+        b"#qmdump#map:a:" + b"b:" * (LONG // 2) + b" ",
+        b"#qmdump#map:" + b"a" * LONG,
+        b"a:" + b" " * LONG,
+        b"a:" + b" b" * (LONG // 2),
+        b"a" * LONG,
+        b"boot: order=" + b";" * LONG,
+    ],
+    ids=["colons", "pairs", "no colon", "blanks", "words", "key", "order"],
+)
+def test_hostile_lines_cost_no_more_than_their_length(line: bytes) -> None:
+    started = time.thread_time()
+    read(DISK + line + b"\n")
+    assert time.thread_time() - started < 1  # of squares it were minutes
+
+
+@pytest.mark.parametrize("key", [b"memory", b"cores", b"sockets", b"vcpus"])
+def test_numbers_of_thousands_of_digits_are_refused(key: bytes) -> None:
+    with pytest.raises(VmferryError, match="no number of any") as caught:
+        read(DISK + key + b": " + b"1" * 5000 + b"\n")
+    assert caught.value.kind == "invalid_config"
+
+
+def test_drives_and_cards_of_thousands_of_digits_are_none() -> None:
+    digits = b"1" * 5000
+    found = read(DISK + b"scsi" + digits + b": x:y\nnet" + digits + b": virtio\n")
+    assert [one.id for one in found.disks] == ["scsi0"]
+    assert found.nics == ()
+
+
+def test_control_characters_do_not_enter_the_machine() -> None:
+    text = DISK + b"name: a\x01\x1b[2Jb\nnet0: virtio,bridge=vm\x02br\n#a%00b%1bc%0Ad%E2%80%AEe%09f \xc3\xa9\n"
+    found = read(text)
+    assert found.name == "a\N{REPLACEMENT CHARACTER}\N{REPLACEMENT CHARACTER}[2Jb"
+    assert found.nics[0].network == "vm\N{REPLACEMENT CHARACTER}br"
+    assert (
+        found.annotation.replace("\N{REPLACEMENT CHARACTER}", "?") == "a?b?c\nd?e f \N{LATIN SMALL LETTER E WITH ACUTE}"
+    )

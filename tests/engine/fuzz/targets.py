@@ -251,7 +251,7 @@ def _read_vma(data: bytes) -> None:
     with contextlib.suppress(VmferryError):
         _read_extents(data[13312:])  # behind the headers of most of them
     stream = VmaStream(io.BytesIO(data).read)
-    told = sum(one.length for one in stream)
+    told = sum(one.length for one in stream.runs())
     assert told == sum(disk.size for disk in stream.header.disks)
 
 

@@ -10,6 +10,7 @@ import io
 import struct
 import tempfile
 import time
+import tracemalloc
 from collections.abc import Callable
 from functools import partial
 from hashlib import sha256
@@ -59,7 +60,7 @@ def streamed(read: Callable[[int], bytes]) -> dict[str, bytes]:
     """Disks by their names, over what is not zeros before."""
     found = VmaStream(read)
     disks = {disk.name: bytearray(b"\xa5" * disk.size) for disk in found.header.disks}
-    for one in found:
+    for one in found.runs():
         data = bytes(one.length) if one.data is None else one.data
         disks[one.device.name][one.offset : one.offset + one.length] = data
     return {name: bytes(disk) for name, disk in disks.items()}
@@ -277,6 +278,31 @@ def test_a_window_that_takes_too_much_memory_is_refused(disks: dict[str, bytes],
     run("sh", "-c", f"zstd -q --long=28 -1 < {tmp_path}/plain > {tmp_path}/packed")
     with pytest.raises(VmferryError, match="cannot be unpacked"):
         streamed(unpacked(of_bytes((tmp_path / "packed").read_bytes())))
+
+
+def test_what_zstd_unpacks_at_once_is_little() -> None:
+    blocks = 1024  # each 4 bytes for 128 KiB of one byte, as the format (RFC 8878) lets anybody write
+    frame = b"\x28\xb5\x2f\xfd\0\x38" + bytes([2, 0, 16, 0]) * (blocks - 1) + bytes([3, 0, 16, 0])
+    read = unpacked(of_bytes(frame))
+    tracemalloc.start()
+    try:
+        assert sum(map(len, iter(partial(read, LEAF), b""))) == blocks << 17
+        assert tracemalloc.get_traced_memory()[1] < 24 * MIB
+    finally:
+        tracemalloc.stop()
+
+
+def test_memory_between_disks_and_all_else_is_told_by_steps() -> None:
+    state = b"s" * 59 * 3 * LEAF
+    data = Archive(
+        [(1, "vmstate", len(state)), (2, "drive-scsi0", len(DISK))], [*clusters_of(1, state), *clusters_of(2, DISK)]
+    ).whole()
+    steps: list[None] = []
+    runs = VmaStream(of_bytes(data)).runs(partial(steps.append, None))
+    next(runs)
+    assert len(steps) == 4
+    assert sum(run.length for run in runs) > 0
+    assert len(steps) == 5  # and once for the end
 
 
 DISK = mixed(0, 5 * LEAF, 1)[: 4 * LEAF + 8192]

@@ -6,6 +6,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from functools import partial
+from itertools import groupby
 from random import Random
 
 import pytest
@@ -60,6 +62,17 @@ def test_every_byte_is_on_its_disk(reads_zero: bool) -> None:
         assert not (reads_zero and sink.zeroed)
         stored = sum(run.length for run in runs(DISKS) if run.data is not None and DISKS[run.disk] is data)
         assert progress.bytes_read == progress.bytes_sent == progress.bytes_settled == progress.total == stored
+
+
+def test_the_disk_that_is_read_is_told() -> None:
+    told: list[int] = []
+    disks = [
+        StreamedDisk(MemorySink(len(data)), len(data), DiskProgress(), partial(told.append, number))
+        for number, data in enumerate(DISKS)
+    ]
+    order = [run.disk for run in runs(DISKS)]
+    copy_stream(iter(runs(DISKS)), disks, limits=LIMITS, flow=Flow())
+    assert told == [disk for disk, _again in groupby(order)]
 
 
 def test_a_stream_that_breaks_off_is_an_error_and_no_disk_is_done() -> None:

@@ -16,6 +16,7 @@ from ansible_collections.vmferry.migrate.plugins.module_utils._appliances.machin
 from ansible_collections.vmferry.migrate.plugins.module_utils._blocks import LEAF
 from ansible_collections.vmferry.migrate.plugins.module_utils._errors import VmferryError
 from ansible_collections.vmferry.migrate.plugins.module_utils._operations.exporting import write_export
+from ansible_collections.vmferry.migrate.plugins.module_utils._transfer.progress import DiskProgress, Progress
 
 from ..appliances.archives import archive, descriptor, sums
 from ..appliances.flipped import Flipped
@@ -45,16 +46,22 @@ def test_an_image_of_any_format_is_exported_as_the_guest_sees_it(shelf: Shelf, n
     assert shelf.content(made) == GUEST
 
 
+@pytest.mark.parametrize(
+    ("mark", "made_of"),
+    [("5eed" * 8, "5eed5eed5eed5eed5eed5eed5eed5eed "), ("", "")],  # attempts that were begun before there were any
+    ids=["marked", "of before"],
+)
 def test_the_identifier_of_an_image_is_made_of_what_the_attempt_alone_knows(
-    shelf: Shelf, monkeypatch: pytest.MonkeyPatch
+    shelf: Shelf, monkeypatch: pytest.MonkeyPatch, mark: str, made_of: str
 ) -> None:
-    mark = "5eed" * 8
     monkeypatch.setattr(write_export, "token_hex", lambda count: mark)
     shelf.image("web.raw", "raw")
     made = shelf.export("web.raw", format="vhdx")["export"]
     image = (shelf.folder / "store" / made["disks"][0]["url"].partition("/store/")[2]).read_bytes()
-    assert sha256(f"{mark} {made['id']} disk-0".encode()).digest()[:16] in image
-    assert mark.encode() not in b"".join(path.read_bytes() for path in shelf.folder.rglob("*") if path.is_file())
+    assert sha256(f"{made_of}{made['id']} disk-0".encode()).digest()[:16] in image
+    assert not mark or mark.encode() not in b"".join(
+        path.read_bytes() for path in shelf.folder.rglob("*") if path.is_file()
+    )
 
 
 def test_a_raw_image_that_stays_native_is_the_same_file_and_others_are_refused(shelf: Shelf) -> None:
@@ -102,6 +109,30 @@ def test_a_password_of_a_property_is_in_no_result_and_no_export(
     assert [path.name for path in written if b"hunter2" in path.read_bytes()] == []
     marked = [path.suffix for path in written if b'ovf:password="true"' in path.read_bytes()]
     assert sorted(marked) == ([".ovf"] if format_ == "qcow2" else sorted([".ovf", f".{format_}"]))
+
+
+@pytest.mark.parametrize("format_", ["ova", "ovf", "vma"])
+def test_the_disk_that_is_read_is_the_one_that_is_told(
+    format_: Any, shelf: Shelf, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[tuple[str, str]] = []
+    jobs: list[Progress] = []
+    disk, read = Progress.disk, DiskProgress.read
+
+    def disk_told(self: Progress, number: int) -> DiskProgress:
+        jobs.append(self)
+        return disk(self, number)
+
+    def read_told(self: DiskProgress, count: int) -> None:
+        told.append((self.name, jobs[-1].where.rpartition(" ")[2]))
+        read(self, count)
+
+    shelf.ova()
+    monkeypatch.setattr(Progress, "disk", disk_told)
+    monkeypatch.setattr(DiskProgress, "read", read_told)
+    shelf.export("app.ova", format=format_)
+    assert told
+    assert all(one == other for one, other in told)
 
 
 def test_an_appliance_without_checksums_is_exported_with_a_warning(shelf: Shelf) -> None:

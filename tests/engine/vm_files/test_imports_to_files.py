@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import shutil
 from contextlib import closing
 
 import pytest
@@ -166,3 +167,16 @@ def test_an_image_alone_gets_the_networks_of_the_task(shelf: WritingShelf) -> No
     shelf.raw("one.raw", b"x" * 512)
     shelf.bring(shelf.at("one.raw"), networks=("lab", "wan"), disk_format="ova")
     assert [nic["network"] for nic in shelf.told()[0]["nics"]] == ["lab", "wan"]
+
+
+@pytest.mark.parametrize("disk_format", ["ova", "ovf", "vmdk_sparse", "vhdx"])
+def test_identifiers_are_of_one_import(disk_format: str, shelf: WritingShelf) -> None:
+    shelf.raw("web.raw")
+    images = set()
+    for _time in range(3):
+        shelf.bring(shelf.at("web.raw"), disk_format=disk_format)
+        (image,) = [path for name, path in shelf.members().items() if "-disk1." in name]
+        images.add(image.read_bytes())
+        for folder in ("written", "unpacked"):
+            shutil.rmtree(shelf.folder / folder, ignore_errors=True)
+    assert len(images) == 3

@@ -16,7 +16,8 @@ from ..._errors import VmferryError
 Read = Callable[[int], bytes]  # as many bytes as there are, up to so many; none at the end
 _GZIP, _ZSTD, _LZO = b"\x1f\x8b\x08", b"\x28\xb5\x2f\xfd", b"\x89LZO\0\r\n\x1a\n"
 _PIECE = 1 << 17  # bytes that are read at once
-_FED = 1 << 11  # bytes that a library gets at once: of zstd, they make at most 64 MiB, and what is left is copied
+_FED = 1 << 11  # bytes that a library gets at once: what is left of them is copied
+_FED_ZSTD = 1 << 8  # bytes: it unpacks all that it gets, and they make at most 8 MiB
 _UNSUSPICIOUS, _EXPANSION = 1 << 30, 200  # bytes that anything may unpack to, and how many each byte beyond may
 _LARGEST_WINDOW = 1 << 27  # bytes of memory that zstd may ask for; `zstd -d` gives as many without being told
 
@@ -110,12 +111,11 @@ def _unzstd(read: Read, where: str) -> _Unpacker:
 
 
 class _Frame:
-    """One of zstd, in the words of zlib. It takes all that it is fed."""
-
-    unconsumed_tail = b""
+    """One of zstd, in the words of zlib."""
 
     def __init__(self, frame: Any) -> None:
         self._frame = frame
+        self.unconsumed_tail = b""
 
     @property
     def eof(self) -> bool:
@@ -123,10 +123,15 @@ class _Frame:
 
     @property
     def unused_data(self) -> bytes:
-        return bytes(self._frame.unused_data)
+        return bytes(self._frame.unused_data) + self.unconsumed_tail
 
     def decompress(self, data: memoryview, _count: int) -> bytes:
-        return bytes(self._frame.decompress(data))
+        found, at = b"", 0
+        while at < len(data) and len(found) < _PIECE and not self._frame.eof:
+            found += self._frame.decompress(data[at : at + _FED_ZSTD])
+            at += _FED_ZSTD
+        self.unconsumed_tail = bytes(data[at:])
+        return found
 
 
 def _damaged(where: str, how: str) -> VmferryError:

@@ -71,9 +71,13 @@ class VmaStream:
         self._devices = {device.number: device for device in self.header.devices}
         self._seen = {disk.number: _Seen(disk) for disk in self.header.disks}
 
-    def __iter__(self) -> Iterator[VmaRun]:
-        """Every byte of every disk once, in the order of the stream. What was the guest's memory is left out."""
+    def runs(self, step: Callable[[], object] = lambda: None) -> Iterator[VmaRun]:
+        """Every byte of every disk once, in the order of the stream. What was the guest's memory is left out.
+
+        `step` is called with each extent, of 4 MiB at the most: there may be gigabytes of them without any run.
+        """
         while True:
+            step()
             header = self._up_to(EXTENT_HEADER)
             if not header:
                 break

@@ -87,7 +87,7 @@ def export_disk(
     backing = parent.image if parent is not None else ""
     stands_on = f"{backing} {parent.digest_root if parent is not None else ''}"
     bound_to = f"{export_id} {disk.spec.id} {format} {request.compression} {stands_on}"
-    binding, identity = _binding(bound_to, chain_keys, keys), f"{mark} {export_id} {disk.spec.id}"
+    binding, identity = _binding(bound_to, chain_keys, keys), f"{mark} {export_id} {disk.spec.id}".lstrip()
     image = None
     if resumed and journal is not None:
         known, image = _left(job, store, key(file), known, binding, size, limits, metadata)

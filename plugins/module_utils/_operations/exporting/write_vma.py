@@ -34,9 +34,9 @@ def write_vma(how: Writing, key: str, vm: VmSpec, disks: Sequence[ApplianceDisk]
     with how.opened(key, len(header) + sum(writer.bound(one) for one in extents)) as whole:
         whole.write(header)
         for number, disk in enumerate(disks):
-            made = writer.write(
-                whole, disk.source, key, extents[number], "", disk.digests, disk.progress, place=(uuid, number + 1)
-            )
+            disk.begin()
+            place = uuid, number + 1
+            made = writer.write(whole, disk.source, key, extents[number], disk.digests, disk.progress, place)
             whole.send(whole.take_ready())
             written.append(made)
         archive = how.finished(whole, disks[-1].progress)

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any, Mapping, Sequence, Tuple
 
 from ..._errors import VmferryError
@@ -46,10 +47,10 @@ class _PackedVma(Packed):
 
     def copy(self, job: RunningJob, session: ImportSession) -> None:
         disks = [
-            StreamedDisk(sink, disk.capacity, job.progress.disk(number))
+            StreamedDisk(sink, disk.capacity, job.progress.disk(number), partial(job.progress.disk, number))
             for number, (disk, sink) in enumerate(zip(self._archive.machine.disks, session.sinks))
         ]
-        copy_stream(self._archive.runs(), disks, limits=job.limits, flow=job.flow)
+        copy_stream(self._archive.runs(job.going_on), disks, limits=job.limits, flow=job.flow)
 
     def disks(self) -> Sequence[Tuple[int, int]]:
         """All of the file is read, once; each disk is told its share."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, replace
 from hashlib import sha256
+from secrets import token_bytes
 from typing import List, Optional, Sequence, Tuple
 
 from ..._appliances.checksums import manifest_lines
@@ -128,16 +129,13 @@ class ApplianceDisks:
         source: BlockSource,
         file: str,
         extents: ExtentMap,
-        identity: str,
         digests: DiskDigests,
         progress: DiskProgress | None = None,
         place: Tuple[bytes, int] | None = None,
     ) -> WrittenFile:
-        """Appended to `whole`. `identity`: what no other image is told; `place`: in an archive of its own kind, whose
-        disks have one mark and a number each.
-        """
+        """Appended to `whole`. `place`: in an archive of its own kind, whose disks have one mark and a number each."""
         stream, offset = MemberStream(whole, self._flow, self._limits.part), whole.size
-        mark, number = place or (sha256(identity.encode()).digest()[:16], 1)
+        mark, number = place or (token_bytes(16), 1)
 
         def image(output: ImageOutput, bound: int) -> ImageWriter:
             new = NewImage(source.size, extents, bound, codec=self._codec, identity=mark, number=number)

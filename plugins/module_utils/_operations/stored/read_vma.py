@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from hashlib import sha256
-from typing import Iterator, Mapping
+from typing import Callable, Iterator, Mapping
 
 from ..._appliances.machine import Machine
 from ..._appliances.qm_reader import read_config
@@ -42,12 +42,12 @@ class StoredVma:
         vm = vm_of(self.machine, self.where)
         return vm.with_disks(tuple(replace(disk, allocated=disk.size) for disk in vm.disks))
 
-    def runs(self) -> Iterator[StreamedRun]:
+    def runs(self, step: Callable[[], object] = lambda: None) -> Iterator[StreamedRun]:
         """Every byte of every disk once, of all disks at once. Ending without an error proves that it is whole; raises
-        `invalid_config` otherwise.
+        `invalid_config` otherwise. `step`: as in `VmaStream`.
         """
         numbers: Mapping[str, int] = {disk.file: number for number, disk in enumerate(self.machine.disks)}
-        for run in _opened(self.file):
+        for run in _opened(self.file).runs(step):
             number = numbers.get(run.device.name)
             if number is not None:
                 yield StreamedRun(number, run.offset, run.length, run.data)

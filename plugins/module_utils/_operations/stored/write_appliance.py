@@ -144,9 +144,7 @@ def unfinished_ova(
         for number, (disk, file) in enumerate(zip(disks, files)):
             disk.begin()
             header = whole.reserve(BLOCK)
-            made = writer.write(
-                whole, disk.source, file, extents[number], f"{key} {number}", disk.digests, disk.progress
-            )
+            made = writer.write(whole, disk.source, file, extents[number], disk.digests, disk.progress)
             whole.fill(header, pack(file, made.size, modified))
             whole.write(bytes(padding(made.size)))
             whole.send(whole.take_ready())
@@ -181,7 +179,7 @@ def write_ovf(
         disk.begin()
         extents = writer.extents(disk.source)
         with how.opened(key(file), writer.bound(extents)) as whole:
-            made = writer.write(whole, disk.source, file, extents, key(file), disk.digests, disk.progress)
+            made = writer.write(whole, disk.source, file, extents, disk.digests, disk.progress)
             whole.send(whole.take_ready())
             objects.append(how.finished(whole, disk.progress))
         written.append(made)

@@ -22,7 +22,7 @@ from ..._exports.intent import LEASE, Intent, read_intent
 from ..._exports.naming import export_id
 from ..._providers.job import Job
 from ..._stores.base import Store
-from ..._stores.keys import is_key
+from ..._stores.keys import is_key, owner_of
 from ..._transfer.owner import current_owner
 from ..attempts.attempt_life import by_clock_of_store, is_dead
 from ..attempts.litter import time_of_store
@@ -154,10 +154,13 @@ def present(place: FilePlace, note: ImportNote, keys: Iterable[str]) -> dict[str
 
 
 def abort_unfinished(store: Store, note: ImportNote) -> None:
-    """What was sent of files that did not appear."""
+    """What was sent of files that did not appear, pieces of them that are objects included."""
     wanted = frozenset(note.keys)
     prefix = note.keys[0] if len(note.keys) == 1 else f"{note.intent.vm_name}/"
-    store.abort_uploads(prefix, lambda info: info.key in wanted)
+    store.abort_uploads(prefix, lambda info: owner_of(info.key) in wanted)
+    for info in list(store.list(prefix)):
+        if info.key not in wanted and owner_of(info.key) in wanted:
+            store.delete(info.key)
 
 
 def delete_own(store: Store, key: str, etag: str) -> None:

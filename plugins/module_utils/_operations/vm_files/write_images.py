@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from contextlib import ExitStack
 from dataclasses import dataclass
+from secrets import token_hex
 from typing import Callable, List, Tuple
 
 from ..._blocks import ImageOutput, ImageWriter, ObjectInfo, PartReceipt, PartWriter
@@ -73,15 +74,16 @@ def _opened(
     how: Writing, key: str, extents: ExtentMap, size: int, joins_parts: bool
 ) -> Tuple[PartWriter, Callable[[ImageOutput, int], ImageWriter], Callable[[], object]]:
     """A store that moves the bytes of parts more than once is sent one stream, where the length is known before."""
+    identity = token_hex(16)  # an import begins anew, so that nobody has to know it again
     if joins_parts:
-        planned = streamed_image(how.format, size, extents, key)
+        planned = streamed_image(how.format, size, extents, identity)
         stream = how.store.open_stream(key, planned.size, metadata=how.metadata) if planned is not None else None
         if planned is not None and stream is not None:
             writer = planned.writer
             return stream, lambda output, bound: writer(output), stream.interrupt
 
     def make(output: ImageOutput, bound: int) -> ImageWriter:
-        return image_writer(how.format, size, output, extents, bound, identity=key)
+        return image_writer(how.format, size, output, extents, bound, identity=identity)
 
     return how.store.open_parts(key, metadata=how.metadata), make, lambda: None
 

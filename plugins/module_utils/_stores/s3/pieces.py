@@ -15,10 +15,9 @@ from typing import Any, Callable, Dict, Iterator, Mapping
 
 from ..._blocks import Part, PartReceipt, PartWriter
 from ..._errors import VmferryError
+from ..keys import PIECES
 from .abort import abort_upload
 from .bucket import Bucket
-
-FOLDER = ".pieces/"  # behind the key of the object, so that it goes with whatever removes what is left of that
 
 
 class Pieces:
@@ -69,7 +68,7 @@ class Pieces:
 
     def sweep(self) -> None:
         """What an earlier process left of them."""
-        where = {"Bucket": self._bucket.name, "Prefix": f"{self._bucket.prefix}{self._key}{FOLDER}"}
+        where = {"Bucket": self._bucket.name, "Prefix": f"{self._bucket.prefix}{self._key}{PIECES}"}
         with _suppress_denied():
             for page in self._bucket.pages("list_multipart_uploads", "Listing", self._key, **where):
                 for entry in page.get("Uploads", []):
@@ -88,7 +87,7 @@ class Pieces:
             return self._open[part.number]
 
     def _key_of(self, number: int) -> str:
-        return f"{self._key}{FOLDER}{number:05d}"
+        return f"{self._key}{PIECES}{number:05d}"
 
     def _remove(self, number: int) -> None:
         with self._bucket.doing("Deleting a piece of", self._key):
