@@ -35,7 +35,7 @@ while [ ! -e /run/writer.stop ]; do
   *) dd if=/dev/urandom of=$device bs=65536 count=1 seek=$at conv=notrunc,fsync ;;
   esac || { echo failed > /run/writer.stop; exit 1; }
   n=$((n + 1))
-  echo $n > /run/writer.count
+  echo $n > /run/writer.next && mv /run/writer.next /run/writer.count
 done
 """
 
