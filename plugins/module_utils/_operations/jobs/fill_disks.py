@@ -42,4 +42,4 @@ def fill_disks(job: RunningJob, session: ImportSession, contents: Sequence[DiskC
             source, check = stack.enter_context(content.open(progress))
             disks.append(ReadDisk(source, progress, check))
         job.progress.disk(0)
-        session.take(disks, job.options.parallel, lambda number: job.progress.disk(number))
+        session.take(disks, job.options.parallel, job.progress.disk)
