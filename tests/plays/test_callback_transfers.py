@@ -19,7 +19,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from rigs.libvirt import LibvirtRig
 
-from .playing import SLOW, Play, Stage
+from .playing import Play, Stage
 
 METRICS_AND_AUDIT = Path(__file__).resolve().parents[2] / "docs" / "metrics_and_audit.md"
 MIB = 1 << 20
@@ -190,7 +190,7 @@ def test_a_transfer_under_async_that_is_cancelled_is_told_with_its_vm(scene: Sta
     cancelled = run(
         scene,
         scene.export(
-            {"name": "Begun", "async": 60, "poll": 0}, bandwidth_limit=SLOW, vm="web03", job_id=job, mode="full"
+            {"name": "Begun", "async": 300, "poll": 0}, bandwidth_limit="256KiB/s", vm="web03", job_id=job, mode="full"
         ),
         {
             "name": "Wait",
