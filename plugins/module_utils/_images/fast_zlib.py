@@ -14,7 +14,7 @@ from typing import Any
 def fast_zlib() -> Any:
     """A module with the functions of `zlib`, an `error` of its own, and levels of its own, of which 1 packs as tightly.
 
-    `isal` (https://python-isal.readthedocs.io) takes a fifth of zlib's time to pack and less than half to unpack. It is
+    `isal` (https://python-isal.readthedocs.io) takes about a quarter of zlib's time to pack, and half to unpack. It is
     asked for once: a failed import looks through all folders again.
     """
     try:
