@@ -35,6 +35,7 @@ def test_under_async_core_watches(stage: Stage) -> None:
             "ansible.builtin.async_status": {"jid": "{{ started.ansible_job_id }}"},
             "register": "seen",
             "until": "seen is finished",
+            "retries": 60,
             "delay": 1,
         },
         {"ansible.builtin.async_status": {"jid": "{{ started.ansible_job_id }}", "mode": "cleanup"}},
