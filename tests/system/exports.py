@@ -265,6 +265,17 @@ def meanwhile(action: Callable[[], Result]) -> Iterator[Callable[[], Result]]:
         thread.join(PATIENCE * 2)
 
 
+def wait_until_read(bench: Bench) -> None:
+    """Until an export of this process, the only one at work, has read some of its disk."""
+    deadline = time.monotonic() + PATIENCE
+    while not any(
+        record["phase"] == "exporting" and record.get("bytes_read", 0) > 0
+        for record in (json.loads(path.read_text()) for path in bench.state.glob("jobs/*/record.json"))
+    ):
+        assert time.monotonic() < deadline, "nothing is read"
+        time.sleep(0.05)
+
+
 def wait_for_backup(bench: Bench, vm: str) -> str:
     """The XML of the backup job, once there is one."""
     deadline = time.monotonic() + PATIENCE

@@ -11,7 +11,6 @@ import random
 import signal
 import stat
 import subprocess
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -29,7 +28,7 @@ from ansible_collections.vmferry.migrate.plugins.module_utils._providers.libvirt
 from rigs.domain import Disk, Machine, domain_xml
 from rigs.loop import loop_device
 
-from .exports import MIB, PATIENCE, Bench, convert, meanwhile, refused
+from .exports import MIB, PATIENCE, Bench, convert, meanwhile, refused, wait_until_read
 
 SIZE = 48 * MIB
 WRITTEN = (10 * MIB, 40 * MIB)
@@ -89,7 +88,7 @@ def test_a_killed_export_of_a_device_that_nobody_wrote_to_is_gone_on_with(
 def test_a_vm_that_runs_on_a_device_while_it_is_exported_makes_the_export_fail(bench: Bench, node: Path) -> None:
     def export() -> None:
         def run_soon() -> None:
-            time.sleep(2)
+            wait_until_read(bench)
             run_guest(node)
 
         with meanwhile(run_soon) as ran:
@@ -131,7 +130,7 @@ def test_a_device_below_a_snapshot_that_is_written_to_while_it_is_read_makes_the
 
     def export() -> None:
         def run_soon() -> None:
-            time.sleep(2)
+            wait_until_read(bench)
             run_guest(node)
 
         with meanwhile(run_soon) as ran:
@@ -149,7 +148,7 @@ def test_a_vm_that_leaves_the_overlay_of_its_snapshot_while_that_is_read_makes_t
 
     def export() -> None:
         def merge_soon() -> None:
-            time.sleep(2)
+            wait_until_read(bench)
             bench.rig.connect().defineXML(snapshot)
 
         with meanwhile(merge_soon) as was_merged:

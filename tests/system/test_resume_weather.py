@@ -223,7 +223,7 @@ def test_a_store_that_cannot_replace_conditionally_is_resumed_to_as_well(
 
     monkeypatch.setattr(FilesystemStore, "probe", poor)
     with pytest.raises(VmferryError, match="max_duration") as caught:
-        bench.export("small", transfer={"bandwidth_limit": "8MiB/s", "max_duration": 2.5})
+        bench.export("small", transfer={"bandwidth_limit": "2MiB/s", "max_duration": 6.0})
     kept = caught.value.done["kept"]["export"]
     result = bench.export("small")
     assert result["resumed"]["export"] == kept == result["export"]["id"]
