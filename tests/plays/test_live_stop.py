@@ -15,7 +15,7 @@ import pytest
 
 from rigs.sshd import SshServer
 
-from .playing import Play, Stage
+from .playing import PATIENCE, Play, Stage
 
 CRAWL = "1MiB/s"  # twenty seconds
 ENDLESS = "256KiB/s"  # of a transfer that a task's timeout ends: begun by then on any machine, and not over
@@ -34,7 +34,6 @@ def test_a_task_timeout_stops_the_job_and_the_next_play_goes_on_with_its_work(st
     stage.wait_for(
         lambda: not [path for path in stage.left_for_ansible() if path.parent != stage.async_dir],
         "the payload's end",
-        10.0,
     )
     assert stage.play(stage.export()).wait().result()["resumed"]["export"] == record["kept"]["export"]
 
@@ -52,7 +51,7 @@ def test_a_job_stops_when_its_play_is_killed_terminated_or_interrupted(stage: St
     stage.wait_for(lambda: moving(stage) == set(ways), "bytes of all")
     for vm, end in ways.items():
         end(started[vm])
-        assert started[vm].process.wait(20) != 0
+        assert started[vm].process.wait(PATIENCE) != 0
     stage.wait_for(lambda: all(one["finished"] for one in stage.records()), "the end of all")
     reasons = {record["vm"]: record["error"]["message"] for record in stage.records()}
     assert {record["phase"] for record in stage.records()} == {"cancelled"}
@@ -96,7 +95,7 @@ def test_a_host_that_stays_away_is_unreachable_and_stops_the_job_itself(
     record = stage.wait_for_bytes()
     with ssh_server.away():
         play.wait(2)
-        assert stage.wait_for_end(patience=20.0)["phase"] == "cancelled"
+        assert stage.wait_for_end()["phase"] == "cancelled"
     result = play.result()
     assert f"The job {record['id']} stops by itself." in result["msg"]
     assert "job_info" in result["error"]["hint"]

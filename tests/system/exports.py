@@ -44,7 +44,7 @@ ROOT = Path(__file__).resolve().parents[2]
 MODULES = "ansible_collections.vmferry.migrate.plugins.modules"
 MIB = 1 << 20
 SLOW = "4MiB/s"  # of an export that has to last until a test has done something to it
-PATIENCE = 30.0  # seconds
+PATIENCE = 90.0  # seconds; a busy machine takes three times as long as a quiet one
 Result = TypeVar("Result")
 
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 MARK = "VMFERRY_SYSTEM_TEST"  # in the environment of all that a test starts, and so of all that those start
 MACHINES = (b"qemu-system", b"libvirtd")
-PATIENCE = 5.0  # seconds for a process that was told to end
+PATIENCE = 30.0  # seconds for a process that was told to end
 RUNNING = 1  # virDomainState
 
 

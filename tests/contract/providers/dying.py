@@ -21,7 +21,7 @@ from ansible_collections.vmferry.migrate.plugins.module_utils._operations.jobs.r
 from ansible_collections.vmferry.migrate.plugins.module_utils._operations.manage_snapshots import manage_snapshots
 from ansible_collections.vmferry.migrate.plugins.module_utils._transfer.failpoints import VARIABLE
 
-PATIENCE = 60.0  # seconds
+PATIENCE = 180.0  # seconds; a busy machine takes three times as long as a quiet one
 Request = ExportRequest | ImportRequest | SnapshotRequest
 _WORK: dict[type, Callable[[Any, bool], object]] = {
     ExportRequest: export_vm,

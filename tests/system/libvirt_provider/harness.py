@@ -108,7 +108,7 @@ def source_of(session: ExportSession, name: str) -> BlockSource:
     return next(disk.source for disk in session.disks if disk.spec.name == name)
 
 
-def eventually(condition: Callable[[], object], seconds: float = 15.0) -> None:
+def eventually(condition: Callable[[], object], seconds: float = 60.0) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, "it did not happen in time"

@@ -58,7 +58,7 @@ def test_a_killed_exporter_leaves_a_token_only_if_it_was_about_to_commit(
     assert len(made) == 1
     watchdog = watchdog_of(scratch)
     kill(process)
-    eventually(lambda: not is_running(watchdog), 10)
+    eventually(lambda: not is_running(watchdog))
     assert not list(scratch.iterdir())
     left = [] if token == "made" else made
     assert provider.tokens(vm) == left
@@ -111,7 +111,7 @@ def test_a_vm_that_is_gone_when_it_is_powered_off_keeps_nothing(
     with open_session(provider, "transient", tracking=Tracking(keep=True)) as session:
         domain.destroy()
         assert bitmaps_in_image(image) == {session.token}
-    eventually(lambda: not list(scratch.iterdir()), 10)
+    eventually(lambda: not list(scratch.iterdir()))
     assert bitmaps_in_image(image) == set()
     assert provider.forget(session.vm, [session.token]) == [], "what is gone with its VM is no error"
 
@@ -124,7 +124,7 @@ def test_a_vm_that_is_powered_off_and_whose_exporter_is_killed_keeps_nothing(
     guest.domain.destroy()
     assert len(bitmaps(guest, rig)) == 1
     kill(process)
-    eventually(lambda: not is_running(watchdog), 10)
+    eventually(lambda: not is_running(watchdog))
     assert provider.tokens(provider.describe("mortal")) == []
     assert bitmaps(guest, rig) == set()
 
@@ -135,7 +135,7 @@ def test_an_exporter_killed_before_its_bitmap_is_used_leaves_none(
     guest.domain.destroy()
     process = exporter(rig.uri, scratch, "mortal", failpoint="token_made", token="made")
     assert process.wait() == -signal.SIGKILL
-    eventually(lambda: not list(scratch.iterdir()), 10)
+    eventually(lambda: not list(scratch.iterdir()))
     assert provider.tokens(provider.describe("mortal")) == []
     assert bitmaps(guest, rig) == set()
 

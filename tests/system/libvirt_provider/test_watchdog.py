@@ -66,9 +66,9 @@ def test_a_killed_exporter_is_cleaned_up_after_within_seconds(
     watchdog = watchdog_of(scratch)
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
-    eventually(lambda: no_job(busy_guest), 5)
-    eventually(lambda: not list(scratch.iterdir()), 5)
-    eventually(lambda: not is_running(watchdog), 5)
+    eventually(lambda: no_job(busy_guest))
+    eventually(lambda: not list(scratch.iterdir()))
+    eventually(lambda: not is_running(watchdog))
     assert busy_guest.console.run("echo alive") == "alive"
 
 
@@ -76,7 +76,7 @@ def test_a_guest_that_an_exporter_froze_and_left_is_thawed(rig: LibvirtRig, busy
     process = exporter(rig.uri, scratch, "busy", "quiesced", failpoint="frozen")
     assert process.wait() == -signal.SIGKILL
     busy_guest.console.run("echo thawed > /mnt/thawed; sync", 15)
-    eventually(lambda: not list(scratch.iterdir()), 5)
+    eventually(lambda: not list(scratch.iterdir()))
 
 
 def test_a_killed_exporter_is_cleaned_up_after_as_soon_as_libvirt_is_back(
@@ -89,8 +89,8 @@ def test_a_killed_exporter_is_cleaned_up_after_as_soon_as_libvirt_is_back(
     process.kill()
     process.wait()
     rig.start()
-    eventually(lambda: no_job(busy_guest), 10)
-    eventually(lambda: not list(scratch.iterdir()), 5)
+    eventually(lambda: no_job(busy_guest))
+    eventually(lambda: not list(scratch.iterdir()))
 
 
 def test_the_watchdog_ends_with_the_export(provider: LibvirtProvider, busy_guest: Guest, scratch: Path) -> None:
@@ -119,7 +119,7 @@ def test_a_scratch_that_runs_low_ends_the_export_and_not_the_guest(
     with pytest.raises(VmferryError, match="scratch folder") as caught:  # noqa: PT012, SIM117
         with open_session(provider, "busy", "crash_consistent", ("vdb",)) as session:
             busy_guest.console.run("dd if=/dev/zero of=/dev/vdb bs=1M count=40 conv=notrunc,fsync", 60)
-            eventually(lambda: no_job(busy_guest), 10)
+            eventually(lambda: no_job(busy_guest))
             read_all(source_of(session, "vdb"), tmp_path / "image")
     assert caught.value.kind == "no_space"
     assert busy_guest.console.run("dd if=/dev/urandom of=/dev/vdb bs=1M count=1 conv=fsync 2>&1 && echo ok").endswith(
@@ -161,9 +161,9 @@ def test_the_watchdog_outlives_what_ends_its_exporter_politely(
         os.kill(watchdog, number)
     process.kill()
     process.wait()
-    eventually(lambda: no_job(busy_guest), 5)
-    eventually(lambda: not list(scratch.iterdir()), 5)
-    eventually(lambda: not is_running(watchdog), 5)
+    eventually(lambda: no_job(busy_guest))
+    eventually(lambda: not list(scratch.iterdir()))
+    eventually(lambda: not is_running(watchdog))
 
 
 def test_a_dead_watchdog_has_a_successor_that_knows_as_much(rig: LibvirtRig, busy_guest: Guest, scratch: Path) -> None:
@@ -175,8 +175,8 @@ def test_a_dead_watchdog_has_a_successor_that_knows_as_much(rig: LibvirtRig, bus
     eventually(lambda: watchdog_of(scratch) != first)
     process.kill()
     process.wait()
-    eventually(lambda: no_job(busy_guest), 5)
-    eventually(lambda: not list(scratch.iterdir()), 5)
+    eventually(lambda: no_job(busy_guest))
+    eventually(lambda: not list(scratch.iterdir()))
 
 
 def test_an_export_that_nobody_can_watch_over_ends(
@@ -213,7 +213,7 @@ def test_an_agent_that_hangs_costs_consistency_and_leaves_nothing_frozen(
         busy_guest.console.run("kill -CONT $(pidof qemu-ga)")
     busy_guest.wait_for_agent()
     busy_guest.console.run("echo thawed > /mnt/hung; sync", 15)
-    eventually(lambda: not list(scratch.iterdir()), 15)
+    eventually(lambda: not list(scratch.iterdir()))
 
 
 def test_a_guest_that_freezes_after_nobody_waits_for_it_is_thawed_while_the_export_goes_on(
@@ -278,8 +278,8 @@ def test_an_exporter_out_of_a_zip_has_a_watchdog_too(
     archive.unlink()
     process.kill()
     process.wait()
-    eventually(lambda: no_job(busy_guest), 5)
-    eventually(lambda: not list(scratch.iterdir()), 5)
+    eventually(lambda: no_job(busy_guest))
+    eventually(lambda: not list(scratch.iterdir()))
 
 
 def test_a_backup_job_that_begins_after_its_exporter_gave_up_is_aborted(
@@ -297,8 +297,8 @@ def test_a_backup_job_that_begins_after_its_exporter_gave_up_is_aborted(
         pass
     busy_guest.domain.backupBegin(*late[0])
     assert not no_job(busy_guest)
-    eventually(lambda: no_job(busy_guest), 10)
-    eventually(lambda: not list(scratch.iterdir()), 10)
+    eventually(lambda: no_job(busy_guest))
+    eventually(lambda: not list(scratch.iterdir()))
 
 
 def test_a_backup_job_that_libvirt_refuses_leaves_nothing_to_wait_for(
