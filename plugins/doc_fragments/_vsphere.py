@@ -74,6 +74,13 @@ options:
           - The port of the proxy. O(vsphere.proxy_host) needs it.
           - If not given, the environment variable E(VMWARE_PROXY_PORT) is used.
         type: int
+      host_map:
+        description:
+          - Addresses of ESXi hosts by the names that vCenter gives them, for those that the host that runs the module
+            cannot resolve or reach so. An address may have a port, as in V(192.0.2.7:8443).
+          - Disks are read from the ESXi hosts themselves. Their certificates still have to be made for the name, or to
+            be those that vCenter tells.
+        type: dict
 requirements:
   - for O(provider=vsphere), pyvmomi 8.0.1 or newer on the host that runs the module, and vSphere 6.5 or newer
 """

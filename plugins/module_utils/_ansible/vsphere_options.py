@@ -79,6 +79,7 @@ def vsphere_options() -> dict[str, dict[str, Any]]:
                 "thumbprint": {"type": "str", "fallback": (_variable, ["VMFERRY_VSPHERE_THUMBPRINT"])},
                 "proxy_host": {"type": "str", "fallback": (_variable, ["VMWARE_PROXY_HOST"])},
                 "proxy_port": {"type": "int", "fallback": (_variable, ["VMWARE_PROXY_PORT"])},
+                "host_map": {"type": "dict"},
             },
         },
     }

@@ -68,6 +68,9 @@ def test_thumbprint_may_be_written_in_any_usual_way(text: str) -> None:
         ({"thumbprint": "ab" * 20}, "SHA-256"),
         ({"thumbprint": "xy" * 32}, "SHA-256"),
         ({"datacenter": "DC0"}, "datacenter"),
+        ({"host_map": {"esx1": ""}}, "vsphere.host_map"),
+        ({"host_map": {"": "192.0.2.7"}}, "vsphere.host_map"),
+        ({"host_map": {"esx1": "192.0.2.7:no"}}, "vsphere.host_map"),
     ],
 )
 def test_what_cannot_be_meant_is_refused(given: dict[str, Any], named: str) -> None:

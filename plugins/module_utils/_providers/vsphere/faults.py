@@ -93,7 +93,7 @@ def translated(doing: str, address: str) -> Iterator[None]:
     except vmodl.MethodFault as fault:
         raise explained(fault, doing) from fault
     except _OF_CONNECTION as error:
-        raise _of_connection(error, doing, address) from error
+        raise of_connection(error, doing, address) from error
 
 
 def explained(fault: Any, doing: str) -> VmferryError:
@@ -119,7 +119,8 @@ def _classes(error: object) -> Tuple[str, ...]:
     return tuple(each.__name__.rpartition(".")[2] for each in type(error).__mro__)
 
 
-def _of_connection(error: Exception, doing: str, address: str) -> VmferryError:
+def of_connection(error: Exception, doing: str, address: str) -> VmferryError:
+    """Of what a connection to the API, or to a server of disks, failed with."""
     if isinstance(error, WrongCertificate):
         hint = "If the certificate was renewed, set vsphere.thumbprint to the new one. If not, somebody may be between."
         return VmferryError(

@@ -47,6 +47,12 @@ class Session:
         """By which the server knows this session; no secret, and no use without its cookie."""
         return self._key
 
+    def cookie(self) -> str:
+        """By which the API's own server knows this session, as a request sends it back (RFC 6265, 5.4). A secret."""
+        self._connected("Connecting")
+        with self._lock:
+            return str(self._stub.cookie if self._stub is not None else "").partition(";")[0]
+
     def managed(self, kind: str, moref: str) -> Any:
         """An object of the inventory by its type, such as `VirtualMachine`, and id. Nothing is asked of the server."""
         from pyVmomi import vim

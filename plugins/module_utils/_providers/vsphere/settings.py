@@ -22,6 +22,7 @@ NAMES = (
     "thumbprint",
     "proxy_host",
     "proxy_port",
+    "host_map",
 )
 HTTPS = 443
 HIGHEST_PORT = 65535
@@ -39,6 +40,7 @@ class VsphereSettings:
     thumbprint: str = ""  # SHA-256, 64 hex digits in lower case
     proxy_host: str = ""
     proxy_port: int = 0
+    host_map: Mapping[str, str] = field(default_factory=dict, hash=False)  # by the name of a server of disks
 
     @property
     def address(self) -> str:
@@ -55,7 +57,7 @@ class VsphereSettings:
         for name in ("hostname", "username", "password"):
             if not options.get(name):
                 raise _invalid(f"vsphere.{name} is not set.", "Set it, or the environment variable that stands for it.")
-        hostname, port_of_it = _host_and_port(str(options["hostname"]))
+        hostname, port_of_it = host_and_port(str(options["hostname"]))
         port = _port("port", options.get("port"))
         if port and port_of_it and port != port_of_it:
             raise _invalid(
@@ -71,6 +73,7 @@ class VsphereSettings:
             thumbprint=_thumbprint(str(options.get("thumbprint") or "")),
             proxy_host=str(options.get("proxy_host") or ""),
             proxy_port=_port("proxy_port", options.get("proxy_port")),
+            host_map=_host_map(options.get("host_map") or {}),
         )
         if settings.ca_path and not settings.validate_certs:
             raise _invalid(
@@ -82,20 +85,30 @@ class VsphereSettings:
         return settings
 
 
-def _host_and_port(text: str) -> Tuple[str, int]:
-    """Of a name or an address, with a port or without; also as a URL, which is how GOVC_URL says it."""
+def _host_map(given: Mapping[str, Any]) -> Mapping[str, str]:
+    for name, address in given.items():
+        if not name or not address:
+            raise _invalid(
+                "vsphere.host_map has a name or an address that is empty.", "Give each name of a host its address."
+            )
+        host_and_port(str(address), "host_map")
+    return {str(name).lower(): str(address) for name, address in given.items()}
+
+
+def host_and_port(text: str, setting: str = "hostname") -> Tuple[str, int]:
+    """Of a name or an address, with a port or without (0); also as a URL, which is how GOVC_URL says it."""
     if text.count(":") > 1 and not text.startswith("[") and "://" not in text:
         return text, 0  # a bare IPv6 address
     if "@" in text:  # not quoted: what stands before it may be a password
-        raise _invalid("vsphere.hostname names a user.", "Set vsphere.username and vsphere.password instead.")
+        raise _invalid(f"vsphere.{setting} names a user.", "Set vsphere.username and vsphere.password instead.")
     try:
         parts = urlsplit(text if "://" in text else f"https://{text}")
         port = parts.port or 0
     except ValueError as error:
         hint = f"Write vcenter.example.com:8443, for example; a port is 1 to {HIGHEST_PORT}."
-        raise _invalid(f"vsphere.hostname {text} has a port or an address that is none.", hint) from error
+        raise _invalid(f"vsphere.{setting} {text} has a port or an address that is none.", hint) from error
     if parts.scheme != "https" or not parts.hostname or any(sign.isspace() for sign in parts.hostname):
-        raise _invalid(f"vsphere.hostname {text} is no host's name.", "Write vcenter.example.com, for example.")
+        raise _invalid(f"vsphere.{setting} {text} is no host's name.", "Write vcenter.example.com, for example.")
     return parts.hostname, port
 
 

@@ -16,6 +16,7 @@ from typing import Type
 
 from ..._errors import VmferryError
 
+SIGNS_OF_SHA1, SIGNS_OF_SHA256 = 40, 64  # of a thumbprint in hex
 HOW_TO_READ_ONE = (
     "openssl s_client -connect {address} </dev/null | openssl x509 -noout -fingerprint -sha256, run where the "
     "connection can be trusted, shows it."
@@ -35,7 +36,7 @@ def trusting(validate: bool, ca_path: str, thumbprint: str) -> ssl.SSLContext:
     if thumbprint:
         return pinned(thumbprint)
     if not validate:
-        return _unverified()
+        return unverified()
     try:
         return ssl.create_default_context(cafile=ca_path or None)
     except ssl.SSLError as error:
@@ -45,16 +46,17 @@ def trusting(validate: bool, ca_path: str, thumbprint: str) -> ssl.SSLContext:
 
 
 def pinned(thumbprint: str) -> ssl.SSLContext:
-    """Compares right after each handshake, before a byte of a request is sent.
+    """Compares right after each handshake, before a byte of a request is sent. Hex in lower case: of SHA-256, or of
+    SHA-1, which older servers tell of theirs (that two certificates have the same is nothing that a stranger can make).
 
     That the server owns the key of its certificate is proved by the handshake itself (RFC 8446, 4.4.3).
     """
-    context = _unverified()
+    context = unverified()
     context.sslsocket_class = _pinned_socket(thumbprint)
     return context
 
 
-def _unverified() -> ssl.SSLContext:
+def unverified() -> ssl.SSLContext:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE
@@ -65,7 +67,9 @@ def _pinned_socket(thumbprint: str) -> Type[ssl.SSLSocket]:
     class PinnedSocket(ssl.SSLSocket):
         def do_handshake(self, block: bool = False) -> None:
             super().do_handshake(block)
-            offered = hashlib.sha256(self.getpeercert(True) or b"").hexdigest()
+            hashed = hashlib.new("sha1" if len(thumbprint) == SIGNS_OF_SHA1 else "sha256", usedforsecurity=False)
+            hashed.update(self.getpeercert(True) or b"")
+            offered = hashed.hexdigest()
             if not hmac.compare_digest(offered, thumbprint):
                 raise WrongCertificate(":".join(offered[at : at + 2] for at in range(0, len(offered), 2)).upper())
 

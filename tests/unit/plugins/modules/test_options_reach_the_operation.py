@@ -63,6 +63,7 @@ VSPHERE: list[tuple[str, Any, str, Any]] = [
     ("vsphere.thumbprint", "AB" * 32, "provider.settings.thumbprint", "AB" * 32),
     ("vsphere.proxy_host", "proxy.example.com", "provider.settings.proxy_host", "proxy.example.com"),
     ("vsphere.proxy_port", 3128, "provider.settings.proxy_port", 3128),
+    ("vsphere.host_map", {"esx1": "192.0.2.7"}, "provider.settings.host_map", {"esx1": "192.0.2.7"}),
 ]
 STORE: list[tuple[str, Any, str, Any]] = [
     ("url", "s3://backups/vms", "store.url", "s3://backups/vms"),
