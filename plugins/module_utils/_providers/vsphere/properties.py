@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any, Dict, Iterator, Mapping, Sequence
+from typing import Any, Callable, Dict, Iterator, Mapping, Sequence
 
 from .faults import is_session_gone
 
@@ -62,6 +62,40 @@ def every(content: Any, kind: str) -> Iterator[Any]:
         yield view
     finally:
         view.DestroyView()
+
+
+@contextmanager
+def watching(content: Any, managed: Any, kind: str, path: str) -> Iterator[Callable[[int], None]]:
+    """A function that waits, at most so many seconds, until a property of an object is another one than when it was
+    asked last."""
+    from pyVmomi import vmodl
+
+    query = vmodl.query.PropertyCollector
+    # One of its own: the session's is shared by whoever waits in another thread.
+    collector = content.propertyCollector.CreatePropertyCollector()
+    version = ""
+
+    def wait(seconds: int) -> None:
+        nonlocal version
+        changed = collector.WaitForUpdatesEx(version, query.WaitOptions(maxWaitSeconds=seconds))
+        version = changed.version if changed is not None else version
+
+    try:
+        paths = [query.PropertySpec(type=_type(kind), pathSet=[path], all=False)]
+        collector.CreateFilter(query.FilterSpec(propSet=paths, objectSet=[query.ObjectSpec(obj=managed)]), True)
+        yield wait
+    finally:
+        _destroy(collector)
+
+
+def _destroy(collector: Any) -> None:
+    """It ends with its session anyway, which may be what has ended."""
+    from pyVmomi import vmodl
+
+    try:
+        collector.DestroyPropertyCollector()
+    except (vmodl.MethodFault, OSError):
+        return
 
 
 def of_view(then: Sequence[Step] = ()) -> Sequence[Step]:

@@ -6,12 +6,11 @@
 from __future__ import annotations
 
 import time
-from contextlib import contextmanager
-from typing import Any, Callable, Iterator
+from typing import Any, Callable
 
 from ..._errors import VmferryError
 from .faults import explained, is_fault, is_passing, may_have_happened
-from .properties import retrieve
+from .properties import retrieve, watching
 from .session import Session
 
 WAIT = 20  # seconds that the server may keep a call open while nothing changes; well below the limit of a call
@@ -72,7 +71,7 @@ def _ended(session: Session, doing: str, task: Any, deadline: float) -> Any:
 
 def _watched(session: Session, doing: str, task: Any, deadline: float) -> Any:
     def look(content: Any) -> Any:
-        with _watch(content, task) as wait:
+        with watching(content, task, "Task", "info.state") as wait:
             while True:
                 values = _properties(content, task)
                 if values.get("info.state") in ("success", "error"):
@@ -83,39 +82,6 @@ def _watched(session: Session, doing: str, task: Any, deadline: float) -> Any:
                 wait(min(WAIT, max(1, int(left))))
 
     return session.read(doing, look)
-
-
-@contextmanager
-def _watch(content: Any, task: Any) -> Iterator[Callable[[int], None]]:
-    """A function that waits until the task's state is another one than when it was asked last, at most so long."""
-    from pyVmomi import vim, vmodl
-
-    query = vmodl.query.PropertyCollector
-    # One of its own: the session's is shared by whoever waits in another thread.
-    collector = content.propertyCollector.CreatePropertyCollector()
-    version = ""
-
-    def wait(seconds: int) -> None:
-        nonlocal version
-        changed = collector.WaitForUpdatesEx(version, query.WaitOptions(maxWaitSeconds=seconds))
-        version = changed.version if changed is not None else version
-
-    try:
-        paths = [query.PropertySpec(type=vim.Task, pathSet=["info.state"], all=False)]
-        collector.CreateFilter(query.FilterSpec(propSet=paths, objectSet=[query.ObjectSpec(obj=task)]), True)
-        yield wait
-    finally:
-        _destroy(collector)
-
-
-def _destroy(collector: Any) -> None:
-    """It ends with its session anyway, which may be what has ended."""
-    from pyVmomi import vmodl
-
-    try:
-        collector.DestroyPropertyCollector()
-    except (vmodl.MethodFault, OSError):
-        return
 
 
 def _properties(content: Any, task: Any) -> Any:
