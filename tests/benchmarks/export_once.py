@@ -120,7 +120,9 @@ class OneDisk(Provider):
         if self._changes is not None:
             self._changes.close()
 
-    def clean_up(self, vm: VmSpec, *, held_by: Collection[str] | None = None) -> Sequence[Undone]:
+    def clean_up(
+        self, vm: VmSpec, *, held_by: Collection[str] | None = None, dead: Collection[str] = ()
+    ) -> Sequence[Undone]:
         return []
 
     def clean_up_imports(self) -> Sequence[tuple[str, str]]:

@@ -28,7 +28,7 @@ from .._stores.base import Store
 from .._stores.open import insist_on_exports
 from .._transfer.failpoints import failpoint
 from .attempts.clean_up_machine import clean_up_behind_commits, clean_up_machine
-from .attempts.dead_attempts import claim_dead_attempt, remove_dead_attempt
+from .attempts.dead_attempts import attempts_known_dead, claim_dead_attempt, remove_dead_attempt
 from .attempts.litter import probe_key
 from .exporting.export_base import Choice, choose_base, has_same_disks, images_to_stand_on, sealed_otherwise
 from .exporting.export_plan import (
@@ -307,9 +307,10 @@ class _Export:
     def _undo_the_dead(self) -> None:
         """What earlier runs on this VM and store left behind; `busy` where one of them still lives."""
         left = list(self._catalog.unfinished(self._vm.id, self._tell_of_unreadable))
-        known = [intent.export_id for _unused, intent in left]
-        known += [entry.manifest.export_id for entry in self._existing]
-        clean_up_machine(self._provider, self._vm, self._job, [attempt_of(one) for one in known])
+        unfinished = [attempt_of(intent.export_id) for _unused, intent in left]
+        committed = [attempt_of(entry.manifest.export_id) for entry in self._existing]
+        over = [*attempts_known_dead(self._store, left), *committed]
+        clean_up_machine(self._provider, self._vm, self._job, [*unfinished, *committed], over)
         for folder, intent in left:
             if remove_dead_attempt(
                 self._store, folder, self._job.capabilities, self._job.warn, self._forget_point_in_time

@@ -292,10 +292,14 @@ class Provider(ABC):
         """
 
     @abstractmethod
-    def clean_up(self, vm: VmSpec, *, held_by: Collection[str] | None = None) -> Sequence[Undone]:
+    def clean_up(
+        self, vm: VmSpec, *, held_by: Collection[str] | None = None, dead: Collection[str] = ()
+    ) -> Sequence[Undone]:
         """Undo what dead runs of ours left on this VM. Raises `busy` for a living one's.
 
         `held_by`: of what is held for a run that would go on with it, only what these attempts left; None: all of it.
+        `dead`: attempts that are dead as far as their store knows. That counts where the provider cannot tell: of runs
+        on other hosts.
         """
 
     @abstractmethod

@@ -94,7 +94,9 @@ class _Source:
     def check_export(self, *_unused: object) -> list[Finding]:
         return self._ends.findings.get("export", [])
 
-    def clean_up(self, vm: VmSpec, *, held_by: Collection[str] | None = None) -> list[Undone]:
+    def clean_up(
+        self, vm: VmSpec, *, held_by: Collection[str] | None = None, dead: Collection[str] = ()
+    ) -> list[Undone]:
         self._ends.happens("source cleaned up")
         return []
 

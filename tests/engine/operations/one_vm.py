@@ -60,7 +60,9 @@ class OneVm:
     def check_export(self, *_unused: object) -> list[Any]:
         return []
 
-    def clean_up(self, vm: VmSpec, *, held_by: Collection[str] | None = None) -> list[Undone]:
+    def clean_up(
+        self, vm: VmSpec, *, held_by: Collection[str] | None = None, dead: Collection[str] = ()
+    ) -> list[Undone]:
         return []
 
     def forget(self, vm: VmSpec, tokens: Sequence[str]) -> list[str]:

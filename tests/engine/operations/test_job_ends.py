@@ -41,7 +41,9 @@ def test_an_export_has_read_what_it_read_from_the_vm_and_nothing_else(tmp_path: 
 @pytest.mark.parametrize("state", ["ready", "failed", "cancelled"])
 def test_a_job_that_ended_moves_nothing_any_more(tmp_path: Path, options: TransferOptions, state: str) -> None:
     class Failing(OneVm):
-        def clean_up(self, vm: Any, *, held_by: Collection[str] | None = None) -> list[Undone]:
+        def clean_up(
+            self, vm: Any, *, held_by: Collection[str] | None = None, dead: Collection[str] = ()
+        ) -> list[Undone]:
             raise VmferryError("cancelled" if state == "cancelled" else "network", "It stops here.")
 
     if state == "ready":
@@ -60,7 +62,9 @@ def test_no_record_that_anybody_reads_is_at_its_end_and_not_finished(
     """Whoever reads it between two writes would tell of an end at 0.0 %."""
 
     class Failing(OneVm):
-        def clean_up(self, vm: Any, *, held_by: Collection[str] | None = None) -> list[Undone]:
+        def clean_up(
+            self, vm: Any, *, held_by: Collection[str] | None = None, dead: Collection[str] = ()
+        ) -> list[Undone]:
             raise VmferryError("network", "It stops here.")
 
     written, write = [], JobRecord._write

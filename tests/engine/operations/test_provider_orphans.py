@@ -46,7 +46,9 @@ class Tracking:
         self.kept = [token for token in self.kept if token not in tokens]
         return [f"Dropped {token}." for token in tokens]
 
-    def clean_up(self, vm: VmSpec, *, held_by: Collection[str] | None = None) -> Sequence[Undone]:
+    def clean_up(
+        self, vm: VmSpec, *, held_by: Collection[str] | None = None, dead: Collection[str] = ()
+    ) -> Sequence[Undone]:
         if self.trouble is not None:
             raise self.trouble
         self.undone.append(vm.name)

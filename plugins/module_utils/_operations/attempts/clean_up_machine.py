@@ -15,12 +15,15 @@ from ..._providers.spec import VmSpec
 from ..jobs.running_job import RunningJob
 
 
-def clean_up_machine(provider: Provider, vm: VmSpec, job: RunningJob, own: Collection[str]) -> None:
-    """`own`: attempts in the store of this job. Of what is given up there `resumed` tells; the rest is whole.
+def clean_up_machine(
+    provider: Provider, vm: VmSpec, job: RunningJob, own: Collection[str], dead: Collection[str] = ()
+) -> None:
+    """`own`: attempts in the store of this job. Of what is given up there `resumed` tells; the rest is whole. `dead`:
+    attempts of which that store knows that they are over.
 
     Raises `busy` for a run that lives.
     """
-    for undone in provider.clean_up(vm):
+    for undone in provider.clean_up(vm, dead=dead):
         job.log("warning", undone.sentence)
         if undone.given_up and undone.attempt not in own:
             job.warn(undone.warning)

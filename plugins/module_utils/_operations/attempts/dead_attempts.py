@@ -9,12 +9,13 @@ import secrets
 import time
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from typing import Callable
+from typing import Callable, Sequence
 
 from ..._blocks import ObjectInfo
 from ..._errors import VmferryError
 from ..._exports.intent import CANCEL, INTENT, JOURNAL, Intent, read_intent
 from ..._exports.manifest import MANIFEST
+from ..._exports.naming import attempt_of
 from ..._stores.base import Store, StoreCapabilities
 from ..._transfer.owner import current_owner
 from .attempt_life import by_clock_of_store, in_use, is_dead
@@ -70,7 +71,7 @@ def claim_dead_attempt(
     if info is None:
         return None
     found = by_clock_of_store(read_intent(store.get(key), store.object_url(key)), info.modified)
-    if not is_dead(found) or not is_dead(found, time_of_store(store)):
+    if not _is_dead_by_any_clock(store, found):
         raise in_use(store, found)
     now, window = time.time(), 0.0 if to_remove else found.window
     ours = replace(found, job_id=job_id, started_at=now, owner=current_owner(), window=window).renewed(now, {})
@@ -80,6 +81,20 @@ def claim_dead_attempt(
         if error.kind == "conflict":
             raise in_use(store, found) from error
         raise
+
+
+def attempts_known_dead(store: Store, left: Sequence[tuple[str, Intent]]) -> list[str]:
+    """Of unfinished exports, by their folders and intents, those that nobody works on any more."""
+    found = []
+    for folder, intent in left:
+        info = store.stat(f"{folder}/{INTENT}")
+        if info is not None and _is_dead_by_any_clock(store, by_clock_of_store(intent, info.modified)):
+            found.append(attempt_of(intent.export_id))
+    return found
+
+
+def _is_dead_by_any_clock(store: Store, intent: Intent) -> bool:
+    return is_dead(intent) and is_dead(intent, time_of_store(store))
 
 
 def _claimed(

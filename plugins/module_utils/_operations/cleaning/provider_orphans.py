@@ -79,7 +79,7 @@ def unwanted(tokens: Iterable[str], store: StoreView) -> list[str]:
 def _undone(provider: Provider, vm: VmSpec, store: StoreView) -> Iterator[Orphan]:
     committed = [attempt_of(entry.manifest.export_id) for entry in store.entries]
     try:
-        undone = provider.clean_up(vm, held_by=committed)
+        undone = provider.clean_up(vm, held_by=committed, dead=store.dead_attempts)
     except VmferryError as error:
         if error.kind != "busy":
             raise

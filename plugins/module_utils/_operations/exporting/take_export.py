@@ -128,7 +128,7 @@ class Taking:
     def _undo_on_host(self, attempt: str, intent: Intent) -> None:
         """What no session took over. The folder is gone by now, and with it who would tell of the token."""
         with self._job.undoing(f"What the unfinished export {intent.export_id} left on {self._vm.name}"):
-            clean_up_machine(self._provider, self._vm, self._job, [attempt])
+            clean_up_machine(self._provider, self._vm, self._job, [attempt], [attempt])
             if intent.token:
                 self._provider.forget(self._vm, [intent.token])
 

@@ -130,7 +130,9 @@ class ImageProvider(Provider):
     def remove(self, vm: VmSpec, disks: bool) -> Sequence[str]:
         self._refuse(f"Removing {vm.name}")
 
-    def clean_up(self, vm: VmSpec, *, held_by: Collection[str] | None = None) -> Sequence[Undone]:
+    def clean_up(
+        self, vm: VmSpec, *, held_by: Collection[str] | None = None, dead: Collection[str] = ()
+    ) -> Sequence[Undone]:
         """An export leaves nothing beside the files that it reads."""
         return ()
 

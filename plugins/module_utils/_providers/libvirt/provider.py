@@ -176,7 +176,9 @@ class LibvirtProvider(Provider):
         self.clean_up(vm)  # raises where a job of ours still works on it
         return remove_vm(self._connection, describe(self._connection, vm.id), disks)
 
-    def clean_up(self, vm: VmSpec, *, held_by: Collection[str] | None = None) -> Sequence[Undone]:
+    def clean_up(
+        self, vm: VmSpec, *, held_by: Collection[str] | None = None, dead: Collection[str] = ()
+    ) -> Sequence[Undone]:
         undone = clean_up(self._connection, vm, self._scratch_dir, held_by)
         said = remove_abandoned(self._connection, vm, self._scratch_dir)
         said += clean_up_gone_vms(self._connection, self._scratch_dir)

@@ -15,7 +15,7 @@ from ..spec import DiskSpec, NicSpec
 
 KIB = 1024
 # Of a controller: the bus as the .vmx file calls it, and the model.
-_CONTROLLERS: Mapping[str, Tuple[str, str]] = {
+CONTROLLERS: Mapping[str, Tuple[str, str]] = {
     "ParaVirtualSCSIController": ("scsi", "pvscsi"),
     "VirtualLsiLogicController": ("scsi", "lsilogic"),
     "VirtualLsiLogicSASController": ("scsi", "lsisas1068"),
@@ -78,7 +78,7 @@ class Devices:
     def _disk(self, number: int, disk: Any) -> DiskSpec:
         backing = disk.backing
         source = getattr(backing, "fileName", None) or getattr(backing, "deviceName", None) or ""
-        bus, model = _CONTROLLERS.get(leaf(self._controller(disk)), ("", ""))
+        bus, model = CONTROLLERS.get(leaf(self._controller(disk)), ("", ""))
         mode = getattr(backing, "diskMode", None) or ""
         return DiskSpec(
             id=f"disk-{number}",
@@ -113,7 +113,7 @@ class Devices:
     def name_of(self, device: Any) -> str:
         """As the .vmx file has it: scsi0:1."""
         controller = self._controller(device)
-        bus, _unused = _CONTROLLERS.get(leaf(controller), ("", ""))
+        bus, _unused = CONTROLLERS.get(leaf(controller), ("", ""))
         return f"{bus}{controller.busNumber}:{device.unitNumber}" if bus else f"device-{device.key}"
 
     def nics(self) -> Tuple[NicSpec, ...]:

@@ -123,7 +123,7 @@ class DiskStream:
         self._failures += 1
         if self._failures >= ATTEMPTS or failure.kind == "conflict":
             text = f"{failure.message} That was after {self.size} bytes, and attempt {self._failures}."
-            raise VmferryError(failure.kind, text, failure.hint or _BROKEN) from cause
+            raise VmferryError(failure.kind, text, failure.hint or _BROKEN, retryable=failure.retryable) from cause
         if self._closed.wait(PAUSE * 2 ** (self._failures - 1)):
             raise self._is_closed() from cause
 

@@ -1,7 +1,7 @@
 # Copyright (c) 2026 the vmferry.migrate authors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The vSphere provider. VMs are described, started and stopped, and their snapshots managed.
+"""The vSphere provider. VMs are described, exported, started and stopped, and their snapshots managed.
 
 Ansible's modules are compiled anew at every start, so what only some tasks need is imported where it is needed.
 """
@@ -53,7 +53,9 @@ class VsphereProvider(Provider):
         return describe_these(self._session, [lookup.find(vm) for vm in vms], doing)
 
     def check_export(self, vm: VmSpec, disks: Sequence[DiskSpec], consistency: Consistency) -> Sequence[Finding]:
-        return [Finding("error", _unsupported("exported").message, NOT_YET, "unsupported")]
+        from .export_checks import export_findings
+
+        return export_findings(self._session, vm, disks, consistency)
 
     def open_export(
         self,
@@ -63,7 +65,11 @@ class VsphereProvider(Provider):
         job: Job,
         tracking: Tracking = Tracking(),  # noqa: B008 - it never changes
     ) -> ContextManager[ExportSession]:
-        raise _unsupported("exported")
+        from .disk_servers import DiskServers
+        from .export_session import VsphereExport
+
+        servers = DiskServers(self._settings, self._session)
+        return VsphereExport(self._session, servers, vm, disks, consistency, job, tracking)
 
     def snapshots(self, vm: VmSpec) -> SnapshotService:
         from .snapshots import VsphereSnapshots
@@ -96,15 +102,21 @@ class VsphereProvider(Provider):
     def remove(self, vm: VmSpec, disks: bool) -> Sequence[str]:
         raise _unsupported("removed")
 
-    def clean_up(self, vm: VmSpec, *, held_by: Collection[str] | None = None) -> Sequence[Undone]:
-        """Nothing that outlives a run is made there yet, but for snapshots that were asked for."""
-        return ()
+    def clean_up(
+        self, vm: VmSpec, *, held_by: Collection[str] | None = None, dead: Collection[str] = ()
+    ) -> Sequence[Undone]:
+        """Nothing is held there. What an export that is committed left is needed by nobody, wherever it ran."""
+        from .leftovers import clean_up
+
+        return clean_up(self._session, vm, {*dead, *(held_by or ())})
 
     def clean_up_imports(self) -> Sequence[tuple[str, str]]:
         return ()
 
     def undo(self, job_id: str) -> Sequence[str]:
-        return ()
+        from .leftovers import undo_job
+
+        return undo_job(self._session, job_id)
 
     def close(self) -> None:
         self._session.close()

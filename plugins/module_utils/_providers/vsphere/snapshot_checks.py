@@ -21,11 +21,15 @@ DEEPEST = 32  # snapshots on each other: vSphere's limit, in "Configuration Maxi
 LONGEST_NAME = 80  # characters of a snapshot's name in vSphere
 
 
-def usable_findings(vm: VmSpec) -> Iterator[Finding]:
+def connected_findings(vm: VmSpec) -> Iterator[Finding]:
     state = vm.details["connection_state"]
     if state and state != "connected":
         hint = "Connect its host, or register the VM anew, in the vSphere Client."
         yield Finding("error", f"{vm.name} is {state} in vSphere.", hint, "conflict")
+
+
+def usable_findings(vm: VmSpec) -> Iterator[Finding]:
+    yield from connected_findings(vm)
     if vm.details["template"]:
         hint = "Turn it into a VM first, or clone it."
         yield Finding("error", f"{vm.name} is a template, which has no snapshots.", hint, "unsupported")

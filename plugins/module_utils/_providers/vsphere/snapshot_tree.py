@@ -14,12 +14,15 @@ from datetime import datetime, timezone
 from typing import Any, Iterator, Mapping, Sequence, Tuple
 from urllib.parse import unquote
 
+from ..._transfer.owner import current_owner
 from ..job import Job
 from ..snapshots import SnapshotWish
 from ..spec import PowerState, SnapshotSpec, VmSpec
 
-_MARK = re.compile(r"\[vmferry((?: [a-z]+=[A-Za-z0-9_-]*)+)\]")
-_FIELD = re.compile(r" ([a-z]+)=(\S*)")
+_MARK = re.compile(r"\[vmferry((?: [a-z_]+=[A-Za-z0-9._-]*)+)\]")
+_FIELD = re.compile(r" ([a-z_]+)=(\S*)")
+_WORD = re.compile(r"[A-Za-z0-9._-]*")
+_NUMBERS = ("pid_namespace", "pid", "pid_started")  # of an owner; the rest are words
 _STATES: Mapping[str, PowerState] = {
     "poweredOn": "powered_on",
     "poweredOff": "powered_off",
@@ -45,7 +48,7 @@ class Node:
 
 
 def mark_of(wish: SnapshotWish, vm: VmSpec, job: Job) -> str:
-    """The description of one of ours."""
+    """The description of one of ours. One that is temporary says which process is to remove it."""
     fields = {
         "vm": vm.id,
         "job": job.job_id,
@@ -53,8 +56,18 @@ def mark_of(wish: SnapshotWish, vm: VmSpec, job: Job) -> str:
         "power": vm.power_state,
         "memory": "yes" if wish.memory else "no",
     }
+    if wish.temporary:
+        fields.update((name, str(value)) for name, value in current_owner().items() if _WORD.fullmatch(str(value)))
     marked = " ".join(f"{name}={value}" for name, value in fields.items())
     return f"Made by vmferry.migrate. [vmferry {marked}]"
+
+
+def owner_of(mark: Mapping[str, str]) -> Mapping[str, Any] | None:
+    """Of one that is temporary, as `current_owner` told it."""
+    if "pid" not in mark:
+        return None
+    numbers = {name: int(mark[name]) for name in _NUMBERS if mark.get(name, "").isdigit()}
+    return {"hostname": mark.get("hostname", ""), "boot_id": mark.get("boot_id", ""), **numbers}
 
 
 def nodes(info: Any) -> list[Node]:

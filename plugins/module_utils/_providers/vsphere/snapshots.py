@@ -88,7 +88,7 @@ class VsphereSnapshots(SnapshotService):
             lambda _content: snapshot.RemoveSnapshot_Task(removeChildren=False, consolidate=True),
             seconds,
         )
-        return self._of_consolidation()
+        return self.consolidation_warnings()
 
     def check_revert(self, name: str) -> Sequence[Finding]:
         vm = self._now()
@@ -115,7 +115,7 @@ class VsphereSnapshots(SnapshotService):
         machine = self._machine()
         doing = f"Consolidating the disks of {self._vm.name}"
         run_task(self._session, doing, lambda _content: machine.ConsolidateVMDisks_Task(), seconds)
-        return self._of_consolidation()
+        return self.consolidation_warnings()
 
     def _create(self, wish: SnapshotWish, vm: VmSpec, job: Job, quiesce: bool, seconds: float) -> None:
         machine = self._machine()
@@ -126,7 +126,8 @@ class VsphereSnapshots(SnapshotService):
             seconds,
         )
 
-    def _of_consolidation(self) -> Sequence[str]:
+    def consolidation_warnings(self) -> Sequence[str]:
+        """A warning, where vSphere says that disks of snapshots that are gone are left."""
         if not self.needs_consolidation():
             return []
         return [

@@ -10,9 +10,10 @@ from __future__ import annotations
 import time
 from contextlib import contextmanager
 from threading import Condition
-from typing import Callable, Dict, Iterator, List
+from typing import Callable, Dict, Iterator, List, Optional
 
 from ..._errors import VmferryError
+from .disk_stream import DiskStream
 
 STREAMS = 4  # at once, of one host
 IDLE = 30.0  # seconds after which a stream that nobody reads takes no place: nobody may ever read its end
@@ -71,3 +72,36 @@ class StreamSlots:
     def wake(self) -> None:
         with self._changed:
             self._changed.notify_all()
+
+
+class SlottedStream:
+    """A stream of a file that takes its host's slot with its first read, and gives it back at its end."""
+
+    def __init__(self, stream: DiskStream, slots: StreamSlots) -> None:
+        self._stream, self._slots = stream, slots
+        self._slot: Optional[Slot] = None
+        self._is_closed = False
+
+    @property
+    def size(self) -> int:
+        return self._stream.size
+
+    @property
+    def sha1(self) -> str:
+        return self._stream.sha1
+
+    def read(self, count: int) -> bytes:
+        if self._slot is None:
+            self._slot = self._slots.take(self._stream.host, lambda: self._is_closed)
+        with self._slot.reading():
+            data = self._stream.read(count)
+        if not data:
+            self._slots.give_back(self._stream.host, self._slot)
+        return data
+
+    def close(self) -> None:
+        self._is_closed = True
+        self._stream.close()
+        self._slots.wake()
+        if self._slot is not None:
+            self._slots.give_back(self._stream.host, self._slot)

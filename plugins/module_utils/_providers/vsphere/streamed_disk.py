@@ -28,7 +28,8 @@ PASSES = 4  # from the beginning, at the most: an increment that turns out to be
 class ByteStream(Protocol):
     """As `DiskStream` has them."""
 
-    size: int
+    @property
+    def size(self) -> int: ...
 
     @property
     def sha1(self) -> str: ...
@@ -42,7 +43,7 @@ class StreamedDisk:
     """Plays BlockSource. `begin` begins a stream, once it is read; `size`: of the disk."""
 
     def __init__(self, size: int, begin: Callable[[], ByteStream], where: str) -> None:
-        self.size, self._begin, self._where = size, begin, where
+        self.size, self.where, self._begin = size, where, begin
         self._reading = Lock()  # the stream, and all that is known of it
         self._stream: Optional[ByteStream] = None
         self._grains: Iterator[PackedGrain] = iter(())
@@ -61,7 +62,7 @@ class StreamedDisk:
         yield Extent(0, self.size, "data")
 
     def read_into(self, pieces: Sequence[Piece]) -> None:
-        check_bounds(pieces, self.size, self._where)
+        check_bounds(pieces, self.size, self.where)
         for offset, buffer in pieces:
             if buffer:
                 self._fill(offset, buffer)
@@ -93,7 +94,7 @@ class StreamedDisk:
             grain_end = min(start + LEAF, self.size)
             grain = inflated(packed)
             if grain is None or len(grain) < grain_end - start:
-                text = f"{self._where} has a grain at byte {start} that cannot be unpacked."
+                text = f"{self.where} has a grain at byte {start} that cannot be unpacked."
                 raise VmferryError("checksum_mismatch", text, "It was damaged on its way. Run the task again.")
             begin, stop = max(start, offset), min(grain_end, end)
             buffer[at - offset : begin - offset] = bytes(begin - at)
@@ -125,7 +126,7 @@ class StreamedDisk:
     def _start_over(self) -> None:
         self._passes += 1
         if self._passes > PASSES:
-            raise VmferryError("internal", f"{self._where} can be read in order only, and {PASSES} times at the most.")
+            raise VmferryError("internal", f"{self.where} can be read in order only, and {PASSES} times at the most.")
         if self._stream is not None:
             self._stream.close()
         self._left.clear()
@@ -134,9 +135,9 @@ class StreamedDisk:
         self._stream = stream = self._begin()
         self._refuse_closed()  # whoever closes meanwhile has not seen it
         with self._told():
-            image = VmdkStream(stream.read, self._where)
+            image = VmdkStream(stream.read, self.where)
             if image.size != self.size:
-                text = f"{self._where} has {self.size} bytes, and vSphere sends one of {image.size}."
+                text = f"{self.where} has {self.size} bytes, and vSphere sends one of {image.size}."
                 raise VmferryError("conflict", text, "Run the task again.", retryable=True)
             self._grains = iter(image)
 
@@ -175,7 +176,7 @@ class StreamedDisk:
 
     def _explained(self, error: VmferryError) -> VmferryError:
         if self._closed:
-            return VmferryError("cancelled", f"{self._where} was closed.")
+            return VmferryError("cancelled", f"{self.where} was closed.")
         if error.kind == "invalid_config":
             hint = "The line broke, or another program sends it. Run the task again."
             return VmferryError("network", error.message, hint)
@@ -187,7 +188,7 @@ class StreamedDisk:
         if self._closed:
             if self._stream is not None:
                 self._stream.close()
-            raise VmferryError("cancelled", f"{self._where} was closed.")
+            raise VmferryError("cancelled", f"{self.where} was closed.")
 
 
 class _Ranges:

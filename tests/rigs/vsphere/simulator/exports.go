@@ -56,6 +56,17 @@ func (s *site) exportSnapshot(request *types.ExportSnapshot) *answer {
 	return answered(&types.ExportSnapshotResponse{Returnval: made.Self})
 }
 
+// createDescriptor answers with as little of an OVF as tells whose it is.
+func (s *site) createDescriptor(request *types.CreateDescriptor) *answer {
+	m, fault := s.machine(request.Obj)
+	if fault != nil {
+		return refused(fault)
+	}
+	text := fmt.Sprintf("<?xml version=\"1.0\"?>\n<Envelope xmlns=\"http://schemas.dmtf.org/ovf/envelope/1\">"+
+		"<VirtualSystem id=%q/></Envelope>\n", m.vm.Name)
+	return answered(&types.CreateDescriptorResponse{Returnval: types.OvfCreateDescriptorResult{OvfDescriptor: text}})
+}
+
 // exportLease offers each disk of the devices, and the NVRAM of a machine that has one.
 func (s *site) exportLease(m *machine, devices []types.BaseVirtualDevice, bytes func(int32) (string, int64)) *lease {
 	files := map[string]*leased{}

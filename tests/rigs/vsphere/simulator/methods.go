@@ -55,6 +55,8 @@ func (s *site) answer(method *simulator.Method, met *fault) *answer {
 		return s.exportMachine(request)
 	case *types.ExportSnapshot:
 		return s.exportSnapshot(request)
+	case *types.CreateDescriptor:
+		return s.createDescriptor(request)
 	case *types.CreateImportSpec:
 		return s.createImportSpec(request)
 	case *types.ImportVApp:
