@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import tarfile
 from collections.abc import Callable, Iterator
@@ -15,15 +16,19 @@ from random import Random
 from typing import Any
 
 import pytest
+from contract.providers.dying import die_at, start_server
 
 from ansible_collections.vmferry.migrate.plugins.module_utils._errors import VmferryError
+from ansible_collections.vmferry.migrate.plugins.module_utils._operations.end_job import end_job
 from ansible_collections.vmferry.migrate.plugins.module_utils._operations.export_vm import export_vm
 from ansible_collections.vmferry.migrate.plugins.module_utils._operations.jobs.requests import (
     ExportRequest,
+    JobRequest,
     ProviderSpec,
     StoreSpec,
     TransferOptions,
 )
+from ansible_collections.vmferry.migrate.plugins.module_utils._operations.list_jobs import list_jobs
 from ansible_collections.vmferry.migrate.plugins.module_utils._providers.vsphere import (
     disk_stream,
     export_session,
@@ -223,7 +228,7 @@ def test_hosts_serve_the_disks_and_are_trusted_by_what_vcenter_says(
 ) -> None:
     monkeypatch.setattr(disk_stream, "PAUSE", 0.01)
     with VSphere(disks_elsewhere=True, trusted_disks=False) as vcenter:
-        settings = {
+        settings: dict[str, Any] = {
             "hostname": f"{vcenter.host}:{vcenter.port}",
             "username": vcenter.user,
             "password": vcenter.password,
@@ -362,3 +367,67 @@ def test_preflight_refuses_before_anything_is_made(site: Site) -> None:
     assert not checked["changed"]
     assert "virtual TPM" in "".join(checked["warnings"])
     assert site.vcenter.calls("CreateSnapshot_Task") == []
+
+
+# --- runs that are killed ---------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def dying() -> None:
+    start_server()
+
+
+@pytest.mark.usefixtures("dying")
+@pytest.mark.parametrize("name", ["snapshot_made", "lease_begun", "window-delivered", "lease_ended"])
+def test_run_that_is_killed_is_cleaned_up_by_the_next(site: Site, name: str) -> None:
+    vm = site.make_vm(SYSTEM, running=True)
+    (site.folder / "store").mkdir()
+    die_at(name, site.request(vm))
+    assert len(site.vcenter.leftovers().snapshots) == 1
+    site.vcenter.restart()  # its lease and its session would go by themselves, later
+    result = site.export(vm)
+    assert site.disk(result) == SYSTEM
+    assert result["changed"] is (name != "lease_ended")  # which is behind the commit
+
+
+@pytest.mark.usefixtures("dying")
+def test_run_that_is_killed_is_undone_where_its_job_is_cancelled(site: Site) -> None:
+    vm = site.make_vm(SYSTEM, running=True)
+    (site.folder / "store").mkdir()
+    die_at("lease_begun", site.request(vm))
+    site.vcenter.restart()
+    request = site.request(vm)
+    (job,) = list_jobs(request.transfer.state_dir, "", vm, "", 50)["jobs"]
+    ended = end_job(
+        JobRequest(
+            job=job["id"],
+            state="cancelled",
+            timeout=60.0,
+            state_dir=request.transfer.state_dir,
+            provider=request.provider,
+            store=request.store,
+        ),
+        False,
+    )
+    assert ended["changed"]
+    assert dict(site.vcenter.leftovers().snapshots) == {}
+
+
+@pytest.mark.usefixtures("dying")
+def test_run_of_another_container_that_was_killed_is_cleaned_up_once_its_lease_is_over(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As in AWX, where each task has a container of its own: nobody can look at its process."""
+    vm = site.make_vm(SYSTEM, running=True)
+    (site.folder / "store").mkdir()
+    die_at("window-delivered", site.request(vm))
+    site.vcenter.restart()
+    here = owner._here()
+    monkeypatch.setattr(owner, "_here", lambda: {**here, "pid_namespace": 1})
+    living = site.refused(vm)
+    assert living.kind == "busy"
+    assert len(site.vcenter.leftovers().snapshots) == 1
+    (intent,) = (site.folder / "store").rglob("intent.json")
+    told = json.loads(intent.read_text())
+    intent.write_text(json.dumps({**told, "lease_until": told["started_at"] - 1}))
+    assert site.disk(site.export(vm)) == SYSTEM

@@ -81,7 +81,6 @@ def test_what_is_not_built_yet_is_unsupported_and_changes_nothing(
         lambda: bring(settings, "whole", "absent"),
         lambda: bring(settings, "whole", "absent", check_mode=True),
         lambda: provider.remove(vm, disks=False),
-        lambda: provider.open_export(vm, vm.disks, "auto", job),
         lambda: provider.open_snapshot_export(vm, vm.disks, "then", job),
         lambda: provider.open_import(vm, {}, placement, "", job),
         lambda: provider.imported("whole"),
@@ -90,11 +89,10 @@ def test_what_is_not_built_yet_is_unsupported_and_changes_nothing(
             act()
         assert refused.value.kind == "unsupported"
     for findings in (
-        provider.check_export(vm, vm.disks, "auto"),
         provider.check_snapshot_export(vm, vm.disks, "then"),
         provider.check_import(vm, placement, ""),
     ):
         assert [(one.severity, one.kind) for one in findings] == [("error", "unsupported")]
     after = vcenter.leftovers()
     assert (after.machines, after.snapshots, after.files) == (before.machines, before.snapshots, before.files)
-    assert (provider.clean_up(vm), provider.clean_up_imports(), provider.undo(job.job_id)) == ((), (), ())
+    assert (provider.clean_up(vm), provider.clean_up_imports(), provider.undo(job.job_id)) == ([], (), [])
