@@ -152,3 +152,35 @@ attributes:
       - vmferry.migrate.libvirt
       - vmferry.migrate.vsphere
 """
+
+    ACTIONGROUP_ANY_STORAGE = r"""
+options: {}
+attributes:
+  action_group:
+    description: >-
+      Use C(group/vmferry.migrate.all), C(group/vmferry.migrate.image), C(group/vmferry.migrate.libvirt),
+      C(group/vmferry.migrate.storage) or C(group/vmferry.migrate.vsphere) in C(module_defaults) to set defaults for
+      this module.
+    support: full
+    membership:
+      - vmferry.migrate.all
+      - vmferry.migrate.image
+      - vmferry.migrate.libvirt
+      - vmferry.migrate.storage
+      - vmferry.migrate.vsphere
+"""
+
+    ACTIONGROUP_HYPERVISORS_STORAGE = r"""
+options: {}
+attributes:
+  action_group:
+    description: >-
+      Use C(group/vmferry.migrate.all), C(group/vmferry.migrate.libvirt), C(group/vmferry.migrate.storage) or
+      C(group/vmferry.migrate.vsphere) in C(module_defaults) to set defaults for this module.
+    support: full
+    membership:
+      - vmferry.migrate.all
+      - vmferry.migrate.libvirt
+      - vmferry.migrate.storage
+      - vmferry.migrate.vsphere
+"""

@@ -30,9 +30,10 @@ description:
     again.
 extends_documentation_fragment:
   - vmferry.migrate._attributes
-  - vmferry.migrate._attributes.actiongroup_libvirt_storage
-  - vmferry.migrate._provider
+  - vmferry.migrate._attributes.actiongroup_hypervisors_storage
+  - vmferry.migrate._provider.hypervisors
   - vmferry.migrate._libvirt
+  - vmferry.migrate._vsphere
   - vmferry.migrate._signing
   - vmferry.migrate._signing.trust
   - vmferry.migrate._encryption
@@ -528,8 +529,8 @@ from ansible_collections.vmferry.migrate.plugins.module_utils._ansible.encryptio
     with_passphrase,
 )
 from ansible_collections.vmferry.migrate.plugins.module_utils._ansible.provider_options import (
+    hypervisor_arguments,
     optional_provider,
-    provider_arguments,
 )
 from ansible_collections.vmferry.migrate.plugins.module_utils._ansible.retention_options import (
     LIMITS,
@@ -566,7 +567,7 @@ def argument_spec() -> ArgumentSpec:
         }
     )
     return own.merge(
-        retention_arguments(), provider_arguments(), storage_arguments(), signing_arguments(), encryption_arguments()
+        retention_arguments(), hypervisor_arguments(), storage_arguments(), signing_arguments(), encryption_arguments()
     )
 
 

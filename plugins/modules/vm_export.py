@@ -23,9 +23,10 @@ description:
     O(compression).
 extends_documentation_fragment:
   - vmferry.migrate._attributes
-  - vmferry.migrate._attributes.actiongroup_vms_storage
-  - vmferry.migrate._provider.or_files
+  - vmferry.migrate._attributes.actiongroup_any_storage
+  - vmferry.migrate._provider.any
   - vmferry.migrate._libvirt
+  - vmferry.migrate._vsphere
   - vmferry.migrate._image
   - vmferry.migrate._signing
   - vmferry.migrate._signing.trust
@@ -123,6 +124,7 @@ options:
         goes on where it stopped, at the same point in time, and sends little again.
       - Meanwhile a running VM goes on writing, and what it overwrites takes room in O(libvirt.scratch_dir). If that
         runs low, or the time is over, the point in time is given up.
+      - An export from vSphere begins anew, and its snapshot goes then.
       - With V(0) nothing is held. What the store has of an export of a VM that is off is gone on with all the same, as
         long as its disks are as they were.
     type: str
@@ -198,6 +200,8 @@ options:
       - V(crash_consistent) takes the disks as a power failure would leave them.
       - V(powered_off) needs the VM to be off, and to have been shut down. On libvirt, one whose memory was saved
         (C(virsh managedsave)) was not; V(auto) takes it as crash consistent.
+      - On vSphere, VMware Tools play the part of the guest agent, and a VM that runs is exported by a snapshot that is
+        removed at the end.
       - V(auto) quiesces where the guest agent answers, and is crash consistent where it does not.
       - A file does not tell how its guest was stopped, so O(provider=image) is always crash consistent, and refuses
         V(quiesced) and V(powered_off).
@@ -1067,7 +1071,7 @@ from ansible_collections.vmferry.migrate.plugins.module_utils._ansible.encryptio
     with_passphrase,
 )
 from ansible_collections.vmferry.migrate.plugins.module_utils._ansible.provider_options import (
-    provider_or_files_arguments,
+    any_provider_arguments,
     provider_spec,
 )
 from ansible_collections.vmferry.migrate.plugins.module_utils._ansible.run import run
@@ -1131,7 +1135,7 @@ def argument_spec() -> ArgumentSpec:
             "purpose": {"type": "str"},
         }
     )
-    common = (provider_or_files_arguments(), storage_arguments(), transfer_arguments(), snapshot_arguments())
+    common = (any_provider_arguments(), storage_arguments(), transfer_arguments(), snapshot_arguments())
     return own.merge(*common, copies_arguments(), signing_arguments(), encryption_arguments())
 
 

@@ -29,31 +29,45 @@ def vcenter() -> Iterator[VSphere]:
         yield started
 
 
-def test_each_running_vm_of_a_folder_gets_a_snapshot_and_the_password_is_nowhere(
-    vcenter: VSphere, tmp_path: Path
-) -> None:
+def play(vcenter: VSphere, example: str, home: Path, **variables: str) -> subprocess.CompletedProcess[str]:
     environment = {
         **os.environ,
         "ANSIBLE_COLLECTIONS_PATH": str(ROOT / ".build"),
-        "ANSIBLE_LOG_PATH": str(tmp_path / "log"),
-        "HOME": str(tmp_path),
+        "ANSIBLE_LOG_PATH": str(home / "log"),
+        "HOME": str(home),
         "VMFERRY_VSPHERE_THUMBPRINT": vcenter.thumbprint,
         "VMWARE_HOST": f"{vcenter.host}:{vcenter.port}",
         "VMWARE_PASSWORD": vcenter.password,
         "VMWARE_USER": vcenter.user,
     }
-    playbook = ROOT / "examples/snapshot_vsphere_vms.yml"
-    given = ["-e", "folder=/DC0/vm/Prod", "-e", f"ansible_python_interpreter={sys.executable}"]
+    given = [word for name, value in variables.items() for word in ("-e", f"{name}={value}")]
+    given += ["-e", f"ansible_python_interpreter={sys.executable}"]
+    playbook = ROOT / "examples" / example
     command: list[str | Path] = [ANSIBLE_PLAYBOOK, playbook, "-i", "localhost,", "-c", "local", *given, "-vvv"]
-    done = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True, check=False)
+    done = subprocess.run(command, env=environment, cwd=home, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
+    assert vcenter.leftovers().sessions == 0
+    told = done.stdout + done.stderr + (home / "log").read_text()
+    assert vcenter.password not in told
+    assert not [path for path in home.rglob("*") if path.is_file() and vcenter.password in path.read_text("latin-1")]
+    return done
+
+
+def test_each_running_vm_of_a_folder_gets_a_snapshot_and_the_password_is_nowhere(
+    vcenter: VSphere, tmp_path: Path
+) -> None:
+    done = play(vcenter, "snapshot_vsphere_vms.yml", tmp_path, folder="/DC0/vm/Prod")
     taken = vcenter.leftovers().snapshots
     assert sorted(one.partition("/")[0] for one in taken) == ["web01", "web02"]
     assert all(name.startswith("vmferry-") for name in taken.values())
-    assert vcenter.leftovers().sessions == 0
-    told = done.stdout + done.stderr + (tmp_path / "log").read_text()
-    assert vcenter.password not in told
-    assert '"consistency": "quiesced"' in told
-    assert not [
-        path for path in tmp_path.rglob("*") if path.is_file() and vcenter.password in path.read_text("latin-1")
-    ]
+    assert '"consistency": "quiesced"' in done.stdout
+
+
+def test_each_vm_of_a_folder_is_exported_and_the_password_is_nowhere(vcenter: VSphere, tmp_path: Path) -> None:
+    store = tmp_path / "store"
+    store.mkdir()
+    done = play(vcenter, "export_vsphere_vms.yml", tmp_path, folder="/DC0/vm/Lab", url=store.as_uri())
+    (made,) = store.rglob("manifest.json")
+    assert made.parent.parent.name.startswith("lab01-")
+    assert dict(vcenter.leftovers().snapshots) == {}
+    assert '"consistency": "quiesced"' in done.stdout

@@ -156,6 +156,7 @@ TRANSFER: list[tuple[str, Any, str, Any]] = [
 ]
 EXPORT = [
     *PROVIDER,
+    *VSPHERE,
     *FILES,
     *STORE,
     *TRANSFER,
@@ -269,6 +270,7 @@ END_JOB = [
 ]
 CLEANUP = [
     *PROVIDER,
+    *VSPHERE,
     *STORE,
     *SIGNING,
     *SEALING,
