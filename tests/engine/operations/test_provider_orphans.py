@@ -33,6 +33,7 @@ class Tracking:
     def __init__(self) -> None:
         self.kept: list[str] = []
         self.undone: list[str] = []
+        self.dead: set[str] = set()  # attempts, as it was told
         self.trouble: VmferryError | None = None
         self.machines = [VM, replace(VM, id="9" * 8, name="db01")]
 
@@ -52,6 +53,7 @@ class Tracking:
         if self.trouble is not None:
             raise self.trouble
         self.undone.append(vm.name)
+        self.dead.update(dead)
         return [Undone(f"Aborted the backup job of a dead job on {vm.name}.")]
 
     def close(self) -> None:
@@ -116,6 +118,7 @@ def test_the_token_of_an_attempt_goes_when_it_died_and_stays_while_it_lives(stor
     provider.kept = [token(2), token(3, OTHER_CHAIN)]
     clean_up(store, orphans=True, provider=LIBVIRT)
     assert provider.kept == [token(2)]
+    assert provider.dead == {f"{3:08x}"}
 
 
 def test_the_tokens_of_a_chain_go_with_its_last_export(store: Store, provider: Tracking) -> None:

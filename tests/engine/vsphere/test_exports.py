@@ -8,6 +8,8 @@ from __future__ import annotations
 import json
 import subprocess
 import tarfile
+import threading
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import count
@@ -29,11 +31,13 @@ from ansible_collections.vmferry.migrate.plugins.module_utils._operations.jobs.r
     TransferOptions,
 )
 from ansible_collections.vmferry.migrate.plugins.module_utils._operations.list_jobs import list_jobs
+from ansible_collections.vmferry.migrate.plugins.module_utils._providers.job import Job
 from ansible_collections.vmferry.migrate.plugins.module_utils._providers.vsphere import (
     disk_stream,
     export_session,
     lease,
 )
+from ansible_collections.vmferry.migrate.plugins.module_utils._providers.vsphere.provider import VsphereProvider
 from ansible_collections.vmferry.migrate.plugins.module_utils._transfer import owner
 from rigs.vsphere import Disk, VSphere
 
@@ -341,6 +345,44 @@ def test_snapshot_of_an_export_that_fails_is_removed(site: Site, on: str, how: d
         site.vcenter.restart()
     assert "open" not in [state for name, state in site.vcenter.leases().items() if name not in before]
     assert site.disk(site.export(vm)) == DATA
+
+
+def test_session_that_ends_meanwhile_is_begun_again(
+    site: Site, at: Callable[[str, Callable[[], object]], None]
+) -> None:
+    vm = site.make_vm(SYSTEM, running=True)
+    at("lease_begun", site.vcenter.expire_sessions)
+    assert site.disk(site.export(vm)) == SYSTEM
+    assert len(site.vcenter.calls("Login")) == 2
+
+
+def test_stream_that_is_slow_ends_at_once_where_it_is_closed(
+    site: Site, provider: VsphereProvider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    vm = provider.describe(site.make_vm(NOISE))
+    site.vcenter.fault("GET /nfc/", "slow", rate=2000)
+    ended: list[Any] = []
+
+    def read(source: Any) -> None:
+        try:
+            source.read_into([(0, memoryview(bytearray(source.size)))])
+        except VmferryError as error:
+            ended.append(error.kind)
+
+    job = Job("0" * 32, "0" * 8, "0" * 8)
+    with provider.open_export(vm, vm.disks, "auto", job) as session:
+        source = session.disks[0].source
+        reader = threading.Thread(target=read, args=(source,))
+        reader.start()
+        deadline = time.monotonic() + 60
+        while not source._stream or not source._stream.size:  # type: ignore[attr-defined]
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+        source.close()
+        reader.join(60)
+        assert not reader.is_alive()
+    assert ended == ["cancelled"]
+    provider.close()
 
 
 def test_need_of_consolidation_is_told(site: Site) -> None:

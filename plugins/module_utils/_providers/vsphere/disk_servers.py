@@ -24,7 +24,9 @@ from .settings import HTTPS, VsphereSettings, host_and_port
 from .tls import SIGNS_OF_SHA1, SIGNS_OF_SHA256, pinned, trusting, unverified
 
 ANY_HOST = "*"  # how an ESXi host names itself in a lease
-SILENCE = 600.0  # seconds between two bytes: zeros are not sent, and a host may have terabytes of them to look through
+# Seconds between two bytes: zeros are not sent, and a host may have terabytes of them to look through. How long that
+# may take is for the job to say (idle_timeout), which closes what it waits for.
+SILENCE = 3600.0
 _KEEP_ALIVE = {"TCP_KEEPIDLE": 60, "TCP_KEEPINTVL": 15, "TCP_KEEPCNT": 8}  # a dead host is told from a silent one
 MAP = "Disks are read from the ESXi hosts themselves, on port 443. vsphere.host_map gives the addresses of such names."
 UNTRUSTED = (
