@@ -40,6 +40,7 @@ PREFIXES: Mapping[str, str] = {"virtio": "vd", "scsi": "sd", "sata": "sd", "usb"
 DISK_BUSES = ("virtio", "scsi", "sata", "ide", "usb")
 DISK_DRIVER = ("cache", "io", "discard", "detect_zeroes", "error_policy", "rerror_policy")
 AGENT = "org.qemu.guest_agent.0"
+OF_VSPHERE = "vmx-"  # how machines are called there: versions of its virtual hardware, and nothing that QEMU has
 DEFAULT_MACHINE: Mapping[str, str] = {"x86_64": "q35", "aarch64": "virt"}
 
 
@@ -128,8 +129,9 @@ class DomainBuilder:
         return system
 
     def machine(self) -> str:
-        wanted = self._vm.machine or DEFAULT_MACHINE.get(self._vm.architecture, "")
-        if not self._vm.machine and wanted == "q35" and any(self.bus(disk.name) == "ide" for disk in self._vm.disks):
+        known = "" if self._vm.machine.startswith(OF_VSPHERE) else self._vm.machine
+        wanted = known or DEFAULT_MACHINE.get(self._vm.architecture, "")
+        if not known and wanted == "q35" and any(self.bus(disk.name) == "ide" for disk in self._vm.disks):
             wanted = "pc"  # q35 has no IDE
         if wanted in self._host.machines(self._vm.architecture):
             return wanted
