@@ -27,7 +27,7 @@ from .session import Session
 PROBE = 512  # bytes
 LARGEST = 8 * 1024 * 1024  # bytes asked for at once; what breaks is asked for again, whole
 LARGEST_GAP = 128 * 1024  # bytes that are read and thrown away, where another request would take longer
-READ_LIMIT = 60.0  # seconds without a byte
+IDLE_LIMIT = 60.0  # seconds without a byte
 RETRIES = 5
 FIRST_PAUSE, LONGEST_PAUSE = 0.5, 8.0  # seconds between retries
 _DESCRIPTOR = re.compile(r"\[(?P<store>[^\]]+)\] (?P<path>.+)\.vmdk")
@@ -64,12 +64,13 @@ class FlatDisk:
         label: str,
         *,
         retries: int = RETRIES,
+        idle_limit: float = IDLE_LIMIT,
         sleep: Callable[[float], object] | None = None,
     ) -> None:
-        """`label`: "scsi0:0 of web01"."""
+        """`label`: "scsi0:0 of web01"; `idle_limit`: seconds without a byte."""
         self._servers, self._session, self._url, self._label = servers, session, url, label
         self.size = size
-        self._retries = retries
+        self._retries, self._idle_limit = retries, idle_limit
         self._closed = Event()
         self._sleep = sleep or self._closed.wait
         self._lock = Lock()
@@ -183,7 +184,7 @@ class FlatDisk:
                 self._lent.add(connection)
                 return connection
         connection, self._path = self._servers.connect(self._url)
-        connection.sock.settimeout(READ_LIMIT)
+        connection.sock.settimeout(self._idle_limit)
         with self._lock:
             self._lent.add(connection)
             if self._closed.is_set():

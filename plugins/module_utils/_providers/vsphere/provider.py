@@ -43,9 +43,15 @@ class VsphereProvider(Provider):
         return describe_all(self._session)
 
     def describe(self, vm: str) -> VmSpec:
-        return self.describe_each([vm])[0]
+        return self._found([vm])[0]
 
     def describe_each(self, vms: Sequence[str]) -> Sequence[VmSpec]:
+        """With how the disks of each could be exported, if they are few: that is tried on each disk."""
+        from .export_methods import with_export_methods
+
+        return with_export_methods(self._settings, self._session, self._found(vms))
+
+    def _found(self, vms: Sequence[str]) -> list[VmSpec]:
         from .lookup import Lookup
 
         lookup = Lookup(self._session)
