@@ -114,6 +114,8 @@ options:
     description:
       - Whether the VM remembers this point in time, so that the next increment reads only what changed since. On
         libvirt that is a checkpoint with a dirty bitmap in every qcow2 disk.
+      - On vSphere nothing is left on the VM, but changed block tracking is switched on if it is off, and stays on. See
+        U(https://github.com/vmferry/vmferry.migrate/blob/main/docs/vsphere_methods.md).
       - Each export drops what an earlier one of the same disks to the same store left on the VM.
       - Without it, an increment reads the whole disk and stores what differs.
     type: bool

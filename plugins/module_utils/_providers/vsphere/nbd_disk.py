@@ -15,8 +15,9 @@ from urllib.parse import parse_qs, quote, unquote, urlsplit
 
 from ..._errors import VmferryError
 from ..._nbd import nbdkit
+from ..._nbd.protocol import DEFAULT_PORT
 from ..._nbd.source import NbdSource
-from ..._nbd.transport import DEFAULT_PORT, Address
+from ..._nbd.transport import Address
 from ..spec import VmSpec
 from .disk_servers import ANY_HOST, DiskServers
 from .frozen_disks import FrozenDisk
