@@ -11,6 +11,7 @@ from typing import Any
 
 from ansible_collections.vmferry.migrate.plugins.module_utils._blocks import Extent
 from ansible_collections.vmferry.migrate.plugins.module_utils._providers.spec import VmSpec
+from ansible_collections.vmferry.migrate.plugins.module_utils._providers.vsphere.change_token import token_of
 from ansible_collections.vmferry.migrate.plugins.module_utils._providers.vsphere.describe import describe_these
 from ansible_collections.vmferry.migrate.plugins.module_utils._providers.vsphere.frozen_disks import (
     FrozenDisks,
@@ -39,6 +40,9 @@ class Points:
         self.taken: Any = None
 
     def close(self) -> None:
+        """Others look at what is left on the server."""
+        self.vcenter.heal()
+        self._done(lambda _content: self.machine.RemoveAllSnapshots_Task())
         self.session.close()
 
     def vm(self) -> VmSpec:
@@ -76,6 +80,10 @@ class Points:
 
     def _done(self, begin: Any) -> Any:
         return run_task(self.session, "Working on it", begin, 60.0)
+
+
+def whole_token(frozen: FrozenDisks) -> str:
+    return token_of("0badc0de", frozen, list(frozen.disks))
 
 
 def data_in(extents: Sequence[Extent]) -> list[tuple[int, int]]:

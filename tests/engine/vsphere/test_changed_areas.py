@@ -65,7 +65,7 @@ def since(points: Points, snapshot: str, change_id: str) -> list[Extent]:
 
 
 @pytest.mark.slow
-@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     written=strategies.lists(
         strategies.tuples(strategies.integers(0, SIZE - 1), strategies.integers(1, 3 * LEAF)), max_size=12

@@ -17,23 +17,22 @@ from ansible_collections.vmferry.migrate.plugins.module_utils._blocks import Blo
 from ansible_collections.vmferry.migrate.plugins.module_utils._errors import VmferryError
 from ansible_collections.vmferry.migrate.plugins.module_utils._providers.base import ExportDisk
 from ansible_collections.vmferry.migrate.plugins.module_utils._providers.spec import DiskSpec
-from ansible_collections.vmferry.migrate.plugins.module_utils._providers.vsphere.change_token import token_of
 from ansible_collections.vmferry.migrate.plugins.module_utils._providers.vsphere.disk_servers import DiskServers
 from ansible_collections.vmferry.migrate.plugins.module_utils._providers.vsphere.frozen_disks import FrozenDisks
 from ansible_collections.vmferry.migrate.plugins.module_utils._providers.vsphere.provider import VsphereProvider
 from ansible_collections.vmferry.migrate.plugins.module_utils._providers.vsphere.readers import (
     Readers,
+    is_worth_a_snapshot,
     may_be_read_at_random,
 )
 from rigs.vsphere import Disk, VSphere
 
-from .points import LEAF, Points, data_in
+from .points import LEAF, Points, data_in, whole_token
 from .vddk import fake_nbdkit
 
 pytestmark = pytest.mark.slow
 MIB = 1 << 20
 DATA = (b"data" * 5000).ljust(MIB, b"\0")
-CHAIN = "0badc0de"
 
 
 class Stream:
@@ -95,7 +94,7 @@ def methods(disks: list[ExportDisk]) -> list[str]:
 @pytest.mark.parametrize("running", [True, False])
 def test_increment_reads_what_changed_out_of_the_datastore(make: MakeBench, running: bool) -> None:
     bench = make(running=running)
-    token = token_of(CHAIN, bench.take())
+    token = whole_token(bench.take())
     bench.write(5 * LEAF, b"new")
     then = bench.bytes_now()
     frozen = bench.take()
@@ -110,7 +109,7 @@ def test_increment_reads_what_changed_out_of_the_datastore(make: MakeBench, runn
 
 def test_lost_token_and_thin_disk_leave_it_to_the_lease(make: MakeBench) -> None:
     bench = make()
-    token = token_of(CHAIN, bench.take())
+    token = whole_token(bench.take())
     bench.vcenter.reset_tracking(bench.moref)
     readers, disks = bench.open(bench.take(), token, allocated=LEAF)
     assert "was reset" in readers.lost
@@ -140,7 +139,7 @@ def test_flat_file_that_is_not_the_point_in_time_or_not_given_is_not_read(make: 
         bench.vcenter.settings(locked_flats="running")
     if why == "vsan":
         bench.vcenter.change_datastore("LocalDS_0", type="vsan")
-    token = token_of(CHAIN, bench.take())
+    token = whole_token(bench.take())
     if why == "consolidation":
         bench.vcenter.need_consolidation(bench.moref)
     frozen = bench.take() if why != "consolidation" else bench.frozen(bench.taken)
@@ -149,16 +148,25 @@ def test_flat_file_that_is_not_the_point_in_time_or_not_given_is_not_read(make: 
     assert (theirs is None) == frozen.only or why == "consolidation"
 
 
-def test_disks_outside_of_snapshots_and_of_raw_devices_are_left_to_the_lease(make: MakeBench) -> None:
+def test_disk_outside_of_snapshots_is_left_to_the_lease_and_so_are_the_others_then(make: MakeBench) -> None:
     bench = make(Disk(DATA), Disk(DATA, mode="independent_persistent"))
-    token = token_of(CHAIN, bench.take())
+    token = whole_token(bench.take())
     _readers, disks = bench.open(bench.take(), token, allocated=MIB)
-    assert methods(disks) == ["datastore", "lease"]
+    assert methods(disks) == ["lease", "lease"]
+    assert disks[0].changes is None
     vm = bench.vm()
     assert [may_be_read_at_random(bench.settings, vm, disk) for disk in vm.disks] == [True, False]
     encrypted = replace(vm, details={**vm.details, "encrypted": True})
     assert not may_be_read_at_random(bench.settings, encrypted, vm.disks[0])
     nbd = replace(bench.settings, vddk_libdir="/opt/vddk")
+    dependent, alone = [replace(vm.disks[0], allocated=LEAF)], replace(vm, snapshots=())
+    assert not is_worth_a_snapshot(nbd, alone, vm.disks, tracked=True), "it would not hold the other disk"
+    assert not is_worth_a_snapshot(bench.settings, vm, dependent, tracked=True), "there is one already"
+    assert is_worth_a_snapshot(nbd, vm, dependent, tracked=False)
+    assert is_worth_a_snapshot(bench.settings, alone, dependent, tracked=True)
+    assert not is_worth_a_snapshot(bench.settings, alone, dependent, tracked=False), "little of it is allocated"
+    shared = replace(vm.disks[1], details={**vm.disks[1].details, "shared": True})
+    assert not is_worth_a_snapshot(nbd, replace(alone, disks=(*dependent, shared)), dependent, tracked=True)
     assert [may_be_read_at_random(nbd, encrypted, disk) for disk in vm.disks] == [True, False]
 
 
@@ -167,7 +175,7 @@ def test_nbd_comes_first_and_falls_to_the_next_with_a_warning(
 ) -> None:
     bench = make()
     fake_nbdkit(tmp_path, bench.settings.password, monkeypatch)
-    token = token_of(CHAIN, bench.take())
+    token = whole_token(bench.take())
     bench.write(LEAF, b"new")
     frozen = bench.take()
     readers, (disk,) = bench.open(frozen, token, vddk_libdir="/opt/vddk")
@@ -185,7 +193,7 @@ def test_nbd_comes_first_and_falls_to_the_next_with_a_warning(
 
 def test_snapshot_that_somebody_removed_meanwhile_is_noticed(make: MakeBench) -> None:
     bench = make()
-    token = token_of(CHAIN, bench.take())
+    token = whole_token(bench.take())
     readers, _disks = bench.open(bench.take(), token)
     readers.confirm()
     bench.remove(bench.taken)

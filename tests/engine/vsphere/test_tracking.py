@@ -19,7 +19,6 @@ from ansible_collections.vmferry.migrate.plugins.module_utils._exports.manifest 
 from ansible_collections.vmferry.migrate.plugins.module_utils._providers.vsphere.change_token import (
     PREFIX,
     read_token,
-    token_of,
 )
 from ansible_collections.vmferry.migrate.plugins.module_utils._providers.vsphere.frozen_disks import (
     FrozenDisk,
@@ -31,10 +30,9 @@ from ansible_collections.vmferry.migrate.plugins.module_utils._providers.vsphere
 )
 from rigs.vsphere import Disk, VSphere
 
-from .points import LEAF, Points, data_in
+from .points import LEAF, Points, data_in, whole_token
 
 MIB = 1 << 20
-CHAIN = "0badc0de"
 MakePoints = Callable[..., Points]
 
 
@@ -69,13 +67,13 @@ def a_disk(name: str = "scsi0:0", change_id: str = "52 de c0 d9 b9 43 9d 10-61 d
 
 
 def test_token_is_a_plain_name_that_holds_what_has_to_be_asked_later() -> None:
-    token = token_of(CHAIN, frozen(a_disk(), a_disk("scsi0:1", "")))
+    token = whole_token(frozen(a_disk(), a_disk("scsi0:1", "")))
     assert re.fullmatch(r"[A-Za-z0-9_-]+", token)
     told = read_token(token)
     assert told is not None
     assert list(told) == ["scsi0:0"], "what is not tracked is not in it"
     assert (told["scsi0:0"].key, told["scsi0:0"].change_id) == (2000, a_disk().change_id)
-    assert token_of(CHAIN, frozen(a_disk(change_id=""))) == ""
+    assert whole_token(frozen(a_disk(change_id=""))) == ""
 
 
 def test_token_of_a_vm_with_all_the_disks_that_one_may_have_fits_a_manifest() -> None:
@@ -86,7 +84,7 @@ def test_token_of_a_vm_with_all_the_disks_that_one_may_have_fits_a_manifest() ->
         replace(a_disk(f"scsi{number // 64}:{number % 64}", f"{noise(number)}/{number}"), uuid=noise(255 - number))
         for number in range(256)
     ]
-    token = token_of(CHAIN, frozen(*disks))
+    token = whole_token(frozen(*disks))
     assert len(token) <= LONGEST_TOKEN
     told = read_token(token)
     assert told is not None
@@ -124,7 +122,7 @@ def test_what_is_no_token_is_none(token: str) -> None:
 @pytest.mark.slow
 def test_token_tells_of_each_disk_what_was_written_since(make: MakePoints) -> None:
     points = make(Disk(b"x", size=MIB), Disk(b"y", size=MIB), Disk(b"z", size=MIB, mode="independent_persistent"))
-    token = token_of(CHAIN, points.take())
+    token = whole_token(points.take())
     assert token
     points.write(5 * LEAF, b"new", disk=1)
     assert since(points, points.take(), token) == ({"scsi0:0": [], "scsi0:1": [(5 * LEAF, LEAF)]}, "")
@@ -135,14 +133,14 @@ def test_disk_that_the_token_does_not_know_is_left_to_digests(make: MakePoints) 
     points = make(Disk(b"x", size=MIB), Disk(b"y", size=MIB))
     taken = points.take()
     known = replace(taken, disks={"scsi0:0": taken.disks["scsi0:0"]})
-    assert since(points, points.take(), token_of(CHAIN, known)) == ({"scsi0:0": []}, "")
+    assert since(points, points.take(), whole_token(known)) == ({"scsi0:0": []}, "")
 
 
 @pytest.mark.slow
 def test_lost_tracking_is_told_and_nothing_of_it_is_believed(make: MakePoints) -> None:
     points = make(Disk(b"x", size=MIB), Disk(b"y", size=MIB))
     taken = points.take()
-    token = token_of(CHAIN, taken)
+    token = whole_token(taken)
     assert since(points, points.take(), "") == ({}, "")
     assert "none that this version can read" in since(points, points.frozen(points.taken), "vsphere-9-x")[1]
     points.vcenter.reset_tracking(points.moref)
@@ -156,7 +154,7 @@ def test_disk_of_another_backing_in_the_same_place_is_another_disk(make: MakePoi
     taken = points.take()
     for other in ({"uuid": "another"}, {"key": 2001}):
         disk: Any = replace(taken.disks["scsi0:0"], **other)
-        areas, lost = since(points, taken, token_of(CHAIN, replace(taken, disks={"scsi0:0": disk})))
+        areas, lost = since(points, taken, whole_token(replace(taken, disks={"scsi0:0": disk})))
         assert (areas, lost) == ({}, f"scsi0:0 of {points.name} is another disk than at the last export.")
 
 
@@ -164,7 +162,7 @@ def test_disk_of_another_backing_in_the_same_place_is_another_disk(make: MakePoi
 def test_vm_that_went_back_to_an_older_snapshot_is_read_in_full(make: MakePoints) -> None:
     points = make()
     older = points.snapshot("older")
-    token = token_of(CHAIN, points.frozen(points.snapshot("export")))
+    token = whole_token(points.frozen(points.snapshot("export")))
     points.revert(older)
     areas, lost = since(points, points.take(), token)
     assert areas == {}
@@ -175,7 +173,7 @@ def test_vm_that_went_back_to_an_older_snapshot_is_read_in_full(make: MakePoints
 def test_change_id_that_did_not_move_on_is_not_believed(make: MakePoints) -> None:
     points = make()
     taken = points.take()
-    token = token_of(CHAIN, taken)
+    token = whole_token(taken)
     assert "went back to what it was" in since(points, taken, token)[1]
 
 
@@ -183,7 +181,7 @@ def test_change_id_that_did_not_move_on_is_not_believed(make: MakePoints) -> Non
 def test_tracking_that_was_switched_off_is_told(make: MakePoints) -> None:
     points = make()
     taken = points.take()
-    token = token_of(CHAIN, taken)
+    token = whole_token(taken)
     off = replace(taken, disks={"scsi0:0": replace(taken.disks["scsi0:0"], change_id="")})
     assert since(points, off, token)[1] == f"Changes of scsi0:0 of {points.name} are not tracked any more."
 
@@ -192,8 +190,11 @@ def test_tracking_that_was_switched_off_is_told(make: MakePoints) -> None:
 
 
 def switched(points: Points) -> tuple[bool, list[str]]:
+    """Whether the VM was halted, and what is said."""
     vm = points.vm()
-    return switch_on(points.session, vm, vm.disks, points.halt)
+    halts: list[bool] = []
+    said = switch_on(points.session, vm, vm.disks, lambda: halts.append(True) or points.halt())
+    return bool(halts), said
 
 
 @pytest.mark.slow

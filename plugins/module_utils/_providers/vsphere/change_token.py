@@ -12,7 +12,7 @@ import json
 import zlib
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from dataclasses import dataclass
-from typing import Mapping
+from typing import Collection, Mapping
 
 from .frozen_disks import FrozenDisks
 
@@ -27,9 +27,10 @@ class TokenDisk:
     change_id: str
 
 
-def token_of(chain: str, frozen: FrozenDisks) -> str:
-    """A plain name of letters, digits, `-` and `_`; empty where no disk is tracked."""
-    disks = {one.name: [one.key, one.uuid, one.change_id] for one in frozen.disks.values() if one.change_id}
+def token_of(chain: str, frozen: FrozenDisks, names: Collection[str]) -> str:
+    """Of the disks of these names. A plain name of letters, digits, `-` and `_`; empty where none is tracked."""
+    tracked = [one for name, one in frozen.disks.items() if name in names and one.change_id]
+    disks = {one.name: [one.key, one.uuid, one.change_id] for one in tracked}
     if not disks:
         return ""
     text = json.dumps({"chain": chain, "disks": disks}, separators=(",", ":"), sort_keys=True)

@@ -36,11 +36,12 @@ class FrozenDisk:
 
 @dataclass(frozen=True)
 class FrozenDisks:
-    """`only`: the VM has no other snapshot, and no files of snapshots that are gone."""
+    """`only`: the VM has no other snapshot, and no files of snapshots that are gone. `off`: it is powered off now."""
 
     snapshot: str  # its MoRef
     disks: Mapping[str, FrozenDisk]  # by name; those that take no part in snapshots are not among them
     only: bool
+    off: bool = False
 
 
 def frozen_disks(session: Session, vm: str, snapshot: str, doing: str) -> FrozenDisks:
@@ -48,7 +49,7 @@ def frozen_disks(session: Session, vm: str, snapshot: str, doing: str) -> Frozen
     machine = session.managed("VirtualMachine", vm)
     taken = session.managed("VirtualMachineSnapshot", snapshot)
     paths = {
-        "VirtualMachine": (_DEVICES, "runtime.consolidationNeeded", "snapshot"),
+        "VirtualMachine": (_DEVICES, "runtime.consolidationNeeded", "runtime.powerState", "snapshot"),
         "VirtualMachineSnapshot": (_DEVICES,),
     }
     rows = session.read(doing, lambda content: retrieve(content, [machine, taken], (), paths))
@@ -59,6 +60,7 @@ def frozen_disks(session: Session, vm: str, snapshot: str, doing: str) -> Frozen
         snapshot=snapshot,
         disks={name: _frozen(name, disk, now.get(name)) for name, disk in then.items() if _takes_part(disk)},
         only=found == [snapshot] and not rows[vm].get("runtime.consolidationNeeded"),
+        off=rows[vm].get("runtime.powerState") == "poweredOff",
     )
 
 

@@ -75,7 +75,17 @@ class VsphereProvider(Provider):
         from .export_session import VsphereExport
 
         servers = DiskServers(self._settings, self._session)
-        return VsphereExport(self._session, servers, vm, disks, consistency, job, tracking)
+        return VsphereExport(self._settings, self._session, servers, vm, disks, consistency, job, tracking)
+
+    def changed_since(self, vm: VmSpec, disks: Sequence[DiskSpec], token: str) -> Mapping[str, int]:
+        from .readers import may_be_read_at_random
+        from .tracking import bytes_changed
+
+        asked = [disk for disk in disks if may_be_read_at_random(self._settings, vm, disk)]
+        try:
+            return bytes_changed(self._session, vm, asked, token)
+        except VmferryError:
+            return {}  # an estimate: whatever is wrong is found, and said, when it matters
 
     def snapshots(self, vm: VmSpec) -> SnapshotService:
         from .snapshots import VsphereSnapshots

@@ -17,13 +17,13 @@ from ..._blocks import BlockSource, Extent, Piece
 from ..._errors import VmferryError
 from ..base import ExportDisk
 from ..spec import DiskSpec, VmSpec
+from . import tracking
 from .changed_areas import ChangedAreas
 from .disk_servers import DiskServers
 from .flat_disk import FlatDisk, flat_url
 from .frozen_disks import FrozenDisk, FrozenDisks, frozen_disks
 from .session import Session
 from .settings import VsphereSettings
-from .tracking import can_be_tracked, changes_since
 
 NBD, DATASTORE, LEASE = "nbd", "datastore", "lease"
 # Of datastores that keep a disk as a file; vSAN and vVols keep objects.
@@ -33,7 +33,19 @@ _WITH_FILES = ("VMFS", "NFS", "NFS41")
 def may_be_read_at_random(settings: VsphereSettings, vm: VmSpec, disk: DiskSpec) -> bool:
     """As far as can be told before there is a snapshot: whether anything but a lease is worth trying."""
     configured = bool(settings.vddk_libdir or settings.nbd_uri)
-    return can_be_tracked(disk) and (configured or may_have_flat_file(vm, disk))
+    return tracking.can_be_tracked(disk) and (configured or may_have_flat_file(vm, disk))
+
+
+def is_worth_a_snapshot(settings: VsphereSettings, vm: VmSpec, disks: Sequence[DiskSpec], tracked: bool) -> bool:
+    """Of a VM that is off, and can be read as it is. `tracked`: what changes is to be known, now or later."""
+    held = all(tracking.can_be_tracked(disk) for disk in disks)
+    possible = not any(disk.details["shared"] or disk.details["rdm_mode"] == "physical" for disk in vm.disks)
+    if not held or not possible or vm.details["template"]:
+        return False
+    if settings.vddk_libdir or settings.nbd_uri:
+        return True
+    flat = [disk for disk in disks if may_have_flat_file(vm, disk)]
+    return not vm.snapshots and any(tracked or _is_mostly_allocated(disk) for disk in flat)
 
 
 def may_have_flat_file(vm: VmSpec, disk: DiskSpec) -> bool:
@@ -66,9 +78,13 @@ class Readers:
     ) -> Sequence[ExportDisk]:
         """In their order. `token`: of the export to stand on, or ''; `streamed`: opens what a lease sends."""
         asked = [disk.name for disk in disks if may_be_read_at_random(self._settings, self._vm, disk)] if token else ()
-        since = changes_since(self._session, self._vm, self._frozen, asked, token)
+        since = tracking.changes_since(self._session, self._vm, self._frozen, asked, token)
         self.lost = since.lost
-        return [self._open(disk, since.areas.get(disk.name), streamed) for disk in disks]
+        opened = [self._open(disk, since.areas.get(disk.name), streamed) for disk in disks]
+        if all(one.method != LEASE for one in opened):
+            return opened
+        # While a lease holds the disks of a VM, their files may be locked: one for all, then.
+        return [_by_lease(disk, streamed) if one.method == DATASTORE else one for disk, one in zip(disks, opened)]
 
     def confirm(self) -> None:
         """After the last read: that what was read at random was the snapshot's all the time.
@@ -104,8 +120,7 @@ class Readers:
             self._relied_on.append(frozen)
             changes = TrackedDisk(source, areas) if areas is not None else None
             return ExportDisk(replace(disk, size=source.size), source, changes, method)
-        source = streamed(disk)
-        return ExportDisk(replace(disk, size=source.size), source, None, LEASE)
+        return _by_lease(disk, streamed)
 
     def _at_random(self, disk: DiskSpec, frozen: FrozenDisk, everything: bool) -> tuple[str, BlockSource] | None:
         """The first way that works."""
@@ -157,6 +172,11 @@ class TrackedDisk:
 
     def close(self) -> None:
         self._source.close()
+
+
+def _by_lease(disk: DiskSpec, streamed: Callable[[DiskSpec], BlockSource]) -> ExportDisk:
+    source = streamed(disk)
+    return ExportDisk(replace(disk, size=source.size), source, None, LEASE)
 
 
 def _is_mostly_allocated(disk: DiskSpec) -> bool:

@@ -43,31 +43,29 @@ def can_be_tracked(disk: DiskSpec) -> bool:
     return bool(details["in_snapshots"]) and not physical and not details["shared"]
 
 
-def switch_on(
-    session: Session, vm: VmSpec, disks: Sequence[DiskSpec], halt: Callable[[], object]
-) -> tuple[bool, list[str]]:
+def switch_on(session: Session, vm: VmSpec, disks: Sequence[DiskSpec], halt: Callable[[], object]) -> list[str]:
     """See to it that the next snapshot has change ids of these disks. `halt`: make a snapshot, and remove it.
 
-    Whether the VM was halted, and warnings: that it cannot be tracked is no reason to have no export. It stays on, as
-    whatever else backs this VM up may rely on it by then.
+    Returns warnings: that a VM cannot be tracked is no reason to have no export. Raises what `halt` does. It stays on,
+    as whatever else backs this VM up may rely on it by then.
     """
     wanted = [disk for disk in disks if can_be_tracked(disk)]
     if not wanted or any(disk.change_tracking for disk in wanted):
-        return False, []
+        return []
     reason = _obstacle(vm)
     if reason:
-        return False, [f"Change tracking of {vm.name} is not switched on: {reason}. {_NEXT}"]
+        return [f"Change tracking of {vm.name} is not switched on: {reason}. {_NEXT}"]
     said = []
-    try:
-        if not vm.details["change_tracking"]:
+    if not vm.details["change_tracking"]:
+        try:
             _reconfigure(session, vm)
-            said.append(f"Change tracking of {vm.name} was switched on, for the next increment.")
-        halt()
-    except VmferryError as error:
-        if error.kind not in ("permission_denied", "unsupported", "conflict", "invalid_config"):
-            raise
-        return True, [*said, f"Changes of {vm.name} are not tracked: {error.message} {_NEXT}"]
-    return True, said
+        except VmferryError as error:
+            if error.kind not in ("permission_denied", "unsupported", "conflict", "invalid_config"):
+                raise
+            return [f"Changes of {vm.name} are not tracked: {error.message} {_NEXT}"]
+        said.append(f"Change tracking of {vm.name} was switched on, for the next increment.")
+    halt()
+    return said
 
 
 def changes_since(session: Session, vm: VmSpec, frozen: FrozenDisks, names: Collection[str], token: str) -> Since:
@@ -87,6 +85,21 @@ def changes_since(session: Session, vm: VmSpec, frozen: FrozenDisks, names: Coll
     except TrackingLost as lost:
         return Since(lost=lost.message)
     return Since(areas)
+
+
+def bytes_changed(session: Session, vm: VmSpec, disks: Sequence[DiskSpec], token: str) -> dict[str, int]:
+    """Until now, by a disk's name, of those of which it can be told without a snapshot."""
+    told = read_token(token) or {}
+    machine = session.managed("VirtualMachine", vm.details["moref"])
+    found = {}
+    for disk in disks:
+        known = told.get(disk.name)
+        if known is None or (known.key, known.uuid) != (disk.details["key"], disk.serial):
+            continue
+        label = f"{disk.name} of {vm.name}"
+        areas = changed_areas(session, machine, None, known.key, disk.size, known.change_id, label)
+        found[disk.name] = areas.bytes_changed
+    return found
 
 
 def _of_disk(session: Session, machine: Any, snapshot: Any, disk: FrozenDisk, told: TokenDisk, vm: str) -> ChangedAreas:
