@@ -81,6 +81,22 @@ options:
           - Disks are read from the ESXi hosts themselves. Their certificates still have to be made for the name, or to
             be those that vCenter tells.
         type: dict
+      vddk_libdir:
+        description:
+          - The folder of VMware's VDDK on the host that runs the module, such as
+            V(/opt/vmware-vix-disklib-distrib). Then disks are read by it, through C(nbdkit) and its plugin C(vddk).
+          - VDDK is not part of this collection. VMware's licence of it is between you and VMware.
+          - VDDK reaches the ESXi hosts on port 902, and knows neither O(vsphere.proxy_host) nor O(vsphere.host_map).
+        type: path
+      nbd_uri:
+        description:
+          - The URI of an NBD server of yours that shows disks of snapshots, such as
+            V(nbd://backup-proxy/{snapshot}/{key}) or V(nbd+unix:///{snapshot}/{key}?socket=/run/disks).
+          - C({vm}) and C({snapshot}) become MoRefs, C({key}) the key of the disk, as in C(details) of
+            M(vmferry.migrate.vm_info), and C({file}) its file, as in V([datastore] web01/web01.vmdk). All are quoted.
+            C({snapshot}) has to be there, and C({key}) or C({file}).
+          - What it shows must be the disk as that snapshot holds it; only its size is compared.
+        type: str
 requirements:
   - for O(provider=vsphere), pyvmomi 8.0.1 or newer on the host that runs the module, and vSphere 6.5 or newer
 """

@@ -114,6 +114,8 @@ options:
     description:
       - Whether the VM remembers this point in time, so that the next increment reads only what changed since. On
         libvirt that is a checkpoint with a dirty bitmap in every qcow2 disk.
+      - On vSphere nothing is left on the VM, but changed block tracking is switched on if it is off, and stays on. See
+        U(https://github.com/vmferry/vmferry.migrate/blob/main/docs/vsphere_methods.md).
       - Each export drops what an earlier one of the same disks to the same store left on the VM.
       - Without it, an increment reads the whole disk and stores what differs.
     type: bool
@@ -672,6 +674,12 @@ export:
           returned: success
           type: str
           sample: parts
+        read_by:
+          description:
+            - How the disk was read, where the provider has several ways. On vSphere V(nbd), V(datastore) or V(lease).
+          returned: success
+          type: str
+          sample: lease
         bytes_changed:
           description: Bytes that differ from the parent; for a full export, all that is not empty.
           returned: success

@@ -459,6 +459,12 @@ export:
           returned: success
           type: str
           sample: parts
+        read_by:
+          description:
+            - How the disk was read, where the provider has several ways. On vSphere V(nbd), V(datastore) or V(lease).
+          returned: success
+          type: str
+          sample: lease
         bytes_changed:
           description: Bytes that differ from the parent; for a full export, all that is not empty.
           returned: success

@@ -297,8 +297,10 @@ vms:
         details:
           description: >-
             Facts that only this provider has. On vSphere C(key), C(label), C(controller), C(backing), C(mode),
-            C(datastore_kind), C(thin), C(rdm_mode), C(shared), C(encrypted) and C(in_snapshots). Of an appliance,
-            C(controller_model), where its descriptor names one.
+            C(datastore_kind), C(thin), C(rdm_mode), C(shared), C(encrypted) and C(in_snapshots); and where O(vm) names
+            ten VMs at the most, C(export_methods), the ways in which it can be read, the best first: V(nbd),
+            V(datastore) and V(lease), each V(works) or V(possible), which is found out when its snapshot is there. Of
+            an appliance, C(controller_model), where its descriptor names one.
           returned: success
           type: dict
     nics:

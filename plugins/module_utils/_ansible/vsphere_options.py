@@ -80,6 +80,8 @@ def vsphere_options() -> dict[str, dict[str, Any]]:
                 "proxy_host": {"type": "str", "fallback": (_variable, ["VMWARE_PROXY_HOST"])},
                 "proxy_port": {"type": "int", "fallback": (_variable, ["VMWARE_PROXY_PORT"])},
                 "host_map": {"type": "dict"},
+                "vddk_libdir": {"type": "path"},
+                "nbd_uri": {"type": "str"},
             },
         },
     }

@@ -37,9 +37,9 @@ class Fields:
             raise lie(where, "nests deeper than anything that is written")
         return cls(found, where)
 
-    def text(self, key: str, default: str | None = None) -> str:
+    def text(self, key: str, default: str | None = None, longest: int = LONGEST_TEXT) -> str:
         value = self._value(key, default)
-        if not isinstance(value, str) or len(value) > LONGEST_TEXT:
+        if not isinstance(value, str) or len(value) > longest:
             raise self._lie(key, "is not a text")
         return value
 

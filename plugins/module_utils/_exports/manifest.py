@@ -10,6 +10,7 @@ A strict superset of Artifact Manifest 1.0 (what conversion tools read), with ev
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Callable, Mapping
 
@@ -18,7 +19,7 @@ from .._errors import VmferryError
 from .._images.formats import FORMATS, INNER, format_named
 from .._transfer.digest_file import ALGORITHM, KEYED
 from .encryption import NONCE_DIGITS, ChainKeys, Encryption, read_encryption
-from .fields import PLAIN_NAME, Fields, lie
+from .fields import Fields, lie
 from .naming import is_export_id, iso_time, parse_iso_time
 from .packed import EXPORT_FORMATS
 from .proven import ProvenObject, ProvenPart, proof_as_dict, read_archive, read_proof
@@ -31,6 +32,9 @@ MIB = 1024 * 1024
 MANIFEST_LIMIT = 64 * MIB
 LARGEST_DISK = 64 << 40  # bytes; the most that any format we write can describe
 COMPRESSIONS = ("none", "zstd", "zlib")
+# A name, or what a provider that keeps no names has us keep of each disk.
+LONGEST_TOKEN = 32768  # characters
+_TOKEN = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*")
 
 
 @dataclass(frozen=True)
@@ -274,8 +278,8 @@ def _read_compression(own: Fields) -> str:
 
 
 def _read_token(own: Fields) -> str:
-    token = own.text("change_token", "")
-    if token and not PLAIN_NAME.fullmatch(token):
+    token = own.text("change_token", "", LONGEST_TOKEN)
+    if token and not _TOKEN.fullmatch(token):
         raise own.lie("cannot be trusted: change_token is not a plain name")
     return token
 

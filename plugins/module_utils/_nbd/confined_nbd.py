@@ -16,7 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ContextManager, Mapping, Sequence
 
-from .qemu_nbd import QEMU_UTILS, SHARED, STOP_TIMEOUT, UTIL_LINUX, Server, program, run
+from .child_server import Server, program
+from .qemu_nbd import QEMU_UTILS, SHARED, STOP_TIMEOUT, UTIL_LINUX, run
 
 _WITHOUT_NETWORK = (("--net",), ("--user", "--map-current-user", "--net"))  # as root, and as anybody else
 _PROBE_TIMEOUT = 10.0  # seconds

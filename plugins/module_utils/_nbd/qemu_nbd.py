@@ -8,27 +8,21 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import signal
 import stat
-import subprocess
 import tempfile
-import time
 from contextlib import contextmanager
-from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from threading import Event, Thread
 from typing import ContextManager, Iterator, Sequence, Tuple
 
 from .._errors import Kind, VmferryError
-from .connection import describe_export
+from .child_server import MAX_SOCKET_PATH, ChildServer, Server, program
 from .transport import Address
 
 SHARED = 64  # connections at once; one per reading thread and disk
-MAX_SOCKET_PATH = 107  # bytes, sun_path of Linux
 START_TIMEOUT = 60.0  # seconds: a qcow2 that was not closed is repaired first
 WRITE_BACK_TIMEOUT = 3600.0  # seconds: the caches of a written image are flushed last, onto a disk that may be slow
 STOP_TIMEOUT = 15.0  # seconds, where nothing that is written matters
-POLL = 0.01  # seconds
 UTIL_LINUX, QEMU_UTILS = "util-linux", "qemu-utils (Debian, Ubuntu) or qemu-img (Fedora, RHEL, SUSE)"  # packages
 
 Layer = Tuple[Path, str]  # an image and its format
@@ -46,13 +40,6 @@ _COMPLAINTS: tuple[tuple[str, Kind, str], ...] = (
     ("mage is not in", "invalid_config", "is not in the format it was said to have"),
     ("No space left on device", "no_space", "has no space left"),
 )
-
-
-@dataclass(frozen=True)
-class Server:
-    address: Address
-    pid: int
-    export: str = ""
 
 
 def serve(
@@ -82,8 +69,12 @@ def serve(
     start on it for as long as it is served, also read-only; other read-only users, such as VMs that have it as a
     backing file, go on. The socket lies in a fresh folder below `socket_dir` that only this user can enter.
 
-    The child ends with this process, however that ends. Raises VmferryError `not_found`, `permission_denied`, `busy`,
-    `conflict` (inconsistent bitmap), `unsupported`, `invalid_config`, `no_space` or `internal`, with qemu's own words.
+    The child ends with this process, however that ends: `setpriv` sees to it between fork and exec; Python code there
+    (preexec_fn) can deadlock in a process with threads. The alternative, `qemu-nbd` that ends with its last client,
+    leaves a server behind whenever we die before the first client has connected.
+
+    Raises VmferryError `not_found`, `permission_denied`, `busy`, `conflict` (inconsistent bitmap), `unsupported`,
+    `invalid_config`, `no_space` or `internal`, with qemu's own words.
     """
     command = [
         program("setpriv", UTIL_LINUX),
@@ -118,9 +109,10 @@ def run(
             raise VmferryError("invalid_config", f"{socket_dir} is too long a path for a unix socket.")
         address = Address.unix(path)
         at = len(command) - 1 - command[::-1].index("--")
-        child = _Child([*command[:at], f"--socket={path}", *command[at:]], image, inherited)
+        whole = [*command[:at], f"--socket={path}", *command[at:]]
+        child = ChildServer("qemu-nbd", whole, partial(_complaint, image), inherited)
         try:
-            child.wait_until_serving(address)
+            child.wait_until_serving(address, str(image), START_TIMEOUT)
             yield Server(address, child.pid)
         except BaseException:
             child.stop(STOP_TIMEOUT)
@@ -131,86 +123,12 @@ def run(
         shutil.rmtree(folder, ignore_errors=True)
 
 
-class _Child:
-    """A process that the kernel ends with us.
-
-    PR_SET_PDEATHSIG fires when the *thread* that forked is gone, so a thread of the child's own forks it and then
-    waits for it. `setpriv` sets it between fork and exec; Python code there (preexec_fn) can deadlock in a process
-    with threads. The alternative, `qemu-nbd` that ends with its last client, leaves a server behind whenever we die
-    before the first client has connected.
-    """
-
-    def __init__(self, command: Sequence[str], image: Path, inherited: Sequence[int] = ()) -> None:
-        self._command, self._image, self._inherited = command, image, inherited
-        self._process: subprocess.Popen[str] | None = None
-        self._failure: OSError | None = None
-        self._said = ""
-        self._started = Event()
-        self._thread = Thread(target=self._run, name="qemu-nbd", daemon=True)
-        self._thread.start()
-        self._started.wait()
-        if self._failure is not None:
-            raise VmferryError("internal", f"qemu-nbd could not be started: {self._failure}.") from self._failure
-
-    @property
-    def pid(self) -> int:
-        return self._process.pid if self._process is not None else 0  # the constructor raised otherwise
-
-    def wait_until_serving(self, address: Address) -> None:
-        """Not only until it accepts: `qemu-nbd` listens before it opens the image, and greets after."""
-        deadline = time.monotonic() + START_TIMEOUT
-        while True:
-            try:
-                describe_export(address, idle_timeout=START_TIMEOUT)
-                return
-            except VmferryError as error:
-                self._thread.join(POLL)
-                if not self._thread.is_alive():
-                    raise self._complaint() from error
-                if time.monotonic() > deadline:
-                    message = f"qemu-nbd did not open {self._image} within {START_TIMEOUT:.0f} s."
-                    raise VmferryError("timeout", message) from error
-
-    def stop(self, patience: float) -> None:
-        for number in (signal.SIGTERM, signal.SIGKILL):
-            if self._thread.is_alive() and self._process is not None:
-                self._process.send_signal(number)
-                self._thread.join(patience)
-
-    def demand_success(self) -> None:
-        """A server that was told to stop, and could not write everything, says so by its exit status."""
-        if self._process is not None and self._process.returncode:
-            raise self._complaint()
-
-    def _run(self) -> None:
-        try:
-            self._process = subprocess.Popen(  # pylint: disable=ansible-bad-function
-                self._command,
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.PIPE,
-                text=True,
-                errors="replace",
-                env={**os.environ, "LC_ALL": "C"},
-                start_new_session=True,  # a Ctrl-C is ours to handle: it must not end the server under a read
-                pass_fds=self._inherited,
-            )
-        except OSError as error:
-            self._failure = error
-            return
-        finally:
-            self._started.set()
-        self._said = self._process.communicate()[1]
-
-    def _complaint(self) -> VmferryError:
-        said = (
-            self._said.strip().replace("qemu-nbd: ", "") or f"exit status {self._process and self._process.returncode}"
-        )
-        for needle, kind, meaning in _COMPLAINTS:
-            if needle in said:
-                hint = "Shut the VM down, or export it while it runs." if kind == "busy" else ""
-                return VmferryError(kind, f"The image {self._image} {meaning} ({said}).", hint)
-        return VmferryError("internal", f"qemu-nbd failed on {self._image}: {said}.")
+def _complaint(image: Path, said: str) -> VmferryError:
+    for needle, kind, meaning in _COMPLAINTS:
+        if needle in said:
+            hint = "Shut the VM down, or export it while it runs." if kind == "busy" else ""
+            return VmferryError(kind, f"The image {image} {meaning} ({said}).", hint)
+    return VmferryError("internal", f"qemu-nbd failed on {image}: {said}.")
 
 
 def _node(image: Path, format: str, backing: Sequence[Layer] | None, shared: bool = False) -> str:
@@ -253,10 +171,3 @@ def _check_readable(path: Path) -> None:
         raise VmferryError("permission_denied", f"The image {path} may not be opened by this user.") from error
     except OSError as error:
         raise VmferryError("internal", f"The image {path} cannot be opened: {error.strerror}.") from error
-
-
-def program(name: str, package: str) -> str:
-    found = shutil.which(name)
-    if found is None:
-        raise VmferryError("invalid_config", f"The program {name} is not installed.", f"Install {package}.")
-    return found

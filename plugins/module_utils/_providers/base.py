@@ -36,11 +36,14 @@ _NO_TRACKING = Tracking()
 
 @dataclass(frozen=True)
 class ExportDisk:
-    """`changes`: the same disk, whose extents are `unchanged` where it did not change; None where nobody can tell."""
+    """`changes`: the same disk, whose extents are `unchanged` where it did not change; None where nobody can tell.
+    `method`: how it is read, where the provider has several ways.
+    """
 
     spec: DiskSpec
     source: BlockSource
     changes: BlockSource | None = None
+    method: str = ""
 
 
 @dataclass(frozen=True)

@@ -65,6 +65,13 @@ def test_an_increment_is_read_back_and_follows_the_schema() -> None:
     jsonschema.validate(json.loads(text), SCHEMA)
 
 
+def test_a_change_token_may_hold_the_change_ids_of_many_disks() -> None:
+    made = manifest(change_token="vsphere-1-" + "x" * 20_000)
+    text = made.to_json(str)
+    assert read_manifest(text, "here") == made
+    jsonschema.validate(json.loads(text), SCHEMA)
+
+
 def test_the_schema_refuses_what_the_reader_refuses() -> None:
     for lie in (lambda d: d["x_vmferry"].pop("chain_id"), lambda d: d["disks"][0].pop("boot_order_hint")):
         with pytest.raises(jsonschema.ValidationError):
@@ -103,6 +110,7 @@ def test_a_small_vm_leaves_out_the_memory_that_the_standard_cannot_say() -> None
         lambda d: d["x_vmferry"].update(mode="incremental", parent="../../other"),
         lambda d: d["x_vmferry"].update(parent="20261120T063000Z-1a2b3c4d"),
         lambda d: d["x_vmferry"].update(change_token="--all"),
+        lambda d: d["x_vmferry"].update(change_token="x" * 32_769),
         lambda d: d["x_vmferry"].update(taken_at="yesterday"),
         lambda d: d["x_vmferry"].update(tags="nightly"),
         lambda d: d["x_vmferry"]["machine"].update(firmware="openfirmware"),

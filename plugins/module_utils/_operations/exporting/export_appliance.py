@@ -160,6 +160,7 @@ class _Appliance:
             "bytes_read": made.bytes_read,
             "sent_as": "joined_parts" if self._job.capabilities.joins_parts else "parts",
             "sha256": made.sha256,
+            **({"read_by": disk.method} if disk.method else {}),
         }
         return WrittenDisk(record, statistics, bytes_sent=made.size)
 

@@ -147,6 +147,8 @@ def export_disk(
     )
     statistics: dict[str, Any] = {"duration": round(time.monotonic() - started, 3), "bytes_read": written.bytes_read}
     statistics["sent_as"] = target.sent_as
+    if disk.method:
+        statistics["read_by"] = disk.method
     if parent is not None:
         statistics["spot_checked"] = parent.bytes_checked
     changed = base is None or written.bytes_unchanged < size

@@ -111,6 +111,7 @@ def _sending(statistics: dict[str, Any]) -> dict[str, Any]:
         "duration": duration,
         "rate": _rate(int(statistics.get("bytes_read", 0)), duration),
         "sent_as": str(statistics.get("sent_as", "")),
+        "read_by": str(statistics.get("read_by", "")),
     }
 
 

@@ -20,16 +20,21 @@ from ..._transfer.failpoints import failpoint
 from ..base import Consistency, ExportDisk, ExportSession, Tracking
 from ..job import Job
 from ..spec import DiskSpec, VmSpec
+from .change_token import token_of
 from .describe import describe_these
 from .disk_servers import DiskServers
 from .disk_stream import DiskStream
+from .frozen_disks import FrozenDisks, frozen_disks
 from .lease import Lease, LeaseFile
 from .lease_files import files_of_disks, nvram_file
 from .native_files import native_files
+from .readers import LEASE, Readers, is_worth_a_snapshot, may_be_read_at_random
 from .session import Session
+from .settings import VsphereSettings
 from .stream_slots import SlottedStream, StreamSlots
 from .streamed_disk import StreamedDisk
 from .temporary_snapshot import TemporarySnapshot
+from .tracking import switch_on
 
 DAMAGED = "Run the task again. If it happens again, look at the network and at the host's log."
 
@@ -37,6 +42,7 @@ DAMAGED = "Run the task again. If it happens again, look at the network and at t
 class VsphereExport(ExportSession):
     def __init__(
         self,
+        settings: VsphereSettings,
         session: Session,
         servers: DiskServers,
         vm: VmSpec,
@@ -45,14 +51,18 @@ class VsphereExport(ExportSession):
         job: Job,
         tracking: Tracking,
     ) -> None:
-        self._session, self._servers = session, servers
+        self._settings, self._session, self._servers = settings, session, servers
         self._chosen, self._wanted, self._job, self._tracking = tuple(disks), consistency, job, tracking
         self.vm = vm
         self.warnings: List[str] = []
         self.native: Mapping[str, bytes] = {}
         self.disks: Sequence[ExportDisk] = ()
-        self._sources: List[Tuple[LeaseFile, StreamedDisk]] = []
+        self._sources: List[Tuple[DiskSpec, StreamedDisk]] = []
+        self._files: Mapping[str, LeaseFile] = {}
+        self._slots = StreamSlots()
+        self._lease: Lease | None = None  # where anything is left to be read by it
         self._snapshot: TemporarySnapshot | None = None
+        self._readers: Readers | None = None  # of the snapshot
         self._cleanup = ExitStack()
 
     def __enter__(self) -> VsphereExport:
@@ -76,13 +86,18 @@ class VsphereExport(ExportSession):
             self.warnings.append(self._words_of_left(left))
 
     def confirm(self) -> None:
-        """Raises where a stream did not come to its end, or is not what the server says it sent."""
-        for _file, source in self._sources:
+        """Raises where a stream did not come to its end, or is not what the server says it sent; and where what was
+        read at random may have been another state of the disk."""
+        if self._readers is not None:
+            self._readers.confirm()
+        if self._lease is None:
+            return
+        for _disk, source in self._sources:
             source.finish()
         self._lease.check()
         told = self._lease.manifest()
-        for file, source in self._sources:
-            sha1, size = told.get(file.key, ("", 0))
+        for disk, source in self._sources:
+            sha1, size = told.get(self._files[disk.name].key, ("", 0))
             if source.proof is None or not sha1:
                 continue  # it was not read, or the server does not say
             if (sha1, size or source.proof[1]) != source.proof:
@@ -91,20 +106,40 @@ class VsphereExport(ExportSession):
         self._lease.complete()
 
     def _open(self, stack: ExitStack) -> None:
-        moref = self.vm.details["moref"]
-        self.vm = describe_these(self._session, [moref], f"Looking at {self.vm.name}")[0]
+        self.vm = self._described()
         chosen = self._still_there()
-        self._lease = lease = stack.enter_context(Lease(self._session, *self._begun(stack)))
+        frozen = self._freeze(stack, chosen)
+        if frozen is None:
+            self.disks = [ExportDisk(disk, self._streamed(disk), None, LEASE) for disk in chosen]
+        else:
+            self._readers = readers = Readers(self._settings, self._session, self._servers, self.vm, frozen, stack)
+            self.disks = readers.open(chosen, self._tracking.since, self._streamed)
+            self.lost = readers.lost
+            self.warnings += readers.warnings
+            if self._tracking.keep:
+                self.token = token_of(self._job.chain, frozen, [disk.name for disk in chosen])
+        self._begin_lease(stack, frozen)
+
+    def _begin_lease(self, stack: ExitStack, frozen: FrozenDisks | None) -> None:
+        """For the disks that nothing else reads, and for the variables of the firmware, which nothing else has."""
+        if not self._sources and self.vm.firmware != "uefi":
+            self.native = native_files(self._session, self.vm, None, self.warnings)
+            return
+        self._lease = lease = stack.enter_context(
+            Lease(self._session, f"Exporting {self.vm.name}", self._begun(frozen))
+        )
         failpoint("lease_begun")
-        files = files_of_disks(lease.urls, self.vm, chosen)
-        self.native = native_files(self._session, self.vm, self._nvram(), self.warnings)
-        slots = StreamSlots()
+        self._files = files_of_disks(lease.urls, self.vm, [disk for disk, _source in self._sources])
+        self.native = native_files(self._session, self.vm, self._nvram(lease), self.warnings)
+        if not self._sources:
+            lease.complete()
+            self._lease = None
+            return
         stack.callback(self._close)
-        for disk in chosen:
-            where = f"{disk.name} of {self.vm.name}"
-            self._sources.append((files[disk.name], self._source(files[disk.name], disk.size, where, slots)))
-        self.disks = tuple(ExportDisk(disk, source) for disk, (_file, source) in zip(chosen, self._sources))
         lease.progress(self._percent)
+
+    def _described(self) -> VmSpec:
+        return describe_these(self._session, [self.vm.details["moref"]], f"Looking at {self.vm.name}")[0]
 
     def _still_there(self) -> Sequence[DiskSpec]:
         now = {disk.name: disk for disk in self.vm.disks}
@@ -113,59 +148,103 @@ class VsphereExport(ExportSession):
             raise VmferryError("conflict", f"{self.vm.name} lost a disk meanwhile.", "Export it again.", retryable=True)
         return chosen
 
-    def _begun(self, stack: ExitStack) -> Tuple[str, Callable[[Any], Any]]:
-        """How the lease is begun: `taken_at` and `consistency` are known then."""
-        doing = f"Exporting {self.vm.name}"
-        if self.vm.power_state == "powered_off":
+    def _begun(self, frozen: FrozenDisks | None) -> Callable[[Any], Any]:
+        if frozen is None:
             machine = self._session.managed("VirtualMachine", self.vm.details["moref"])
-            self.taken_at, self.consistency = time.time(), "powered_off"
-            return doing, lambda _content: machine.ExportVm()
-        if self._wanted == "powered_off":
+            return lambda _content: machine.ExportVm()
+        taken = self._session.managed("VirtualMachineSnapshot", frozen.snapshot)
+        return lambda _content: taken.ExportSnapshot()
+
+    def _freeze(self, stack: ExitStack, chosen: Sequence[DiskSpec]) -> FrozenDisks | None:
+        """None where the VM is read as it is, since it is off. `taken_at` and `consistency` are known then."""
+        off = self.vm.power_state == "powered_off"
+        if not off and self._wanted == "powered_off":
             text = f"{self.vm.name} is {self.vm.power_state}, not powered_off."
             raise VmferryError("conflict", text, "Shut it down first.")
+        self.taken_at, self.consistency = time.time(), "powered_off"
+        tracked = self._tracking.keep or bool(self._tracking.since)
+        if off and not is_worth_a_snapshot(self._settings, self.vm, chosen, tracked):
+            return None
         self._snapshot = snapshot = TemporarySnapshot(self._session, self.vm, self._job)
         stack.callback(self._remove_snapshot)
-        self._tell_of_tools()
-        made = snapshot.make(self._wanted)
+        try:
+            if self._tracking.keep:
+                self._track(chosen)
+            if not off:
+                self._tell_of_tools()
+            made = snapshot.make("crash_consistent" if off else self._wanted)
+        except VmferryError as error:
+            if not off or snapshot.found() is not None:
+                raise
+            self.warnings.append(f"{self.vm.name} is read by a lease, without a snapshot: {error.message}")
+            return None
         self.taken_at = time.time()
-        self.consistency = "quiesced" if made.quiesced else "crash_consistent"
         self.warnings += snapshot.warnings
         snapshot.warnings = []
         failpoint("snapshot_made")
-        taken = self._session.managed("VirtualMachineSnapshot", made.moref)
-        return doing, lambda _content: taken.ExportSnapshot()
+        doing = f"Looking at the snapshot of {self.vm.name}"
+        frozen = frozen_disks(self._session, self.vm.details["moref"], made.moref, doing)
+        if not (off and frozen.off):
+            self.consistency = "quiesced" if made.quiesced else "crash_consistent"
+        if self._wanted == "powered_off" != self.consistency:
+            raise VmferryError("conflict", f"{self.vm.name} was started meanwhile.", "Shut it down first.")
+        return frozen
+
+    def _track(self, chosen: Sequence[DiskSpec]) -> None:
+        """What only a lease can read is read in full anyway."""
+        at_random = [disk for disk in chosen if may_be_read_at_random(self._settings, self.vm, disk)]
+        self.warnings += switch_on(self._session, self.vm, at_random, self._halt)
+        self.vm = self._described()
+
+    def _halt(self) -> None:
+        """One that makes the VM stand still for a moment, and is gone before the next."""
+        snapshot = TemporarySnapshot(self._session, self.vm, self._job)
+        try:
+            snapshot.make("crash_consistent")
+            failpoint("tracking_begun")
+        finally:
+            snapshot.remove()
 
     def _tell_of_tools(self) -> None:
         if self._wanted == "auto" and not (self.vm.guest_agent and self.vm.power_state == "powered_on"):
             reason = "is suspended" if self.vm.power_state == "suspended" else "does not run VMware Tools"
             self.warnings.append(f"{self.vm.name} {reason}: the export is crash consistent.")
 
-    def _nvram(self) -> Callable[[], bytes] | None:
-        file = nvram_file(self._lease.urls)
-        return None if file is None else partial(self._read_small, file, f"The firmware's variables of {self.vm.name}")
+    def _nvram(self, lease: Lease) -> Callable[[], bytes] | None:
+        file, where = nvram_file(lease.urls), f"The firmware's variables of {self.vm.name}"
+        return None if file is None else partial(self._read_small, lease, file, where)
 
-    def _read_small(self, file: LeaseFile, where: str) -> bytes:
+    def _read_small(self, lease: Lease, file: LeaseFile, where: str) -> bytes:
         from .native_files import read_whole
 
-        stream = DiskStream(self._servers, file, where, self._lease.check)
+        stream = DiskStream(self._servers, file, where, lease.check)
         try:
             return read_whole(stream.read, where)
         finally:
             stream.close()
 
-    def _source(self, file: LeaseFile, size: int, where: str, slots: StreamSlots) -> StreamedDisk:
-        def begin() -> SlottedStream:
-            return SlottedStream(DiskStream(self._servers, file, where, self._lease.check), slots)
+    def _streamed(self, disk: DiskSpec) -> StreamedDisk:
+        """Of the lease, which has begun when it is first read."""
+        where = f"{disk.name} of {self.vm.name}"
 
-        return StreamedDisk(size, begin, where)
+        def begin() -> SlottedStream:
+            if self._lease is None:
+                raise VmferryError("internal", f"{where} is not offered by a lease.")
+            return SlottedStream(
+                DiskStream(self._servers, self._files[disk.name], where, self._lease.check), self._slots
+            )
+
+        source = StreamedDisk(disk.size, begin, where)
+        self._sources.append((disk, source))
+        return source
 
     def _percent(self) -> float:
         """Of the disks, whatever of them is sent."""
-        whole = sum(source.size for _file, source in self._sources)
-        return 100 * sum(source.passed for _file, source in self._sources) / whole if whole else 0.0
+        whole = sum(source.size for _disk, source in self._sources)
+        return 100 * sum(source.passed for _disk, source in self._sources) / whole if whole else 0.0
 
     def _close(self) -> None:
-        for _file, source in self._sources:
+        for _disk, source in self._sources:
             source.close()
 
     def _remove_snapshot(self) -> None:

@@ -43,9 +43,15 @@ class VsphereProvider(Provider):
         return describe_all(self._session)
 
     def describe(self, vm: str) -> VmSpec:
-        return self.describe_each([vm])[0]
+        return self._found([vm])[0]
 
     def describe_each(self, vms: Sequence[str]) -> Sequence[VmSpec]:
+        """With how the disks of each could be exported, if they are few: that is tried on each disk."""
+        from .export_methods import with_export_methods
+
+        return with_export_methods(self._settings, self._session, self._found(vms))
+
+    def _found(self, vms: Sequence[str]) -> list[VmSpec]:
         from .lookup import Lookup
 
         lookup = Lookup(self._session)
@@ -69,7 +75,17 @@ class VsphereProvider(Provider):
         from .export_session import VsphereExport
 
         servers = DiskServers(self._settings, self._session)
-        return VsphereExport(self._session, servers, vm, disks, consistency, job, tracking)
+        return VsphereExport(self._settings, self._session, servers, vm, disks, consistency, job, tracking)
+
+    def changed_since(self, vm: VmSpec, disks: Sequence[DiskSpec], token: str) -> Mapping[str, int]:
+        from .readers import may_be_read_at_random
+        from .tracking import bytes_changed
+
+        asked = [disk for disk in disks if may_be_read_at_random(self._settings, vm, disk)]
+        try:
+            return bytes_changed(self._session, vm, asked, token)
+        except VmferryError:
+            return {}  # an estimate: whatever is wrong is found, and said, when it matters
 
     def snapshots(self, vm: VmSpec) -> SnapshotService:
         from .snapshots import VsphereSnapshots

@@ -90,6 +90,10 @@ class Session:
             self._log_in_again(seen)
             return work(content)
 
+    def renew(self) -> None:
+        """One call, before which the session is begun again where the server has ended it."""
+        self.once("Asking for the time", lambda _content: self._service().CurrentTime())
+
     def close(self) -> None:
         """For good, whatever goes wrong: the server forgets a session that nobody uses."""
         with self._lock:
@@ -161,7 +165,7 @@ class Session:
         """It begins connected, so that it never connects by itself."""
         while not self._closed.wait(KEEP_ALIVE):
             try:
-                self.once("Keeping the session", lambda _content: self._service().CurrentTime())
+                self.renew()
             except VmferryError:
                 continue  # whoever works with it will be told
 

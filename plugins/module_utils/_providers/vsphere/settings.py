@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 from typing import Any, Mapping, Tuple
-from urllib.parse import urlsplit
+from urllib.parse import parse_qs, urlsplit
 
 from ..._errors import VmferryError
 
@@ -23,9 +23,12 @@ NAMES = (
     "proxy_host",
     "proxy_port",
     "host_map",
+    "vddk_libdir",
+    "nbd_uri",
 )
 HTTPS = 443
 HIGHEST_PORT = 65535
+NBD_NAMES = ("vm", "snapshot", "key", "file")
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 
 
@@ -41,6 +44,8 @@ class VsphereSettings:
     proxy_host: str = ""
     proxy_port: int = 0
     host_map: Mapping[str, str] = field(default_factory=dict, hash=False)  # by the name of a server of disks
+    vddk_libdir: str = ""
+    nbd_uri: str = ""  # with names to be filled in: {vm}, {snapshot}, {key}, {file}
 
     @property
     def address(self) -> str:
@@ -74,7 +79,11 @@ class VsphereSettings:
             proxy_host=str(options.get("proxy_host") or ""),
             proxy_port=_port("proxy_port", options.get("proxy_port")),
             host_map=_host_map(options.get("host_map") or {}),
+            vddk_libdir=str(options.get("vddk_libdir") or ""),
+            nbd_uri=_nbd_uri(str(options.get("nbd_uri") or "")),
         )
+        if settings.vddk_libdir and settings.nbd_uri:
+            raise _invalid("Both vsphere.vddk_libdir and vsphere.nbd_uri are set.", "Leave one of them out.")
         if settings.ca_path and not settings.validate_certs:
             raise _invalid(
                 "vsphere.ca_path is given, and vsphere.validate_certs says that no certificate is verified.",
@@ -127,6 +136,28 @@ def _thumbprint(text: str) -> str:
         hint = "Give the SHA-256 of the certificate: 64 hex digits, with or without colons between them."
         raise _invalid(f"vsphere.thumbprint {text} is no SHA-256 thumbprint.", hint)
     return digest
+
+
+def _nbd_uri(text: str) -> str:
+    """A server that is not told which snapshot might show any state of the disk."""
+    if not text:
+        return ""
+    unknown = [name for name in re.findall(r"\{([^}]*)\}", text) if name not in NBD_NAMES]
+    if unknown or "{snapshot}" not in text or ("{key}" not in text and "{file}" not in text):
+        known = ", ".join(f"{{{name}}}" for name in NBD_NAMES)
+        hint = f"Known are {known}; {{snapshot}} has to be there, and {{key}} or {{file}}, which tell the disk."
+        raise _invalid(f"vsphere.nbd_uri {text} does not say which disk of which snapshot it is.", hint)
+    filled = re.sub(r"\{[^}]*\}", "x", text)
+    hint = "Write nbd://backup-proxy/{snapshot}/{key} or nbd+unix:///{snapshot}/{key}?socket=/run/disks, for example."
+    try:
+        parts = urlsplit(filled)
+        reachable = parts.hostname if parts.scheme == "nbd" else parse_qs(parts.query).get("socket")
+        known_port = parts.port is None or parts.port >= 1
+    except ValueError as error:
+        raise _invalid(f"vsphere.nbd_uri {text} has a port or an address that is none.", hint) from error
+    if parts.scheme not in ("nbd", "nbd+unix") or not reachable or not known_port:
+        raise _invalid(f"vsphere.nbd_uri {text} is no URI of an NBD server, nbd or nbd+unix.", hint)
+    return text
 
 
 def _invalid(message: str, hint: str) -> VmferryError:

@@ -64,6 +64,8 @@ VSPHERE: list[tuple[str, Any, str, Any]] = [
     ("vsphere.proxy_host", "proxy.example.com", "provider.settings.proxy_host", "proxy.example.com"),
     ("vsphere.proxy_port", 3128, "provider.settings.proxy_port", 3128),
     ("vsphere.host_map", {"esx1": "192.0.2.7"}, "provider.settings.host_map", {"esx1": "192.0.2.7"}),
+    ("vsphere.vddk_libdir", "/opt/vddk", "provider.settings.vddk_libdir", "/opt/vddk"),
+    ("vsphere.nbd_uri", "nbd://x/{snapshot}/{key}", "provider.settings.nbd_uri", "nbd://x/{snapshot}/{key}"),
 ]
 STORE: list[tuple[str, Any, str, Any]] = [
     ("url", "s3://backups/vms", "store.url", "s3://backups/vms"),
