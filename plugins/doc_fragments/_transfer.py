@@ -13,6 +13,8 @@ options:
     description:
       - How many readers work at the same time. If not given, one for each core of the host that runs the module, and
         V(4) for files and objects.
+      - Where a provider gives each disk of a VM as one slow stream, several disks are exported at the same time, but no
+        more than this. They share the memory that one disk would take.
     type: int
   bandwidth_limit:
     description:

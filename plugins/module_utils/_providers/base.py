@@ -68,6 +68,7 @@ class ExportSession(ABC):
 
     snapshot = ""  # the name of the one that it is the point in time of
     token = ""  # under which the provider will know this point in time; empty: it will not
+    at_once = 1  # so many of its disks are best read side by side, as where each is one slow stream
     lost = ""  # why it cannot tell what changed since the token it was asked about; a sentence
 
     vm: VmSpec  # as it was when the point in time was taken

@@ -7,8 +7,11 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass, replace
+from itertools import accumulate
+from typing import Sequence
 
 from .._blocks import LEAF
+from .part_sizes import MAX_RECEIPTS, PartRules
 
 MIB = 1024 * 1024
 PATH_BUDGET = 32 * MIB  # the whole process stays below 100 MB
@@ -16,6 +19,8 @@ STORE_BUDGET = 40 * MIB  # below 150 MB, of which boto3 and Ansible take 70, and
 _WINDOW = 2 * MIB  # more is no faster, and costs memory for each worker
 _MIN_WINDOW = 4 * LEAF
 _PART = 8 * MIB
+_PER_DISK = 2  # workers of each of several disks, at least: one reads while another one sends
+_SMALL_PART = MIB  # many requests, but disks that wait for each other cost more
 _PART_BUFFERS = 3  # at least: part 1, one being filled, one being sent
 
 
@@ -53,6 +58,24 @@ class Limits:
     def for_compression(self) -> Limits:
         """A window waits for its turn twice then, so that twice as many workers keep the cores busy."""
         return replace(self, workers=2 * self.workers)
+
+    def disks_at_once(self, sizes: Sequence[int], rules: PartRules) -> int:
+        """How many disks of so many bytes may be under way together. The parts of one take two buffers, at least: for
+        part 1, which waits for the image's head, and for the one that is being filled."""
+        if not self.part_budget:
+            return len(sizes)
+        least = max(rules.min_part, self.part if self.asked else _SMALL_PART)
+        spread = max(1, min(rules.max_parts, MAX_RECEIPTS) - 1)
+        parts = (max(least, 0 if rules.joins_pieces else -(-size // spread)) for size in sorted(sizes, reverse=True))
+        return max(1, sum(taken <= self.part_budget for taken in accumulate(2 * part for part in parts)))
+
+    def beside(self, count: int) -> Limits:
+        """For each of `count` disks that are under way together: all of them take no more than one would."""
+        workers = max(_PER_DISK, self.workers // count)
+        window = self.workers * self.window // (count * workers) // LEAF * LEAF
+        budget = self.part_budget // count
+        part = self.part if self.asked or not budget else min(self.part, budget // _PART_BUFFERS // LEAF * LEAF)
+        return replace(self, workers=workers, window=max(_MIN_WINDOW, window), part=part, part_budget=budget)
 
     @classmethod
     def within(cls, budget: int, *, any_offset: bool, workers: int | None = None) -> Limits:

@@ -13,10 +13,11 @@ from .flow import Flow, Stopped
 from .last_words import LAST_WORDS, is_silence
 
 
-def run_workers(flow: Flow, count: int, work: Callable[[], object]) -> None:
+def run_workers(flow: Flow, count: int, work: Callable[[], object], patient: bool = False) -> None:
     """Returns when every thread has ended; raises the flow's first error, whichever thread it came from.
 
-    Threads that still wait for what does not answer are left behind then.
+    Threads that still wait for what does not answer are left behind then; none is where the caller is `patient`, since
+    each of them sees to that itself.
     """
     running = set(range(count))
 
@@ -41,8 +42,8 @@ def run_workers(flow: Flow, count: int, work: Callable[[], object]) -> None:
         flow.stop(error)
     with flow.shielded():
         flow.wait(lambda: not running or flow.error is not None)
-    deadline = time.monotonic() + LAST_WORDS
+    deadline = None if patient or not is_silence(flow.error) else time.monotonic() + LAST_WORDS
     for thread in started:
-        thread.join(max(0.0, deadline - time.monotonic()) if is_silence(flow.error) else None)
+        thread.join(None if deadline is None else max(0.0, deadline - time.monotonic()))
     if flow.error is not None:
         raise flow.error

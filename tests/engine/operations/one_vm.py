@@ -81,6 +81,7 @@ class OneVm:
                 token="",
                 snapshot="",
                 lost="",
+                at_once=1,
                 reference={},
                 outlive=lambda seconds: None,
                 confirm=lambda: None,

@@ -68,17 +68,20 @@ def export_disk(
     resumed: bool = False,
     chain_keys: ChainKeys | None = None,
     mark: str = "",
+    limits: Limits | None = None,
 ) -> WrittenDisk:
     """The objects are complete, and nothing commits to them yet. Raising leaves neither. `mark`: of the attempt.
 
     With `base` an increment; raises `UnfitParent` where it turns out that it must not be one. `resumed`: of what a dead
-    run left of this disk, all is used that is in `journal` and in the store.
+    run left of this disk, all is used that is in `journal` and in the store. `limits`: the job's, but where other disks
+    have some of them.
     """
     started, rules, size, format = time.monotonic(), job.capabilities, disk.source.size, _format(request, disk)
     file, digest_file = image_file(format, disk.spec.id), f"{disk.spec.id}.digests"
     metadata = {"vmferry-export": export_id}
     codec = image_codec(format, request.compression, request.compression_level)
-    limits = job.limits if codec is None or job.options.parallel else job.limits.for_compression()
+    limits = limits or job.limits
+    limits = limits if codec is None or job.options.parallel else limits.for_compression()
     source = disk.changes if base is not None and disk.changes is not None else disk.source
     known = journal.known_disk(disk.spec.id) if resumed and journal is not None else None
     keys = _keys(chain_keys, export_id, disk.spec.id, known)

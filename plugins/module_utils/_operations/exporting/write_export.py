@@ -17,10 +17,11 @@ from ..._exports.fields import Fields
 from ..._exports.manifest import Machine, Manifest, StoredFile
 from ..._exports.naming import attempt_of
 from ..._exports.packed import PACKED
-from ..._providers.base import ExportSession
+from ..._providers.base import ExportDisk, ExportSession
 from ..._providers.spec import VmSpec
 from ..._stores.base import Store
 from ..._transfer.failpoints import failpoint
+from ..._transfer.limits import Limits
 from ..attempts.attempt_journal import AttemptJournal, AttemptState
 from ..jobs.keeping import NotResumable
 from ..jobs.requests import ExportRequest
@@ -30,6 +31,7 @@ from ..stored.stored_disk import StoredDisk
 from ..stored.stored_proof import verify_archive, verify_disk, verify_file
 from .export_base import Base, Choice, UnfitParent, full_instead, resized
 from .export_disk import WrittenDisk, export_disk
+from .export_disks import export_disks
 
 VERSION = "0.1.0"  # of the collection; a test compares it with galaxy.yml
 
@@ -163,8 +165,9 @@ class _Writing:
         self._job.phase("exporting", [(disk.spec.id, disk.source.size) for disk in self._session.disks])
         if self._request.format in PACKED:
             return self._appliance()
-        return [
-            export_disk(
+
+        def write(number: int, disk: ExportDisk, limits: Limits) -> WrittenDisk:
+            return export_disk(
                 self._job,
                 self._store,
                 self._identity.key,
@@ -177,9 +180,10 @@ class _Writing:
                 self._identity.resumed is not None,
                 self._keys,
                 mark,
+                limits,
             )
-            for number, disk in enumerate(self._session.disks)
-        ]
+
+        return export_disks(self._job, self._session, write)
 
     def _appliance(self) -> Sequence[WrittenDisk]:
         from .export_appliance import export_appliance  # a module is compiled anew at every start, and few need it

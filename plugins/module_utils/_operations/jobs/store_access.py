@@ -27,7 +27,7 @@ from .requests import StoreSpec, TransferOptions
 
 READ_TIMEOUT = 60.0  # seconds without a byte of an answer
 CONNECT_TIMEOUT = 10.0  # seconds; the SDK waits as long where a body is sent and nobody takes it
-SPARE_CONNECTIONS = 2  # for the lease and the digest file, beside those of the workers
+SPARE_CONNECTIONS = 8  # beside those of the workers: for the lease, and for the digest files and workers of more disks
 
 
 def keeps_files(spec: StoreSpec) -> bool:
