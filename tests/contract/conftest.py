@@ -23,6 +23,7 @@ from rigs.gcs import GcsServer, fake_gcs_server, gcp_storage_emulator
 from rigs.s3_server import S3Server
 from rigs.seaweedfs import seaweedfs
 from rigs.sloppy_s3 import sloppy_s3
+from rigs.vsphere import VSphere
 from rigs.webdav import nginx_dav as nginx_server
 from rigs.webdav import rclone_dav as rclone_server
 
@@ -47,6 +48,12 @@ from .store_rigs import (
 @pytest.fixture
 def patience() -> Patience:
     return Patience()
+
+
+@pytest.fixture(scope="session")
+def vsphere_server() -> Iterator[VSphere]:
+    with VSphere() as server:
+        yield server
 
 
 @pytest.fixture(scope="session")

@@ -30,7 +30,8 @@ class Abilities:
     tracking: bool = False  # it tells what changed since an export
     snapshots: bool = False
     imports: bool = False
-    power: bool = False  # VMs are started, shut down and removed
+    power: bool = False  # VMs are started and shut down
+    removal: bool = False  # and removed
 
 
 @dataclass(frozen=True)
@@ -57,6 +58,8 @@ class Driver(ABC):
     # Passed by every provider's exports and imports but by this one's.
     passed_by: Set[str] = frozenset()
     locks = False  # whether nobody can write to the disks of a VM that is off while it is exported
+    holds = True  # whether the point in time of a run that died is there for the next one
+    knows_holes = True  # whether what was never written to is not read
     patience = 30.0  # seconds for a disk that is locked by something that is about to end
 
     @classmethod
@@ -132,9 +135,9 @@ class Driver(ABC):
         """Each with the kind of error that it is refused with, and words of it."""
         return ()
 
-    def in_the_way(self, vm: str) -> Path:
-        """Where an import of that name would write, and somebody's file may lie."""
-        raise NotImplementedError
+    def in_the_way(self, vm: str) -> Path | None:
+        """Where an import of that name would write, and somebody's file may lie; None where it takes other names."""
+        return None
 
     def left_of_imports(self) -> Iterator[str]:
         """Sentences on what lies there, and on VMs made of it."""

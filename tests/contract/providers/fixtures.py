@@ -17,11 +17,12 @@ import pytest
 from .base import Driver
 from .image import ImageDriver
 from .libvirt import LibvirtDriver
+from .vsphere import VsphereDriver
 
 if TYPE_CHECKING:
     from .bench import ProviderBench
 
-DRIVERS: tuple[type[Driver], ...] = (LibvirtDriver, ImageDriver)
+DRIVERS: tuple[type[Driver], ...] = (LibvirtDriver, ImageDriver, VsphereDriver)
 
 
 @pytest.fixture(scope="session")
@@ -39,13 +40,14 @@ def make_bench(
 
     from .bench import ProviderBench
 
-    monkeypatch.setenv(MARK, str(os.getpid()))
     with ExitStack() as stack:
 
         def make(driver: type[Driver]) -> ProviderBench:
             # Not pytest's own: the path of a unix socket has at most 107 bytes.
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="vmferry-", dir="/tmp")))
+            monkeypatch.delenv(MARK, raising=False)  # no server that the session shares is anybody's leftover
             made = driver.started(request.getfixturevalue, folder)
+            monkeypatch.setenv(MARK, str(os.getpid()))
             stack.callback(made.close)
             return ProviderBench(made, folder)
 

@@ -30,7 +30,9 @@ if TYPE_CHECKING:
 class LibvirtDriver(Driver):
     name = "libvirt"
     sources = "plugins/module_utils/_providers/libvirt"
-    abilities = Abilities(live=True, powered_off=True, tracking=True, snapshots=True, imports=True, power=True)
+    abilities = Abilities(
+        live=True, powered_off=True, tracking=True, snapshots=True, imports=True, power=True, removal=True
+    )
     locks = True
     failpoints: ClassVar[Mapping[str, Mapping[str, Fate]]] = {
         "on": {"watchdog": "undone", "backup_begun": "undone", "job_ended": "whole"},
