@@ -14,7 +14,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT / "tests"), str(ROOT / ".build")]
 
-from benchmarks import export, fleet, formats, incremental, stores
+from benchmarks import export, fleet, formats, incremental, stores, vsphere
 from benchmarks.measure import Figure
 
 GROUPS = {
@@ -23,6 +23,7 @@ GROUPS = {
     "formats": formats.measure,
     "incremental": incremental.measure,
     "stores": stores.measure,
+    "vsphere": vsphere.measure,
 }
 
 
