@@ -121,6 +121,10 @@ class Driver(ABC):
         """As when somebody removes what tells what changed."""
         raise NotImplementedError
 
+    def died(self) -> None:
+        """A run did: what ends by itself then, in minutes, has ended."""
+        return None
+
     @abstractmethod
     def leftovers(self, vm: str, tokens: Set[str]) -> Iterator[str]:
         """Sentences on what is there of runs of ours. `tokens`: of committed exports, which may stay."""

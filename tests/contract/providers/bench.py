@@ -123,6 +123,7 @@ class ProviderBench:
         """The job's id, if it is one. Its record goes, as the kill left it."""
         before = {job["id"] for job in self.jobs()}
         die_at(failpoint, request)
+        self.driver.died()
         died = [job["id"] for job in self.jobs() if job["id"] not in before]
         for job in died if not keep_record else ():
             shutil.rmtree(self.state / "jobs" / job)

@@ -30,6 +30,7 @@ class VsphereDriver(Driver):
 
     def __init__(self, server: VSphere) -> None:
         self._server = server
+        server.settings(tools_running=False)  # nobody there can quiesce a guest
         self._prefix = f"contract-{secrets.token_hex(4)}"
         self._made: list[str] = []
         self._before = server.leftovers()  # of tests before, which may have died
@@ -71,6 +72,15 @@ class VsphereDriver(Driver):
         return bool(self._machine(vm).runtime.powerState == "poweredOn")
 
     def write(self, vm: str, disk: int, offset: int, data: bytes) -> None:
+        """A guest that is off has to be started for that, which vSphere refuses while the VM is leased."""
+        from pyVmomi import vim
+
+        if not self.is_on(vm):
+            try:
+                self.power(vm, "on")
+            except vim.fault.TaskInProgress as error:
+                raise BlockingIOError(error.msg) from error
+            self.power(vm, "off")
         self._server.write(vm, disk, offset, data)
 
     def zero(self, vm: str, disk: int, offset: int, length: int) -> None:
@@ -88,7 +98,10 @@ class VsphereDriver(Driver):
 
         last = self._disks(vm)[-1]
         fresh = vim.vm.device.VirtualDisk(
-            key=-1, controllerKey=last.controllerKey, unitNumber=last.unitNumber + 1, capacityInKB=len(data) // KIB
+            key=last.key + 1,
+            controllerKey=last.controllerKey,
+            unitNumber=last.unitNumber + 1,
+            capacityInKB=len(data) // KIB,
         )
         fresh.backing = vim.vm.device.VirtualDisk.FlatVer2BackingInfo(diskMode="persistent", thinProvisioned=True)
         self._reconfigure(vm, fresh, "add", "create")
@@ -104,6 +117,9 @@ class VsphereDriver(Driver):
 
     def lose_tracking(self, vm: str) -> None:
         self._server.reset_tracking(vm)
+
+    def died(self) -> None:
+        self._server.lapse()
 
     def leftovers(self, vm: str, tokens: Set[str]) -> Iterator[str]:
         """Change tracking stays switched on where it was asked for."""

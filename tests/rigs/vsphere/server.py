@@ -252,6 +252,10 @@ class VSphere:
         """What clients see of a vCenter that starts again: no session, no lease, no running task is left."""
         self._ask("/restart")
 
+    def lapse(self) -> None:
+        """The leases end that nobody has completed or aborted, as if five minutes had gone by since the last word."""
+        self._ask("/lapse")
+
     def expire_sessions(self) -> None:
         """All of them, as if nobody had called for half an hour."""
         self._ask("/expire")

@@ -34,6 +34,7 @@ func newControl(s *site) *control {
 		"/fault":         c.fault,
 		"/heal":          func(*http.Request) (interface{}, error) { s.faults = nil; return nil, nil },
 		"/expire":        func(*http.Request) (interface{}, error) { s.expireSessions(); return nil, nil },
+		"/lapse":         func(*http.Request) (interface{}, error) { s.lapse(); return nil, nil },
 		"/restart":       func(*http.Request) (interface{}, error) { s.restart(); return nil, nil },
 		"/datastore":     c.datastore,
 		"/reset":         c.reset,

@@ -127,6 +127,23 @@ func (s *site) expireLeases() {
 	}
 }
 
+// lapse is what happens to the leases of clients that died, once their time is over.
+func (s *site) lapse() {
+	for _, each := range s.leases {
+		each.end("expired", types.HttpNfcLeaseStateError, &types.Timedout{})
+	}
+}
+
+// leased tells whether a lease holds a machine: nobody can start it then (vSphere API reference, HttpNfcLease).
+func (s *site) leased(vm types.ManagedObjectReference) bool {
+	for _, each := range s.leases {
+		if each.open() && each.vm == vm {
+			return true
+		}
+	}
+	return false
+}
+
 func (l *lease) HttpNfcLeaseProgress(request *types.HttpNfcLeaseProgress) soap.HasFault {
 	l.site.mu.Lock()
 	defer l.site.mu.Unlock()

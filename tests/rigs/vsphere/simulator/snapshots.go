@@ -242,6 +242,9 @@ func (s *site) powerOn(request *types.PowerOnVM_Task) *answer {
 	if fault != nil {
 		return refused(fault)
 	}
+	if s.leased(request.This) {
+		return refused(&types.TaskInProgress{Task: types.ManagedObjectReference{Type: "Task", Value: "task-of-lease"}})
+	}
 	done, err := methods.PowerOnVM_Task(context.Background(), s.client, request)
 	if err != nil {
 		return refused(faultOf(err))
