@@ -39,13 +39,14 @@ FAILPOINTS: dict[str, Fate] = {
 }
 
 
-# Whether a VM runs makes no difference to the rest: those are walked with it on, where its provider exports it then.
+# Whether a VM runs makes no difference to the rest: those are walked with it on, where its provider exports it then, and
+# where it makes a difference how much a run had sent.
 OF_THE_POINT_IN_TIME = ("claimed", "resumable", "objects-complete:2", "token_kept", "committed")
 
 
 def walked(driver: type[Driver], power: Power) -> dict[str, Fate]:
     own = driver.failpoints.get(power, {})
-    few = power == "off" and driver.abilities.live
+    few = (power == "off" and driver.abilities.live) or not driver.holds
     points = {point: fate for point, fate in FAILPOINTS.items() if point in OF_THE_POINT_IN_TIME or not few}
     walk = {point: fate for point, fate in {**points, **own}.items() if point not in driver.passed_by}
     return {point: "undone" if fate == "gone on with" and not driver.holds else fate for point, fate in walk.items()}

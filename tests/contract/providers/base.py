@@ -123,7 +123,7 @@ class Driver(ABC):
 
     def died(self) -> None:
         """A run did: what ends by itself then, in minutes, has ended."""
-        return None
+        return
 
     @abstractmethod
     def leftovers(self, vm: str, tokens: Set[str]) -> Iterator[str]:

@@ -97,12 +97,8 @@ class VsphereDriver(Driver):
         from pyVmomi import vim
 
         last = self._disks(vm)[-1]
-        fresh = vim.vm.device.VirtualDisk(
-            key=last.key + 1,
-            controllerKey=last.controllerKey,
-            unitNumber=last.unitNumber + 1,
-            capacityInKB=len(data) // KIB,
-        )
+        fresh = vim.vm.device.VirtualDisk(key=last.key + 1, controllerKey=last.controllerKey)
+        fresh.unitNumber, fresh.capacityInKB = last.unitNumber + 1, len(data) // KIB
         fresh.backing = vim.vm.device.VirtualDisk.FlatVer2BackingInfo(diskMode="persistent", thinProvisioned=True)
         self._reconfigure(vm, fresh, "add", "create")
         self.write(vm, len(self._disks(vm)) - 1, 0, data)
