@@ -39,8 +39,8 @@ FAILPOINTS: dict[str, Fate] = {
 }
 
 
-# Whether a VM runs makes no difference to the rest: those are walked with it on, where its provider exports it then. Nor
-# does how much a run had sent, where none goes on with another's.
+# Whether a VM runs makes no difference to the rest: those are walked with it on, where its provider exports it then.
+# Nor does how much a run had sent, where none goes on with what another one left.
 OF_THE_POINT_IN_TIME = ("claimed", "resumable", "objects-complete:2", "token_kept", "committed")
 
 
