@@ -82,6 +82,10 @@ class Driver(ABC):
         """A VM with this disk, that is reached with secrets, and those; none where its settings know none."""
         return "", self.spec, ()
 
+    def in_a_list(self, told: dict[str, Any]) -> dict[str, Any]:
+        """What a list tells of a VM of which so much is told when it is named."""
+        return told
+
     @abstractmethod
     def make_vm(self, *disks: bytes, power: Power = "off") -> str: ...
 
@@ -120,6 +124,10 @@ class Driver(ABC):
     def lose_tracking(self, vm: str) -> None:
         """As when somebody removes what tells what changed."""
         raise NotImplementedError
+
+    def words_of_loss(self, token: str) -> str:
+        """By which users are told of that."""
+        return token
 
     def died(self) -> None:
         """A run did: what ends by itself then, in minutes, has ended."""
