@@ -73,6 +73,9 @@ def test_an_export_that_is_killed_anywhere_is_made_whole_by_the_next_run_and_so_
         assert "had not sent anything" in full["resumed"]["reason"]
     assert (full["export"]["mode"], bench.content(full["export"])) == ("full", before)
     bench.assert_nothing_left(vm)
+    if failpoint in driver.passed_once:
+        assert not bench.export(vm)["changed"]
+        return
 
     driver.write(vm, 0, 5 * LEAF, b"k" * 3 * LEAF)
     driver.zero(vm, 1, LEAF, 2 * LEAF)

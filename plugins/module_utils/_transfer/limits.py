@@ -21,6 +21,7 @@ _MIN_WINDOW = 4 * LEAF
 _PART = 8 * MIB
 _PER_DISK = 2  # workers of each of several disks, at least: one reads while another one sends
 _SMALL_PART = MIB  # many requests, but disks that wait for each other cost more
+_OVER = 6 * MIB  # so that the least parts of S3 leave room for four disks; measured, it stays below 150 MB
 _PART_BUFFERS = 3  # at least: part 1, one being filled, one being sent
 
 
@@ -61,13 +62,15 @@ class Limits:
 
     def disks_at_once(self, sizes: Sequence[int], rules: PartRules) -> int:
         """How many disks of so many bytes may be under way together. The parts of one take two buffers, at least: for
-        part 1, which waits for the image's head, and for the one that is being filled."""
+        part 1, which waits for the image's head, and for the one that is being filled. The last disk may take some more
+        than is left, of parts that are as small as they can be."""
         if not self.part_budget:
             return len(sizes)
         least = max(rules.min_part, self.part if self.asked else _SMALL_PART)
         spread = max(1, min(rules.max_parts, MAX_RECEIPTS) - 1)
         parts = (max(least, 0 if rules.joins_pieces else -(-size // spread)) for size in sorted(sizes, reverse=True))
-        return max(1, sum(taken <= self.part_budget for taken in accumulate(2 * part for part in parts)))
+        room = self.part_budget + (0 if self.asked else _OVER)
+        return max(1, sum(taken <= room for taken in accumulate(2 * part for part in parts)))
 
     def beside(self, count: int) -> Limits:
         """For each of `count` disks that are under way together: all of them take no more than one would."""

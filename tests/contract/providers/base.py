@@ -53,6 +53,7 @@ class Driver(ABC):
     abilities: Abilities
     # Where its own code can die, by when it is passed: an export of a VM that is "on" or "off", an "import".
     failpoints: ClassVar[Mapping[str, Mapping[str, Fate]]] = {}
+    passed_once: Set[str] = frozenset()  # of those, by a VM's first export alone, and not by its increments
     # Those of snapshots: while one is made, removed and reverted to ("present", "absent", "reverted").
     snapshot_failpoints: ClassVar[Mapping[str, Sequence[str]]] = {}
     # Passed by every provider's exports and imports but by this one's.
