@@ -87,7 +87,7 @@ class VsphereDriver(Driver):
             try:
                 self.power(vm, "on")
             except vim.fault.TaskInProgress as error:
-                raise BlockingIOError(error.msg) from error
+                raise BlockingIOError(f"{vm} is leased out") from error
             self.power(vm, "off")
         self._server.write(vm, disk, offset, data)
 
