@@ -62,7 +62,7 @@ def test_all_places_name_the_same_formats() -> None:
     schema = json.loads((DOCS / "schema" / "manifest-1.json").read_text())["properties"]
     assert schema["x_vmferry"]["properties"]["format"]["enum"] == list(EXPORT_FORMATS)
     extensions = schema["disks"]["items"]["properties"]["source_format"]["enum"]
-    assert extensions == [*dict.fromkeys(format.extension for format in FORMATS.values()), "ova", "vma"]
+    assert extensions == [*dict.fromkeys(format.extension for format in FORMATS.values()), "ova", "ova.gz", "vma"]
     with pytest.raises(VmferryError, match="no image format 'vdi'"):
         format_named("vdi")
 
