@@ -34,9 +34,18 @@ from ansible_collections.vmferry.migrate.plugins.module_utils._stores.open impor
 
 from ..appliances.archives import archive, descriptor
 from ..images.disks import MIB, content_of
+from ..images.test_vma import disks, shuffled
 from .shelf import GUEST, SIZE, refused
 from .written import WritingShelf, assert_same, assert_summed_up
 
+__all__ = ["disks"]
+PROXMOX = b"""\
+boot: order=virtio1
+name: web
+scsi0: a:vm-1-disk-0,size=5M
+virtio1: a:vm-1-disk-1
+#qmdump#map:scsi0:drive-scsi0:a:raw:
+"""
 BEFORE = (GUEST, b"x" * 1000, b"y" * (MIB + 511))
 DISKS = (GUEST[:MIB] + b"new" + GUEST[MIB + 3 :], *BEFORE[1:])
 SAME = ("cpu", "memory_mb", "firmware", "secure_boot", "guest_os", "nics")
@@ -135,6 +144,46 @@ def test_damage_of_a_compressed_ova_is_found(shelf: WritingShelf, at: bytes, tmp
             verify_export(asked, False)
         assert raised.value.kind == "checksum_mismatch"
         assert {problem["object"] for problem in raised.value.done["problems"]} <= {"web.ova.gz", ""}
+
+
+@pytest.mark.parametrize("disk_format", ["ova", "qcow2"])
+def test_an_archive_of_proxmox_ve_is_written_disk_by_disk(
+    shelf: WritingShelf, disk_format: str, disks: dict[str, bytes]
+) -> None:
+    """Its pieces lie in it in no order."""
+    made = shuffled(disks)
+    made.configs = [("qemu-server.conf", PROXMOX)]
+    shelf.raw("web.vma", made.whole())
+    result = shelf.bring(shelf.at("web.vma"), disk_format=disk_format)
+    assert [disk["bus"] for disk in result["vm"]["disks"]] == ["virtio", "scsi"]
+    with closing(open_store(str(shelf.written), {})) as store:
+        appliance = stored_appliance(store, result["vm"]["path"])
+        for one, name in zip(appliance.machine.disks, ("drive-virtio1", "drive-scsi0")):
+            with open_disk(appliance, one) as source:
+                assert content_of(source) == disks[name]
+    assert not shelf.bring(shelf.at("web.vma"), disk_format=disk_format)["changed"]
+
+
+def test_a_packed_archive_of_proxmox_ve_is_refused_before_anything_is_written(
+    shelf: WritingShelf, disks: dict[str, bytes]
+) -> None:
+    made = shuffled(disks)
+    made.configs = [("qemu-server.conf", PROXMOX)]
+    shelf.raw("web.vma.gz", gzip.compress(made.whole(), 1))
+    error = refused(lambda: shelf.bring(shelf.at("web.vma.gz")), "unsupported", "is packed, its disks in turn")
+    assert error.hint.startswith("Unpack it")
+    assert shelf.files() == []
+
+
+def test_an_archive_of_proxmox_ve_that_lacks_a_piece_leaves_nothing(
+    shelf: WritingShelf, disks: dict[str, bytes]
+) -> None:
+    made = shuffled(disks)
+    made.configs = [("qemu-server.conf", PROXMOX)]
+    made.clusters = made.clusters[:-1]
+    shelf.raw("web.vma", made.whole())
+    refused(lambda: shelf.bring(shelf.at("web.vma")), "invalid_config", "ends without all of its disk")
+    assert shelf.files() == []
 
 
 def test_an_encrypted_export_is_written_in_the_clear(shelf: WritingShelf) -> None:
