@@ -46,9 +46,9 @@ options:
         description:
           - The format of the disks on the provider, for example V(qcow2) or V(raw). If not given, the provider's
             default.
-          - Where the provider is V(image), what is written. V(ova) is one archive; V(ovf), V(qcow2), V(raw), V(vmdk),
-            V(vmdk_sparse), V(vhd), V(vhd_dynamic) or V(vhdx) is a folder with an OVF descriptor, checksums, and images
-            in that format, in V(vmdk) where it is V(ovf). If not given, V(qcow2).
+          - Where the provider is V(image), what is written. V(ova) is one archive, V(ova_gz) the same within gzip;
+            V(ovf), V(qcow2), V(raw), V(vmdk), V(vmdk_sparse), V(vhd), V(vhd_dynamic) or V(vhdx) is a folder with an OVF
+            descriptor, checksums, and images in that format, in V(vmdk) where it is V(ovf). If not given, V(qcow2).
         type: str
       disk_bus:
         description:

@@ -350,7 +350,9 @@ exports:
           returned: success
           type: str
         offset:
-          description: Where in the object at its URL the image begins, in bytes. V(0) but in an OVA.
+          description:
+            - Where in the object at its URL the image begins, in bytes. V(0) but in an OVA or a VMA. In a compressed
+              OVA, where in what that unpacks to.
           returned: success
           type: int
           sample: 0

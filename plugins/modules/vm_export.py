@@ -231,12 +231,15 @@ options:
       - V(ova) is one file with a descriptor (OVF), the disks as V(vmdk) and their checksums, written as it streams.
         V(ovf) is the same as files beside each other, in the folder of the export. Both are for VMware, VirtualBox and
         whoever else takes appliances, and are exports as any other.
+      - V(ova_gz) is an V(ova) within a gzip file, C(.ova.gz), for whoever asks for one. It is no shorter, since the
+        disks are compressed already.
       - V(vma) is one file with the configuration of a VM on Proxmox VE and the disks, for its C(qmrestore). Disks of up
         to 8 TiB fit.
       - V(native) is, of each disk, V(qcow2) or V(raw), whichever the provider has it in. It is the content that is
         kept, as by all formats, and no snapshot or dirty bitmap inside of a qcow2. With O(provider=image), V(native)
         takes raw images alone, which stay the same file, byte for byte.
-      - An V(ova), V(ovf) or V(vma) that was killed or failed begins anew, so nothing is held for O(resume_window).
+      - An V(ova), V(ova_gz), V(ovf) or V(vma) that was killed or failed begins anew, so nothing is held for
+        O(resume_window).
     type: str
     choices:
       - qcow2
@@ -248,6 +251,7 @@ options:
       - vhdx
       - raw_tar_gz
       - ova
+      - ova_gz
       - ovf
       - vma
       - native
@@ -259,8 +263,8 @@ options:
         them, whatever its own compression.
       - V(zstd) is the faster by far. It needs the Python package C(zstandard) wherever an export is made or read by
         this collection.
-      - Needs O(format=qcow2). A V(vmdk), also in an V(ova) or V(ovf), and a V(raw_tar_gz) are always compressed as by
-        V(zlib), which may be said or not.
+      - Needs O(format=qcow2). A V(vmdk), also in an V(ova), V(ova_gz) or V(ovf), and a V(raw_tar_gz) are always
+        compressed as by V(zlib), which may be said or not.
     type: str
     choices:
       - none
@@ -270,10 +274,10 @@ options:
   compression_level:
     description:
       - How hard to compress, from 1 to 19 for V(zstd), where 1 is used if nothing is said, and from 1 to 9 for
-        V(zlib), where that is 6. With O(format=vmdk), V(raw_tar_gz), V(ova) or V(ovf), from 1 to 9, and 1 if nothing is
-        said.
-      - If nothing is said, a V(vmdk), also in an V(ova) or V(ovf), is packed by ISA-L where the Python package C(isal)
-        is installed, as tightly as with 1 and several times as fast.
+        V(zlib), where that is 6. With O(format=vmdk), V(raw_tar_gz), V(ova), V(ova_gz) or V(ovf), from 1 to 9, and 1
+        if nothing is said.
+      - If nothing is said, a V(vmdk), also in an V(ova), V(ova_gz) or V(ovf), is packed by ISA-L where the Python
+        package C(isal) is installed, as tightly as with 1 and several times as fast.
     type: int
   part_size:
     description:
@@ -701,7 +705,9 @@ export:
           returned: success
           type: str
         offset:
-          description: Where in the object at its URL the image begins, in bytes. V(0) but in an OVA.
+          description:
+            - Where in the object at its URL the image begins, in bytes. V(0) but in an OVA or a VMA. In a compressed
+              OVA, where in what that unpacks to.
           returned: success
           type: int
           sample: 0

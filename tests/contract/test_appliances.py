@@ -7,9 +7,11 @@ read of it again.
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import io
 import re
+import subprocess
 import tarfile
 from collections.abc import Iterator, Sequence
 from contextlib import closing
@@ -105,12 +107,16 @@ def write(store: Store, guest: Guest, format: str = "vmdk", key: str = "", **opt
 
 
 def members(store: Store, key: str) -> dict[str, bytes]:
+    with tarfile.open(fileobj=io.BytesIO(content(store, key)), mode="r:") as tar:
+        return {one.name: tar.extractfile(one).read() for one in tar}  # type: ignore[union-attr]
+
+
+def content(store: Store, key: str) -> bytes:
     info = store.stat(key)
     assert info is not None
     data = bytearray(info.size)
     store.read_into(key, 0, memoryview(data))
-    with tarfile.open(fileobj=io.BytesIO(data), mode="r:") as tar:
-        return {one.name: tar.extractfile(one).read() for one in tar}  # type: ignore[union-attr]
+    return bytes(data)
 
 
 def assert_checked(found: dict[str, bytes]) -> None:
@@ -136,6 +142,31 @@ def test_tarfile_and_qemu_and_we_find_the_same_disks(store: Store, guest: Guest,
         expected.write_bytes(data)
         run("qemu-img", "check", "-f", "vmdk", image)
         run("qemu-img", "compare", "-f", "vmdk", "-F", "raw", image, expected)
+
+
+def test_within_gzip_it_is_the_same_to_others_and_is_read_by_ranges_here(
+    store: Store, guest: Guest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Python's gzip compares the checksum and the size of all of it, and gunzip of GNU the same."""
+    guest = Guest((disk(13 * MIB, 4), guest.disks[2]))
+    key = write(store, guest, key=f"{token_hex(4)}.ova.gz", gzip=True)
+    data = content(store, key)
+    with tarfile.open(fileobj=io.BytesIO(gzip.decompress(data)), mode="r:") as tar:
+        found = {one.name: tar.extractfile(one).read() for one in tar}  # type: ignore[union-attr]
+    assert_checked(found)
+    subprocess.run(["gunzip", "-t"], input=data, check=True)
+    listed = subprocess.run(["tar", "-tzf", "-"], input=data, capture_output=True, check=True)
+    assert listed.stdout.decode().split() == list(found)
+    asked: list[int] = []
+    read_into = store.read_into
+    monkeypatch.setattr(
+        type(store), "read_into", lambda _store, key, at, into: (asked.append(len(into)), read_into(key, at, into))
+    )
+    appliance = stored_appliance(store, key)
+    assert sum(asked) < MIB < len(data)
+    for number in (0, 1):
+        with open_disk(appliance, appliance.machine.disks[number]) as source:
+            assert content_of(source) == guest.disks[number]
 
 
 @pytest.mark.parametrize("format_", ["vmdk", "raw"])

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -30,7 +31,12 @@ from rigs.fault_proxy import Fault
 from .dav_rig import NginxDavRig
 
 MIB = 1024 * 1024
-DATA = Random(5).randbytes(10 * MIB + 12345)
+SIZE = 10 * MIB + 12345
+
+
+@cache
+def content() -> bytes:
+    return Random(5).randbytes(SIZE)
 
 
 @pytest.fixture(autouse=True)
@@ -45,7 +51,7 @@ def asked(rig: NginxDavRig, store: Store, source: Path, window: float | None) ->
 
 
 @pytest.mark.parametrize("rig", ["nginx_dav", "rclone_dav"], indirect=True)
-@pytest.mark.parametrize("size", [len(DATA), 1000, 0])
+@pytest.mark.parametrize("size", [SIZE, 1000, 0])
 @pytest.mark.parametrize(
     ("window", "times", "how"),
     [(None, 1, "stream"), (0.0, 1, "stream"), (3600.0, 2, "joined_parts")],
@@ -56,20 +62,20 @@ def test_a_file_arrives_whole(
 ) -> None:
     store = rig.open(url=rig.proxy.endpoint_url)
     source = tmp_path / "debian.iso"
-    source.write_bytes(DATA[:size])
+    source.write_bytes(content()[:size])
     rig.proxy.reset()
     (row,) = upload_files(asked(rig, store, source, window), False)["files"]
     assert row["sent_as"] == (how if size > SMALL else "")
     sent = sum(one.length for one in rig.proxy.requests if one.method == "PUT" and "debian.iso" in one.target)
     assert sent == size * (times if size > MIB else 1)
-    assert store.get("debian.iso") == DATA[:size]
+    assert store.get("debian.iso") == content()[:size]
     assert rig.leftovers(store) == ["debian.iso"]
 
 
 def test_a_stream_that_breaks_leaves_nothing_and_ends_every_worker(nginx_dav: NginxDavRig, tmp_path: Path) -> None:
     store = nginx_dav.open(url=nginx_dav.proxy.endpoint_url)
     source = tmp_path / "debian.iso"
-    source.write_bytes(DATA)
+    source.write_bytes(content())
     nginx_dav.proxy.reset()
     nginx_dav.proxy.fail_next(Fault(reset_after=3 * MIB, method="PUT", path="debian.iso"))
     with pytest.raises(VmferryError) as raised:
@@ -85,7 +91,7 @@ def test_a_move_that_is_not_carried_out_leaves_what_was_there(
     store = nginx_dav.open(url=nginx_dav.proxy.endpoint_url)
     store.put("debian.iso", b"of the year before")
     source = tmp_path / "debian.iso"
-    source.write_bytes(DATA)
+    source.write_bytes(content())
     nginx_dav.proxy.reset()
     nginx_dav.proxy.fail_always(Fault(answer=500, method="MOVE", path="debian.iso"))
     with pytest.raises(VmferryError) as raised:
@@ -103,7 +109,7 @@ def test_an_object_that_another_put_there_while_it_was_read_back_stays(
     store = rclone_dav.open(url=rclone_dav.proxy.endpoint_url)
     rclone_dav.proxy.fail_always(Fault(method="OPTIONS", answer=200, headers={"DAV": "1"}))
     source = tmp_path / "debian.iso"
-    source.write_bytes(DATA)
+    source.write_bytes(content())
     read: list[Any] = []
 
     def meanwhile(*what: Any) -> str:
@@ -127,15 +133,15 @@ def test_a_file_that_was_in_place_when_its_run_was_killed_is_known_again(
     """By what it holds: one of the same size that came there since is replaced."""
     store = rig.open(url=rig.proxy.endpoint_url)
     source = tmp_path / "debian.iso"
-    source.write_bytes(DATA)
+    source.write_bytes(content())
     rig.proxy.reset()
     request = replace(asked(rig, store, source, 3600.0), overwrite="always")
     with monkeypatch.context() as patched:
         patched.setattr(ObjectJournal, "forget", lambda self: None)  # as if it had been killed right before
         upload_files(request, False)
     if then != "stays":
-        store.put("debian.iso", DATA[::-1] if then == "another" else DATA[:-1] + bytes([DATA[-1] ^ 1]))
+        store.put("debian.iso", content()[::-1] if then == "another" else content()[:-1] + bytes([content()[-1] ^ 1]))
     (row,) = upload_files(request, False)["files"]
-    assert row["bytes_kept"] == (len(DATA) if then == "stays" else 0)
-    assert store.get("debian.iso") == DATA
+    assert row["bytes_kept"] == (len(content()) if then == "stays" else 0)
+    assert store.get("debian.iso") == content()
     assert rig.leftovers(store) == ["debian.iso"]

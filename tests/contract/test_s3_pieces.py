@@ -8,6 +8,7 @@ from __future__ import annotations
 import random
 from base64 import b64encode
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from secrets import token_hex
 from typing import Any
@@ -30,21 +31,25 @@ from .store_rigs import S3Rig, StoreRig
 
 MIB = 1024 * 1024
 PIECE = 5 * MIB
-IMAGE = random.Random(3).randbytes(23 * MIB)
 PARTS = (Part(1, 0, 12 * MIB), Part(2, 12 * MIB, 11 * MIB))
 KEY = "vm/disk-0.qcow2"
 IN_PIECES = pytest.mark.parametrize("rig", ["s3", "sloppy_s3"], indirect=True)
 
 
+@cache
+def image() -> bytes:
+    return random.Random(3).randbytes(23 * MIB)
+
+
 def send(writer: Any, part: Part) -> PartReceipt:
-    whole = memoryview(IMAGE)[part.offset : part.offset + part.size]
+    whole = memoryview(image())[part.offset : part.offset + part.size]
     for number in (3, 1, 2):  # in any order
         writer.write_piece(part, number, whole[(number - 1) * PIECE : number * PIECE])
     return PartReceipt(part, b"", writer.join_pieces(part))
 
 
 def read(store: Store) -> bytes:
-    data = bytearray(len(IMAGE))
+    data = bytearray(len(image()))
     store.read_into(KEY, 0, memoryview(data))
     return bytes(data)
 
@@ -56,9 +61,9 @@ def test_an_object_of_pieces_is_whole_and_leaves_nothing(rig: StoreRig, wrapped:
     store: Store = RetryingStore(LimitedStore(bare, Meter()), Patience()) if wrapped else bare
     assert store.probe("probe").joins_pieces
     writer = store.open_parts(KEY, metadata={"vmferry-export": "x"})
-    info = writer.complete([send(writer, part) for part in PARTS], len(IMAGE))
-    assert (info.size, info.metadata) == (len(IMAGE), {"vmferry-export": "x"})
-    assert read(store) == IMAGE
+    info = writer.complete([send(writer, part) for part in PARTS], len(image()))
+    assert (info.size, info.metadata) == (len(image()), {"vmferry-export": "x"})
+    assert read(store) == image()
     assert rig.leftovers(bare) == [KEY]
 
 
@@ -78,7 +83,7 @@ def test_what_is_aborted_leaves_no_piece(rig: StoreRig) -> None:
     store.probe("probe")
     writer: Any = store.open_parts(KEY)
     send(writer, PARTS[0])
-    writer.write_piece(PARTS[1], 1, memoryview(IMAGE)[:PIECE])
+    writer.write_piece(PARTS[1], 1, memoryview(image())[:PIECE])
     assert rig.leftovers(store) != []
     writer.abort()
     assert rig.leftovers(store) == []
@@ -90,13 +95,13 @@ def test_who_goes_on_removes_the_pieces_of_the_dead_and_keeps_its_parts(rig: Sto
     store.probe("probe")
     writer: Any = store.open_parts(KEY)
     first = send(writer, PARTS[0])
-    writer.write_piece(PARTS[1], 1, memoryview(IMAGE)[:PIECE])
+    writer.write_piece(PARTS[1], 1, memoryview(image())[:PIECE])
     again = store.resume_parts(KEY, writer.token, 0)
     assert again is not None
     assert [name for name in rig.leftovers(store) if name != KEY] == []
     assert again.confirms(first)
-    again.complete([first, send(again, PARTS[1])], len(IMAGE))
-    assert read(store) == IMAGE
+    again.complete([first, send(again, PARTS[1])], len(image()))
+    assert read(store) == image()
     assert rig.leftovers(store) == [KEY]
 
 
@@ -118,10 +123,10 @@ def test_a_lost_answer_or_a_fault_between_is_ridden_out(s3: S3Rig, s3_proxy: Fau
     writer = store.open_parts(KEY)
     s3_proxy.fail_next(fault)
     try:
-        writer.complete([send(writer, part) for part in PARTS], len(IMAGE))
+        writer.complete([send(writer, part) for part in PARTS], len(image()))
     finally:
         s3_proxy.reset()
-    assert read(store) == IMAGE
+    assert read(store) == image()
     assert [name for name in s3.leftovers(bare) if name != KEY] in ([], [f"{KEY}.pieces/00001"])
 
 
@@ -145,9 +150,9 @@ def test_an_export_whose_parts_do_not_fit_into_memory_comes_back(
     monkeypatch.setattr(Limits, "of_transfer", classmethod(lambda *_unused, **_named: small))
     monkeypatch.setattr(s3_store, "MAX_PARTS", 3)  # as few as the parts of an image of terabytes are large
     guest = Guest()
-    guest.disks["disk-0"] = bytearray(IMAGE)
+    guest.disks["disk-0"] = bytearray(image())
     guest.vm = guest.vm.with_disks(
-        tuple(replace(disk, size=len(IMAGE)) if disk.id == "disk-0" else disk for disk in guest.vm.disks)
+        tuple(replace(disk, size=len(image())) if disk.id == "disk-0" else disk for disk in guest.vm.disks)
     )
     settings = {**s3.server.settings, "endpoint_url": s3_proxy.endpoint_url}
     spec = StoreSpec(f"s3://{s3.bucket}/{token_hex(4)}", settings)

@@ -10,6 +10,7 @@ import os
 import signal
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -40,8 +41,13 @@ from ansible_collections.vmferry.migrate.plugins.module_utils._transfer import f
 from .objects_rig import Places, each_kind, opened
 
 MIB = 1024 * 1024
-DATA = Random(11).randbytes(17 * MIB)  # three parts
 MODULE = "ansible_collections.vmferry.migrate.plugins.modules"
+
+
+@cache
+def content() -> bytes:
+    """Three parts."""
+    return Random(11).randbytes(17 * MIB)
 
 
 def killed(module: str, failpoint: str, spec: StoreSpec, state: Path, **arguments: object) -> None:
@@ -66,7 +72,7 @@ def dies(program: list[str], failpoint: str, task: dict[str, object]) -> None:
 @pytest.mark.parametrize("failpoint", ["object-part-sent", "object-complete"])
 def test_an_upload_that_is_killed_is_gone_on_with(kind: str, failpoint: str, places: Places, tmp_path: Path) -> None:
     spec, src, state = places(kind), tmp_path / "a.img", tmp_path / "state"
-    src.write_bytes(DATA)
+    src.write_bytes(content())
     killed("storage_upload", failpoint, spec, state, src=str(src))
     with opened(spec) as store:
         assert list(store.list("")) == []
@@ -74,9 +80,9 @@ def test_an_upload_that_is_killed_is_gone_on_with(kind: str, failpoint: str, pla
         UploadRequest(spec, (str(src),), transfer=TransferOptions(state_dir=str(state), parallel=1)), False
     )
     (row,) = done["files"]
-    assert row["bytes_kept"] == (8 * MIB if failpoint == "object-part-sent" else len(DATA))
+    assert row["bytes_kept"] == (8 * MIB if failpoint == "object-part-sent" else len(content()))
     with opened(spec) as store:
-        assert store.get("a.img") == DATA
+        assert store.get("a.img") == content()
         assert store.abort_uploads("", lambda info: True) == 0
 
 
@@ -85,15 +91,15 @@ def test_an_upload_that_is_killed_is_gone_on_with(kind: str, failpoint: str, pla
 def test_a_download_that_is_killed_is_gone_on_with(kind: str, failpoint: str, places: Places, tmp_path: Path) -> None:
     spec, dest, state = places(kind), tmp_path / "here.img", tmp_path / "state"
     with opened(spec) as store:
-        store.put("a.img", DATA)
+        store.put("a.img", content())
     killed("storage_download", failpoint, spec, state, key="a.img", dest=str(dest))
     assert not dest.exists()
     request = DownloadRequest(
         ObjectSpec(spec, "a.img"), str(dest), transfer=TransferOptions(state_dir=str(state), parallel=1)
     )
     done = download_object(request, False)
-    assert done["bytes_kept"] == (8 * MIB if failpoint == "object-part-sent" else len(DATA))
-    assert dest.read_bytes() == DATA
+    assert done["bytes_kept"] == (8 * MIB if failpoint == "object-part-sent" else len(content()))
+    assert dest.read_bytes() == content()
     assert [one.name for one in tmp_path.iterdir() if one.is_file()] == ["here.img"]
 
 
@@ -102,16 +108,16 @@ def test_an_upload_that_is_killed_once_its_object_is_there_leaves_it_there(
     kind: str, places: Places, tmp_path: Path
 ) -> None:
     spec, src, state = places(kind), tmp_path / "a.img", tmp_path / "state"
-    src.write_bytes(DATA)
+    src.write_bytes(content())
     killed("storage_upload", "object-in-place", spec, state, src=str(src))
     with opened(spec) as store:
-        assert store.get("a.img") == DATA
+        assert store.get("a.img") == content()
     request = UploadRequest(spec, (str(src),), transfer=TransferOptions(state_dir=str(state), parallel=1))
     upload_files(request, False)
-    src.write_bytes(DATA[::-1])  # another file by now: what the journal tells fits it no more
+    src.write_bytes(content()[::-1])  # another file by now: what the journal tells fits it no more
     upload_files(request, False)
     with opened(spec) as store:
-        assert store.get("a.img") == DATA[::-1]
+        assert store.get("a.img") == content()[::-1]
         assert store.abort_uploads("", lambda info: True) == 0
 
 
@@ -121,12 +127,12 @@ def test_a_download_that_is_killed_once_its_file_is_there_leaves_it_there(
 ) -> None:
     spec, dest, state = places(kind), tmp_path / "here.img", tmp_path / "state"
     with opened(spec) as store:
-        store.put("a.img", DATA)
+        store.put("a.img", content())
     killed("storage_download", "object-in-place", spec, state, key="a.img", dest=str(dest))
-    assert dest.read_bytes() == DATA
+    assert dest.read_bytes() == content()
     transfer = TransferOptions(state_dir=str(state), parallel=1)
     download_object(DownloadRequest(ObjectSpec(spec, "a.img"), str(dest), transfer=transfer), False)
-    assert dest.read_bytes() == DATA
+    assert dest.read_bytes() == content()
     assert [one.name for one in tmp_path.iterdir() if one.suffix == ".part"] == []
 
 
@@ -141,7 +147,7 @@ def killed_copy(places: Places, state: Path, failpoint: str) -> CopyRequest:
     """By the server, and how it is asked for again."""
     one, other = places("s3"), places("s3")
     with opened(one) as store:
-        store.put("a.img", DATA)
+        store.put("a.img", content())
     ends = {"source": (one, {"key": "a.img"}), "destination": (other, {})}
     stores = {name: {"url": spec.url, "storage": dict(spec.settings), **key} for name, (spec, key) in ends.items()}
     dies(["-c", COPYING], failpoint, {**stores, "state_dir": str(state)})
@@ -160,7 +166,7 @@ def test_a_copy_by_the_server_that_is_killed_is_gone_on_with(
     assert row["by_server"]
     assert row["bytes_kept"] == (5 * MIB if failpoint == "object-part-copied" else 0)
     with opened(request.destination) as store:
-        assert store.get("a.img") == DATA
+        assert store.get("a.img") == content()
         assert store.abort_uploads("", lambda info: True) == 0
 
 
@@ -190,7 +196,7 @@ def test_what_an_upload_that_was_killed_left_goes_when_it_is_cancelled(
     kind: str, failpoint: str, places: Places, tmp_path: Path
 ) -> None:
     spec, src, state = places(kind), tmp_path / "a.img", tmp_path / "state"
-    src.write_bytes(DATA)
+    src.write_bytes(content())
     killed("storage_upload", failpoint, spec, state, src=str(src))
     if kind == "s3":
         with pytest.raises(VmferryError, match="settings of that store alone") as refused:
@@ -207,7 +213,7 @@ def test_what_an_upload_that_was_killed_left_goes_when_it_is_cancelled(
 def test_what_a_download_that_was_killed_left_goes_when_it_is_cancelled(places: Places, tmp_path: Path) -> None:
     spec, dest, state = places("s3"), tmp_path / "here.img", tmp_path / "state"
     with opened(spec) as store:
-        store.put("a.img", DATA)
+        store.put("a.img", content())
     killed("storage_download", "object-part-sent", spec, state, key="a.img", dest=str(dest))
     assert list(tmp_path.glob("*.part"))
     assert cancel(state, None)["changed"]
@@ -220,11 +226,11 @@ def test_an_object_that_was_complete_stays_when_its_upload_is_cancelled(
     kind: str, places: Places, tmp_path: Path
 ) -> None:
     spec, src, state = places(kind), tmp_path / "a.img", tmp_path / "state"
-    src.write_bytes(DATA)
+    src.write_bytes(content())
     killed("storage_upload", "object-in-place", spec, state, src=str(src))
     cancel(state, spec)
     with opened(spec) as store:
-        assert store.get("a.img") == DATA
+        assert store.get("a.img") == content()
         assert store.abort_uploads("", lambda info: True) == 0
 
 
@@ -234,7 +240,7 @@ def test_what_another_job_went_on_with_is_that_ones(
     from .test_storage_uploads import cut_after
 
     spec, src, state = places("s3"), tmp_path / "a.img", tmp_path / "state"
-    src.write_bytes(DATA)
+    src.write_bytes(content())
     killed("storage_upload", "object-part-sent", spec, state, src=str(src))
     first = list_jobs(str(state), "", "", "", 0)["jobs"][0]["id"]
     cut_after(monkeypatch, "s3", 1)

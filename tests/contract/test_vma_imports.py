@@ -110,7 +110,7 @@ def test_the_disk_that_is_read_is_told_and_a_cancellation_is_seen_while_memory_i
         store.put("web.vma", Archive(devices, clusters, [("qemu-server.conf", CONFIG)]).whole())
         limits = Limits(1, len(disk), 8 << 20, 0)
         job: Any = SimpleNamespace(flow=flow, limits=limits, progress=progress, going_on=going_on)
-        session: Any = SimpleNamespace(sinks=[Sink(len(disk)), Sink(len(disk))])
+        session: Any = SimpleNamespace(takes_disks=False, sinks=[Sink(len(disk)), Sink(len(disk))])
         packed = _PackedVma(stored_vma(store, "web.vma"))
         if stopped:
             with pytest.raises(VmferryError, match="Somebody cancelled"):

@@ -182,7 +182,7 @@ def test_an_ova_goes_into_a_bucket_in_one_pass(s3_bench: Bench, small: Guest) ->
     assert result["export"]["disks"][0]["url"].endswith("/small.ova")
 
 
-@pytest.mark.parametrize("format_", ["ova", "ovf", "vma"])
+@pytest.mark.parametrize("format_", ["ova", "ova_gz", "ovf", "vma"])
 def test_two_disks_come_back_as_they_were_also_from_a_copy(format_: str, bench: Bench, double: str, back: str) -> None:
     further = StoreSpec((bench.folder / "further").as_uri())
     made = bench.export(double, format=format_, copies_to=(further,))

@@ -189,8 +189,10 @@ def _with_venv() -> dict[str, str]:
 
 
 def _pytest(report: str, *arguments: str, python: Path = BIN / "python") -> Step:
+    """Bytecode is kept, whatever this machine's habit: every worker loads all tests, and tests start many a Python."""
     command: list[str | Path] = [python, "-m", "pytest", "-q", *arguments, "--junitxml", JUNIT / f"{report}.xml"]
-    return Step(f"pytest {' '.join(arguments)}", command, ROOT, _with_venv())
+    environment = {**_with_venv(), "PYTHONDONTWRITEBYTECODE": ""}
+    return Step(f"pytest {' '.join(arguments)}", command, ROOT, environment)
 
 
 def _on_core(

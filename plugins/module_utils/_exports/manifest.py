@@ -21,7 +21,7 @@ from .._transfer.digest_file import ALGORITHM, KEYED
 from .encryption import NONCE_DIGITS, ChainKeys, Encryption, read_encryption
 from .fields import Fields, lie
 from .naming import is_export_id, iso_time, parse_iso_time
-from .packed import EXPORT_FORMATS
+from .packed import ARCHIVES, EXPORT_FORMATS
 from .proven import ProvenObject, ProvenPart, proof_as_dict, read_archive, read_proof
 from .seals import UNCHECKED, keyring_of
 from .signing import Signature, Trust, Verdict, signatures_of
@@ -66,7 +66,7 @@ class DiskRecord:
     parent_root: str = ""  # of an increment: the digest root of the disk it was taken against
     key_nonce: str = ""  # of an encrypted image: what tells its key from those of all others
     archive: ProvenObject | None = None  # that the image lies in; it is `file` then, and has the parts
-    offset: int = 0  # of the image in there
+    offset: int = 0  # of the image in there; where that is within gzip, in what it unpacks to
 
     @property
     def digest_algorithm(self) -> str:
@@ -156,7 +156,9 @@ class Manifest:
                 {
                     "id": disk.id,
                     # It has no words for what lies in an archive: what a reader is told of is the archive.
-                    "source_format": format_named(disk.format).extension if disk.archive is None else self.format,
+                    "source_format": format_named(disk.format).extension
+                    if disk.archive is None
+                    else ARCHIVES[self.format],
                     "bytes": disk.object.size,
                     "local_path": locate(disk.file),
                     "boot_order_hint": order,

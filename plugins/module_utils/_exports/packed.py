@@ -11,8 +11,14 @@ from typing import Mapping
 from .._images.formats import FORMATS, format_named
 from .._images.image_format import ImageFormat
 
-PACKED: Mapping[str, str] = {"ova": "vmdk", "ovf": "vmdk", "vma": "vma"}  # and the format of the images in them
-ARCHIVES = ("ova", "vma")  # in which all images are, in one file
+PACKED: Mapping[str, str] = {
+    "ova": "vmdk",
+    "ova_gz": "vmdk",
+    "ovf": "vmdk",
+    "vma": "vma",
+}  # and the format of the images in them
+# In which all images are, in one file, and what its name ends in.
+ARCHIVES: Mapping[str, str] = {"ova": "ova", "ova_gz": "ova.gz", "vma": "vma"}
 NATIVE, NATIVE_FORMATS = "native", ("qcow2", "raw")  # each disk in the format that its provider has it in
 EXPORT_FORMATS = (*FORMATS, *PACKED, NATIVE)
 

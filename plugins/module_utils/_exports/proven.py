@@ -29,6 +29,11 @@ class ProvenObject:
     parts: Tuple[ProvenPart, ...]
     proof_root: str
 
+    @property
+    def is_gzip(self) -> bool:
+        """Whether it is an archive within `stored_gzip`."""
+        return self.file.endswith(f".{ARCHIVES['ova_gz']}")
+
     def as_dict(self) -> dict[str, Any]:
         return {"file": self.file, "size": self.size, "object_proof": proof_as_dict(self)}
 
@@ -49,11 +54,13 @@ def read_proof(holder: Fields, size: int) -> Tuple[Tuple[ProvenPart, ...], str]:
 
 
 def read_archive(own: Fields) -> ProvenObject | None:
-    """What an OVA or a VMA is, and no other format has. Raises `invalid_config`."""
+    """What an OVA or a VMA is, packed or not, and no other format has. Raises `invalid_config`."""
     if ("archive" in own.all()) != (own.text("format") in ARCHIVES):
         raise own.lie("has an archive without being one, or is one without it")
     if "archive" not in own.all():
         return None
     archive = own.object("archive")
-    size = archive.number("size")
-    return ProvenObject(archive.name("file"), size, *read_proof(archive, size))
+    file, size = archive.name("file"), archive.number("size")
+    if not file.endswith(f".{ARCHIVES[own.text('format')]}"):
+        raise archive.lie("has a name that is not of its format")
+    return ProvenObject(file, size, *read_proof(archive, size))

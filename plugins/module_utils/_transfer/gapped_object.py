@@ -13,7 +13,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from hashlib import sha256
 from threading import Lock
-from typing import Callable, Dict, List, Optional, Sequence, Set, Tuple, cast
+from typing import Any, Callable, Dict, List, Optional, Protocol, Sequence, Set, Tuple, cast
 
 from .._blocks import LEAF, ObjectInfo, Part, PartReceipt, PartWriter, PieceWriter
 from .._errors import VmferryError
@@ -31,6 +31,22 @@ class Gap:
 
     offset: int
     size: int
+
+
+class Gapped(Protocol):
+    """What is written in order, with gaps. As `GappedObject` says."""
+
+    size: int
+
+    def write(self, data: bytes | bytearray | memoryview) -> None: ...
+
+    def reserve(self, size: int) -> Gap: ...
+
+    def fill(self, gap: Gap, data: bytes) -> None: ...
+
+    def take_ready(self) -> Sequence[Any]: ...
+
+    def send(self, ready: Sequence[Any]) -> None: ...
 
 
 @dataclass
@@ -59,7 +75,7 @@ class _Piece:
 
 
 class GappedObject:
-    """`write`, `reserve`, `fill` and `take_ready` are for one thread at a time; `send` is for any.
+    """Plays Gapped. `write`, `reserve`, `fill` and `take_ready` are for one thread at a time; `send` is for any.
 
     What `take_ready` returns is given to `send`, by whoever took it. `size`: bytes so far, gaps among them.
     """

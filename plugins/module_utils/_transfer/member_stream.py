@@ -11,7 +11,7 @@ from typing import Sequence
 from .._blocks import LEAF, ObjectInfo, Part, PartReceipt
 from .._errors import VmferryError
 from .flow import Flow
-from .gapped_object import GappedObject
+from .gapped_object import Gapped
 
 
 class MemberRules:
@@ -29,7 +29,7 @@ class MemberStream:
     any_offset = False
     token = ""
 
-    def __init__(self, whole: GappedObject, flow: Flow, piece_size: int) -> None:
+    def __init__(self, whole: Gapped, flow: Flow, piece_size: int) -> None:
         self._whole, self._flow, self._piece_size = whole, flow, -(-piece_size // LEAF) * LEAF
         self._sum = sha256()
         self.size = 0

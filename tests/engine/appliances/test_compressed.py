@@ -8,6 +8,7 @@ from __future__ import annotations
 import gzip
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import cache
 from random import Random
 
 import pytest
@@ -20,8 +21,10 @@ from ansible_collections.vmferry.migrate.plugins.module_utils._errors import Vmf
 
 from .archives import archive, descriptor, sums
 
-DATA = Random(1).randbytes(3 * BLOCK) + bytes(40 * BLOCK) + Random(2).randbytes(BLOCK + 77)
-FILES = {"app.ovf": descriptor([("disk-0.vmdk", "d", "1")], units="byte * 2^30"), "disk-0.vmdk": DATA[: 4 * BLOCK]}
+
+@cache
+def content() -> bytes:
+    return Random(1).randbytes(3 * BLOCK) + bytes(40 * BLOCK) + Random(2).randbytes(BLOCK + 77)
 
 
 class Counted:
@@ -54,38 +57,41 @@ def refusal(data: bytes) -> VmferryError:
     return raised.value
 
 
-@pytest.mark.parametrize("pieces", [[DATA], [DATA[:BLOCK], b"", DATA[BLOCK : BLOCK + 1], DATA[BLOCK + 1 :]]])
+@pytest.mark.parametrize("ends", [[], [BLOCK, BLOCK, BLOCK + 1]], ids=["one", "several"])
 @pytest.mark.parametrize("most", [2, 128])
-def test_any_run_of_it_is_what_was_compressed(
-    pieces: Sequence[bytes], most: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_any_run_of_it_is_what_was_compressed(ends: Sequence[int], most: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(gzip_reader, "_MOST_STATES", most)
     monkeypatch.setattr(gzip_reader, "_KEPT_BLOCKS", 2)
     monkeypatch.setattr(gzip_reader, "_FIRST_SPACING", 1)
+    pieces = [content()[start:end] for start, end in zip([0, *ends], [*ends, len(content())])]
     reader, _data = opened(*pieces, tail=bytes(512))
-    assert reader.size == len(DATA)
+    assert reader.size == len(content())
     chosen = Random(3)
     for _unused in range(12):
-        offset = chosen.randrange(len(DATA))
-        size = min(chosen.choice([1, 512, BLOCK + 5, 3 * BLOCK]), len(DATA) - offset)
-        assert read(reader, offset, size) == DATA[offset : offset + size]
+        offset = chosen.randrange(len(content()))
+        size = min(chosen.choice([1, 512, BLOCK + 5, 3 * BLOCK]), len(content()) - offset)
+        assert read(reader, offset, size) == content()[offset : offset + size]
 
 
 def test_what_is_read_in_about_its_order_is_decompressed_once_more() -> None:
-    reader, data = opened(DATA)
+    reader, data = opened(content())
     data.bytes_read = 0
-    places = list(range(0, len(DATA) - BLOCK, BLOCK))
+    places = list(range(0, len(content()) - BLOCK, BLOCK))
     for at in range(0, len(places), 4):
         group = places[at : at + 4]
         Random(at).shuffle(group)
         with ThreadPoolExecutor(4) as threads:
             found = dict(zip(group, threads.map(lambda place: read(reader, place, BLOCK), group)))
-        assert found == {place: DATA[place : place + BLOCK] for place in group}
+        assert found == {place: content()[place : place + BLOCK] for place in group}
     assert data.bytes_read < 1.3 * len(data.data)
 
 
 def test_an_appliance_in_it_is_read_as_any_other() -> None:
-    packed = gzip.compress(archive({**FILES, "app.mf": sums(FILES)}), 1)
+    files = {
+        "app.ovf": descriptor([("disk-0.vmdk", "d", "1")], units="byte * 2^30"),
+        "disk-0.vmdk": content()[: 4 * BLOCK],
+    }
+    packed = gzip.compress(archive({**files, "app.mf": sums(files)}), 1)
     reader = GzipReader(Counted(packed), len(packed), "x.ova.gz")
     appliance = open_appliance(ova_package(reader, reader.size, "x.ova.gz"))
     appliance.watched(appliance.machine.disks[0]).check()
@@ -93,7 +99,7 @@ def test_an_appliance_in_it_is_read_as_any_other() -> None:
 
 
 def test_what_is_cut_damaged_or_no_gzip_is_refused() -> None:
-    packed = gzip.compress(DATA[: 2 * BLOCK], 1)
+    packed = gzip.compress(content()[: 2 * BLOCK], 1)
     assert "not whole" in str(refusal(packed[:-1]))
     assert "not whole" in str(refusal(packed[: len(packed) // 2]))
     assert "not whole" in str(refusal(b""))

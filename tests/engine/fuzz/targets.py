@@ -30,6 +30,7 @@ import zstandard
 from hypothesis import given, seed, settings
 from hypothesis import strategies as st
 
+from ansible_collections.vmferry.migrate.plugins.module_utils._appliances import stored_gzip
 from ansible_collections.vmferry.migrate.plugins.module_utils._appliances.gzip_reader import GzipReader
 from ansible_collections.vmferry.migrate.plugins.module_utils._appliances.ovf_writer import write_descriptor
 from ansible_collections.vmferry.migrate.plugins.module_utils._appliances.qm_reader import read_config
@@ -69,7 +70,7 @@ from ..appliances.test_qm_config import WHOLE as CONFIG
 from ..exports.samples import UUID, manifest
 from ..images import hostile_archives, vma_archives
 from ..images import hostile_images as hostile
-from ..images.disks import MIB, RangedFile, islands, packed
+from ..images.disks import MIB, RangedFile, islands, mixed, packed
 from ..images.other_formats import written
 from ..images.vhdx_layers import Layer, linked, write_layer
 from .damage import damaged, damaged_json
@@ -527,9 +528,29 @@ def _read_compressed(data: bytes) -> None:
     assert bytes(found).startswith(zlib.decompressobj(31).decompress(data))
 
 
+@st.composite
+def _stored(draw: st.DrawFn) -> bytes:
+    """A gzip of stored blocks, damaged where these begin, or anywhere."""
+    content = mixed(0, 3 * stored_gzip.BLOCK, 1)
+    blocks = b"".join(stored_gzip.framed(0, memoryview(content)))
+    whole = stored_gzip.START + blocks + stored_gzip.file_end(zlib.crc32(content), len(content))
+    starts = range(len(stored_gzip.START), len(whole), len(blocks) // 3)
+    return draw(damaged([whole], starts))
+
+
+def _read_stored(data: bytes) -> None:
+    """What is read is what anybody unpacks, who finds nothing wrong with all of it."""
+    reader = stored_gzip.StoredGzip(archives.reading(data), len(data), "here")
+    found = bytearray(reader.size)
+    reader(0, memoryview(found))
+    with contextlib.suppress(zlib.error):
+        assert bytes(found) == zlib.decompressobj(31).decompress(data)
+
+
 TARGETS: dict[str, Target] = {
     "appliance": Target(_appliances, _read_appliance),
     "compressed_appliance": Target(_compressed, _read_compressed),
+    "stored_appliance": Target(_stored, _read_stored),
     "inspect": Target(_inspections, _inspected),
     "qcow2": Target(_own_images, _read_image),
     "vmdk_vhd_vhdx": Target(_other_images, _read_other),

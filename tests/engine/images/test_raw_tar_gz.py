@@ -325,27 +325,27 @@ def test_after_a_read_that_failed_the_stream_goes_on_where_it_should(disk: Path,
     assert found == disk.read_bytes()
 
 
-LIES = {
-    "another name": of_disk(sealed(put(0, b"disc"))),
-    "a wrong sum": of_disk(lambda data: b"disk.raw\0x" + data[10:]),
-    "a link": of_disk(sealed(put(156, b"2"))),
-    "a size that is none": of_disk(sealed(put(124, b"0000x"))),
-    "a size below zero": of_disk(sealed(put(124, b"\xff" * 12))),
-    "a size that no disk has": of_disk(sealed(put(124, b"\x80" + b"\xff" * 11))),
-    "runs that overlap": of_disk(sealed(sparse((0, 2 * MIB), (MIB, MIB)))),
-    "runs behind the end": of_disk(sealed(sparse((2 * MIB, 3 * MIB)))),
-    "fewer runs than bytes": of_disk(sealed(sparse((0, MIB)))),
-    "no more runs where there should be": of_disk(sealed(sparse(), put(482, b"\1"))),
-    "nothing": gzip.compress(b""),
-    "half a header": gzip.compress(bytes(300)),
-    "no gzip": b"\x1f\x8b\x08 but nothing else",
-    "a cut": of_disk(lambda data: data)[:300],
+LIES: dict[str, Callable[[], bytes]] = {
+    "another name": lambda: of_disk(sealed(put(0, b"disc"))),
+    "a wrong sum": lambda: of_disk(lambda data: b"disk.raw\0x" + data[10:]),
+    "a link": lambda: of_disk(sealed(put(156, b"2"))),
+    "a size that is none": lambda: of_disk(sealed(put(124, b"0000x"))),
+    "a size below zero": lambda: of_disk(sealed(put(124, b"\xff" * 12))),
+    "a size that no disk has": lambda: of_disk(sealed(put(124, b"\x80" + b"\xff" * 11))),
+    "runs that overlap": lambda: of_disk(sealed(sparse((0, 2 * MIB), (MIB, MIB)))),
+    "runs behind the end": lambda: of_disk(sealed(sparse((2 * MIB, 3 * MIB)))),
+    "fewer runs than bytes": lambda: of_disk(sealed(sparse((0, MIB)))),
+    "no more runs where there should be": lambda: of_disk(sealed(sparse(), put(482, b"\1"))),
+    "nothing": lambda: gzip.compress(b""),
+    "half a header": lambda: gzip.compress(bytes(300)),
+    "no gzip": lambda: b"\x1f\x8b\x08 but nothing else",
+    "a cut": lambda: of_disk(lambda data: data)[:300],
 }
 
 
 @pytest.mark.parametrize("lie", LIES)
 def test_each_lie_of_others_is_refused(lie: str) -> None:
-    file = RangedFile(LIES[lie])
+    file = RangedFile(LIES[lie]())
     with pytest.raises(VmferryError) as refused:
         RawTarGzReader(file, file.size, where="/images/one")
     assert refused.value.kind == "invalid_config"

@@ -41,6 +41,22 @@ def test_the_checksum_is_the_one_of_the_vectors() -> None:
     assert crc32c(bytes(range(32))) == 0x46DD794E
 
 
+def bit_by_bit(data: bytes) -> int:
+    """As RFC 9260 has it."""
+    crc = 0xFFFFFFFF
+    for byte in data:
+        crc ^= byte
+        for _unused in range(8):
+            crc = crc >> 1 ^ (0x82F63B78 if crc & 1 else 0)
+    return crc ^ 0xFFFFFFFF
+
+
+@pytest.mark.parametrize("zeros", [0, 1, 3, 4096, 9001])
+def test_zeros_behind_the_rest_are_summed_up_like_all_else(zeros: int) -> None:
+    for data in (b"", b"\1", b"a\0b", bytes(range(256))):
+        assert crc32c(data + bytes(zeros)) == bit_by_bit(data + bytes(zeros))
+
+
 @FEW
 @given(st.data())
 def test_any_disk_is_the_same_to_qemu_and_to_our_reader(data: st.DataObject) -> None:

@@ -10,6 +10,7 @@ import os
 import random
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 from disks_in_memory import MemorySource
@@ -62,15 +63,16 @@ def test_the_root_is_that_of_the_data_and_the_same_data_fits(islands: dict[int, 
 @pytest.mark.parametrize(
     ("other", "leaves"),
     [
-        (disk({**ISLANDS, 64: 7}), [64]),
-        (disk({leaf: seed for leaf, seed in ISLANDS.items() if leaf != 200}), [200]),  # zeros, where there was data
-        (disk({**ISLANDS, 300: 8}), [300]),  # data, where there were zeros
-        (disk(ISLANDS, b"\1" * (TAIL - 1) + b"\2"), [COUNT]),
+        (({**ISLANDS, 64: 7},), [64]),
+        (({leaf: seed for leaf, seed in ISLANDS.items() if leaf != 200},), [200]),  # zeros, where there was data
+        (({**ISLANDS, 300: 8},), [300]),  # data, where there were zeros
+        ((ISLANDS, b"\1" * (TAIL - 1) + b"\2"), [COUNT]),
     ],
+    ids=["other-data", "zeros", "data", "tail"],
 )
-def test_what_differs_is_told_by_its_place(other: bytes, leaves: list[int], tmp_path: Path) -> None:
+def test_what_differs_is_told_by_its_place(other: tuple[Any, ...], leaves: list[int], tmp_path: Path) -> None:
     with learnt(disk(ISLANDS), tmp_path) as record:
-        assert differing(record, other) == leaves
+        assert differing(record, disk(*other)) == leaves
 
 
 def test_a_terabyte_of_zeros_takes_no_room(tmp_path: Path) -> None:

@@ -20,7 +20,12 @@ from ansible_collections.vmferry.migrate.plugins.module_utils._transfer.spot_che
 from ansible_collections.vmferry.migrate.plugins.module_utils._transfer.windows import ExtentMap
 
 LEAVES = 640
-DISK = random.Random(1).randbytes(200 * LEAF) + bytes(200 * LEAF) + random.Random(2).randbytes(240 * LEAF - 512)
+SIZE = LEAVES * LEAF - 512
+
+
+@cache
+def disk() -> bytes:
+    return random.Random(1).randbytes(200 * LEAF) + bytes(200 * LEAF) + random.Random(2).randbytes(240 * LEAF - 512)
 
 
 class Watched(MemorySource):
@@ -44,8 +49,9 @@ def leaves_of(disk: bytes) -> list[tuple[int, dict[int, bytes]]]:
 
 
 def checked(
-    now: bytes, extents: list[Extent], count: int = 32, shift: float = 0.0, before: bytes = DISK
+    now: bytes, extents: list[Extent], count: int = 32, shift: float = 0.0, before: bytes = b""
 ) -> tuple[Mismatch | None, list[int]]:
+    before = before or disk()
     check, source = SpotCheck(len(before), count, shift), Watched(now)
     assert list(check.watching(iter(leaves_of(before)))) == leaves_of(before), "what goes by is not touched"
     found = check.compare(source, ExtentMap(extents, len(before)))
@@ -53,24 +59,24 @@ def checked(
     return found, source.seen
 
 
-UNCHANGED = [Extent(0, len(DISK), "unchanged")]
+UNCHANGED = [Extent(0, SIZE, "unchanged")]
 
 
 def test_leaves_are_compared_by_the_hash_of_the_export_and_their_numbers() -> None:
     def keyed(number: int, leaf: memoryview) -> bytes:
         return sha256(b"%d" % number + leaf).digest()
 
-    digests = leaf_digests(bytearray(DISK), len(DISK), range(LEAVES), keyed)
+    digests = leaf_digests(bytearray(disk()), len(disk()), range(LEAVES), keyed)
     chunks = {n: {at: d for at, d in enumerate(digests[n * 64 : (n + 1) * 64]) if d} for n in range(LEAVES // 64)}
     for leaf_hash, fits in ((keyed, True), (plain_hash, False)):
-        check = SpotCheck(len(DISK), 32, 0.3, leaf_hash)
+        check = SpotCheck(len(disk()), 32, 0.3, leaf_hash)
         assert list(check.watching(iter(sorted(chunks.items()))))
-        found = check.compare(Watched(DISK), ExtentMap(UNCHANGED, len(DISK)))
+        found = check.compare(Watched(disk()), ExtentMap(UNCHANGED, len(disk())))
         assert (found is None) == fits
 
 
 def test_a_disk_that_is_as_it_was_passes_and_little_is_read() -> None:
-    found, seen = checked(DISK, UNCHANGED)
+    found, seen = checked(disk(), UNCHANGED)
     assert found is None
     assert set(range(16)) | set(range(LEAVES - 16, LEAVES)) <= set(seen)
     assert len(set(seen)) == len(seen) == 32 + 32
@@ -82,16 +88,16 @@ def test_a_disk_that_is_as_it_was_passes_and_little_is_read() -> None:
 
 @pytest.mark.parametrize("place", [0, 15, LEAVES - 16, LEAVES - 1])
 def test_the_ends_are_always_looked_at_even_if_they_were_zeros(place: int) -> None:
-    before = bytearray(DISK)
-    before[place * LEAF : (place + 1) * LEAF] = bytes(min(LEAF, len(DISK) - place * LEAF))
+    before = bytearray(disk())
+    before[place * LEAF : (place + 1) * LEAF] = bytes(min(LEAF, len(disk()) - place * LEAF))
     now = bytearray(before)
     now[place * LEAF + 7] = 1
     found, _unused = checked(bytes(now), UNCHANGED, 0, before=bytes(before))
-    assert found == Mismatch(place * LEAF, min((place + 1) * LEAF, len(DISK)))
+    assert found == Mismatch(place * LEAF, min((place + 1) * LEAF, len(disk())))
 
 
 def test_a_lie_about_many_leaves_is_found_at_once() -> None:
-    now = bytearray(DISK)
+    now = bytearray(disk())
     for index in range(100, 200):
         now[index * LEAF] ^= 1
     found, _unused = checked(bytes(now), UNCHANGED)
@@ -105,7 +111,7 @@ def test_a_lie_about_one_leaf_is_found_within_a_month_more_often_than_not() -> N
     seen: set[int] = set()
     first: list[int] = []
     for shift in [chance.random() for _export in range(30)]:
-        _unused, here = checked(DISK, UNCHANGED, shift=shift)
+        _unused, here = checked(disk(), UNCHANGED, shift=shift)
         first = first or here
         seen |= set(here)
     assert len(seen) > 300
@@ -113,9 +119,9 @@ def test_a_lie_about_one_leaf_is_found_within_a_month_more_often_than_not() -> N
 
 
 def test_what_is_said_to_have_changed_is_not_compared() -> None:
-    now = bytearray(DISK)
+    now = bytearray(disk())
     now[: 100 * LEAF] = bytes(100 * LEAF)
-    extents = [Extent(0, 100 * LEAF, "zero"), Extent(100 * LEAF, len(DISK) - 100 * LEAF, "unchanged")]
+    extents = [Extent(0, 100 * LEAF, "zero"), Extent(100 * LEAF, len(disk()) - 100 * LEAF, "unchanged")]
     found, seen = checked(bytes(now), extents)
     assert found is None
     assert min(seen) >= 100
@@ -136,7 +142,7 @@ def test_a_disk_of_62_tib_is_set_up_at_once() -> None:
 
 @pytest.mark.parametrize("leaves", [1, 15, 16, 17, 31, 32, 33])
 def test_of_a_small_disk_every_end_is_looked_at(leaves: int) -> None:
-    before = DISK[: leaves * LEAF]
+    before = disk()[: leaves * LEAF]
     extents = [Extent(0, len(before), "unchanged")]
     found, seen = checked(before, extents, 0, before=before)
     assert found is None

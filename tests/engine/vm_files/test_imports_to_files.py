@@ -5,25 +5,47 @@
 
 from __future__ import annotations
 
+import gzip
+import hashlib
 import shutil
 from contextlib import closing
+from pathlib import Path
+from typing import get_args
 
 import pytest
 
+from ansible_collections.vmferry.migrate.plugins.module_utils._appliances import gzip_reader
+from ansible_collections.vmferry.migrate.plugins.module_utils._errors import VmferryError
 from ansible_collections.vmferry.migrate.plugins.module_utils._exports.encryption import Keyring
 from ansible_collections.vmferry.migrate.plugins.module_utils._exports.seals import Seals
+from ansible_collections.vmferry.migrate.plugins.module_utils._operations.jobs.requests import (
+    StoreSpec,
+    TransferOptions,
+    VerifyLevel,
+    VerifyRequest,
+)
 from ansible_collections.vmferry.migrate.plugins.module_utils._operations.stored.read_appliance import (
     open_disk,
     stored_appliance,
 )
+from ansible_collections.vmferry.migrate.plugins.module_utils._operations.verify_export import verify_export
 from ansible_collections.vmferry.migrate.plugins.module_utils._operations.vm_files.layouts import DISK_FORMATS
 from ansible_collections.vmferry.migrate.plugins.module_utils._stores.open import open_store
 
 from ..appliances.archives import archive, descriptor
 from ..images.disks import MIB, content_of
+from ..images.test_vma import disks, shuffled
 from .shelf import GUEST, SIZE, refused
 from .written import WritingShelf, assert_same, assert_summed_up
 
+__all__ = ["disks"]
+PROXMOX = b"""\
+boot: order=virtio1
+name: web
+scsi0: a:vm-1-disk-0,size=5M
+virtio1: a:vm-1-disk-1
+#qmdump#map:scsi0:drive-scsi0:a:raw:
+"""
 BEFORE = (GUEST, b"x" * 1000, b"y" * (MIB + 511))
 DISKS = (GUEST[:MIB] + b"new" + GUEST[MIB + 3 :], *BEFORE[1:])
 SAME = ("cpu", "memory_mb", "firmware", "secure_boot", "guest_os", "nics")
@@ -86,6 +108,82 @@ def test_an_appliance_is_written_with_the_disk_that_begins_empty(shelf: WritingS
     assert [(disk["size"], disk["bus"]) for disk in told["disks"]] == [(SIZE, "scsi"), (MIB, "scsi")]
     exported = shelf.again().export("web")
     assert (shelf.content(exported, 0), shelf.content(exported, 1)) == (GUEST, bytes(MIB))
+
+
+def test_a_compressed_ova_is_an_export_like_any_other(shelf: WritingShelf, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its disks are read where they lie in it, by their digests."""
+    shelf.raw("web.raw")
+    made = shelf.export("web.raw", format="ova_gz", verify="content")["export"]
+    (disk,), (archive,) = made["disks"], (shelf.folder / "store").rglob("web.ova.gz")
+    assert (made["format"], disk["url"]) == ("ova_gz", archive.as_uri())
+    image = gzip.decompress(archive.read_bytes())[disk["offset"] : disk["offset"] + disk["bytes_stored"]]
+    assert hashlib.sha256(image).hexdigest() == disk["sha256"]
+    monkeypatch.delattr(gzip_reader, "GzipReader")
+    shelf.bring(shelf.exports, vm="web", disk_format="raw")
+    assert (shelf.written / "web" / "web-disk1.raw").read_bytes() == GUEST
+    assert shelf.bring(archive.as_uri(), "alone", disk_format="ova_gz")["vm"]["path"] == "alone.ova.gz"
+    again = shelf.again().export("alone", verify="stored")
+    assert shelf.content(again) == GUEST
+
+
+@pytest.mark.parametrize("at", [GUEST[MIB * 7 // 4 :][:16], b"\0\0\xfe\xff\1"], ids=["disk", "block"])
+def test_damage_of_a_compressed_ova_is_found(shelf: WritingShelf, at: bytes, tmp_path: Path) -> None:
+    """Of a disk in it, or of what leads to that: the start of a block."""
+    shelf.raw("web.raw")
+    shelf.export("web.raw", format="ova_gz")
+    (archive,) = (shelf.folder / "store").rglob("web.ova.gz")
+    data = bytearray(archive.read_bytes())
+    data[data.index(at, len(data) // 2)] ^= 0xFF
+    archive.write_bytes(data)
+    with pytest.raises(VmferryError, match=r"is damaged|has no compressed grain"):
+        shelf.bring(shelf.exports, vm="web", disk_format="raw")
+    assert shelf.files() == []
+    for level in get_args(VerifyLevel)[1:3]:
+        asked = VerifyRequest(StoreSpec(shelf.exports), level, transfer=TransferOptions(state_dir=str(tmp_path / "s")))
+        with pytest.raises(VmferryError) as raised:
+            verify_export(asked, False)
+        assert raised.value.kind == "checksum_mismatch"
+        assert {problem["object"] for problem in raised.value.done["problems"]} <= {"web.ova.gz", ""}
+
+
+@pytest.mark.parametrize("disk_format", ["ova", "qcow2"])
+def test_an_archive_of_proxmox_ve_is_written_disk_by_disk(
+    shelf: WritingShelf, disk_format: str, disks: dict[str, bytes]
+) -> None:
+    """Its pieces lie in it in no order."""
+    made = shuffled(disks)
+    made.configs = [("qemu-server.conf", PROXMOX)]
+    shelf.raw("web.vma", made.whole())
+    result = shelf.bring(shelf.at("web.vma"), disk_format=disk_format)
+    assert [disk["bus"] for disk in result["vm"]["disks"]] == ["virtio", "scsi"]
+    with closing(open_store(str(shelf.written), {})) as store:
+        appliance = stored_appliance(store, result["vm"]["path"])
+        for one, name in zip(appliance.machine.disks, ("drive-virtio1", "drive-scsi0")):
+            with open_disk(appliance, one) as source:
+                assert content_of(source) == disks[name]
+    assert not shelf.bring(shelf.at("web.vma"), disk_format=disk_format)["changed"]
+
+
+def test_a_packed_archive_of_proxmox_ve_is_refused_before_anything_is_written(
+    shelf: WritingShelf, disks: dict[str, bytes]
+) -> None:
+    made = shuffled(disks)
+    made.configs = [("qemu-server.conf", PROXMOX)]
+    shelf.raw("web.vma.gz", gzip.compress(made.whole(), 1))
+    error = refused(lambda: shelf.bring(shelf.at("web.vma.gz")), "unsupported", "is packed, its disks in turn")
+    assert error.hint.startswith("Unpack it")
+    assert shelf.files() == []
+
+
+def test_an_archive_of_proxmox_ve_that_lacks_a_piece_leaves_nothing(
+    shelf: WritingShelf, disks: dict[str, bytes]
+) -> None:
+    made = shuffled(disks)
+    made.configs = [("qemu-server.conf", PROXMOX)]
+    made.clusters = made.clusters[:-1]
+    shelf.raw("web.vma", made.whole())
+    refused(lambda: shelf.bring(shelf.at("web.vma")), "invalid_config", "ends without all of its disk")
+    assert shelf.files() == []
 
 
 def test_an_encrypted_export_is_written_in_the_clear(shelf: WritingShelf) -> None:

@@ -48,7 +48,7 @@ def bring(shelf: WritingShelf, *, check_mode: bool = False, **asked: Any) -> Opt
     return shelf.bring(shelf.at("web.raw"), asked.pop("name", "web"), check_mode=check_mode, **asked)
 
 
-@pytest.mark.parametrize("disk_format", ["ova", "ovf", "qcow2"])
+@pytest.mark.parametrize("disk_format", ["ova", "ova_gz", "ovf", "qcow2"])
 def test_what_was_imported_from_the_same_is_left_as_it_is(shelf: WritingShelf, disk_format: str) -> None:
     first = bring(shelf, disk_format=disk_format)
     times = {name: (shelf.written / name).stat().st_mtime_ns for name in shelf.files()}

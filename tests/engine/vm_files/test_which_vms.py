@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import errno
+import gzip
 import os
 import platform
 import shutil
@@ -15,6 +16,7 @@ from typing import Any
 
 import pytest
 
+from ansible_collections.vmferry.migrate.plugins.module_utils._appliances import gzip_reader
 from ansible_collections.vmferry.migrate.plugins.module_utils._blocks import LEAF
 from ansible_collections.vmferry.migrate.plugins.module_utils._operations.vm_files import place
 from ansible_collections.vmferry.migrate.plugins.module_utils._stores.filesystem import folders
@@ -144,6 +146,19 @@ def test_a_file_that_cannot_be_read_as_what_it_is_called_is_told_among_the_other
     assert (bad["power_state"], bad["disks"]) == ("unknown", ())
     assert "problem" not in good["details"]["image"]
     refused(lambda: shelf.vms("bad.ova"), "invalid_config", "is no tar archive")
+
+
+def test_what_others_compressed_is_told_and_not_read_through(shelf: Shelf, monkeypatch: pytest.MonkeyPatch) -> None:
+    shelf.ova()
+    shelf.raw("packed.ova.gz", gzip.compress((shelf.images / "app.ova").read_bytes(), 1))
+    shelf.raw("good.img")
+    (shelf.images / "app.ova").unlink()
+    monkeypatch.delattr(gzip_reader, "GzipReader")
+    good, packed = sorted(shelf.vms(), key=lambda vm: str(vm["path"]))
+    assert "problem" not in good["details"]["image"]
+    assert "all of it would have to be read" in packed["details"]["image"]["problem"]
+    error = refused(lambda: shelf.export("packed.ova.gz"), "unsupported", "is compressed")
+    assert "gunzip, or give vm_import its URL" in error.hint
 
 
 def test_a_file_that_may_not_be_read_is_told_among_the_others(shelf: Shelf, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -25,7 +25,7 @@ from ansible_collections.vmferry.migrate.plugins.module_utils._providers.base im
 from ..images.disks import run
 from .shelf import Shelf
 
-QEMU = {"vhd": "vpc", "vhd_dynamic": "vpc", "vmdk_sparse": "vmdk", "ovf": "vmdk", "ova": "vmdk"}
+QEMU = {"vhd": "vpc", "vhd_dynamic": "vpc", "vmdk_sparse": "vmdk", "ovf": "vmdk", "ova": "vmdk", "ova_gz": "vmdk"}
 
 
 @dataclass(frozen=True)
@@ -58,11 +58,11 @@ class WritingShelf(Shelf):
 
     def members(self, name: str = "web") -> dict[str, Path]:
         """By their names in the descriptor; those of an archive are unpacked."""
-        archive = self.written / f"{name}.ova"
-        if not archive.exists():
+        archives = [path for path in self.written.glob(f"{name}.ova*") if path.is_file()]
+        if not archives:
             return {path.name: path for path in (self.written / name).iterdir()}
         unpacked = self.folder / "unpacked"
-        with tarfile.open(archive) as tar:
+        with tarfile.open(archives[0]) as tar:
             tar.extractall(unpacked, filter="data")
             return {member: unpacked / member for member in tar.getnames()}
 

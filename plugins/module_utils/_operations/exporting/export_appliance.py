@@ -65,7 +65,7 @@ class _Appliance:
 
     def export(self, vm: VmSpec, disks: Sequence[ExportDisk]) -> ExportedAppliance:
         started = time.monotonic()
-        archive_name = ApplianceNames(vm.name).archive_of(self._request.format)
+        archive_name = ApplianceNames(vm.name).archive(self._request.format) if self._is_archive else ""
         with ExitStack() as on_error:
             digests = [self._digest_file(disk, on_error) for disk in disks]
             wanted = [
@@ -110,6 +110,7 @@ class _Appliance:
             appliance_limits(job.options.parallel),
             request.part_size or PART,
             self._metadata,
+            gzip=request.format == "ova_gz",
             undo=self._undo,
         )
 

@@ -1,19 +1,24 @@
 # Copyright (c) 2026 the vmferry.migrate authors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What `vm_import` does with an archive of Proxmox VE: a VM made of it, all its disks in one pass."""
+"""What `vm_import` does with an archive of Proxmox VE: a VM made of it, all its disks in one pass; or one after the
+other, where they are written so, and it is not packed."""
 
 from __future__ import annotations
 
+from contextlib import closing, contextmanager
 from functools import partial
-from typing import Any, Mapping, Sequence, Tuple
+from typing import Any, Callable, ContextManager, Iterator, Mapping, Sequence, Tuple
 
+from ..._blocks import BlockSource
 from ..._errors import VmferryError
 from ..._providers.base import ImportSession
 from ..._providers.finding import Finding
 from ..._providers.spec import VmSpec
 from ..._stores.base import Store
 from ..._transfer.copy_stream import StreamedDisk, copy_stream
+from ..._transfer.progress import DiskProgress
+from ..jobs.fill_disks import DiskContent, Proved, fill_disks
 from ..jobs.requests import ImportRequest
 from ..jobs.running_job import RunningJob
 from ..stored.read_vma import StoredVma, stored_vma
@@ -36,16 +41,19 @@ def _found(_job: RunningJob, store: Store, key: str) -> Packed:
 
 
 class _PackedVma(Packed):
-    kind, is_mixed = "appliance", True
+    kind = "appliance"
 
     def __init__(self, archive: StoredVma) -> None:
-        self._archive = archive
+        self._archive, self.is_mixed = archive, archive.is_packed
         self.where, self.identity = archive.where, archive.identity
 
     def describe(self) -> Tuple[VmSpec, Sequence[Finding]]:
         return self._archive.vm(), [Finding("warning", text) for text in self._archive.machine.warnings]
 
     def copy(self, job: RunningJob, session: ImportSession) -> None:
+        if session.takes_disks:
+            fill_disks(job, session, [DiskContent(_opener(disk)) for disk in self._archive.disks(job.going_on)])
+            return
         disks = [
             StreamedDisk(sink, disk.capacity, job.progress.disk(number), partial(job.progress.disk, number))
             for number, (disk, sink) in enumerate(zip(self._archive.machine.disks, session.sinks))
@@ -65,3 +73,12 @@ class _PackedVma(Packed):
 
     def told(self) -> Mapping[str, Any]:
         return {"name": self._archive.machine.name, "has_checksums": False, "eulas": []}
+
+
+def _opener(disk: BlockSource) -> Callable[[DiskProgress], ContextManager[Proved]]:
+    @contextmanager
+    def opened(_progress: DiskProgress) -> Iterator[Proved]:
+        with closing(disk) as source:
+            yield source, None
+
+    return opened

@@ -33,7 +33,7 @@ class Packed(ABC):
     kind: str
     where: str
     identity: str
-    is_mixed = False  # whether parts of all its disks come in turn
+    is_mixed = False  # whether parts of all its disks come in turn, and cannot be had otherwise
 
     @abstractmethod
     def describe(self) -> Tuple[VmSpec, Sequence[Finding]]:
@@ -143,8 +143,8 @@ class PackedImport:
         vm = vm.without_drives(self._request.detach)
         findings = [*self._provider.check_import(vm, self._request.placement, packed.identity), *own]
         if packed.is_mixed and self._provider.takes_disks:
-            text = f"{packed.where} holds its disks in turn, and {self._provider.name} writes one after the other."
-            findings.append(Finding("error", text, "Import it into libvirt, and export that.", "unsupported"))
+            text = f"{packed.where} is packed, its disks in turn, and {self._provider.name} writes one by one."
+            findings.append(Finding("error", text, "Unpack it with zstd -d, gunzip or lzop -d first.", "unsupported"))
         return vm, findings
 
     def _import(self, packed: Packed, vm: VmSpec) -> VmSpec:

@@ -18,7 +18,19 @@ Verify = Literal["none", "stored", "content"]
 ExportMode = Literal["auto", "full", "incremental"]
 OnFailure = Literal["keep", "undo"]
 ImageFormat = Literal[
-    "qcow2", "raw", "vmdk", "vmdk_sparse", "vhd", "vhd_dynamic", "vhdx", "raw_tar_gz", "ova", "ovf", "vma", "native"
+    "qcow2",
+    "raw",
+    "vmdk",
+    "vmdk_sparse",
+    "vhd",
+    "vhd_dynamic",
+    "vhdx",
+    "raw_tar_gz",
+    "ova",
+    "ova_gz",
+    "ovf",
+    "vma",
+    "native",
 ]
 Drive = Literal["cdrom", "floppy"]
 Compression = Literal["none", "zstd", "zlib"]

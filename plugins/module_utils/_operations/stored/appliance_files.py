@@ -17,13 +17,14 @@ from ..._appliances.machine import Disk, Machine
 from ..._appliances.ovf_writer import write_descriptor
 from ..._blocks import BlockSource, ImageOutput, ImageWriter
 from ..._errors import VmferryError
+from ..._exports.packed import ARCHIVES
 from ..._images.formats import format_named
 from ..._images.image_format import NewImage
 from ..._providers.spec import VmSpec
 from ..._transfer import pipeline
 from ..._transfer.digests import DiskDigests
 from ..._transfer.flow import Flow
-from ..._transfer.gapped_object import GappedObject
+from ..._transfer.gapped_object import Gapped
 from ..._transfer.limits import MIB, Limits
 from ..._transfer.member_stream import MemberRules, MemberStream
 from ..._transfer.progress import DiskProgress
@@ -58,7 +59,7 @@ UNMARKED = Mark()
 
 @dataclass(frozen=True)
 class WrittenFile:
-    """A disk's. `offset`: in the object that it lies in. `digest_root`: of the guest's disk, as in a manifest."""
+    """A disk's. `offset`: in the archive that it lies in. `digest_root`: of the guest's disk, as in a manifest."""
 
     file: str
     size: int
@@ -79,12 +80,8 @@ class ApplianceNames:
     def __init__(self, vm: str) -> None:
         self._stem = _NO_NAME.sub("-", vm)[:_LONGEST_NAME].strip(".-") or "vm"
 
-    @property
-    def archive(self) -> str:
-        return self.archive_of("ova")
-
-    def archive_of(self, format: str) -> str:
-        return f"{self._stem}.{format}"
+    def archive(self, format: str) -> str:
+        return f"{self._stem}.{ARCHIVES[format]}"
 
     @property
     def descriptor(self) -> str:
@@ -125,7 +122,7 @@ class ApplianceDisks:
 
     def write(
         self,
-        whole: GappedObject,
+        whole: Gapped,
         source: BlockSource,
         file: str,
         extents: ExtentMap,

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from hashlib import sha256
-from typing import TYPE_CHECKING, Iterable
+from typing import TYPE_CHECKING, Callable, Iterable
 
 from ..._blocks import BlockSource, Codec, Extent, ImageOutput, ImageWriter
 from ..._errors import VmferryError
@@ -93,11 +93,16 @@ def image_reader(
     `below`: the disk that the image is a layer on; `image_key`: of an encrypted one.
     """
 
-    def read_at(offset: int, buffer: memoryview) -> None:
-        store.read_into(key, disk.offset + offset, buffer)
+    def of_object(offset: int, buffer: memoryview) -> None:
+        store.read_into(key, offset, buffer)
 
+    whole: Callable[[int, memoryview], None] = of_object
+    if disk.archive is not None and disk.archive.is_gzip:
+        from ..._appliances.stored_gzip import StoredGzip
+
+        whole = StoredGzip(of_object, disk.archive.size, store.object_url(key))
     image = StoredImage(
-        read_at,
+        lambda offset, buffer: whole(disk.offset + offset, buffer),
         disk.bytes_stored,
         disk.size,
         store.object_url(key),

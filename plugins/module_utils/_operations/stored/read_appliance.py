@@ -12,7 +12,7 @@ from typing import Callable, Iterator, Sequence
 from ..._appliances.appliance import Appliance, open_appliance
 from ..._appliances.machine import Disk
 from ..._appliances.packages import MAX_MEMBERS, Member, Package, ReadAt, folder_package, ova_package
-from ..._appliances.refusals import refused
+from ..._appliances.refusals import not_supported, refused
 from ..._blocks import BlockSource, Extent, Piece
 from ..._errors import VmferryError
 from ..._images.image_format import ImageFormat, StoredImage
@@ -20,23 +20,24 @@ from ..._stores.base import Store
 from .inspected_image import inspected_image
 
 
-def stored_appliance(store: Store, key: str) -> Appliance:
-    """`key`: of a .ova, .ova.gz or .ovf, or the .json of an Artifact Manifest. Raises `not_found`, `unsupported`,
-    `invalid_config`, `checksum_mismatch`."""
+def stored_appliance(store: Store, key: str, *, run_through: bool = True) -> Appliance:
+    """`key`: of a .ova, .ova.gz or .ovf, or the .json of an Artifact Manifest. `run_through`: whether all of a .ova.gz
+    that others packed may be read to see what is in it. Raises `not_found`, `unsupported`, `invalid_config`,
+    `checksum_mismatch`."""
     if key.lower().endswith(".json"):
         from .read_artifacts import stored_artifacts
 
         return stored_artifacts(store, key)
-    return open_appliance(_package(store, key))
+    return open_appliance(_package(store, key, run_through))
 
 
-def _package(store: Store, key: str) -> Package:
+def _package(store: Store, key: str, run_through: bool) -> Package:
     where = store.object_url(key)
     if key.lower().endswith((".ova", ".ova.gz")):
         info = store.stat(key)
         if info is None:
             raise VmferryError("not_found", f"{where} does not exist.")
-        return _archive(lambda offset, buffer: store.read_into(key, offset, buffer), info.size, where)
+        return _archive(lambda offset, buffer: store.read_into(key, offset, buffer), info.size, where, run_through)
     if not key.lower().endswith(".ovf"):
         raise VmferryError(
             "invalid_config", f"{where} is no appliance.", "Name a file that ends in .ova, .ova.gz or .ovf."
@@ -44,9 +45,20 @@ def _package(store: Store, key: str) -> Package:
     return _folder(store, key, where)
 
 
-def _archive(read_at: ReadAt, size: int, where: str) -> Package:
+def _archive(read_at: ReadAt, size: int, where: str, run_through: bool) -> Package:
     if not where.lower().endswith(".gz"):
         return ova_package(read_at, size, where)
+    from ..._appliances.stored_gzip import StoredGzip, is_stored
+
+    if is_stored(read_at, size):
+        stored = StoredGzip(read_at, size, where)
+        return ova_package(stored, stored.size, where)
+    if not run_through:
+        raise not_supported(
+            where,
+            "is compressed, and all of it would have to be read to see what is in it",
+            "Unpack it with gunzip, or give vm_import its URL.",
+        )
     from ..._appliances.gzip_reader import GzipReader
 
     unpacked = GzipReader(read_at, size, where)

@@ -1,21 +1,25 @@
 # Copyright (c) 2026 the vmferry.migrate authors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Archives of Proxmox VE in a store, packed as a whole or not: read from the first byte to the last, once."""
+"""Archives of Proxmox VE in a store, packed as a whole or not: read from the first byte to the last, once; or, of one
+that is not packed, disk by disk."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from hashlib import sha256
-from typing import Callable, Iterator, Mapping
+from typing import Callable, Iterator, Mapping, Sequence
 
 from ..._appliances.machine import Machine
 from ..._appliances.qm_reader import read_config
 from ..._appliances.qm_words import CONFIG
 from ..._appliances.refusals import refused
+from ..._blocks import BlockSource
 from ..._images.inspect.words import Limits, refusal
 from ..._images.vma.packed import unpacked
+from ..._images.vma.reader import VmaArchive
 from ..._images.vma.stream import VmaStream
+from ..._images.vma_header import MAGIC
 from ..._providers.spec import VmSpec
 from ..._stores.base import Store
 from ..._transfer.copy_stream import StreamedRun
@@ -32,6 +36,7 @@ class StoredVma:
     file: ImageFile
     machine: Machine
     identity: str  # of the archive as it was made: of what is in front of its disks
+    is_packed: bool  # as a whole, so that it is read from its beginning alone
 
     @property
     def where(self) -> str:
@@ -52,11 +57,26 @@ class StoredVma:
             if number is not None:
                 yield StreamedRun(number, run.offset, run.length, run.data)
 
+    def disks(self, step: Callable[[], object]) -> Sequence[BlockSource]:
+        """Those of the machine, of one that is not packed. The headers of all pieces are read first, with a call of
+        `step` for each few, and tell that none is missing; raises `invalid_config` otherwise, and `unsupported` for
+        one too large.
+        """
+
+        def read_at(offset: int, buffer: memoryview) -> None:
+            step()
+            self.file.read_at(offset, buffer)
+
+        found = VmaArchive(read_at, self.file.size, self.where).disks
+        return [found[disk.file] for disk in self.machine.disks]
+
 
 def stored_vma(store: Store, key: str) -> StoredVma:
     """Reads its header. Raises `not_found`, `invalid_config`, and `unsupported` for what is packed in a way that
     nothing here unpacks."""
     file = ImageFile.at(store, key)
+    start = bytearray(min(len(MAGIC), file.size))
+    file.read_at(0, memoryview(start))
     header = _opened(file).header
     config = header.configs.get(CONFIG)
     if config is None:
@@ -67,7 +87,7 @@ def stored_vma(store: Store, key: str) -> StoredVma:
         raise refusal("virtual_size", f"has disks of {sum(sizes.values())} bytes, more than {most}", file.where)
     machine = read_config(config, sizes, file.name.partition(".vma")[0], file.where)
     mark = sha256(f"{file.state} ".encode() + header.pack()).hexdigest()
-    return StoredVma(file, machine, f"appliance-{mark[:24]}")
+    return StoredVma(file, machine, f"appliance-{mark[:24]}", bytes(start) != MAGIC)
 
 
 def _opened(file: ImageFile) -> VmaStream:

@@ -4,7 +4,7 @@
 """An appliance, written into a store in one pass: an OVA, or an OVF with its files beside it.
 
 The descriptor of an OVA comes first and is known last, as is how long each disk got. Both are gaps of the object until
-then (`_transfer/gapped_object.py`). Nothing is written anywhere else.
+then (`_transfer/gapped_object.py`), also in gzip. Nothing is written anywhere else.
 """
 
 from __future__ import annotations
@@ -14,17 +14,19 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Callable, Iterator, List, Mapping, Optional, Sequence, Tuple
 
+from ..._appliances.stored_gzip import file_bound
 from ..._appliances.tar_headers import BLOCK, pack, padding
 from ..._blocks import BlockSource, ObjectInfo, PartReceipt, PartWriter
 from ..._providers.spec import VmSpec
 from ..._stores.base import Store
 from ..._transfer.digests import DiskDigests
 from ..._transfer.flow import Flow
-from ..._transfer.gapped_object import GappedObject
+from ..._transfer.gapped_object import Gapped, GappedObject
 from ..._transfer.limits import Limits
 from ..._transfer.part_sizes import PartRules
 from ..._transfer.progress import DiskProgress
 from .appliance_files import PART, UNMARKED, ApplianceDisks, ApplianceNames, ApplianceTexts, Mark, WrittenFile
+from .gzip_object import GzipObject
 
 _END = bytes(2 * BLOCK)
 
@@ -56,8 +58,8 @@ class UnfinishedObject(GappedObject):
 
 @dataclass(frozen=True)
 class Writing:
-    """How an appliance is written, whatever it is of. `undo`: what failed to become the object at a key; without it,
-    that is aborted."""
+    """How an appliance is written, whatever it is of. `gzip`: an OVA within that. `undo`: what failed to become the
+    object at a key; without it, that is aborted."""
 
     store: Store
     rules: PartRules
@@ -68,6 +70,7 @@ class Writing:
     part_size: int = PART
     metadata: Optional[Mapping[str, str]] = None
     if_absent: bool = False
+    gzip: bool = False
     undo: Optional[Callable[[str, PartWriter], object]] = None
     make: Callable[[str, Callable[[], ObjectInfo]], ObjectInfo] = lambda key, complete: complete()  # an object appear
 
@@ -139,7 +142,8 @@ def unfinished_ova(
     room = texts.room
     bound = sum(writer.bound(one) + 2 * BLOCK for one in extents) + room + 4 * BLOCK + 256 * (len(files) + 2)
     written: List[WrittenFile] = []
-    with how.opened(key, bound) as whole:
+    with how.opened(key, file_bound(bound) if how.gzip else bound) as stored:
+        whole: Gapped = GzipObject(stored) if how.gzip else stored
         first = whole.reserve(BLOCK + room + padding(room))
         for number, (disk, file) in enumerate(zip(disks, files)):
             disk.begin()
@@ -153,10 +157,12 @@ def unfinished_ova(
         whole.fill(first, pack(names.descriptor, room, modified) + text + bytes(padding(room)))
         sums = texts.checksums(text, written)
         whole.write(pack(names.checksums, len(sums), modified) + sums + bytes(padding(len(sums))) + _END)
+        if isinstance(whole, GzipObject):
+            whole.end()
         whole.send(whole.take_ready())
 
         def finish() -> WrittenAppliance:
-            archive = how.finished(whole, disks[-1].progress)
+            archive = how.finished(stored, disks[-1].progress)
             return WrittenAppliance(tuple(written), (archive,), {names.descriptor: text, names.checksums: sums})
 
         yield finish

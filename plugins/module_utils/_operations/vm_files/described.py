@@ -39,7 +39,8 @@ def describe(store: Store, vm: FileVm, *, is_path: bool) -> VmSpec:
     if vm.problem is not None:
         raise vm.problem
     if vm.is_appliance:
-        return describe_appliance(store, vm, stored_appliance(store, vm.path), is_path=is_path)
+        appliance = stored_appliance(store, vm.path, run_through=False)
+        return describe_appliance(store, vm, appliance, is_path=is_path)
     return _of_images(store, vm, is_path)
 
 

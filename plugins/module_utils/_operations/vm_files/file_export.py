@@ -32,7 +32,7 @@ def files_of(store: Store, vm: FileVm, appliance: Appliance | None) -> list[Obje
     """All that its disks are read from, and what describes them."""
     if appliance is None:
         return list(vm.images)
-    if vm.path.lower().endswith(".ova"):
+    if vm.path.lower().endswith((".ova", ".ova.gz")):
         return [ObjectInfo(vm.path, 0)]
     folder = vm.path[: len(vm.path) - len(vm.path.rpartition("/")[2])]
     disks = {disk.file for disk in appliance.machine.disks}
@@ -115,7 +115,7 @@ class FileExport(ExportSession):
 
     def _look(self) -> Tuple[FileVm, Appliance | None, list[ObjectInfo]]:
         found = self._find()
-        appliance = stored_appliance(self._store, found.path) if found.is_appliance else None
+        appliance = stored_appliance(self._store, found.path, run_through=False) if found.is_appliance else None
         return found, appliance, files_of(self._store, found, appliance)
 
     def _is_as_planned(self, appliance: Appliance | None) -> bool:

@@ -84,7 +84,7 @@ class FileImport(ImportSession):
 
     def take(self, disks: Sequence[ReadDisk], workers: int | None, begin: Callable[[int], object]) -> None:
         layout, how = self._layout, self._how(workers)
-        if layout.disk_format in ("ova", "ovf", "vmdk"):  # which is summed up in the pass that writes it
+        if layout.disk_format in ("ova", "ova_gz", "ovf", "vmdk"):  # which is summed up in the pass that writes it
             wanted = [
                 ApplianceDisk(disk.source, digests_of(disk.source, disk.check), disk.progress, partial(begin, number))
                 for number, disk in enumerate(disks)
@@ -127,6 +127,7 @@ class FileImport(ImportSession):
             self._rules,
             self._flow,
             self._layout.kind.name,
+            gzip=self._layout.disk_format == "ova_gz",
             limits=appliance_limits(workers),
             metadata=self._metadata,
             if_absent=True,

@@ -16,8 +16,9 @@ from ..._stores.base import Store
 from ..._stores.keys import is_key
 from .note_names import note_key, noted_name
 
-APPLIANCES = (".ova", ".ovf")
+APPLIANCES = (".ova", ".ova.gz", ".ovf")
 IMAGES = (".qcow2", ".qcow", ".qed", ".img", ".raw", ".vmdk", ".vhd", ".vpc", ".vhdx", ".vdi")
+_PACKED = ".ova.gz"
 MOST_FILES = 20_000  # of a folder with more, nobody wants every VM told
 MOST_DISKS = 256
 WILD = re.compile(r"[*?]")
@@ -208,7 +209,8 @@ def _natural(key: str) -> List[Tuple[int, str]]:
 
 
 def _stem(key: str) -> str:
-    return key.rpartition("/")[2].rpartition(".")[0]
+    name = key.rpartition("/")[2]
+    return name[: -len(_PACKED)] if name.lower().endswith(_PACKED) else name.rpartition(".")[0]
 
 
 def _common_name(files: Sequence[ObjectInfo]) -> str:

@@ -9,7 +9,7 @@ from typing import Sequence, Tuple
 
 from ..._appliances.machine import FORMAT_URIS, WRITTEN_AS
 from ..._errors import VmferryError
-from ..._exports.packed import PACKED, image_format_of
+from ..._exports.packed import ARCHIVES, PACKED, image_format_of
 from ..._images.formats import FORMATS
 from ..._images.image_format import ImageFormat, too_large
 from ..._providers.spec import VmSpec
@@ -17,7 +17,6 @@ from ..._stores.base import Store
 from ..stored.appliance_files import ApplianceNames
 from .inventory import APPLIANCES, IMAGES
 
-ARCHIVE = "ova"
 DEFAULT = "qcow2"
 _OF_DISKS = {**{name: name for name in FORMATS}, **PACKED}
 # Those that a descriptor has a name for.
@@ -58,12 +57,12 @@ class FileLayout:
 
     @property
     def is_archive(self) -> bool:
-        return self.disk_format == ARCHIVE
+        return self.disk_format in ARCHIVES
 
     @property
     def path(self) -> str:
         """As `FileVm` has it: the key that appears last, and with which the VM is there."""
-        return self.names.archive if self.is_archive else self.key(self.names.descriptor)
+        return self.names.archive(self.disk_format) if self.is_archive else self.key(self.names.descriptor)
 
     def key(self, file: str) -> str:
         """Of a file in the folder."""
@@ -79,12 +78,12 @@ class FileLayout:
 
 def is_file_name(name: str) -> bool:
     """Whether the files of a VM of this name are called by it, all of it, and are nobody else's."""
-    return ApplianceNames(name).archive == f"{name}.ova"
+    return ApplianceNames(name).descriptor == f"{name}.ovf"
 
 
 def paths_of(name: str) -> Sequence[str]:
     """Where an import of ours writes a VM of that name."""
-    return [f"{name}.ova", f"{name}/{name}.ovf"] if is_file_name(name) else []
+    return [f"{name}.ova", f"{name}.ova.gz", f"{name}/{name}.ovf"] if is_file_name(name) else []
 
 
 def taken_by(store: Store, name: str) -> str:
