@@ -197,7 +197,7 @@ def test_a_job_that_could_not_undo_everything_says_so_and_is_undone_by_cancellin
 
 
 def test_a_job_that_undid_everything_says_so_and_is_not_undone_again(place: Place) -> None:
-    def failing(*_unused: object) -> list[Any]:
+    def failing(*_unused: object, **_options: object) -> list[Any]:
         raise VmferryError("network", "The hypervisor is gone.")
 
     vm = OneVm()
