@@ -12,13 +12,13 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from ansible_collections.vmferry.migrate.plugins.module_utils._operations.jobs.requests import ProviderSpec
 from rigs.ports import free_port
 from rigs.vsphere import VSphere
 
-from .base import Abilities, Broken, Driver, Power
+from .base import Abilities, Broken, Driver, Fate, Power
 
 PATIENCE = 60.0  # seconds for a task of the server's
 KIB = 1024
@@ -27,7 +27,15 @@ KIB = 1024
 class VsphereDriver(Driver):
     name = "vsphere"
     sources = "plugins/module_utils/_providers/vsphere"
-    abilities = Abilities(exports=False, snapshots=True, power=True)
+    abilities = Abilities(live=True, powered_off=True, tracking=True, snapshots=True, power=True)
+    failpoints: ClassVar[Mapping[str, Mapping[str, Fate]]] = {
+        "on": {"tracking_begun": "undone", "snapshot_made": "undone", "lease_begun": "undone", "lease_ended": "whole"},
+        "off": {"lease_begun": "undone"},
+    }
+    passed_once = frozenset({"tracking_begun", "lease_begun"})
+    locks = True
+    holds = False
+    knows_holes = False
 
     def __init__(self, server: VSphere) -> None:
         self._server = server
@@ -65,7 +73,7 @@ class VsphereDriver(Driver):
 
     def make_vm(self, *disks: bytes, power: Power = "off") -> str:
         name = f"{self._prefix}-{len(self._made)}"
-        self._server.make_vm(name, disks, running=power == "on")
+        self._server.make_vm(name, disks, running=power == "on", networks=())  # whose names nobody else has
         self._made.append(name)
         return name
 

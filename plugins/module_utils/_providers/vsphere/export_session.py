@@ -31,7 +31,7 @@ from .native_files import native_files
 from .readers import LEASE, Readers, is_worth_a_snapshot, may_be_read_at_random
 from .session import Session
 from .settings import VsphereSettings
-from .stream_slots import SlottedStream, StreamSlots
+from .stream_slots import STREAMS, SlottedStream, StreamSlots
 from .streamed_disk import StreamedDisk
 from .temporary_snapshot import TemporarySnapshot
 from .tracking import switch_on
@@ -40,6 +40,8 @@ DAMAGED = "Run the task again. If it happens again, look at the network and at t
 
 
 class VsphereExport(ExportSession):
+    at_once = STREAMS
+
     def __init__(
         self,
         settings: VsphereSettings,
