@@ -131,7 +131,7 @@ class OneDisk(Provider):
     def undo(self, job_id: str) -> Sequence[str]:
         return []
 
-    def imported(self, name: str) -> None:
+    def imported(self, name: str, folder: str = "") -> None:
         raise NotImplementedError
 
     def start(self, vm: VmSpec) -> VmSpec:

@@ -111,3 +111,4 @@ class Machine:
     warnings: Tuple[str, ...] = ()  # what was left out when it was read
     made_of: str = ""  # by an import of ours: the id of what
     made_as: str = ""  # and the format that was asked for
+    nvram: str = ""  # the name of the file with the variables of its firmware, as VMware keeps them

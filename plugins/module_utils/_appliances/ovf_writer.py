@@ -97,6 +97,8 @@ class _Descriptor:
                 size = self._sizes.get(disk.file)
                 known = {"size": str(size)} if size is not None else {}
                 sub(references, "File", href=disk.file, id=f"file{number}", **known)
+        if self._machine.nvram:
+            sub(references, "File", href=self._machine.nvram, id="nvram")
 
     def _disks(self, root: ET.Element) -> None:
         element = sub(root, "DiskSection")
@@ -155,6 +157,8 @@ class _Descriptor:
         self._config(hardware, "firmware", "efi" if uefi else "bios")
         if uefi:
             self._config(hardware, "bootOptions.efiSecureBootEnabled", str(self._machine.secure_boot).lower())
+        if self._machine.nvram:
+            self._config(hardware, "nvram", "ovf:/file/nvram", "ExtraConfig")
 
     def _processors(self, hardware: ET.Element) -> None:
         item = self._item(
@@ -240,10 +244,10 @@ class _Descriptor:
             ET.SubElement(item, f"{{{RASD}}}{key}").text = values[key]
         return item
 
-    def _config(self, hardware: ET.Element, key: str, value: str) -> None:
+    def _config(self, hardware: ET.Element, key: str, value: str, tag: str = "Config") -> None:
         ET.SubElement(
             hardware,
-            f"{{{VMW}}}Config",
+            f"{{{VMW}}}{tag}",
             {f"{{{OVF}}}required": "false", f"{{{VMW}}}key": key, f"{{{VMW}}}value": value},
         )
 

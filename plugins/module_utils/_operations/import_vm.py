@@ -131,7 +131,7 @@ class _Import:
         """The export, and the VM of that name with the export that it was made of."""
         self._store.require_root()
         entry = self._catalog.find(self._request.export, self._request.vm)
-        present = self._provider.imported(self._request.placement.name)
+        present = self._provider.imported(self._request.placement.name, self._request.placement.folder)
         if present is not None and present[1] == entry.manifest.export_id:
             with suppress(VmferryError):  # what is imported needs its chain no more
                 self._chain = chain_of(entry, self._catalog.beside(entry))

@@ -83,7 +83,7 @@ class _Migration:
         self._disks = chosen_disks(self._vm, self._request.disks)
         placement = self._request.placement
         self._request = replace(self._request, placement=replace(placement, name=placement.name or self._vm.name))
-        there = self._destination.imported(self._name)
+        there = self._destination.imported(self._name, placement.folder)
         self._taken_by = there[0] if there is not None else None
         self._present = there[0] if there is not None and there[1] == self._identity else None
 

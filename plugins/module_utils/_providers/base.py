@@ -171,6 +171,12 @@ class Placement:
     firmware: str = ""  # empty: as exported
     cpu: int = 0  # 0: as exported
     memory_mb: int = 0  # 0: as exported
+    folder: str = ""  # in the inventory; empty: the provider's default, as of the next three
+    cluster: str = ""
+    host: str = ""
+    resource_pool: str = ""
+    disk_provisioning: str = ""  # thin, thick, eager; empty: thin
+    keep_uuid: bool = False
 
 
 class Provider(ABC):
@@ -260,8 +266,11 @@ class Provider(ABC):
         raise VmferryError("unsupported", f"Snapshots of VMs on {self.name} are not supported.")
 
     @abstractmethod
-    def imported(self, name: str) -> tuple[VmSpec, str] | None:
-        """The VM of that name, if any, and the id of the export that an import of ours made it from (or '')."""
+    def imported(self, name: str, folder: str = "") -> tuple[VmSpec, str] | None:
+        """The VM of that name, if any, and the id of the export that an import of ours made it from (or '').
+
+        `folder`: where it would be, with a provider that has folders; empty: anywhere.
+        """
 
     def made_otherwise(self, vm: VmSpec, placement: Placement) -> str:
         """Of a VM that `imported` found to be made of the same: what of it is not as the task asks for and never gets

@@ -5,32 +5,36 @@
 
 from __future__ import annotations
 
-from typing import Any, Callable, Mapping
+from typing import TYPE_CHECKING, Any, Callable, Mapping, Optional
 
 from .._errors import VmferryError
 from .base import Provider
 
+if TYPE_CHECKING:
+    from .._transfer.flow import Flow
+
 Settings = Mapping[str, Any]
 
 
-def _libvirt(settings: Settings) -> Provider:
+def _libvirt(settings: Settings, flow: Flow | None) -> Provider:
     from .libvirt.provider import LibvirtProvider
 
     return LibvirtProvider(settings)
 
 
-def _vsphere(settings: Settings) -> Provider:
+def _vsphere(settings: Settings, flow: Flow | None) -> Provider:
     from .vsphere.provider import VsphereProvider
 
-    return VsphereProvider(settings)
+    return VsphereProvider(settings, flow)
 
 
-_OPENERS: Mapping[str, Callable[[Settings], Provider]] = {"libvirt": _libvirt, "vsphere": _vsphere}
+_OPENERS: Mapping[str, Callable[[Settings, Optional[Flow]], Provider]] = {"libvirt": _libvirt, "vsphere": _vsphere}
 _FILES = "image"  # whoever can work with files opens it itself
 
 
-def open_provider(name: str, settings: Settings) -> Provider:
-    """`settings` are the task's connection settings of that provider. Nothing is connected yet.
+def open_provider(name: str, settings: Settings, flow: Flow | None = None) -> Provider:
+    """`settings` are the task's connection settings of that provider. Nothing is connected yet. `flow`: of a job that
+    moves bytes there.
 
     Raises `unsupported` for a name that is not known, and for VMs that are files; `invalid_config` for a setting that
     cannot be meant.
@@ -44,4 +48,4 @@ def open_provider(name: str, settings: Settings) -> Provider:
     opener = _OPENERS.get(name)
     if opener is None:
         raise VmferryError("unsupported", f"There is no provider {name!r}.", f"Known are: {', '.join(_OPENERS)}.")
-    return opener(settings)
+    return opener(settings, flow)

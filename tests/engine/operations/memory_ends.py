@@ -125,7 +125,7 @@ class _Destination:
     def __init__(self, ends: Ends) -> None:
         self._ends, self.account, self.reads_back = ends, ends.accounts[1], ends.reads_back
 
-    def imported(self, name: str) -> tuple[VmSpec, str] | None:
+    def imported(self, name: str, folder: str = "") -> tuple[VmSpec, str] | None:
         return self._ends.present
 
     def made_otherwise(self, vm: VmSpec, placement: Placement) -> str:

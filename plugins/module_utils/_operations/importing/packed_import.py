@@ -121,7 +121,7 @@ class PackedImport:
             self._job.supervise(self._undo_the_dead)
         placement = self._request.placement
         packed = self._job.ask(self._find)
-        present = self._job.ask(lambda: self._provider.imported(placement.name))
+        present = self._job.ask(lambda: self._provider.imported(placement.name, placement.folder))
         if present is not None and present[1] == packed.identity:
             return self._present(packed, present[0], check_mode)
         vm, findings = self._job.ask(lambda: self._check(packed))

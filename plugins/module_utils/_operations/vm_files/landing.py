@@ -12,6 +12,7 @@ from ..._appliances.ovf_writer import BUSES
 from ..._providers.base import Placement
 from ..._providers.finding import Finding
 from ..._providers.network_names import mapped_network, unknown_networks
+from ..._providers.placement_options import unknown_options
 from ..._providers.spec import DiskSpec, Firmware, VmSpec
 
 _NO_HYPERVISOR = "Files have no hypervisor: import the VM to one, or leave this out."
@@ -58,6 +59,7 @@ def _details(details: Mapping[str, Any], networks: Mapping[str, str]) -> dict[st
 
 def refused_options(placement: Placement) -> Iterator[Finding]:
     """What means nothing here is said, and not passed over."""
+    yield from unknown_options(placement, "image")
     if placement.power_on:
         yield Finding("error", "A VM that is files cannot be started.", _NO_HYPERVISOR, "unsupported")
     if placement.storage or placement.storage_map:

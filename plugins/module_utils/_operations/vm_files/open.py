@@ -37,7 +37,7 @@ def open_provider(
     `open_store` opens; `alive` is called now and then while no byte of it is moved. `flow`: of a job that writes there.
     """
     if name != "image":
-        return open_known(name, settings)
+        return open_known(name, settings, flow)
     from ..._stores.open import store_kind
     from .provider import ImageProvider
 

@@ -86,7 +86,7 @@ class ImageProvider(Provider):
     ) -> ContextManager[ExportSession]:
         return self._session(vm, disks, reference)
 
-    def imported(self, name: str) -> tuple[VmSpec, str] | None:
+    def imported(self, name: str, folder: str = "") -> tuple[VmSpec, str] | None:
         """None also for what cannot be read: `check_import` finds that the name is taken."""
         from .layouts import paths_of
 

@@ -12,6 +12,7 @@ from ..._errors import WAIT_OR_CANCEL, VmferryError
 from ..base import Placement
 from ..finding import Finding
 from ..network_names import mapped_network, unknown_networks
+from ..placement_options import unknown_options
 from ..spec import VmSpec
 from .clean_up import files_of_the_dead
 from .connection import Connection
@@ -34,6 +35,7 @@ def import_findings(
     findings: list[Finding] = []
     checks: tuple[Callable[[], Iterable[Finding]], ...] = (
         lambda: _of_jobs(placement, scratch_dir),
+        lambda: unknown_options(placement, "libvirt"),
         lambda: _of_name(connection, placement, export_id),
         lambda: _of_disks(connection, vm, placement, export_id, set(files_of_the_dead(scratch_dir))),
         lambda: _of_networks(connection, vm, placement),

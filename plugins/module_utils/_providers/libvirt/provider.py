@@ -137,7 +137,7 @@ class LibvirtProvider(Provider):
 
         return LibvirtSnapshots(self._connection, vm, self._scratch_dir)
 
-    def imported(self, name: str) -> tuple[VmSpec, str] | None:
+    def imported(self, name: str, folder: str = "") -> tuple[VmSpec, str] | None:
         try:
             vm = describe(self._connection, name)
         except VmferryError as error:

@@ -28,6 +28,7 @@ _VM = (
     "config.files.vmPathName",
     "config.firmware",
     "config.guestFullName",
+    "config.guestId",
     "config.hardware",
     "config.instanceUuid",
     "config.keyId",
@@ -125,6 +126,7 @@ def _details(row: Row, places: Places, devices: Devices, tracking: bool) -> dict
         "description": row.get("config.annotation", ""),
         "file": row.get("config.files.vmPathName", ""),
         "hardware_version": row.get("config.version", ""),
+        "guest_id": row.get("config.guestId", ""),
         "cores_per_socket": (hardware.numCoresPerSocket if hardware is not None else None) or 1,
         "tools": {
             "running": row.get("guest.toolsRunningStatus", ""),

@@ -48,7 +48,7 @@ class Places:
 
     def path_of(self, vm: Row) -> str:
         """From the datacenter on: /DC0/vm/Prod/web01. Shorter by what the user may not see."""
-        above = [row for row in self._above(vm) if not _is_root(row)]
+        above = [row for row in self._above(vm) if not is_root(row)]
         return "".join(f"/{row.get('name', '')}" for row in [*reversed(above), vm])
 
     def datacenter_of(self, vm: Row) -> str:
@@ -91,5 +91,5 @@ def _name(row: Row) -> str:
     return unquote(row.get("name", ""))
 
 
-def _is_root(row: Row) -> bool:
+def is_root(row: Row) -> bool:
     return row.kind == "Folder" and row.get("parent") is None and row.moref in ("group-d1", "ha-folder-root")

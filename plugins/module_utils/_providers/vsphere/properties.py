@@ -55,9 +55,9 @@ def retrieve(content: Any, start: Sequence[Any], steps: Sequence[Step], paths: M
 
 
 @contextmanager
-def every(content: Any, kind: str) -> Iterator[Any]:
-    """A view of all objects of a type that this user may see, to start from with `of_view`."""
-    view = content.viewManager.CreateContainerView(content.rootFolder, [_type(kind)], True)
+def every(content: Any, *kinds: str) -> Iterator[Any]:
+    """A view of all objects of these types that this user may see, to start from with `of_view`."""
+    view = content.viewManager.CreateContainerView(content.rootFolder, [_type(kind) for kind in kinds], True)
     try:
         yield view
     finally:

@@ -1,14 +1,14 @@
 # Copyright (c) 2026 the vmferry.migrate authors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The vSphere provider. VMs are described, exported, started and stopped, and their snapshots managed.
+"""The vSphere provider. VMs are described, exported, made, started, stopped and removed, and their snapshots managed.
 
 Ansible's modules are compiled anew at every start, so what only some tasks need is imported where it is needed.
 """
 
 from __future__ import annotations
 
-from typing import Any, Collection, ContextManager, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Collection, ContextManager, Mapping, Sequence
 
 from ..._errors import VmferryError
 from ..base import Consistency, ExportSession, ImportSession, Placement, Provider, Tracking, Undone
@@ -20,6 +20,9 @@ from .describe import describe_all, describe_these
 from .session import Session
 from .settings import VsphereSettings
 
+if TYPE_CHECKING:
+    from ..._transfer.flow import Flow
+
 NOT_YET = "What works with vSphere is told by docs/vsphere.md. OVF and OVA files that it made can be imported already."
 
 
@@ -28,10 +31,12 @@ class VsphereProvider(Provider):
 
     name = "vsphere"
     has_folders = True
-    can_remove = False
+    takes_disks = True
     max_jobs = 3
 
-    def __init__(self, settings: Mapping[str, Any]) -> None:
+    def __init__(self, settings: Mapping[str, Any], flow: Flow | None = None) -> None:
+        """`flow`: of the job that works with it."""
+        self._flow = flow
         self._settings = VsphereSettings.from_options(settings)
         self._session = Session(self._settings)
 
@@ -92,16 +97,45 @@ class VsphereProvider(Provider):
 
         return VsphereSnapshots(self._session, vm)
 
-    def imported(self, name: str) -> tuple[VmSpec, str] | None:
-        raise _unsupported("imported")
+    def imported(self, name: str, folder: str = "") -> tuple[VmSpec, str] | None:
+        """One that is not whole is none: `check_import` finds it, or it is removed."""
+        from .import_leftovers import called, machines
+        from .import_mark import UNFINISHED
+        from .import_places import ImportPlaces
+
+        where = ImportPlaces(self._session, Placement(name, folder=folder)).folder_of_name() if folder else ""
+        found = called(machines(self._session), name, where)
+        ours = [one for one in found if one.mark is not None]
+        for one in ours or found:
+            if one.mark is not None and one.mark.state == UNFINISHED:
+                continue
+            vm = describe_these(self._session, [one.moref], f"Describing {name}")[0]
+            return vm, one.mark.export if one.mark is not None else ""
+        return None
+
+    def made_otherwise(self, vm: VmSpec, placement: Placement) -> str:
+        from .import_hardware import new_disks
+
+        new_disks(vm, placement)
+        if placement.disk_format not in ("", "vmdk"):
+            hint = "Leave placement.disk_format out."
+            raise VmferryError("invalid_config", f"Disks on vSphere are VMDKs, not {placement.disk_format}.", hint)
+        if placement.firmware and placement.firmware != vm.firmware:
+            return f"{vm.name} was imported from the same already, with the firmware {vm.firmware}."
+        return ""
 
     def check_import(self, vm: VmSpec, placement: Placement, export_id: str) -> Sequence[Finding]:
-        return [Finding("error", _unsupported("imported").message, NOT_YET, "unsupported")]
+        from .import_checks import import_findings
+
+        return import_findings(self._session, vm, placement, export_id)
 
     def open_import(
         self, vm: VmSpec, native: Mapping[str, bytes], placement: Placement, export_id: str, job: Job
     ) -> ContextManager[ImportSession]:
-        raise _unsupported("imported")
+        from .import_session import VsphereImport
+
+        how = (self._session, self._settings, vm, native, placement, export_id, job, self._flow)
+        return VsphereImport(*how)
 
     def start(self, vm: VmSpec) -> VmSpec:
         from .power import start
@@ -116,7 +150,10 @@ class VsphereProvider(Provider):
         return self._again(vm)
 
     def remove(self, vm: VmSpec, disks: bool) -> Sequence[str]:
-        raise _unsupported("removed")
+        from .removal import remove_vm
+
+        self.clean_up(vm)  # raises where a job of ours still works on it
+        return remove_vm(self._session, self._again(vm), disks)
 
     def clean_up(
         self, vm: VmSpec, *, held_by: Collection[str] | None = None, dead: Collection[str] = ()
@@ -127,12 +164,15 @@ class VsphereProvider(Provider):
         return clean_up(self._session, vm, {*dead, *(held_by or ())})
 
     def clean_up_imports(self) -> Sequence[tuple[str, str]]:
-        return ()
+        from .import_leftovers import clean_up_imports
+
+        return clean_up_imports(self._session)
 
     def undo(self, job_id: str) -> Sequence[str]:
+        from .import_leftovers import undo_imports
         from .leftovers import undo_job
 
-        return undo_job(self._session, job_id)
+        return [*undo_job(self._session, job_id), *undo_imports(self._session, job_id)]
 
     def close(self) -> None:
         self._session.close()

@@ -97,6 +97,9 @@ func plainControllers(descriptor string) (string, []string) {
 			name = "sata"
 		case "vmware.nvme.controller":
 			name = "nvme"
+		case "lsilogicsas": // which the simulator calls otherwise
+			kinds = append(kinds, name)
+			return subtypePattern.ReplaceAllString(item, "${1}lsilogic-sas${3}")
 		default:
 			kinds = append(kinds, name)
 			return item

@@ -55,6 +55,8 @@ func (s *site) answer(method *simulator.Method, met *fault) *answer {
 		return s.exportMachine(request)
 	case *types.ExportSnapshot:
 		return s.exportSnapshot(request)
+	case *types.HasPrivilegeOnEntity:
+		return s.privileges(request)
 	case *types.CreateDescriptor:
 		return s.createDescriptor(request)
 	case *types.CreateImportSpec:
@@ -63,4 +65,22 @@ func (s *site) answer(method *simulator.Method, met *fault) *answer {
 		return s.importMachine(request)
 	}
 	return nil
+}
+
+// privilegesResponse has each answer, while the library's own leaves those out that are false.
+type privilegesResponse struct {
+	Returnval []bool `xml:"returnval"`
+}
+
+// privileges answers HasPrivilegeOnEntity: the user has them all, but for those that a test takes away.
+func (s *site) privileges(request *types.HasPrivilegeOnEntity) *answer {
+	var granted []bool
+	for _, asked := range request.PrivId {
+		has := true
+		for _, denied := range s.settings.Denied {
+			has = has && denied != asked
+		}
+		granted = append(granted, has)
+	}
+	return &answer{name: "HasPrivilegeOnEntityResponse", response: &privilegesResponse{Returnval: granted}}
 }

@@ -35,6 +35,8 @@ type settings struct {
 	CallsPerSession   int     `json:"calls_per_session"`   // 0: no end
 	UploadNeedsLength bool    `json:"upload_needs_length"` // a chunked upload is refused
 	ToolsRunning      bool    `json:"tools_running"`       // in machines that are switched on from now on
+
+	Denied []string `json:"denied"` // privileges that the user lacks, everywhere
 }
 
 func defaults(o options) settings {

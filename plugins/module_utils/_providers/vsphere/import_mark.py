@@ -1,0 +1,87 @@
+# Copyright (c) 2026 the vmferry.migrate authors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What an import writes into the notes of its VM: whose work it is, of what it is made, and whether it is whole.
+
+The notes are part of what vSphere is asked to make, so that there is never a VM of ours without them.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Any, Mapping
+from urllib.parse import quote, unquote
+
+from ..._errors import VmferryError
+from ..._transfer.owner import current_owner, is_owner_alive
+from ..job import Job
+
+UNFINISHED, WHOLE = "unfinished", "whole"
+_MARK = re.compile(r"\s*(?:Made by vmferry\.migrate\. )?\[vmferry-import ([^\]]*)\]")
+_FIELD = re.compile(r"(\w+)=(\S*)")
+_OWNER = {"hostname": str, "boot_id": str, "pid_namespace": int, "pid": int, "pid_started": int}
+
+
+@dataclass(frozen=True)
+class ImportMark:
+    """`name`: that the VM was made with. Of one that is whole, it does not matter any more whose work it was."""
+
+    state: str
+    export: str
+    job: str
+    attempt: str
+    name: str
+    owner: Mapping[str, Any]
+
+    @classmethod
+    def of(cls, job: Job, export: str, name: str) -> ImportMark:
+        return cls(UNFINISHED, export, job.job_id, job.attempt, name, current_owner())
+
+    @property
+    def alive(self) -> bool | None:
+        """None where this process cannot tell: the owner is in another container or on another host."""
+        return is_owner_alive(self.owner)
+
+    def describe(self) -> str:
+        return f"import job {self.job} (process {self.owner.get('pid', '?')} on {self.owner.get('hostname', '?')})"
+
+    def text(self, state: str) -> str:
+        fields: dict[str, Any] = {"state": state, "export": self.export, "job": self.job, "attempt": self.attempt}
+        if state == UNFINISHED:
+            known = {key: value for key, value in self.owner.items() if key in _OWNER and value is not None}
+            fields.update(name=self.name, **known)
+        marked = " ".join(f"{key}={quote(str(value), safe='')}" for key, value in fields.items())
+        return f"Made by vmferry.migrate. [vmferry-import {marked}]"
+
+
+def mark_in(notes: str) -> ImportMark | None:
+    """None where no import of ours wrote one."""
+    found = _MARK.search(notes)
+    if found is None:
+        return None
+    fields = {key: unquote(value) for key, value in _FIELD.findall(found[1])}
+    try:
+        owner = {key: kind(fields[key]) for key, kind in _OWNER.items() if key in fields}
+    except ValueError:
+        owner = {}
+    state, export, job, attempt, name = (fields.get(key, "") for key in ("state", "export", "job", "attempt", "name"))
+    return ImportMark(state, export, job, attempt, name, owner)
+
+
+def notes_of(details: Mapping[str, Any]) -> str:
+    """What people wrote about the VM that was read, without the mark of the import that may have made it."""
+    carried = details.get("appliance", {})
+    return _MARK.sub("", str(details.get("description") or carried.get("annotation") or "")).rstrip()
+
+
+def with_mark(notes: str, mark: str) -> str:
+    """What people wrote stays theirs, and first."""
+    return f"{notes}\n{mark}" if notes else mark
+
+
+def insist_on_dead(mark: ImportMark, vm: str) -> None:
+    """Raises `busy` where the job lives, as far as this host can tell."""
+    if mark.state == UNFINISHED and mark.alive:
+        hint = "Wait for it, or cancel it with vmferry.migrate.job."
+        raise VmferryError("busy", f"{vm} is being made by {mark.describe()}.", hint, retryable=True)
