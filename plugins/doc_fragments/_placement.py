@@ -38,14 +38,16 @@ options:
     suboptions:
       storage:
         description:
-          - Where the disks go. For libvirt, a storage pool or the path of a folder.
-          - If not given, the provider's default.
+          - Where the disks go. For libvirt, a storage pool or the path of a folder. For vSphere, a datastore or a
+            datastore cluster, by name, path or MoRef; of a cluster, the datastore with the most room is taken.
+          - If not given, the provider's default. On vSphere that is the only datastore there; where there are several,
+            it has to be given.
           - Must not be given where the provider is V(image), whose files go below its URL.
         type: str
       disk_format:
         description:
           - The format of the disks on the provider, for example V(qcow2) or V(raw). If not given, the provider's
-            default.
+            default. On vSphere all are VMDKs; see O(placement.disk_provisioning).
           - Where the provider is V(image), what is written. V(ova) is one archive, V(ova_gz) the same within gzip;
             V(ovf), V(qcow2), V(raw), V(vmdk), V(vmdk_sparse), V(vhd), V(vhd_dynamic) or V(vhdx) is a folder with an OVF
             descriptor, checksums, and images in that format, in V(vmdk) where it is V(ovf). If not given, V(qcow2).
@@ -56,6 +58,39 @@ options:
           - With images of disks, V(virtio) for qcow2, QED and raw, and V(sata), which every system knows, for what
             other hypervisors write.
           - Where files are written, V(ide), V(scsi), V(sata), V(nvme), V(virtio) or V(usb).
+          - On vSphere, V(pvscsi), V(lsilogic), V(lsisas1068), V(buslogic), V(sata), V(nvme), V(ide), or V(scsi) for the
+            model that it had, or V(pvscsi). Disks that were on a bus that vSphere has not, such as V(virtio), go on
+            V(sata).
+        type: str
+      disk_provisioning:
+        description:
+          - On vSphere, how the disks are made. V(thin) takes room as it is written to, V(thick) all of it at once, and
+            V(eager) overwrites it with zeros as well. If not given, V(thin).
+          - Other providers refuse it, and the next four, as V(unsupported).
+        type: str
+        choices:
+          - thin
+          - thick
+          - eager
+      folder:
+        description:
+          - On vSphere, the folder of the VM in the inventory, by path such as V(/DC0/vm/Prod), name or MoRef. If not
+            given, the folder C(vm) of the datacenter.
+          - The name of the VM has to be free in it.
+        type: str
+      cluster:
+        description:
+          - On vSphere, the cluster that the VM is to run on, by name, path or MoRef.
+          - One of O(placement.cluster), O(placement.host) and O(placement.resource_pool) is needed where there are
+            several clusters or hosts.
+        type: str
+      host:
+        description:
+          - On vSphere, the ESXi host that the VM is to run on, by name, path or MoRef.
+        type: str
+      resource_pool:
+        description:
+          - On vSphere, the resource pool of the VM, by name, path or MoRef. If not given, that of the cluster or host.
         type: str
       firmware:
         description:
@@ -71,6 +106,13 @@ options:
             whoever makes a VM of them.
         type: bool
         default: false
+      keep_uuid:
+        description:
+          - On vSphere, whether the VM keeps the UUID that its guest sees. Otherwise it gets a new one.
+          - Two VMs with the same UUID confuse whoever tells VMs apart by it, such as backups. Other providers refuse
+            V(true) as V(unsupported).
+        type: bool
+        default: false
       power_on:
         description:
           - Whether to start the VM. One that an earlier run has made is started too if it is off.
@@ -80,6 +122,8 @@ options:
   network_map:
     description:
       - For networks that the VM was in, the networks to use instead. Those that are not named keep their names.
+      - For one network card, give its MAC address in the place of the network that it was in.
+      - On vSphere, networks are named by name, path or MoRef.
     type: dict
   storage_map:
     description:

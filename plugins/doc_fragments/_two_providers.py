@@ -10,17 +10,23 @@ import re
 from ansible_collections.vmferry.migrate.plugins.doc_fragments._image import ModuleDocFragment as Image
 from ansible_collections.vmferry.migrate.plugins.doc_fragments._libvirt import ModuleDocFragment as Libvirt
 from ansible_collections.vmferry.migrate.plugins.doc_fragments._provider import ModuleDocFragment as Provider
+from ansible_collections.vmferry.migrate.plugins.doc_fragments._vsphere import ModuleDocFragment as Vsphere
 
 _OPTIONS = re.compile(r"^options:\n((?:(?: .*)?\n)+)", re.MULTILINE)
-_REQUIREMENTS = re.compile(r"^requirements:\n(?:(?: .*)?\n)+", re.MULTILINE)
+_REQUIREMENTS = re.compile(r"^requirements:\n((?:(?: .*)?\n)+)", re.MULTILINE)
 
 
 def provider_below(option: str) -> str:
     """The documentation of `provider` and of every provider's settings, as suboptions of `option`."""
-    parts = (Provider.OR_FILES, Libvirt.DOCUMENTATION, Image.DOCUMENTATION)
+    parts = (Provider.ANY, Libvirt.DOCUMENTATION, Vsphere.DOCUMENTATION, Image.DOCUMENTATION)
     text = "".join(_OPTIONS.findall(part)[0] for part in parts)
-    text = re.sub(r"\bO\((provider|libvirt|image)\b", rf"O({option}.\1", text)
+    text = re.sub(r"\bO\((provider|libvirt|vsphere|image)\b", rf"O({option}.\1", text)
     return re.sub(r"(?m)^(?=.)", "    ", text)
+
+
+def requirements(*parts: str) -> str:
+    """Of all of them."""
+    return "requirements:\n" + "".join(found for part in parts for found in _REQUIREMENTS.findall(part))
 
 
 class ModuleDocFragment:
@@ -41,5 +47,5 @@ options:
     required: true
     suboptions:
 {provider_below("destination")}
-{_REQUIREMENTS.findall(Libvirt.DOCUMENTATION)[0]}
+{requirements(Libvirt.DOCUMENTATION, Vsphere.DOCUMENTATION)}
 """

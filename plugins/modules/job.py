@@ -14,9 +14,10 @@ description:
   - Brings a transfer that another task started into the state that is asked for, and returns once that is true.
 extends_documentation_fragment:
   - vmferry.migrate._attributes
-  - vmferry.migrate._attributes.actiongroup_vms_storage
-  - vmferry.migrate._provider.or_files
+  - vmferry.migrate._attributes.actiongroup_any_storage
+  - vmferry.migrate._provider.any
   - vmferry.migrate._libvirt
+  - vmferry.migrate._vsphere
   - vmferry.migrate._image
   - vmferry.migrate._storage
   - vmferry.migrate._transfer.state_dir
@@ -335,8 +336,8 @@ from typing import Any
 
 from ansible_collections.vmferry.migrate.plugins.module_utils._ansible.argspec import ArgumentSpec, TaskArguments
 from ansible_collections.vmferry.migrate.plugins.module_utils._ansible.provider_options import (
+    any_provider_arguments,
     optional_provider,
-    provider_or_files_arguments,
 )
 from ansible_collections.vmferry.migrate.plugins.module_utils._ansible.run import run
 from ansible_collections.vmferry.migrate.plugins.module_utils._ansible.sdk import (
@@ -360,7 +361,7 @@ def argument_spec() -> ArgumentSpec:
             "timeout": {"type": "str", "default": "10m"},
         }
     )
-    return own.merge(provider_or_files_arguments(), storage_arguments(required=False), state_dir_arguments())
+    return own.merge(any_provider_arguments(), storage_arguments(required=False), state_dir_arguments())
 
 
 def end(arguments: TaskArguments, check_mode: bool) -> dict[str, Any]:

@@ -43,7 +43,7 @@ options:
         and waits until it is off.
         On vSphere that takes VMware Tools, or open-vm-tools.
       - V(absent) removes it. It must be off, and its memory must not be saved. Its snapshots, and its firmware's
-        variables, go with it. VMs on vSphere cannot be removed yet; the module fails with V(unsupported).
+        variables, go with it. On vSphere, without O(remove_disks) it is unregistered, so that all of its files stay.
     type: str
     choices:
       - powered_on
@@ -67,6 +67,7 @@ options:
       - Whether O(state=absent) deletes its disks as well.
       - What is no file, is read only or shared, or belongs to another VM too, stays, and so do the images that its
         disks stand on. A warning tells which disks stay.
+      - On vSphere, raw devices and disks that another VM has as well are detached before.
     type: bool
     default: false
 seealso:

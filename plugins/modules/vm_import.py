@@ -29,9 +29,10 @@ description:
     of an appliance. Which of its disks boots is found out where the manifest does not say so, with a warning.
 extends_documentation_fragment:
   - vmferry.migrate._attributes
-  - vmferry.migrate._attributes.actiongroup_vms_storage
-  - vmferry.migrate._provider.or_files
+  - vmferry.migrate._attributes.actiongroup_any_storage
+  - vmferry.migrate._provider.any
   - vmferry.migrate._libvirt
+  - vmferry.migrate._vsphere
   - vmferry.migrate._image
   - vmferry.migrate._placement
   - vmferry.migrate._signing.trust
@@ -189,6 +190,24 @@ EXAMPLES = r"""
       url: file:///srv/vms
     url: file:///srv/images/web.vhdx
     name: web
+
+- name: Make a VM on vSphere of the newest export
+  vmferry.migrate.vm_import:
+    provider: vsphere
+    vsphere:
+      hostname: vcenter.example.com
+      username: backup@vsphere.local
+      password: "{{ vault_vcenter_password }}"
+    url: s3://backups/vms
+    vm: web01
+    name: web01
+    placement:
+      folder: /DC0/vm/Prod
+      cluster: C1
+      storage: fast
+      power_on: true
+    network_map:
+      default: VM Network
 
 - name: Make a VM of what hypersdk exported
   vmferry.migrate.vm_import:
@@ -826,7 +845,7 @@ from ansible_collections.vmferry.migrate.plugins.module_utils._ansible.placement
     placement_arguments,
 )
 from ansible_collections.vmferry.migrate.plugins.module_utils._ansible.provider_options import (
-    provider_or_files_arguments,
+    any_provider_arguments,
     provider_spec,
 )
 from ansible_collections.vmferry.migrate.plugins.module_utils._ansible.run import run
@@ -857,7 +876,7 @@ def argument_spec() -> ArgumentSpec:
             "source_vm": {"type": "dict"},
         }
     )
-    common = (provider_or_files_arguments(), placement_arguments(), storage_arguments(), transfer_arguments())
+    common = (any_provider_arguments(), placement_arguments(), storage_arguments(), transfer_arguments())
     return own.merge(*common, trust_arguments(), encryption_arguments())
 
 

@@ -5,11 +5,14 @@
 
 from __future__ import annotations
 
+import json
 import os
+import random
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -29,7 +32,7 @@ def vcenter() -> Iterator[VSphere]:
         yield started
 
 
-def play(vcenter: VSphere, example: str, home: Path, **variables: str) -> subprocess.CompletedProcess[str]:
+def play(vcenter: VSphere, example: str, home: Path, **variables: Any) -> subprocess.CompletedProcess[str]:
     environment = {
         **os.environ,
         "ANSIBLE_COLLECTIONS_PATH": str(ROOT / ".build"),
@@ -39,9 +42,9 @@ def play(vcenter: VSphere, example: str, home: Path, **variables: str) -> subpro
         "VMWARE_HOST": f"{vcenter.host}:{vcenter.port}",
         "VMWARE_PASSWORD": vcenter.password,
         "VMWARE_USER": vcenter.user,
+        "VMFERRY_STATE_DIR": str(home / "state"),
     }
-    given = [word for name, value in variables.items() for word in ("-e", f"{name}={value}")]
-    given += ["-e", f"ansible_python_interpreter={sys.executable}"]
+    given = ["-e", json.dumps({**variables, "ansible_python_interpreter": sys.executable})]
     playbook = ROOT / "examples" / example
     command: list[str | Path] = [ANSIBLE_PLAYBOOK, playbook, "-i", "localhost,", "-c", "local", *given, "-vvv"]
     done = subprocess.run(command, env=environment, cwd=home, capture_output=True, text=True, check=False)
@@ -71,3 +74,20 @@ def test_each_vm_of_a_folder_is_exported_and_the_password_is_nowhere(vcenter: VS
     assert made.parent.parent.name.startswith("lab01-")
     assert dict(vcenter.leftovers().snapshots) == {}
     assert '"consistency": "quiesced"' in done.stdout
+
+
+def test_image_becomes_a_vm_in_a_play_and_the_password_is_nowhere(vcenter: VSphere, tmp_path: Path) -> None:
+    data = random.Random(1).randbytes(MIB)
+    (tmp_path / "app.img").write_bytes(data)
+    given: dict[str, Any] = {
+        "url": (tmp_path / "app.img").as_uri(),
+        "new_name": "app",
+        "cluster": "DC0_C0",
+        "datastore": "LocalDS_1",
+        "folder": "/DC0/vm/Prod",
+        "networks": {"default": "VM Network"},
+    }
+    done = play(vcenter, "import_to_vsphere.yml", tmp_path, **given)
+    assert "app is /DC0/vm/Prod/app, with 1 disks" in done.stdout
+    assert vcenter.disk_bytes("app") == data
+    assert "changed=0" in play(vcenter, "import_to_vsphere.yml", tmp_path, **given).stdout

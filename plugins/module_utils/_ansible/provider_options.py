@@ -52,7 +52,7 @@ def _files_option() -> dict[str, Any]:
 
 def provider_ends_arguments() -> ArgumentSpec:
     """Of a module with a provider at each end."""
-    end = {"type": "dict", "required": True, "options": provider_or_files_arguments().options}
+    end = {"type": "dict", "required": True, "options": any_provider_arguments().options}
     return ArgumentSpec({"source": end, "destination": dict(end)})
 
 

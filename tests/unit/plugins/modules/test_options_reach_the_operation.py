@@ -204,8 +204,14 @@ LANDING: list[tuple[str, Any, str, Any]] = [
     ("placement.storage", "fast", "placement.storage", "fast"),
     ("placement.disk_format", "raw", "placement.disk_format", "raw"),
     ("placement.disk_bus", "scsi", "placement.disk_bus", "scsi"),
+    ("placement.disk_provisioning", "eager", "placement.disk_provisioning", "eager"),
+    ("placement.folder", "/DC0/vm/Prod", "placement.folder", "/DC0/vm/Prod"),
+    ("placement.cluster", "C1", "placement.cluster", "C1"),
+    ("placement.host", "esx1", "placement.host", "esx1"),
+    ("placement.resource_pool", "Gold", "placement.resource_pool", "Gold"),
     ("placement.firmware", "uefi", "placement.firmware", "uefi"),
     ("placement.keep_mac", True, "placement.keep_mac", True),
+    ("placement.keep_uuid", True, "placement.keep_uuid", True),
     ("placement.power_on", True, "placement.power_on", True),
     ("network_map", {"production": "isolated"}, "placement.network_map", {"production": "isolated"}),
     ("detach", ["cdrom"], "detach", ("cdrom",)),
@@ -213,6 +219,7 @@ LANDING: list[tuple[str, Any, str, Any]] = [
 ]
 IMPORT = [
     *PROVIDER,
+    *VSPHERE,
     *FILES,
     *STORE,
     *TRANSFER,
@@ -227,7 +234,7 @@ MIGRATE = [
     *(
         (f"{end}.{option}", value, path.replace("provider", end, 1), wanted)
         for end in ("source", "destination")
-        for option, value, path, wanted in [*PROVIDER, *FILES]
+        for option, value, path, wanted in [*PROVIDER, *FILES, *VSPHERE]
     ),
     *TRANSFER,
     *LANDING,
@@ -263,6 +270,7 @@ VERIFY = [
 ]
 END_JOB = [
     *PROVIDER,
+    *VSPHERE,
     *FILES,
     *STORE,
     ("job", "20261121-1a2b", "job", "20261121-1a2b"),

@@ -146,6 +146,6 @@ def test_oldest_pyvmomi_will_do(modules: ModuleRun) -> None:
     assert settings(modules) == {"validate_certs": True}
 
 
-@pytest.mark.parametrize("module", ["vm_import", "export_verify", "job"])
+@pytest.mark.parametrize("module", ["export_verify"])
 def test_modules_that_do_not_work_with_vsphere_yet_do_not_take_it(modules: ModuleRun, module: str) -> None:
     assert "must be one of: libvirt" in modules.fail(module, {"provider": "vsphere"})["msg"]
