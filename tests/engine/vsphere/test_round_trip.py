@@ -74,3 +74,6 @@ def test_vm_is_migrated_with_no_store_between(vcenter: VSphere, settings: dict[s
     made = migrate_vm(request, False)
     assert_same(vcenter, made, "moving")
     assert migrate_vm(request, False)["changed"] is False
+    back = MigrateRequest(vsphere, vsphere, "moved-on", Placement("moved-back", **WHERE), transfer=transfer)
+    migrate_vm(back, False)
+    assert [vcenter.disk_bytes("moved-back", number) for number in (0, 1)] == [whole(SYSTEM), whole(DATA)]

@@ -95,8 +95,8 @@ func (s *site) exportLease(m *machine, devices []types.BaseVirtualDevice, bytes 
 
 func controllerName(devices []types.BaseVirtualDevice, key int32) string {
 	list := object.VirtualDeviceList(devices)
-	if found := list.FindByKey(key); found != nil {
-		return fmt.Sprintf("%s%d", list.TypeName(found), key%100)
+	if found, ok := list.FindByKey(key).(types.BaseVirtualController); ok {
+		return fmt.Sprintf("%s%d", list.TypeName(found.(types.BaseVirtualDevice)), found.GetVirtualController().BusNumber)
 	}
 	return "VirtualController0"
 }
