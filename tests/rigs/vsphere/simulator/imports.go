@@ -30,6 +30,7 @@ func (s *site) importMachine(request *types.ImportVApp) *answer {
 	if s.inFolder(*folder, spec.ConfigSpec.Name) != nil {
 		return refused(&types.DuplicateName{Name: spec.ConfigSpec.Name, Object: *folder})
 	}
+	number(spec.ConfigSpec.DeviceChange)
 	_, err := methods.CreateVM_Task(context.Background(), s.client, &types.CreateVM_Task{
 		This: *folder, Config: spec.ConfigSpec, Pool: request.This, Host: request.Host,
 	})
@@ -46,6 +47,21 @@ func (s *site) importMachine(request *types.ImportVApp) *answer {
 	}
 	made := s.importLease(m, wantsNvram(&spec.ConfigSpec))
 	return answered(&types.ImportVAppResponse{Returnval: made.Self})
+}
+
+// number gives disks and network cards the keys that vSphere gives them, in their order. The simulator's are random.
+func number(changes []types.BaseVirtualDeviceConfigSpec) {
+	disks, cards := int32(2000), int32(4000)
+	for _, change := range changes {
+		switch device := change.GetVirtualDeviceConfigSpec().Device.(type) {
+		case *types.VirtualDisk:
+			device.Key = disks
+			disks++
+		case types.BaseVirtualEthernetCard:
+			device.GetVirtualEthernetCard().Key = cards
+			cards++
+		}
+	}
 }
 
 // importLease names an address for each file that a device of the new machine stands on. The import keys are those by
