@@ -14,6 +14,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar
 
+from ansible_collections.vmferry.migrate.plugins.module_utils._errors import Kind
 from ansible_collections.vmferry.migrate.plugins.module_utils._operations.jobs.requests import ProviderSpec
 from rigs.ports import free_port
 from rigs.vsphere import VSphere
@@ -27,12 +28,22 @@ KIB = 1024
 class VsphereDriver(Driver):
     name = "vsphere"
     sources = "plugins/module_utils/_providers/vsphere"
-    abilities = Abilities(live=True, powered_off=True, tracking=True, snapshots=True, power=True)
+    abilities = Abilities(
+        live=True, powered_off=True, tracking=True, snapshots=True, imports=True, power=True, removal=True
+    )
     failpoints: ClassVar[Mapping[str, Mapping[str, Fate]]] = {
         "on": {"tracking_begun": "undone", "snapshot_made": "undone", "lease_begun": "undone", "lease_ended": "whole"},
         "off": {"lease_begun": "undone"},
+        "import": {
+            "import_made": "undone",
+            "window-delivered": "undone",
+            "import_sent": "undone",
+            "import_completed": "undone",
+            "import_settled": "whole",
+        },
     }
     passed_once = frozenset({"tracking_begun", "lease_begun"})
+    passed_by = frozenset({"window-copied"})  # imports are written as exports are
     locks = True
     holds = False
     knows_holes = False
@@ -154,7 +165,15 @@ class VsphereDriver(Driver):
 
     @property
     def placement(self) -> Mapping[str, Any]:
-        return {"storage": "LocalDS_0"}
+        return {"storage": "LocalDS_0", "host": "DC0_H0"}
+
+    @property
+    def wrong_placements(self) -> Sequence[tuple[Mapping[str, Any], Kind, str]]:
+        return (
+            ({"storage": "Nowhere"}, "not_found", "no datastore"),
+            ({"disk_bus": "virtio"}, "invalid_config", "no disk bus"),
+            ({"folder": "Nowhere"}, "not_found", "no folder"),
+        )
 
     def left_of_imports(self) -> Iterator[str]:
         left = self._server.leftovers()
