@@ -98,5 +98,5 @@ options:
           - What it shows must be the disk as that snapshot holds it; only its size is compared.
         type: str
 requirements:
-  - for O(provider=vsphere), pyvmomi 8.0.1 or newer on the host that runs the module, and vSphere 6.5 or newer
+  - for vSphere, pyvmomi 8.0.1 or newer on the host that runs the module, and vSphere 6.5 or newer
 """
