@@ -87,7 +87,7 @@ class Signed:
         calls: list[str] = []
         provider = SimpleNamespace(
             clean_up_imports=lambda: [],
-            imported=lambda name: None,
+            imported=lambda name, folder="": None,
             check_import=lambda *_unused: calls.append("check_import") or [],
         )
         placement = Placement(name="web02")
