@@ -137,6 +137,7 @@ options:
         a new one is made first, as M(vmferry.migrate.disk_snapshot) does, with O(consistency) in the place of its
         O(vmferry.migrate.disk_snapshot#module:quiesce); the export is of that very moment.
       - The VM may run, be started or be shut down meanwhile.
+      - On vSphere this is V(unsupported).
       - Nobody tells what changed since a snapshot. So all of it is read, O(track_changes) does nothing, and an
         increment stores what differs from the newest export that is not younger than the snapshot. Increments of the VM
         itself go on as if no snapshot had been exported between them.
@@ -337,6 +338,17 @@ EXAMPLES = r"""
     provider: libvirt
     vm: web01
     url: file:///srv/exports
+
+- name: Export a VM of vSphere from the controller; what changed, from the second time on
+  vmferry.migrate.vm_export:
+    vsphere:
+      hostname: vcenter.example.com
+      username: backup@vsphere.local
+      password: "{{ vault_vcenter_password }}"
+      ca_path: /etc/pki/vcenter.pem
+    vm: /DC0/vm/Prod/web01
+    url: s3://backups/vms
+  delegate_to: localhost
 
 - name: Export every VM once a day, however often the play runs
   vmferry.migrate.vm_export:

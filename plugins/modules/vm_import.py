@@ -149,6 +149,19 @@ EXAMPLES = r"""
     storage_map:
       disk-1: slow
 
+- name: Make a VM on vSphere, with the connection of the environment
+  vmferry.migrate.vm_import:
+    provider: vsphere
+    url: s3://backups/vms
+    vm: web01
+    name: web01-restored
+    placement:
+      cluster: C1
+      storage: fast
+      folder: /DC0/vm/Prod
+    network_map:
+      default: VM Network
+
 - name: Make a VM of an appliance
   vmferry.migrate.vm_import:
     provider: libvirt

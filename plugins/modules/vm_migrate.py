@@ -50,8 +50,8 @@ attributes:
 options:
   vm:
     description:
-      - The VM to migrate, by its name or by its UUID, or as O(vmferry.migrate.vm_export#module:vm) where its provider
-        is V(image).
+      - The VM to migrate, by its name or by its UUID, on vSphere also by its path or MoRef, or as
+        O(vmferry.migrate.vm_export#module:vm) where its provider is V(image).
     type: str
     required: true
   name:
@@ -82,7 +82,7 @@ options:
         at the source. No digests of it stay anywhere else, and the source may be deleted next.
       - V(none) relies on the storage. That saves the time to read what was written.
       - If not given, V(content) where the O(destination) can read back what it has not made a VM of yet, which libvirt
-        can, and else V(none).
+        can, and else V(none). On vSphere it cannot be done, so that V(content) is V(unsupported) there.
       - With V(image), images such as V(qcow2) are always read back once, and compared with what was sent, as
         M(vmferry.migrate.vm_import) does. An OVA, V(ovf) and V(vmdk) are not, and their checksums are of what was sent.
     type: str
@@ -115,6 +115,21 @@ EXAMPLES = r"""
       VM Network: default
     placement:
       power_on: true
+
+- name: Make a VM on vSphere of an image, with the connection of the environment
+  vmferry.migrate.vm_migrate:
+    source:
+      image:
+        url: file:///srv/images
+    destination:
+      provider: vsphere
+    vm: web.qcow2
+    name: web
+    hardware:
+      networks: [VM Network]
+    placement:
+      cluster: C1
+      storage: fast
 
 - name: Copy a VM that runs, with the file systems at rest
   vmferry.migrate.vm_migrate:

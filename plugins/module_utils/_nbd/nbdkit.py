@@ -46,7 +46,8 @@ def serve(plugin: str, parameters: Sequence[str], what: str, secret: str = "") -
 
         def complaint(said: str) -> VmferryError:
             told = said.replace(secret, "***") if secret else said
-            return VmferryError("internal", f"nbdkit cannot read {what}: {' '.join(told[-MOST_SAID:].split())}.")
+            told = " ".join(told[-MOST_SAID:].split()).rstrip(".")
+            return VmferryError("internal", f"nbdkit cannot read {what}: {told}.")
 
         child = _started([*command, *parameters], complaint, secret)
         try:

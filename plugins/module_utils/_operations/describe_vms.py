@@ -21,12 +21,14 @@ def describe_vms(provider: ProviderSpec, vms: Sequence[str] | None, filters: Map
     Raises `unsupported` for what VMs there cannot have: nothing found would look like an answer.
     """
     with closing(open_provider(provider.name, provider.settings)) as opened:
-        for filter, known in (("tag", opened.has_tags), ("folder", opened.has_folders)):
-            if filters.get(filter) and not known:
+        known = {"tag": opened.has_tags, "folder": opened.has_folders}
+        for filter in known:
+            if filters.get(filter) and not known[filter]:
+                offered = [one for one in known if known[one]]
                 raise VmferryError(
                     "unsupported",
-                    f"VMs have no {filter}s on {opened.name}, so none can be found by one.",
-                    f"Filter by {'tag, ' if opened.has_tags else ''}name or power_state instead.",
+                    f"VMs on {opened.name} cannot be found by a {filter}.",
+                    f"Filter by {', '.join([*offered, 'name'])} or power_state instead.",
                 )
         found = opened.vms() if vms is None else opened.describe_each(vms)
     chosen = sorted((vm for vm in found if _fits(vm, filters)), key=lambda vm: (vm.name, vm.id))

@@ -31,6 +31,7 @@ class Tracking:
     keep: bool = False  # whether a later export may ask what changed since this one
 
 
+NO_SNAPSHOT = "Leave snapshot out: then the VM is exported as it is now."
 _NO_TRACKING = Tracking()
 
 
@@ -188,6 +189,7 @@ class Provider(ABC):
     takes_disks = False  # whether sessions of its imports write the disks themselves, one after the other
     reads_back = False  # whether the disks of an import can be read before it commits
     can_remove = True  # whether `remove` is there, so that check mode does not promise it
+    exports_snapshots = False  # whether `open_snapshot_export` and what belongs to it are there
     exports_leave = True  # whether an export that was killed may leave anything there
     max_jobs: int  # transfers at once that do a hypervisor or an account no harm, unless the user knows better
 
@@ -234,7 +236,7 @@ class Provider(ABC):
 
     def check_snapshot_export(self, vm: VmSpec, disks: Sequence[DiskSpec], snapshot: str) -> Sequence[Finding]:
         """What would stop an export of a snapshot that is there, without changing anything."""
-        return [Finding("error", f"Snapshots on {self.name} cannot be exported.", "", "unsupported")]
+        return [Finding("error", f"Snapshots on {self.name} cannot be exported.", NO_SNAPSHOT, "unsupported")]
 
     def open_snapshot_export(
         self, vm: VmSpec, disks: Sequence[DiskSpec], snapshot: str, job: Job, reference: Mapping[str, str] | None = None
@@ -243,11 +245,11 @@ class Provider(ABC):
 
         With the `reference` of a dead run's session, raises `not_found` where it would not be the same data.
         """
-        raise VmferryError("unsupported", f"Snapshots on {self.name} cannot be exported.")
+        raise VmferryError("unsupported", f"Snapshots on {self.name} cannot be exported.", NO_SNAPSHOT)
 
     def consistency_of(self, snapshot: Snapshot) -> Consistency:
         """What the disks of a snapshot are, as far as it can be told."""
-        raise VmferryError("unsupported", f"Snapshots on {self.name} cannot be exported.")
+        raise VmferryError("unsupported", f"Snapshots on {self.name} cannot be exported.", NO_SNAPSHOT)
 
     def changed_since(self, vm: VmSpec, disks: Sequence[DiskSpec], token: str) -> Mapping[str, int]:
         """Bytes by a disk's name, at most so many, of the disks of which it can be told without changing anything."""

@@ -55,12 +55,14 @@ def test_vms_are_found_by_a_pattern_of_their_folder(
     assert found(monkeypatch, Datacenter(tags=False, folders=True), {"folder": pattern}) == chosen
 
 
-@pytest.mark.parametrize(("filter", "offered"), [("tag", False), ("folder", True)])
-def test_what_vms_cannot_have_is_refused_and_the_other_filters_are_named(
-    monkeypatch: pytest.MonkeyPatch, filter: str, offered: bool
+@pytest.mark.parametrize(
+    ("filter", "offered", "named"), [("tag", "", ""), ("tag", "folder", "folder, "), ("folder", "tag", "tag, ")]
+)
+def test_what_vms_cannot_be_found_by_is_refused_and_the_other_filters_are_named(
+    monkeypatch: pytest.MonkeyPatch, filter: str, offered: str, named: str
 ) -> None:
     with pytest.raises(VmferryError) as caught:
-        found(monkeypatch, Datacenter(tags=offered, folders=False), {filter: "prod"})
+        found(monkeypatch, Datacenter(tags=offered == "tag", folders=offered == "folder"), {filter: "prod"})
     assert caught.value.kind == "unsupported"
-    assert str(caught.value) == f"VMs have no {filter}s on datacenter, so none can be found by one."
-    assert caught.value.hint == f"Filter by {'tag, ' if offered else ''}name or power_state instead."
+    assert str(caught.value) == f"VMs on datacenter cannot be found by a {filter}."
+    assert caught.value.hint == f"Filter by {named}name or power_state instead."

@@ -92,6 +92,13 @@ def test_what_cannot_be_meant_is_told_before_anything_is_made(
     assert there(whole) == before
 
 
+def test_folders_that_are_offered_are_those_that_take_vms(whole: VSphere, provider: VsphereProvider) -> None:
+    (told,) = found(provider, folder="/DC0/vm/Nowhere")
+    offered = told.hint.removeprefix("There are ").rstrip(".").split(", ")
+    assert "vm" in offered
+    assert not {"host", "datastore", "network"} & set(offered)
+
+
 @pytest.mark.parametrize(
     ("changes", "kind", "words"),
     [

@@ -23,6 +23,7 @@ from ansible_collections.vmferry.migrate.plugins.module_utils._operations.export
 from ansible_collections.vmferry.migrate.plugins.module_utils._operations.jobs.requests import (
     ExportRequest,
     ProviderSpec,
+    SnapshotOptions,
     StoreSpec,
     TransferOptions,
 )
@@ -159,6 +160,17 @@ def test_tracking_is_left_alone_where_it_is_not_asked_for(site: Site) -> None:
     result = site.export(track_changes=False)
     assert (result["export"]["change_token"], read_by(result)) == ("", ["lease"])
     assert not site.vcenter.calls("ReconfigVM_Task")
+
+
+@pytest.mark.parametrize("asked", [SnapshotOptions(keep=2), SnapshotOptions(source="before")])
+def test_export_of_a_snapshot_is_refused_before_one_is_made(site: Site, asked: SnapshotOptions) -> None:
+    site.make_vm()
+    found = site.export(check_mode=True, snapshot=asked)["findings"]
+    assert [(one["severity"], one["kind"]) for one in found] == [("error", "unsupported")]
+    with pytest.raises(VmferryError, match="Snapshots on vsphere cannot be exported") as refused:
+        site.export(snapshot=asked)
+    assert "Leave snapshot out" in refused.value.hint
+    assert not site.vcenter.calls("CreateSnapshot_Task") + site.vcenter.calls("CreateSnapshotEx_Task")
 
 
 def test_vm_that_is_off_is_tracked_too(site: Site) -> None:

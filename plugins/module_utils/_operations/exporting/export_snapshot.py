@@ -73,6 +73,8 @@ class ExportedSnapshot:
         return [entry for entry in existing if entry.manifest.taken_at <= until]
 
     def findings(self, disks: Sequence[DiskSpec]) -> list[Finding]:
+        if not self._provider.exports_snapshots:  # so that none is made in vain
+            return list(self._provider.check_snapshot_export(self._vm, disks, self.name))
         if self._options.source:
             return self._of_source(disks)
         found = self._of_state()

@@ -43,6 +43,7 @@ class LibvirtProvider(Provider):
     name = "libvirt"
     has_tags = True
     reads_back = True
+    exports_snapshots = True
     max_jobs = 4
 
     def __init__(self, settings: Mapping[str, Any]) -> None:

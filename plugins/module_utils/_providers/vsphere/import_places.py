@@ -146,7 +146,7 @@ class ImportPlaces:
 
     def _folder_given(self) -> Row | None:
         folder = self._given(("Folder",), self._placement.folder, "folder")
-        if folder is not None and "VirtualMachine" not in (folder.get("childType") or ()):
+        if folder is not None and not _takes_vms(folder):
             text = f"{self._path(folder)} is a folder, but none of VMs."
             raise VmferryError("invalid_config", text, "Give one below the folder vm of a datacenter, as /DC0/vm/Prod.")
         return folder
@@ -172,7 +172,8 @@ class ImportPlaces:
                 "conflict", f"There are {len(found)} of the {what} {wanted}.", f"Give its path: {paths}."
             )
         text = f"There is no {what} {wanted} at {self._address}, or none that this user may see."
-        raise VmferryError("not_found", text, f"There are {_names(rows)}." if rows else "")
+        fit = [row for row in rows if row.kind != "Folder" or _takes_vms(row)]
+        raise VmferryError("not_found", text, f"There are {_names(fit)}." if fit else "")
 
     def _datastore(self, wanted: str) -> Row:
         reachable = self._rows_of(self._reach("datastore"))
@@ -233,6 +234,10 @@ class ImportPlaces:
 
 def name_of(row: Row) -> str:
     return unquote(row.get("name", ""))
+
+
+def _takes_vms(folder: Row) -> bool:
+    return "VirtualMachine" in (folder.get("childType") or ())
 
 
 def _called(rows: Sequence[Row], wanted: str) -> list[Row]:
