@@ -83,6 +83,7 @@ options:
           - On vSphere, the cluster that the VM is to run on, by name, path or MoRef.
           - One of O(placement.cluster), O(placement.host) and O(placement.resource_pool) is needed where there are
             several clusters or hosts.
+          - One without DRS, which would choose a host, needs O(placement.host) if it has several.
         type: str
       host:
         description:

@@ -67,7 +67,8 @@ options:
       - Whether O(state=absent) deletes its disks as well.
       - What is no file, is read only or shared, or belongs to another VM too, stays, and so do the images that its
         disks stand on. A warning tells which disks stay.
-      - On vSphere, raw devices and disks that another VM has as well are detached before.
+      - On vSphere, raw devices and disks that another VM has as well are detached before. Where the snapshots of the VM
+        hold such a disk, as those that a linked clone stands on, the module fails with V(conflict) and removes nothing.
     type: bool
     default: false
 seealso:

@@ -20,7 +20,8 @@ description:
     them is used that was not compared with the checksums that it has, for which they are read twice.
   - Where O(url) ends in C(.vma), C(.vma.gz) or C(.vma.zst), it is an archive of Proxmox VE. It is read once, from its
     first byte to its last, and all of its disks are written as they come. Those that are packed with zstd need the
-    Python package C(zstandard). With O(provider=image), it must not be packed, and is read disk by disk.
+    Python package C(zstandard). With O(provider=image) or O(provider=vsphere), it must not be packed, and is read disk
+    by disk.
   - Where O(url) ends in C(.qcow2), C(.vmdk), C(.vhd), C(.vpc), C(.vhdx), C(.avhdx), C(.vdi), C(.qed), C(.qcow),
     C(.raw), C(.img), C(.tar.gz) or C(.tgz), it is a disk image that other tools made. It is inspected first, and
     becomes the disk of a VM whose O(hardware) the task says. What format it has is told by its content.

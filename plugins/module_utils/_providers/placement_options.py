@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import Iterator
 
+from .._errors import VmferryError
 from .base import Placement
 from .finding import Finding
 
@@ -19,3 +20,8 @@ def unknown_options(placement: Placement, provider: str) -> Iterator[Finding]:
         if getattr(placement, name):
             text = f"placement.{name} means nothing to the provider {provider}."
             yield Finding("error", text, "Leave it out.", "unsupported")
+
+
+def insist_on_known(placement: Placement, provider: str) -> None:
+    for finding in unknown_options(placement, provider):
+        raise VmferryError("unsupported", finding.message, finding.hint)

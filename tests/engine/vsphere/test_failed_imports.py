@@ -5,21 +5,29 @@
 
 from __future__ import annotations
 
+import socket
+import time
+from contextlib import suppress
+from threading import Timer
 from typing import Any
 
 import pytest
 
+from ansible_collections.vmferry.migrate.plugins.module_utils._blocks import Part
 from ansible_collections.vmferry.migrate.plugins.module_utils._errors import VmferryError
 from ansible_collections.vmferry.migrate.plugins.module_utils._providers.base import Placement
 from ansible_collections.vmferry.migrate.plugins.module_utils._providers.vsphere import import_leftovers, import_mark
+from ansible_collections.vmferry.migrate.plugins.module_utils._providers.vsphere.disk_servers import DiskServers
 from ansible_collections.vmferry.migrate.plugins.module_utils._providers.vsphere.import_mark import ImportMark
 from ansible_collections.vmferry.migrate.plugins.module_utils._providers.vsphere.provider import VsphereProvider
+from ansible_collections.vmferry.migrate.plugins.module_utils._providers.vsphere.settings import VsphereSettings
+from ansible_collections.vmferry.migrate.plugins.module_utils._providers.vsphere.upload import DiskUpload
 from ansible_collections.vmferry.migrate.plugins.module_utils._transfer.digest_check import DigestCheck
-from ansible_collections.vmferry.migrate.plugins.module_utils._transfer.flow import Flow
+from ansible_collections.vmferry.migrate.plugins.module_utils._transfer.flow import Flow, Stopped
 from ansible_collections.vmferry.migrate.plugins.module_utils._transfer.owner import current_owner
 from rigs.vsphere import VSphere
 
-from .importing import DATA, EXPORT, SMALL, SYSTEM, Import, a_vm, config_of, killed_on_vsphere
+from .importing import DATA, EXPORT, MIB, SMALL, SYSTEM, Import, a_vm, config_of, killed_on_vsphere
 
 pytestmark = pytest.mark.slow
 
@@ -120,6 +128,49 @@ def test_job_that_is_stopped_stops_its_import(vcenter: VSphere, settings: dict[s
         assert left(vcenter) == before
     finally:
         provider.close()
+
+
+def test_job_that_is_stopped_waits_for_no_server_that_is_silent_over_a_file(
+    vcenter: VSphere, settings: dict[str, Any]
+) -> None:
+    """Disks are over by then: it is the firmware's variables that are sent."""
+    flow = Flow()
+    provider = VsphereProvider(settings, flow)
+    before = left(vcenter)
+    vcenter.fault("PUT /nfc/", "delay", seconds=9)
+    stop = Timer(1.0, lambda: flow.stop(VmferryError("cancelled", "The job was cancelled.")))
+    stop.start()
+    vm = a_vm(SMALL, provider="vsphere", firmware="uefi")
+    began = time.monotonic()
+    try:
+        with pytest.raises(Stopped):
+            Import(provider).run(vm, [SMALL], native={"web01.nvram": b"variables"}, name="silent")
+        assert time.monotonic() - began < 6
+        assert left(vcenter) == before
+    finally:
+        stop.cancel()
+        provider.close()
+
+
+def test_disk_that_is_interrupted_is_never_sent_in_the_clear(
+    vcenter: VSphere, settings: dict[str, Any], provider: VsphereProvider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another thread may be sending just then."""
+    servers = DiskServers(VsphereSettings.from_options(settings), provider._session)
+    connection, path = servers.connect(f"{vcenter.url}/nfc/nothing/disk-0.vmdk")
+    upload = DiskUpload(connection, path, "disk-0", Flow(), MIB)
+    clear: list[bytes] = []
+
+    def send_meanwhile(_socket: socket.socket, _how: int) -> None:
+        with suppress(VmferryError):
+            upload.write_part(Part(1, 0, len(SMALL)), memoryview(SMALL))
+
+    with monkeypatch.context() as patched:
+        patched.setattr(socket.socket, "sendall", lambda _socket, data, *_flags: clear.append(bytes(data)))
+        patched.setattr(socket.socket, "shutdown", send_meanwhile)
+        upload.interrupt()
+    upload.abort()
+    assert clear == []
 
 
 def test_vm_that_does_not_start_is_there_and_whole(

@@ -14,11 +14,14 @@ import pytest
 from ansible_collections.vmferry.migrate.plugins.module_utils._errors import VmferryError
 from ansible_collections.vmferry.migrate.plugins.module_utils._providers.base import Placement
 from ansible_collections.vmferry.migrate.plugins.module_utils._providers.finding import Finding
+from ansible_collections.vmferry.migrate.plugins.module_utils._providers.libvirt.provider import LibvirtProvider
 from ansible_collections.vmferry.migrate.plugins.module_utils._providers.placement_options import (
     IN_AN_INVENTORY,
     unknown_options,
 )
 from ansible_collections.vmferry.migrate.plugins.module_utils._providers.spec import NicSpec, VmSpec
+from ansible_collections.vmferry.migrate.plugins.module_utils._providers.vsphere import import_places
+from ansible_collections.vmferry.migrate.plugins.module_utils._providers.vsphere.properties import Rows, retrieve
 from ansible_collections.vmferry.migrate.plugins.module_utils._providers.vsphere.provider import VsphereProvider
 from rigs.vsphere import Leftovers, VSphere
 
@@ -54,6 +57,25 @@ def test_nothing_is_found_where_all_is_well(whole: VSphere, provider: VspherePro
     before = there(whole)
     assert found(provider) == []
     assert there(whole) == before
+
+
+def test_cluster_without_drs_needs_a_host(
+    whole: VSphere, provider: VsphereProvider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else only ImportVApp would say so: that a parameter is not correct. All clusters of the simulator have DRS."""
+
+    def without_drs(*asked: Any) -> Rows:
+        rows = retrieve(*asked)
+        choices = {"configurationEx.drsConfig.enabled": False}
+        return {moref: replace(row, values={**row.values, **choices}) for moref, row in rows.items()}
+
+    asked = {"cluster": "DC0_C0", "host": ""}
+    assert errors(found(provider, **asked)) == []
+    monkeypatch.setattr(import_places, "retrieve", without_drs)
+    (told,) = [one for one in found(provider, **asked) if one.severity == "error"]
+    assert (told.kind, "DC0_C0 has no DRS" in told.message) == ("invalid_config", True)
+    assert "DC0_C0_H0, DC0_C0_H1" in told.hint
+    assert errors(found(provider, cluster="DC0_C0", host="DC0_C0_H1")) == []
 
 
 @pytest.mark.parametrize(
@@ -181,3 +203,12 @@ def test_other_providers_refuse_what_only_an_inventory_has(option: str) -> None:
     (told,) = unknown_options(Placement("new", **{option: "thin"}), "libvirt")
     assert (told.kind, told.message) == ("unsupported", f"placement.{option} means nothing to the provider libvirt.")
     assert list(unknown_options(Placement("new"), "libvirt")) == []
+
+
+@pytest.mark.parametrize("option", IN_AN_INVENTORY)
+def test_other_providers_refuse_it_of_a_vm_that_is_there_already_too(option: str) -> None:
+    libvirt = LibvirtProvider({"uri": "test:///default"})
+    assert libvirt.made_otherwise(a_vm(SMALL), Placement("new")) == ""
+    with pytest.raises(VmferryError, match=f"placement.{option} means nothing") as refused:
+        libvirt.made_otherwise(a_vm(SMALL), Placement("new", **{option: "thin"}))
+    assert refused.value.kind == "unsupported"

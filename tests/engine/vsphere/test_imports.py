@@ -12,13 +12,19 @@ import pytest
 from pyVmomi import vim
 
 from ansible_collections.vmferry.migrate.plugins.module_utils._providers.base import Placement
+from ansible_collections.vmferry.migrate.plugins.module_utils._providers.job import Job
 from ansible_collections.vmferry.migrate.plugins.module_utils._providers.spec import NicSpec, VmSpec
 from ansible_collections.vmferry.migrate.plugins.module_utils._providers.vsphere.import_hardware import (
     guest_id,
     hardware_version,
     new_disks,
 )
-from ansible_collections.vmferry.migrate.plugins.module_utils._providers.vsphere.import_mark import mark_in
+from ansible_collections.vmferry.migrate.plugins.module_utils._providers.vsphere.import_mark import (
+    ImportMark,
+    mark_in,
+    notes_of,
+    with_mark,
+)
 from ansible_collections.vmferry.migrate.plugins.module_utils._providers.vsphere.provider import VsphereProvider
 from rigs.vsphere import VSphere
 
@@ -162,6 +168,35 @@ def test_hardware_is_what_it_was(vcenter: VSphere, importing: Import) -> None:
     assert any(isinstance(one, vim.vm.device.VirtualCdrom) for one in config.hardware.device)
     (sent,) = vcenter.calls("PUT /nfc/")
     assert (sent.bytes, sent.ended) == (len(b"variables"), "")
+
+
+def test_variables_that_vsphere_does_not_take_are_a_warning(vcenter: VSphere, importing: Import) -> None:
+    vcenter.settings(takes_nvram=False)
+    opened: list[Any] = []
+    try:
+        vm = a_vm(SMALL, provider="vsphere", firmware="uefi")
+        importing.run(vm, [SMALL], native={"web01.nvram": b"variables"}, name="forgetful", opened=opened)
+    finally:
+        vcenter.settings(takes_nvram=True)
+    assert vcenter.calls("PUT /nfc/") == []
+    (warning,) = opened[0].warnings
+    assert warning.startswith("This vSphere does not take the firmware's variables of forgetful")
+
+
+@pytest.mark.parametrize(
+    "notes",
+    [
+        "A guest of ours\n[vmferry-import state=unfinished export=other job=2 attempt=3 name=web01]",
+        "[vmferry-[vmferry-import x]import state=unfinished export=other job=2 attempt=3 name=web01]",
+        "[vmferry-import state=unfinished export=other name=web01",
+    ],
+)
+def test_notes_of_a_vm_are_never_taken_for_the_mark_of_its_import(notes: str) -> None:
+    job = Job("1" * 32, "0badcafe")
+    mark = ImportMark.of(job, EXPORT, "web01").text("whole")
+    found = mark_in(with_mark(notes_of({"description": notes}), mark))
+    assert found is not None
+    assert (found.state, found.export, found.job, found.name) == ("whole", EXPORT, job.job_id, "")
 
 
 @pytest.mark.parametrize(

@@ -81,6 +81,52 @@ def test_disk_that_another_vm_has_as_well_stays(
     assert vcenter.disk_bytes("removed-two") == SMALL
 
 
+def test_disk_that_only_a_snapshot_of_another_vm_has_stays(
+    vcenter: VSphere, settings: dict[str, Any], provider: VsphereProvider
+) -> None:
+    vcenter.make_vm("rolled-back", [SMALL[:4096], SMALL])
+    vcenter.make_vm("removed-before", [SMALL[:4096]])
+    shared = provider.describe("rolled-back").disks[1].source
+    _take_snapshot(provider, "rolled-back")
+    _detach_last(provider, "rolled-back")
+    _attach(provider, "removed-before", shared)
+    (number,) = [at for at, disk in enumerate(provider.describe("removed-before").disks) if disk.source == shared]
+    (warning,) = remove(settings, "removed-before", disks=True)["warnings"]
+    assert warning == f"disk-{number} ({shared}) of removed-before stays: rolled-back has it, too."
+    assert remove(settings, "rolled-back", disks=True)["changed"] is True
+
+
+def test_vm_whose_snapshot_another_stands_on_keeps_its_files(
+    vcenter: VSphere, settings: dict[str, Any], provider: VsphereProvider
+) -> None:
+    """A linked clone stands on the disk of a snapshot, which goes with the VM whatever is detached."""
+    vcenter.make_vm("cloned", [SMALL])
+    vcenter.make_vm("clone", [SMALL[:4096]])
+    base = provider.describe("cloned").disks[0].source
+    _take_snapshot(provider, "cloned")
+    _attach(provider, "clone", base)
+    before = vcenter.leftovers()
+    with pytest.raises(VmferryError, match="would take it along") as refused:
+        remove(settings, "cloned", disks=True)
+    assert (refused.value.kind, f"hold {base}, which clone has" in refused.value.message) == ("conflict", True)
+    after = vcenter.leftovers()
+    assert (after.machines, after.files) == (before.machines, before.files)
+    assert vcenter.disk_bytes("clone", 1) == SMALL
+    assert remove(settings, "cloned", disks=False)["changed"] is True
+    assert "[LocalDS_0] cloned" in vcenter.leftovers().files
+
+
+def _take_snapshot(provider: VsphereProvider, vm: str) -> None:
+    in_datacenter(provider, vim.VirtualMachine, vm).CreateSnapshot_Task("first", "", False, False)
+
+
+def _detach_last(provider: VsphereProvider, vm: str) -> None:
+    machine = in_datacenter(provider, vim.VirtualMachine, vm)
+    disk = [one for one in machine.config.hardware.device if isinstance(one, vim.vm.device.VirtualDisk)][-1]
+    change = vim.vm.device.VirtualDeviceSpec(operation="remove", device=disk)
+    machine.ReconfigVM_Task(vim.vm.ConfigSpec(deviceChange=[change]))
+
+
 def _attach(provider: VsphereProvider, vm: str, file: str) -> None:
     machine = in_datacenter(provider, vim.VirtualMachine, vm)
     controller = vim.vm.device.ParaVirtualSCSIController(key=-1, busNumber=0, sharedBus="noSharing")

@@ -147,6 +147,12 @@ class LibvirtProvider(Provider):
             raise
         return vm, import_mark(self._connection, vm.name).get("export", "")
 
+    def made_otherwise(self, vm: VmSpec, placement: Placement) -> str:
+        from ..placement_options import insist_on_known
+
+        insist_on_known(placement, self.name)
+        return ""
+
     def check_import(self, vm: VmSpec, placement: Placement, export_id: str) -> Sequence[Finding]:
         from .import_checks import import_findings
 

@@ -77,7 +77,8 @@ def _of_name(session: Session, placement: Placement, export_id: str, places: Imp
         if mark is not None and found.is_unfinished and mark.alive is not False:
             hint = WAIT_OR_CANCEL
             if mark.alive is None:
-                hint += " If it died there, vSphere removes the VM some minutes later by itself."
+                hint += " If it died there, vSphere removes the VM some minutes later by itself. If not, do it with "
+                hint += "vmferry.migrate.vm and state: absent."
             yield Finding("error", f"{name} is being made by {mark.describe()}.", hint, "busy")
         elif mark is None or not found.is_unfinished:  # or the import itself removes it before it begins
             hint = "Import under another name or into another folder, or remove that VM first."
@@ -117,7 +118,7 @@ class _Places:
         return ()
 
     def _of_pool(self) -> Iterable[Finding]:
-        pool = self._places.pool
+        pool, _chosen = self._places.pool, self._places.host
         self._wanted[pool] = ("ResourcePool", self._places.path_of(pool), ON_POOL)
         return ()
 

@@ -18,7 +18,7 @@ from ..._transfer.owner import current_owner, is_owner_alive
 from ..job import Job
 
 UNFINISHED, WHOLE = "unfinished", "whole"
-_MARK = re.compile(r"\s*(?:Made by vmferry\.migrate\. )?\[vmferry-import ([^\]]*)\]")
+_MARK = re.compile(r"\s*(?:Made by vmferry\.migrate\. )?\[vmferry-import ([^][]*)\]")
 _FIELD = re.compile(r"(\w+)=(\S*)")
 _OWNER = {"hostname": str, "boot_id": str, "pid_namespace": int, "pid": int, "pid_started": int}
 
@@ -56,11 +56,11 @@ class ImportMark:
 
 
 def mark_in(notes: str) -> ImportMark | None:
-    """None where no import of ours wrote one."""
-    found = _MARK.search(notes)
-    if found is None:
+    """None where no import of ours wrote one. It stands behind all that people wrote, whatever that looks like."""
+    marks = _MARK.findall(notes)
+    if not marks:
         return None
-    fields = {key: unquote(value) for key, value in _FIELD.findall(found[1])}
+    fields = {key: unquote(value) for key, value in _FIELD.findall(marks[-1])}
     try:
         owner = {key: kind(fields[key]) for key, kind in _OWNER.items() if key in fields}
     except ValueError:

@@ -20,10 +20,11 @@ SHOWN = 8  # names in a hint
 COMPUTE = ("ClusterComputeResource", "ComputeResource")
 NETWORKS = ("Network", "DistributedVirtualPortgroup", "OpaqueNetwork")
 _OF_COMPUTE = ("name", "parent", "resourcePool", "datastore", "network", "host")
+_CHOOSES = "configurationEx.drsConfig.enabled"
 _PATHS: Mapping[str, Sequence[str]] = {
     "Datacenter": ("name", "parent", "vmFolder"),
     "Folder": ("name", "parent", "childType"),
-    "ClusterComputeResource": _OF_COMPUTE,
+    "ClusterComputeResource": (*_OF_COMPUTE, _CHOOSES),
     "ComputeResource": _OF_COMPUTE,
     "ResourcePool": ("name", "parent", "owner"),
     "HostSystem": ("name", "parent", "datastore", "network", "summary.config.product"),
@@ -77,9 +78,17 @@ class ImportPlaces:
 
     @property
     def host(self) -> str:
-        """Empty where vSphere may choose among those of a cluster."""
+        """Empty where vSphere chooses among those of a cluster, as it does with DRS (ResourcePool.ImportVApp)."""
         given = self._host_given()
-        return given.moref if given is not None else ""
+        if given is not None:
+            return given.moref
+        hosts = self._rows_of(self.compute.get("host"))
+        if self.compute.get(_CHOOSES) is not False:
+            return ""
+        if len(hosts) != 1:
+            text = f"{name_of(self.compute)} has no DRS, which would choose a host for the VM."
+            raise VmferryError("invalid_config", text, f"Set placement.host; there are {_names(hosts)}.")
+        return hosts[0].moref
 
     @property
     def folder(self) -> str:

@@ -79,6 +79,7 @@ class VsphereImport(ImportSession):
             self._lease = lease.__enter__()
             failpoint("import_made")
             self._files = self._matched(lease.urls)
+            self._variables_file = self._place_of_variables(lease.urls)
         except BaseException as error:
             self.__exit__(type(error), error, None)
             raise
@@ -113,10 +114,11 @@ class VsphereImport(ImportSession):
                 self._send(*taken[1], limits)
 
         run_workers(self._flow, streams, work)
-        for file in lease.urls:
-            if self._plan.nvram and self._named(file).endswith(NVRAM):
-                connection, path = self._servers.connect(file.url, file.thumbprint)
-                send_file(connection, path, self._plan.nvram, f"the firmware's variables of {self._plan.name}")
+        file = self._variables_file
+        if file is not None:
+            connection, path = self._servers.connect(file.url, file.thumbprint)
+            what = f"the firmware's variables of {self._plan.name}"
+            send_file(connection, path, self._plan.nvram, what, self._flow)
         failpoint("import_sent")
 
     def commit(self) -> VmSpec:
@@ -152,6 +154,18 @@ class VsphereImport(ImportSession):
             text = f"vSphere offers no place for {', '.join(missing)} of {self._plan.name}."
             raise VmferryError("internal", text, "Report this with the version of vSphere.")
         return [by_name[disk.file] for disk in self._plan.disks]
+
+    def _place_of_variables(self, urls: Sequence[LeaseFile]) -> Optional[LeaseFile]:
+        """None where there are none, and with a warning where vSphere takes none."""
+        if not self._plan.nvram:
+            return None
+        found = next((file for file in urls if self._named(file).endswith(NVRAM)), None)
+        if found is None:
+            self.warnings.append(
+                f"This vSphere does not take the firmware's variables of {self._plan.name}: they begin anew. If the "
+                "guest does not boot, choose its boot loader in the setup of the firmware once."
+            )
+        return found
 
     def _named(self, file: LeaseFile) -> str:
         return self._spec.files.get(file.import_key, "")

@@ -23,8 +23,6 @@ from .settings import VsphereSettings
 if TYPE_CHECKING:
     from ..._transfer.flow import Flow
 
-NOT_YET = "What works with vSphere is told by docs/vsphere.md. OVF and OVA files that it made can be imported already."
-
 
 class VsphereProvider(Provider):
     """Settings: those of `VsphereSettings`. Nothing is asked of the server before the first call."""
@@ -179,7 +177,3 @@ class VsphereProvider(Provider):
 
     def _again(self, vm: VmSpec) -> VmSpec:
         return describe_these(self._session, [vm.details["moref"]], f"Describing {vm.name}")[0]
-
-
-def _unsupported(done: str) -> VmferryError:
-    return VmferryError("unsupported", f"VMs on vSphere cannot be {done} yet.", NOT_YET)

@@ -10,6 +10,7 @@ vSphere takes disks by POST as `application/x-vnd.vmware-streamVmdk`, and other 
 from __future__ import annotations
 
 import socket
+from contextlib import suppress
 from http.client import HTTPException, HTTPSConnection
 from typing import Sequence
 from urllib.parse import quote
@@ -90,12 +91,7 @@ class DiskUpload:
 
     def interrupt(self) -> None:
         """From any thread: whoever sends here fails."""
-        sock = self._connection.sock
-        if sock is not None:
-            try:
-                sock.shutdown(socket.SHUT_RDWR)
-            except OSError:
-                return  # it was gone already
+        _interrupt(self._connection)
 
     def failure(self, error: Exception) -> VmferryError:
         """In the server's own words where it had any before it hung up."""
@@ -140,17 +136,27 @@ class _Told:
             raise self._upload.failure(error) from error
 
 
-def send_file(connection: HTTPSConnection, path: str, data: bytes, what: str) -> None:
+def send_file(connection: HTTPSConnection, path: str, data: bytes, what: str, flow: Flow) -> None:
     """A file that is no disk, such as the firmware's variables."""
+    headers = {"Overwrite": "t", "Content-Type": "application/octet-stream"}
     try:
-        connection.request("PUT", _written(path), data, {"Overwrite": "t", "Content-Type": "application/octet-stream"})
-        answer = connection.getresponse()
-        said = answer.read()
+        with flow.on_stop(lambda: _interrupt(connection)):
+            connection.request("PUT", _written(path), data, headers)
+            answer = connection.getresponse()
+            said = answer.read()
     except (OSError, HTTPException) as error:
+        flow.raise_if_stopped()
         raise of_connection(error, f"Sending {what}", connection.host) from error
     finally:
         connection.close()
     insist_on_taken(answer.status, answer.reason, said, what)
+
+
+def _interrupt(connection: HTTPSConnection) -> None:
+    sock = connection.sock
+    if sock is not None:
+        with suppress(OSError):  # it was gone already
+            socket.socket.shutdown(sock, socket.SHUT_RDWR)  # that of TLS would have the rest sent in the clear
 
 
 def _written(path: str) -> str:

@@ -68,7 +68,7 @@ func (s *site) createImportSpec(request *types.CreateImportSpec) (a *answer) {
 			secure := words["value"] == "true"
 			spec.ConfigSpec.BootOptions = &types.VirtualMachineBootOptions{EfiSecureBootEnabled: &secure}
 		case nvramKey:
-			if href := hrefOf(request.OvfDescriptor, path.Base(words["value"])); href != "" {
+			if href := hrefOf(request.OvfDescriptor, path.Base(words["value"])); href != "" && s.settings.TakesNvram {
 				result.FileItem = append(result.FileItem, types.OvfFileItem{
 					DeviceId: fmt.Sprintf("/%s/%s", request.Cisp.EntityName, nvramKey), Path: href, Create: true,
 				})

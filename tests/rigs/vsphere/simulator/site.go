@@ -34,6 +34,7 @@ type settings struct {
 	FolderRanges      bool    `json:"folder_ranges"`       // /folder answers to Range
 	CallsPerSession   int     `json:"calls_per_session"`   // 0: no end
 	UploadNeedsLength bool    `json:"upload_needs_length"` // a chunked upload is refused
+	TakesNvram        bool    `json:"takes_nvram"`         // imports may bring the firmware's variables
 	ToolsRunning      bool    `json:"tools_running"`       // in machines that are switched on from now on
 
 	Denied []string `json:"denied"` // privileges that the user lacks, everywhere
@@ -49,6 +50,7 @@ func defaults(o options) settings {
 		Page:         4,
 		LockedFlats:  "active",
 		FolderRanges: true,
+		TakesNvram:   true,
 		ToolsRunning: true,
 	}
 }
