@@ -214,6 +214,8 @@ def test_vms_are_found_by_the_tags_of_their_metadata_running_or_off(
 
 def test_libvirt_has_no_folders_and_says_so(bench: Bench) -> None:
     error = refused(
-        lambda: describe_vms(bench.provider, None, {"folder": "prod"}), "unsupported", "no folders on libvirt"
+        lambda: describe_vms(bench.provider, None, {"folder": "prod"}),
+        "unsupported",
+        "on libvirt cannot be found by a folder",
     )
     assert "tag" in error.hint

@@ -9,7 +9,7 @@ import multiprocessing
 import os
 import signal
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Union
 
 from ansible_collections.vmferry.migrate.plugins.module_utils._operations.export_vm import export_vm
 from ansible_collections.vmferry.migrate.plugins.module_utils._operations.import_vm import import_vm
@@ -22,7 +22,7 @@ from ansible_collections.vmferry.migrate.plugins.module_utils._operations.manage
 from ansible_collections.vmferry.migrate.plugins.module_utils._transfer.failpoints import VARIABLE
 
 PATIENCE = 180.0  # seconds; a busy machine takes three times as long as a quiet one
-Request = ExportRequest | ImportRequest | SnapshotRequest
+Request = Union[ExportRequest, ImportRequest, SnapshotRequest]
 _WORK: dict[type, Callable[[Any, bool], object]] = {
     ExportRequest: export_vm,
     ImportRequest: import_vm,

@@ -285,8 +285,8 @@ def test_a_folder_that_is_not_there_is_no_empty_one(shelf: Shelf) -> None:
 
 def test_files_have_no_tags_and_no_folders(shelf: Shelf) -> None:
     shelf.raw("web.raw")
-    refused(lambda: shelf.vms(tag="prod"), "unsupported", "no tags")
-    refused(lambda: shelf.vms(folder="x"), "unsupported", "no folders")
+    refused(lambda: shelf.vms(tag="prod"), "unsupported", "by a tag")
+    refused(lambda: shelf.vms(folder="x"), "unsupported", "by a folder")
     assert shelf.vms(name="db*") == []
     assert len(shelf.vms(name="w*", power_state="powered_off")) == 1
 
