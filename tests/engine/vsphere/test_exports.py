@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from http.client import HTTPResponse
 from itertools import count
 from pathlib import Path
 from random import Random
@@ -33,6 +34,7 @@ from ansible_collections.vmferry.migrate.plugins.module_utils._operations.jobs.r
 from ansible_collections.vmferry.migrate.plugins.module_utils._operations.list_jobs import list_jobs
 from ansible_collections.vmferry.migrate.plugins.module_utils._providers.job import Job
 from ansible_collections.vmferry.migrate.plugins.module_utils._providers.vsphere import (
+    disk_servers,
     disk_stream,
     export_session,
     lease,
@@ -361,7 +363,7 @@ def test_stream_that_is_slow_ends_at_once_where_it_is_closed(
     site: Site, provider: VsphereProvider, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     vm = provider.describe(site.make_vm(NOISE))
-    site.vcenter.fault("GET /nfc/", "slow", rate=2000)
+    site.vcenter.fault("GET /nfc/", "slow", rate=20_000)
     ended: list[Any] = []
 
     def read(source: Any) -> None:
@@ -384,6 +386,75 @@ def test_stream_that_is_slow_ends_at_once_where_it_is_closed(
         assert not reader.is_alive()
     assert ended == ["cancelled"]
     provider.close()
+
+
+def test_connection_is_not_taken_apart_under_whoever_reads_it(
+    site: Site, provider: VsphereProvider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What http.client raises then is no error of a connection: that None cannot be read."""
+    vm = provider.describe(site.make_vm(NOISE))
+    site.vcenter.fault("GET /nfc/", "slow", rate=20_000)
+    reads, closed_under = threading.Event(), []
+    read, close = HTTPResponse.read, disk_servers.DiskConnection.close
+    inside: set[int] = set()
+
+    def watched_read(response: HTTPResponse, *count: int) -> bytes:
+        if threading.current_thread() is not reader:
+            return read(response, *count)
+        inside.add(1)
+        reads.set()
+        try:
+            return read(response, *count)
+        finally:
+            time.sleep(0.2)  # whoever closes is here by now
+            inside.clear()
+
+    def watched_close(connection: disk_servers.DiskConnection) -> None:
+        closed_under.append(bool(inside))
+        close(connection)
+
+    ended: list[BaseException] = []
+
+    def work(source: Any) -> None:
+        try:
+            source.read_into([(0, memoryview(bytearray(source.size)))])
+        except (VmferryError, AttributeError) as error:
+            ended.append(error)
+
+    with provider.open_export(vm, vm.disks, "auto", Job("0" * 32, "0" * 8, "0" * 8)) as session:
+        monkeypatch.setattr(HTTPResponse, "read", watched_read)
+        monkeypatch.setattr(disk_servers.DiskConnection, "close", watched_close)
+        reader = threading.Thread(target=work, args=(session.disks[0].source,))
+        reader.start()
+        assert reads.wait(60)
+        session.disks[0].source.close()
+        reader.join(60)
+        assert not reader.is_alive()
+    provider.close()
+    assert [getattr(error, "kind", error) for error in ended] == ["cancelled"]
+    assert closed_under == [False]
+
+
+def test_stream_on_which_nothing_comes_ends_with_its_lease(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lease, "RENEW", 0.05)
+    monkeypatch.setattr(disk_stream, "PAUSE", 0.01)
+    vm = site.make_vm(NOISE)
+    site.vcenter.fault("GET /nfc/", "delay", seconds=30)
+    site.vcenter.fault("HttpNfcLeaseProgress", "fault", fault="Timedout", skip=3)
+    started = time.monotonic()
+    refused = site.refused(vm)
+    assert time.monotonic() - started < 25
+    assert (refused.kind, "ended before its time" in refused.message) == ("timeout", True)
+
+
+@pytest.mark.parametrize("on", ["HttpNfcLeaseProgress", "HttpNfcLeaseComplete", "HttpNfcLeaseGetManifest"])
+@pytest.mark.parametrize("how", ["drop", "lose_answer"])
+def test_line_to_vcenter_that_breaks_at_the_end_spoils_nothing(site: Site, on: str, how: str) -> None:
+    vm = site.make_vm(DATA)
+    site.vcenter.fault(on, how)
+    done: dict[str, Any] = {}
+    assert outcomes(site.vcenter, lambda: done.update(site.export(vm))) == ["completed"]
+    assert site.disk(done) == DATA
 
 
 def test_need_of_consolidation_is_told(site: Site) -> None:
