@@ -38,6 +38,7 @@ from ansible_collections.vmferry.migrate.plugins.module_utils._providers.vsphere
     disk_stream,
     export_session,
     lease,
+    temporary_snapshot,
 )
 from ansible_collections.vmferry.migrate.plugins.module_utils._providers.vsphere.provider import VsphereProvider
 from ansible_collections.vmferry.migrate.plugins.module_utils._transfer import owner
@@ -466,12 +467,38 @@ def test_need_of_consolidation_is_told(site: Site) -> None:
 def test_export_is_whole_though_its_snapshot_cannot_be_removed(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     vm = site.make_vm(DATA, running=True)
     site.vcenter.fault("RemoveSnapshot_Task", "task", fault="FileLocked")
+    monkeypatch.setattr(temporary_snapshot, "PATIENCE", 0.0)
     result = site.export(vm)
     assert site.disk(result) == DATA
     assert "may not be removed" in "".join(result["warnings"])
     assert len(site.vcenter.leftovers().snapshots) == 1
     monkeypatch.setattr(owner, "_started", lambda pid: 1)  # as if this were another process since
     site.export(vm, mode="full")
+
+
+@pytest.mark.parametrize(
+    "trouble",
+    [
+        {"on": "RemoveSnapshot_Task", "action": "task", "fault": "FileLocked", "times": 2},
+        {"on": "RemoveSnapshot_Task", "action": "drop", "times": 2},
+        {"on": "RemoveSnapshot_Task", "action": "lose_answer"},
+    ],
+    ids=["disks in use", "no server", "lost answer"],
+)
+@pytest.mark.parametrize("fails", [False, True], ids=["good", "failing"])
+def test_snapshot_is_removed_as_soon_as_it_can_be(
+    site: Site, monkeypatch: pytest.MonkeyPatch, trouble: dict[str, Any], fails: bool
+) -> None:
+    monkeypatch.setattr(temporary_snapshot, "LOOK_EVERY", 0.01)
+    vm = site.make_vm(DATA, running=True)
+    site.vcenter.fault(**trouble)
+    if fails:
+        site.vcenter.fault("GET /nfc/", "status", status=403, times=-1)
+        monkeypatch.setattr(disk_stream, "PAUSE", 0.01)
+        site.refused(vm)
+    else:
+        assert site.export(vm)["warnings"] == []
+    assert dict(site.vcenter.leftovers().snapshots) == {}
 
 
 def test_preflight_refuses_before_anything_is_made(site: Site) -> None:

@@ -9,7 +9,8 @@ anybody still needs it.
 
 from __future__ import annotations
 
-from typing import Mapping
+import time
+from typing import Callable, Mapping, TypeVar
 
 from ..._errors import VmferryError
 from ..base import Consistency
@@ -22,7 +23,14 @@ from .snapshot_tree import Node, nodes
 from .snapshots import VsphereSnapshots
 from .tasks import run_task
 
+Result = TypeVar("Result")
 MAKING = 900.0  # seconds; a guest may take its time to be quiesced
+# Seconds for which it is tried again to remove one: vCenter takes minutes to start again, and a lease of which nobody
+# heard how it ended holds the disks for LEASE_END.
+PATIENCE = 600.0
+LEASE_END = 330.0
+LOOK_EVERY = 10.0
+_PASSING = ("busy", "network", "timeout")
 REMOVING = 24 * 3600.0  # seconds; what the guest wrote meanwhile goes back into the disks
 QUIESCE: Mapping[Consistency, Quiesce] = {"auto": "auto", "quiesced": "required", "crash_consistent": "never"}
 
@@ -57,9 +65,24 @@ class TemporarySnapshot:
 
     def remove(self) -> None:
         """Nothing, where it is not there."""
+        removed_in_time(self._remove, PATIENCE)
+
+    def _remove(self) -> None:
         node = self.found()
         if node is not None:
             self.warnings += remove_snapshot(self._session, self._vm, node)
+
+
+def removed_in_time(remove: Callable[[], Result], seconds: float) -> Result:
+    """Again, where its disks are in use, or the server is not there, for so long."""
+    deadline = time.monotonic() + seconds
+    while True:
+        try:
+            return remove()
+        except VmferryError as error:
+            if error.kind not in _PASSING or time.monotonic() >= deadline:
+                raise
+        time.sleep(LOOK_EVERY)
 
 
 def snapshot_nodes(session: Session, vm: VmSpec) -> list[Node]:
