@@ -11,6 +11,7 @@ import tarfile
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from http.client import HTTPResponse
 from itertools import count
@@ -38,6 +39,7 @@ from ansible_collections.vmferry.migrate.plugins.module_utils._providers.vsphere
     disk_stream,
     export_session,
     lease,
+    snapshots,
     temporary_snapshot,
 )
 from ansible_collections.vmferry.migrate.plugins.module_utils._providers.vsphere.provider import VsphereProvider
@@ -474,6 +476,28 @@ def test_export_is_whole_though_its_snapshot_cannot_be_removed(site: Site, monke
     assert len(site.vcenter.leftovers().snapshots) == 1
     monkeypatch.setattr(owner, "_started", lambda pid: 1)  # as if this were another process since
     site.export(vm, mode="full")
+
+
+def test_snapshot_that_comes_to_light_late_is_removed(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    """vCenter goes on with what it was asked for when the line broke, and a guest may take long to be quiesced."""
+    monkeypatch.setattr(temporary_snapshot, "LOOK_EVERY", 0.05)
+    make, makers = snapshots.VsphereSnapshots._create, []
+
+    def broken(*asked: Any) -> None:
+        makers.append(threading.Timer(0.5, make, asked))
+        makers[-1].start()
+        raise VmferryError("network", "The line broke.") from ConnectionResetError()
+
+    monkeypatch.setattr(snapshots.VsphereSnapshots, "_create", broken)
+    with closing(VsphereProvider(site.settings)) as provider:
+        vm = provider.describe(site.make_vm(DATA, running=True))
+        with (
+            pytest.raises(VmferryError, match="The line broke"),
+            provider.open_export(vm, vm.disks, "auto", Job("0" * 32, "0" * 8, "0" * 8)),
+        ):
+            raise AssertionError("it began")
+        makers[0].join(60)
+        assert dict(site.vcenter.leftovers().snapshots) == {}
 
 
 @pytest.mark.parametrize(

@@ -176,7 +176,7 @@ class VsphereExport(ExportSession):
                 self._tell_of_tools()
             made = snapshot.make("crash_consistent" if off else self._wanted)
         except VmferryError as error:
-            if not off or snapshot.found() is not None:
+            if not (off and snapshot.is_known_absent()):
                 raise
             self.warnings.append(f"{self.vm.name} is read by a lease, without a snapshot: {error.message}")
             return None
