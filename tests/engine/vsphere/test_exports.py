@@ -11,7 +11,9 @@ import tarfile
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from dataclasses import dataclass
+from http.client import HTTPResponse
 from itertools import count
 from pathlib import Path
 from random import Random
@@ -33,9 +35,12 @@ from ansible_collections.vmferry.migrate.plugins.module_utils._operations.jobs.r
 from ansible_collections.vmferry.migrate.plugins.module_utils._operations.list_jobs import list_jobs
 from ansible_collections.vmferry.migrate.plugins.module_utils._providers.job import Job
 from ansible_collections.vmferry.migrate.plugins.module_utils._providers.vsphere import (
+    disk_servers,
     disk_stream,
     export_session,
     lease,
+    snapshots,
+    temporary_snapshot,
 )
 from ansible_collections.vmferry.migrate.plugins.module_utils._providers.vsphere.provider import VsphereProvider
 from ansible_collections.vmferry.migrate.plugins.module_utils._transfer import owner
@@ -361,7 +366,7 @@ def test_stream_that_is_slow_ends_at_once_where_it_is_closed(
     site: Site, provider: VsphereProvider, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     vm = provider.describe(site.make_vm(NOISE))
-    site.vcenter.fault("GET /nfc/", "slow", rate=2000)
+    site.vcenter.fault("GET /nfc/", "slow", rate=20_000)
     ended: list[Any] = []
 
     def read(source: Any) -> None:
@@ -386,6 +391,75 @@ def test_stream_that_is_slow_ends_at_once_where_it_is_closed(
     provider.close()
 
 
+def test_connection_is_not_taken_apart_under_whoever_reads_it(
+    site: Site, provider: VsphereProvider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What http.client raises then is no error of a connection: that None cannot be read."""
+    vm = provider.describe(site.make_vm(NOISE))
+    site.vcenter.fault("GET /nfc/", "slow", rate=20_000)
+    reads, closed_under = threading.Event(), []
+    read, close = HTTPResponse.read, disk_servers.DiskConnection.close
+    inside: set[int] = set()
+
+    def watched_read(response: HTTPResponse, *count: int) -> bytes:
+        if threading.current_thread() is not reader:
+            return read(response, *count)
+        inside.add(1)
+        reads.set()
+        try:
+            return read(response, *count)
+        finally:
+            time.sleep(0.2)  # whoever closes is here by now
+            inside.clear()
+
+    def watched_close(connection: disk_servers.DiskConnection) -> None:
+        closed_under.append(bool(inside))
+        close(connection)
+
+    ended: list[BaseException] = []
+
+    def work(source: Any) -> None:
+        try:
+            source.read_into([(0, memoryview(bytearray(source.size)))])
+        except (VmferryError, AttributeError) as error:
+            ended.append(error)
+
+    with provider.open_export(vm, vm.disks, "auto", Job("0" * 32, "0" * 8, "0" * 8)) as session:
+        monkeypatch.setattr(HTTPResponse, "read", watched_read)
+        monkeypatch.setattr(disk_servers.DiskConnection, "close", watched_close)
+        reader = threading.Thread(target=work, args=(session.disks[0].source,))
+        reader.start()
+        assert reads.wait(60)
+        session.disks[0].source.close()
+        reader.join(60)
+        assert not reader.is_alive()
+    provider.close()
+    assert [getattr(error, "kind", error) for error in ended] == ["cancelled"]
+    assert closed_under == [False]
+
+
+def test_stream_on_which_nothing_comes_ends_with_its_lease(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lease, "RENEW", 0.05)
+    monkeypatch.setattr(disk_stream, "PAUSE", 0.01)
+    vm = site.make_vm(NOISE)
+    site.vcenter.fault("GET /nfc/", "delay", seconds=30)
+    site.vcenter.fault("HttpNfcLeaseProgress", "fault", fault="Timedout", skip=3)
+    started = time.monotonic()
+    refused = site.refused(vm)
+    assert time.monotonic() - started < 25
+    assert (refused.kind, "ended before its time" in refused.message) == ("timeout", True)
+
+
+@pytest.mark.parametrize("on", ["HttpNfcLeaseProgress", "HttpNfcLeaseComplete", "HttpNfcLeaseGetManifest"])
+@pytest.mark.parametrize("how", ["drop", "lose_answer"])
+def test_line_to_vcenter_that_breaks_at_the_end_spoils_nothing(site: Site, on: str, how: str) -> None:
+    vm = site.make_vm(DATA)
+    site.vcenter.fault(on, how)
+    done: dict[str, Any] = {}
+    assert outcomes(site.vcenter, lambda: done.update(site.export(vm))) == ["completed"]
+    assert site.disk(done) == DATA
+
+
 def test_need_of_consolidation_is_told(site: Site) -> None:
     vm = site.make_vm(DATA, running=True)
     site.vcenter.fault("RemoveSnapshot_Task", "unconsolidated")
@@ -395,12 +469,60 @@ def test_need_of_consolidation_is_told(site: Site) -> None:
 def test_export_is_whole_though_its_snapshot_cannot_be_removed(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     vm = site.make_vm(DATA, running=True)
     site.vcenter.fault("RemoveSnapshot_Task", "task", fault="FileLocked")
+    monkeypatch.setattr(temporary_snapshot, "PATIENCE", 0.0)
     result = site.export(vm)
     assert site.disk(result) == DATA
     assert "may not be removed" in "".join(result["warnings"])
     assert len(site.vcenter.leftovers().snapshots) == 1
     monkeypatch.setattr(owner, "_started", lambda pid: 1)  # as if this were another process since
     site.export(vm, mode="full")
+
+
+def test_snapshot_that_comes_to_light_late_is_removed(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    """vCenter goes on with what it was asked for when the line broke, and a guest may take long to be quiesced."""
+    monkeypatch.setattr(temporary_snapshot, "LOOK_EVERY", 0.05)
+    make, makers = snapshots.VsphereSnapshots._create, []
+
+    def broken(*asked: Any) -> None:
+        makers.append(threading.Timer(0.5, make, asked))
+        makers[-1].start()
+        raise VmferryError("network", "The line broke.") from ConnectionResetError()
+
+    monkeypatch.setattr(snapshots.VsphereSnapshots, "_create", broken)
+    with closing(VsphereProvider(site.settings)) as provider:
+        vm = provider.describe(site.make_vm(DATA, running=True))
+        with (
+            pytest.raises(VmferryError, match="The line broke"),
+            provider.open_export(vm, vm.disks, "auto", Job("0" * 32, "0" * 8, "0" * 8)),
+        ):
+            raise AssertionError("it began")
+        makers[0].join(60)
+        assert dict(site.vcenter.leftovers().snapshots) == {}
+
+
+@pytest.mark.parametrize(
+    "trouble",
+    [
+        {"on": "RemoveSnapshot_Task", "action": "task", "fault": "FileLocked", "times": 2},
+        {"on": "RemoveSnapshot_Task", "action": "drop", "times": 2},
+        {"on": "RemoveSnapshot_Task", "action": "lose_answer"},
+    ],
+    ids=["disks in use", "no server", "lost answer"],
+)
+@pytest.mark.parametrize("fails", [False, True], ids=["good", "failing"])
+def test_snapshot_is_removed_as_soon_as_it_can_be(
+    site: Site, monkeypatch: pytest.MonkeyPatch, trouble: dict[str, Any], fails: bool
+) -> None:
+    monkeypatch.setattr(temporary_snapshot, "LOOK_EVERY", 0.01)
+    vm = site.make_vm(DATA, running=True)
+    site.vcenter.fault(**trouble)
+    if fails:
+        site.vcenter.fault("GET /nfc/", "status", status=403, times=-1)
+        monkeypatch.setattr(disk_stream, "PAUSE", 0.01)
+        site.refused(vm)
+    else:
+        assert site.export(vm)["warnings"] == []
+    assert dict(site.vcenter.leftovers().snapshots) == {}
 
 
 def test_preflight_refuses_before_anything_is_made(site: Site) -> None:

@@ -62,7 +62,7 @@ def failed(vcenter: VSphere, importing: Import, **asked: Any) -> VmferryError:
         ("POST /nfc/", {"action": "truncate", "bytes": 70_000}, "network", "disk-"),
         ("POST /nfc/", {"action": "drop"}, "network", "disk-"),
         ("HttpNfcLeaseComplete", {"action": "fault", "fault": "InvalidState"}, "conflict", "Making lost"),
-        ("HttpNfcLeaseComplete", {"action": "lose_answer"}, "network", "Making lost"),
+        ("HttpNfcLeaseComplete", {"action": "drop", "times": -1}, "network", "Making lost"),
         ("ReconfigVM_Task", {"action": "task", "fault": "InvalidState"}, "conflict", "Settling lost"),
         ("ReconfigVM_Task", {"action": "lose_answer"}, "network", "Settling lost"),
     ],
@@ -84,6 +84,14 @@ def test_vm_that_vsphere_made_without_telling_is_found_by_its_notes(vcenter: VSp
     after = vcenter.leftovers()
     assert (caught.value.kind, after.machines, after.files) == ("network", before.machines, before.files)
     vcenter.restart()  # which ends all leases, as time would
+
+
+@pytest.mark.parametrize("how", ["drop", "lose_answer"])
+def test_import_is_whole_where_only_the_line_broke_at_its_end(vcenter: VSphere, importing: Import, how: str) -> None:
+    """Whether the lease is done is asked, and not taken for a failure."""
+    vcenter.fault("HttpNfcLeaseComplete", how)
+    importing.run(a_vm(SMALL), [SMALL], name=f"done-{how}")
+    assert vcenter.disk_bytes(f"done-{how}") == SMALL
 
 
 def test_server_that_wants_to_know_the_length_is_told_of(vcenter: VSphere, importing: Import) -> None:

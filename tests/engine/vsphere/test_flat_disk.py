@@ -16,7 +16,10 @@ import pytest
 
 from ansible_collections.vmferry.migrate.plugins.module_utils._errors import VmferryError
 from ansible_collections.vmferry.migrate.plugins.module_utils._providers.vsphere import flat_disk
-from ansible_collections.vmferry.migrate.plugins.module_utils._providers.vsphere.disk_servers import DiskServers
+from ansible_collections.vmferry.migrate.plugins.module_utils._providers.vsphere.disk_servers import (
+    DiskConnection,
+    DiskServers,
+)
 from ansible_collections.vmferry.migrate.plugins.module_utils._providers.vsphere.flat_disk import FlatDisk, flat_url
 from rigs.vsphere import Disk, VSphere
 
@@ -191,6 +194,36 @@ def test_close_ends_reads_that_are_under_way(bench: Bench) -> None:
     assert [error.kind for error in failed if isinstance(error, VmferryError)] == ["cancelled"]
     with pytest.raises(VmferryError, match="were closed"):
         read(disk, (0, 10))
+
+
+@pytest.mark.slow
+def test_close_ends_the_last_answer_of_a_connection_too(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """http.client lets go of the socket where the server says that it will close, and the answer alone has it then."""
+    disk, answered = bench.disk(), threading.Event()
+    answer = DiskConnection.getresponse
+
+    def last(connection: Any) -> Any:
+        found = answer(connection)
+        connection.sock = None
+        answered.set()
+        return found
+
+    monkeypatch.setattr(DiskConnection, "getresponse", last)
+    bench.vcenter.fault(GET, "slow", rate=10_000)
+    failed: list[str] = []
+
+    def work() -> None:
+        try:
+            read(disk, (0, MIB))
+        except VmferryError as error:
+            failed.append(error.kind)
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    assert answered.wait(60)
+    disk.close()
+    thread.join(20)
+    assert failed == ["cancelled"]
 
 
 @pytest.mark.parametrize(

@@ -69,6 +69,14 @@ def test_lease_that_is_left_otherwise_is_aborted(vcenter: VSphere, lease: Lease)
     assert outcomes(vcenter, before) == ["aborted"]
 
 
+def test_lease_is_aborted_over_a_line_that_breaks(vcenter: VSphere, lease: Lease) -> None:
+    before = vcenter.leases()
+    vcenter.fault("HttpNfcLeaseAbort", "drop")
+    with pytest.raises(KeyError), lease:
+        raise KeyError("broken")
+    assert outcomes(vcenter, before) == ["aborted"]
+
+
 def test_lease_is_renewed_with_what_is_done(vcenter: VSphere, lease: Lease, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(rooms, "RENEW", 0.05)
     before = vcenter.progress()

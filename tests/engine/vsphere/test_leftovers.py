@@ -14,7 +14,11 @@ import pytest
 from ansible_collections.vmferry.migrate.plugins.module_utils._errors import VmferryError
 from ansible_collections.vmferry.migrate.plugins.module_utils._providers.job import Job
 from ansible_collections.vmferry.migrate.plugins.module_utils._providers.snapshots import SnapshotWish
-from ansible_collections.vmferry.migrate.plugins.module_utils._providers.vsphere import leftovers, snapshot_tree
+from ansible_collections.vmferry.migrate.plugins.module_utils._providers.vsphere import (
+    leftovers,
+    snapshot_tree,
+    temporary_snapshot,
+)
 from ansible_collections.vmferry.migrate.plugins.module_utils._providers.vsphere.provider import VsphereProvider
 from ansible_collections.vmferry.migrate.plugins.module_utils._providers.vsphere.snapshot_tree import mark_of, owner_of
 from ansible_collections.vmferry.migrate.plugins.module_utils._transfer.owner import current_owner, is_owner_alive
@@ -129,7 +133,7 @@ def test_snapshot_of_the_vm_that_this_one_was_cloned_from_stays(
 def test_disks_that_a_lease_of_the_dead_still_holds_are_waited_for(
     machine: Machine, vcenter: VSphere, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(leftovers, "LOOK_EVERY", 0.01)
+    monkeypatch.setattr(temporary_snapshot, "LOOK_EVERY", 0.01)
     machine.snapshot(DEAD)
     vcenter.fault("RemoveSnapshot_Task", "task", fault="FileLocked", times=3)
     assert len(machine.provider.clean_up(machine.vm)) == 1

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -19,6 +20,7 @@ from ansible_collections.vmferry.migrate.plugins.module_utils._operations.jobs.r
 )
 from ansible_collections.vmferry.migrate.plugins.module_utils._operations.list_snapshots import list_snapshots
 from ansible_collections.vmferry.migrate.plugins.module_utils._operations.manage_snapshots import manage_snapshots
+from ansible_collections.vmferry.migrate.plugins.module_utils._providers.vsphere import tasks
 from ansible_collections.vmferry.migrate.plugins.module_utils._providers.vsphere.session import Session
 from ansible_collections.vmferry.migrate.plugins.module_utils._providers.vsphere.settings import VsphereSettings
 from ansible_collections.vmferry.migrate.plugins.module_utils._providers.vsphere.tasks import run_task
@@ -357,3 +359,23 @@ def test_a_server_that_nobody_could_ask_has_done_nothing(settings: dict[str, Any
     begun = Session(VsphereSettings.from_options({**settings, "port": free_port()}))
     refused = failure(lambda: run_task(begun, "Working", lambda _content: None, 1.0))
     assert (refused.retryable, "may have" in refused.message) == (True, False)
+
+
+def test_a_server_that_does_not_come_back_is_not_waited_for_until_the_end_of_days(
+    vcenter: VSphere, settings: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tasks, "AWAY_LIMIT", 0.5)
+    monkeypatch.setattr(tasks, "RESTART", 0.05)
+    bench = Bench(vcenter, settings, "away")
+    session = Session(VsphereSettings.from_options(settings))
+    machine = session.managed("VirtualMachine", bench.reference)
+    vcenter.fault("CreateSnapshot_Task", "hang")
+    vcenter.fault("CreatePropertyCollector", "drop", times=-1)
+    started = time.monotonic()
+    gone = failure(
+        lambda: run_task(session, "Working", lambda _content: machine.CreateSnapshot_Task("a", "", False, False), 300.0)
+    )
+    assert (gone.kind, time.monotonic() - started < 60) == ("network", True)
+    vcenter.heal()
+    vcenter.restart()
+    session.close()

@@ -56,6 +56,9 @@ class Stream:
         self.size += len(found)
         return found
 
+    def interrupt(self) -> None:
+        raise AssertionError("nobody asked for it")
+
     def close(self) -> None:
         self.closed.set()
 
@@ -167,6 +170,20 @@ def test_stream_that_ends_early_is_never_a_disk(image: bytes, disk: bytes, cut: 
         with pytest.raises(VmferryError) as still:
             again()
         assert still.value.message == broken.value.message
+    assert opened.proof is None
+
+
+def test_stream_that_breaks_in_a_way_nobody_knows_is_never_zeros(image: bytes, disk: bytes) -> None:
+    def met(sent: int) -> None:
+        if sent > len(image) // 2:
+            raise MemoryError
+
+    opened = source(image, met=met)
+    with pytest.raises(MemoryError):
+        all(window(opened, number) for number in range(COUNT))
+    for again in (lambda: window(opened, 23), opened.finish):
+        with pytest.raises(VmferryError, match="MemoryError"):
+            again()
     assert opened.proof is None
 
 

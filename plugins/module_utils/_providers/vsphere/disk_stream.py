@@ -41,6 +41,7 @@ class DiskStream:
         self._socket: Optional[socket.socket] = None
         self._hash = hashlib.new("sha1", usedforsecurity=False)
         self._closed, self._lock = Event(), Lock()
+        self._reading = Lock()  # the response: http.client takes it apart under whoever reads it
         self._failures = 0
         self.size = 0  # bytes so far
         self.host = servers.host_of(file.url)[0]
@@ -52,6 +53,14 @@ class DiskStream:
 
     def read(self, count: int) -> bytes:
         """As many bytes as there are, up to `count`; nothing at the end. Raises `network`, `timeout` …"""
+        try:
+            with self._reading:
+                return self._read(count)
+        finally:
+            if self._closed.is_set():
+                self._release()
+
+    def _read(self, count: int) -> bytes:
         while True:
             try:
                 response = self._opened()
@@ -71,9 +80,26 @@ class DiskStream:
             return data
 
     def close(self) -> None:
-        """Whoever reads is woken."""
+        """Whoever reads is woken, and lets go of the connection then."""
         self._closed.set()
-        self._hang_up()
+        self.interrupt()
+        self._release()
+
+    def interrupt(self) -> None:
+        """Whoever reads finds the line broken, and looks whether it is worth while to ask again."""
+        with self._lock:
+            socket_ = self._socket
+        if socket_ is not None:
+            with suppress(OSError):
+                socket.socket.shutdown(socket_, socket.SHUT_RDWR)  # that of TLS would have the rest read undeciphered
+
+    def _release(self) -> None:
+        """Unless somebody reads, who does it himself: it was closed before he looks."""
+        if self._reading.acquire(blocking=False):
+            try:
+                self._hang_up()
+            finally:
+                self._reading.release()
 
     def _opened(self) -> HTTPResponse:
         if self._closed.is_set():
@@ -89,7 +115,6 @@ class DiskStream:
         with self._lock:
             self._connection, self._socket = connection, connection.sock
         if self._closed.is_set():  # meanwhile
-            self._hang_up()
             raise self._is_closed()
         connection.request("GET", path)
         response = connection.getresponse()
@@ -128,13 +153,10 @@ class DiskStream:
             raise self._is_closed() from cause
 
     def _hang_up(self) -> None:
-        """By the socket: to close a connection waits for whoever reads it."""
+        """For whoever reads, and for others where nobody does."""
+        self.interrupt()
         with self._lock:
-            connection, self._connection = self._connection, None
-            socket_, self._socket = self._socket, None
-        if socket_ is not None:
-            with suppress(OSError):
-                socket.socket.shutdown(socket_, socket.SHUT_RDWR)  # that of TLS would have the rest read undeciphered
+            connection, self._connection, self._socket = self._connection, None, None
         if connection is not None:
             with suppress(OSError):
                 connection.close()

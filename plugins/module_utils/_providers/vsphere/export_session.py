@@ -138,7 +138,7 @@ class VsphereExport(ExportSession):
             self._lease = None
             return
         stack.callback(self._close)
-        lease.progress(self._percent)
+        lease.progress(self._percent, self._interrupt)
 
     def _described(self) -> VmSpec:
         return describe_these(self._session, [self.vm.details["moref"]], f"Looking at {self.vm.name}")[0]
@@ -176,7 +176,7 @@ class VsphereExport(ExportSession):
                 self._tell_of_tools()
             made = snapshot.make("crash_consistent" if off else self._wanted)
         except VmferryError as error:
-            if not off or snapshot.found() is not None:
+            if not (off and snapshot.is_known_absent()):
                 raise
             self.warnings.append(f"{self.vm.name} is read by a lease, without a snapshot: {error.message}")
             return None
@@ -244,6 +244,10 @@ class VsphereExport(ExportSession):
         """Of the disks, whatever of them is sent."""
         whole = sum(source.size for _disk, source in self._sources)
         return 100 * sum(source.passed for _disk, source in self._sources) / whole if whole else 0.0
+
+    def _interrupt(self) -> None:
+        for _disk, source in self._sources:
+            source.interrupt()
 
     def _close(self) -> None:
         for _disk, source in self._sources:

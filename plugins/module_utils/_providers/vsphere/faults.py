@@ -27,6 +27,7 @@ CERTIFICATE = (
     f"{HOW_TO_READ_ONE}"
 )
 _OF_CONNECTION = (OSError, HTTPException, ExpatError)
+_NOBODY_ASKED = (ConnectionRefusedError, gaierror)
 # A class, or what it is derived from: the first that is known counts.
 _KINDS: Mapping[str, Tuple[Kind, str]] = {
     "InvalidLogin": ("unauthenticated", LOGIN),
@@ -79,8 +80,12 @@ def is_passing(error: VmferryError) -> bool:
 def may_have_happened(error: VmferryError) -> bool:
     """Whether what was asked may have been done although no answer came: not where nobody could be asked."""
     cause = error.__cause__
-    never = isinstance(cause, (ConnectionRefusedError, gaierror))
-    return error.retryable and not never and isinstance(cause, _OF_CONNECTION)
+    return error.retryable and not isinstance(cause, _NOBODY_ASKED) and isinstance(cause, _OF_CONNECTION)
+
+
+def is_known_undone(error: VmferryError) -> bool:
+    """Whether the server itself says that it was not done, or could not be asked."""
+    return is_fault(error.__cause__, "MethodFault") or isinstance(error.__cause__, _NOBODY_ASKED)
 
 
 @contextmanager

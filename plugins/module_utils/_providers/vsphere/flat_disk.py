@@ -75,7 +75,7 @@ class FlatDisk:
         self._sleep = sleep or self._closed.wait
         self._lock = Lock()
         self._idle: list[HTTPSConnection] = []
-        self._lent: set[HTTPSConnection] = set()
+        self._lent: dict[HTTPSConnection, socket.socket] = {}  # which http.client forgets where it is the last answer
         self._path = ""
 
     def probe(self) -> str:
@@ -103,8 +103,8 @@ class FlatDisk:
         self._closed.set()
         with self._lock:
             idle, self._idle = self._idle, []
-            for connection in self._lent:
-                _break_off(connection)
+            for lent in self._lent.values():
+                _break_off(lent)
         for connection in idle:
             connection.close()
 
@@ -181,19 +181,19 @@ class FlatDisk:
         with self._lock:
             if self._idle:
                 connection = self._idle.pop()
-                self._lent.add(connection)
+                self._lent[connection] = connection.sock
                 return connection
         connection, self._path = self._servers.connect(self._url)
         connection.sock.settimeout(self._idle_limit)
         with self._lock:
-            self._lent.add(connection)
+            self._lent[connection] = connection.sock
             if self._closed.is_set():
-                _break_off(connection)
+                _break_off(connection.sock)
         return connection
 
     def _give_back(self, connection: HTTPSConnection, usable: bool) -> None:
         with self._lock:
-            self._lent.discard(connection)
+            self._lent.pop(connection, None)
             usable = usable and not self._closed.is_set()
             if usable:
                 self._idle.append(connection)
@@ -240,11 +240,9 @@ def _read_full(response: HTTPResponse, buffer: memoryview) -> None:
         at += got
 
 
-def _break_off(connection: HTTPSConnection) -> None:
+def _break_off(lent: socket.socket) -> None:
     """Whoever waits on it fails. Not `shutdown` of the TLS socket, which would take the state from under the reader."""
-    if connection.sock is None:
-        return
     try:
-        socket.socket.shutdown(connection.sock, socket.SHUT_RDWR)
+        socket.socket.shutdown(lent, socket.SHUT_RDWR)
     except OSError:
         return

@@ -50,6 +50,7 @@ class Lease:
         self._session, self._doing, self._begin = session, doing, begin
         self._lease: Any = None
         self._percent: Callable[[], float] = lambda: 0.0
+        self._ended: Callable[[], object] = lambda: None
         self._over = Event()
         self._completed = False
         self._lost: VmferryError | None = None
@@ -81,9 +82,10 @@ class Lease:
         if not self._completed:
             self._abort()
 
-    def progress(self, percent: Callable[[], float]) -> None:
-        """From now on this is asked how much is done, from 0 to 100."""
-        self._percent = percent
+    def progress(self, percent: Callable[[], float], ended: Callable[[], object] = lambda: None) -> None:
+        """From now on `percent` is asked how much is done, from 0 to 100. `ended` is told, once, where `check` raises
+        from then on: a host may leave a line open on which nothing comes any more."""
+        self._percent, self._ended = percent, ended
 
     def check(self) -> None:
         """Raises where the lease has ended before its time."""
@@ -95,7 +97,13 @@ class Lease:
         self.check()
         self._stop()
         self._tell(100)
-        self._session.once(f"{self._doing}: ending", lambda _content: self._lease.HttpNfcLeaseComplete())
+        try:
+            self._end()
+        except VmferryError as error:
+            if not may_have_happened(error):
+                raise
+            if self._session.read(f"{self._doing}: ending", self._properties).get("state") != "done":
+                self._end()
         self._completed = True
 
     def manifest(self) -> Mapping[str, Tuple[str, int]]:
@@ -170,10 +178,14 @@ class Lease:
                 if gone or time.monotonic() - heard > self.timeout:
                     text = f"{self._doing}: the lease ended before its time. {error.message}"
                     self._lost = VmferryError("timeout", text, ENDED)
+                    self._ended()
                     return
 
     def _tell(self, percent: int) -> None:
-        self._session.once(f"{self._doing}: renewing", lambda _content: self._lease.HttpNfcLeaseProgress(percent))
+        self._session.read(f"{self._doing}: renewing", lambda _content: self._lease.HttpNfcLeaseProgress(percent))
+
+    def _end(self) -> None:
+        self._session.once(f"{self._doing}: ending", lambda _content: self._lease.HttpNfcLeaseComplete())
 
     def _stop(self) -> None:
         self._over.set()
@@ -183,6 +195,6 @@ class Lease:
     def _abort(self) -> None:
         """It would end by itself, later."""
         try:
-            self._session.once(f"{self._doing}: giving up", lambda _content: self._lease.HttpNfcLeaseAbort())
+            self._session.read(f"{self._doing}: giving up", lambda _content: self._lease.HttpNfcLeaseAbort())
         except VmferryError:
             return

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import time
 from typing import Any, Collection, Iterator, Mapping, Sequence
 
 from ..._errors import WAIT_OR_CANCEL, VmferryError
@@ -15,10 +14,7 @@ from ..spec import VmSpec
 from .describe import describe_all
 from .session import Session
 from .snapshot_tree import Node, owner_of
-from .temporary_snapshot import remove_snapshot, snapshot_nodes
-
-LEASE_END = 330.0  # seconds after which the lease of a dead run is over, which holds the disks of its snapshot
-LOOK_EVERY = 10.0  # seconds
+from .temporary_snapshot import LEASE_END, remove_snapshot, removed_in_time, snapshot_nodes
 
 
 def clean_up(session: Session, vm: VmSpec, over: Collection[str]) -> list[Undone]:
@@ -65,16 +61,9 @@ def temporary_ones(session: Session, vm: VmSpec) -> Iterator[tuple[Node, Mapping
 
 
 def _removed(session: Session, vm: VmSpec, node: Node) -> str:
-    deadline = time.monotonic() + LEASE_END
-    while True:
-        try:
-            said = remove_snapshot(session, vm, node)
-        except VmferryError as error:
-            if error.kind != "busy" or time.monotonic() >= deadline:
-                raise
-            time.sleep(LOOK_EVERY)
-            continue
-        return _sentence(vm, node, said)
+    """The lease of a dead run may still hold the disks of its snapshot."""
+    said = removed_in_time(lambda: remove_snapshot(session, vm, node), LEASE_END)
+    return _sentence(vm, node, said)
 
 
 def _sentence(vm: VmSpec, node: Node, said: Sequence[str]) -> str:

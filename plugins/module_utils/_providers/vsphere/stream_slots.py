@@ -99,6 +99,9 @@ class SlottedStream:
             self._slots.give_back(self._stream.host, self._slot)
         return data
 
+    def interrupt(self) -> None:
+        self._stream.interrupt()
+
     def close(self) -> None:
         self._is_closed = True
         self._stream.close()

@@ -22,6 +22,7 @@ from ..._images.mapped import check_bounds
 from ..._images.vmdk.grains import PackedGrain, VmdkStream, inflated
 
 LEFT_FOR_OTHERS = 24 << 20  # bytes of packed grains; what a run that goes on with another skips is not asked for at all
+_AGAIN = "Run the task again."
 PASSES = 4  # from the beginning, at the most: an increment that turns out to be impossible is read again as a full one
 
 
@@ -35,6 +36,8 @@ class ByteStream(Protocol):
     def sha1(self) -> str: ...
 
     def read(self, count: int) -> bytes: ...
+
+    def interrupt(self) -> None: ...
 
     def close(self) -> None: ...
 
@@ -72,6 +75,12 @@ class StreamedDisk:
         stream = self._stream
         if stream is not None:
             stream.close()
+
+    def interrupt(self) -> None:
+        """Whoever waits for the stream looks whether it can still come."""
+        stream = self._stream
+        if stream is not None:
+            stream.interrupt()
 
     def finish(self) -> None:
         """Reads on to the end, if anything was read at all: only there it tells that it was whole."""
@@ -132,7 +141,8 @@ class StreamedDisk:
         self._left.clear()
         self._left_bytes, self.passed, self.is_whole = 0, 0, False
         self._taken, self._next = _Ranges(), None
-        self._stream = stream = self._begin()
+        with self._told():
+            self._stream = stream = self._begin()
         self._refuse_closed()  # whoever closes meanwhile has not seen it
         with self._told():
             image = VmdkStream(stream.read, self.where)
@@ -173,6 +183,9 @@ class StreamedDisk:
         except VmferryError as error:
             self._failed = self._explained(error)  # nobody reads on behind it, or what is missing would be zeros
             raise self._failed from error
+        except BaseException as error:
+            self._failed = VmferryError("internal", f"{self.where} broke off: {type(error).__name__}.", _AGAIN)
+            raise
 
     def _explained(self, error: VmferryError) -> VmferryError:
         if self._closed:

@@ -15,6 +15,7 @@ from .session import Session
 
 WAIT = 20  # seconds that the server may keep a call open while nothing changes; well below the limit of a call
 RESTART = 2.0  # seconds between two looks while the server does not answer, as while vCenter restarts
+AWAY_LIMIT = 3600.0  # seconds without any answer, after which nobody waits for the end of a task any more
 CANCEL_LIMIT = 10.0  # seconds that a cancelled task is given to end
 LOOK = "Look at the VM, and at its recent tasks in the vSphere Client, before it is run again."
 _STATE = ("info.state", "info.error", "info.result")
@@ -57,23 +58,30 @@ def _failed(doing: str, fault: Any, seconds: float, late: bool) -> VmferryError:
 
 def _ended(session: Session, doing: str, task: Any, deadline: float) -> Any:
     """The task's properties once it has ended; None if it had not until then."""
+    heard = time.monotonic()
+
+    def answered() -> None:
+        nonlocal heard
+        heard = time.monotonic()
+
     while True:
         try:
-            return _watched(session, doing, task, deadline)
+            return _watched(session, doing, task, deadline, answered)
         except VmferryError as error:
             if is_fault(error.__cause__, "ManagedObjectNotFound"):
                 text = f"{doing}: vSphere has forgotten its {task._moId}, so whether it was done is not known."
                 raise VmferryError("internal", text, LOOK) from error
-            if not is_passing(error) or time.monotonic() >= deadline:
+            if not is_passing(error) or time.monotonic() >= min(deadline, heard + AWAY_LIMIT):
                 raise
         time.sleep(RESTART)
 
 
-def _watched(session: Session, doing: str, task: Any, deadline: float) -> Any:
+def _watched(session: Session, doing: str, task: Any, deadline: float, answered: Callable[[], object]) -> Any:
     def look(content: Any) -> Any:
         with watching(content, task, "Task", "info.state") as wait:
             while True:
                 values = _properties(content, task)
+                answered()
                 if values.get("info.state") in ("success", "error"):
                     return values
                 left = deadline - time.monotonic()

@@ -9,20 +9,30 @@ anybody still needs it.
 
 from __future__ import annotations
 
-from typing import Mapping
+import time
+from typing import Callable, Mapping, TypeVar
 
 from ..._errors import VmferryError
 from ..base import Consistency
 from ..job import Job
 from ..snapshots import Quiesce, SnapshotWish
 from ..spec import VmSpec
+from .faults import is_known_undone
 from .properties import retrieve
 from .session import Session
 from .snapshot_tree import Node, nodes
 from .snapshots import VsphereSnapshots
 from .tasks import run_task
 
+Result = TypeVar("Result")
 MAKING = 900.0  # seconds; a guest may take its time to be quiesced
+# Seconds for which it is tried again to remove one: vCenter takes minutes to start again, and a lease of which nobody
+# heard how it ended holds the disks for LEASE_END.
+PATIENCE = 600.0
+LEASE_END = 330.0
+APPEARING = 180.0  # seconds in which one may come to light of which nobody heard whether it was made
+LOOK_EVERY = 10.0
+_PASSING = ("busy", "network", "timeout")
 REMOVING = 24 * 3600.0  # seconds; what the guest wrote meanwhile goes back into the disks
 QUIESCE: Mapping[Consistency, Quiesce] = {"auto": "auto", "quiesced": "required", "crash_consistent": "never"}
 
@@ -35,11 +45,17 @@ class TemporarySnapshot:
         self.name = job.token
         self._snapshots = VsphereSnapshots(session, vm)
         self.warnings: list[str] = []
+        self._may_appear_until = 0.0
 
     def make(self, consistency: Consistency) -> Node:
         """Raises where the guest could not be quiesced, if that is asked for."""
         wish = SnapshotWish(self.name, quiesce=QUIESCE[consistency], temporary=True)
-        self.warnings += self._snapshots.create(wish, self._job, MAKING)
+        try:
+            self.warnings += self._snapshots.create(wish, self._job, MAKING)
+        except VmferryError as error:
+            if not is_known_undone(error):
+                self._may_appear_until = time.monotonic() + APPEARING
+            raise
         made = self.found()
         if made is None:
             hint = "Look at the VM's recent tasks in the vSphere Client, and export it again."
@@ -52,14 +68,36 @@ class TemporarySnapshot:
         mine = (node for node in snapshot_nodes(self._session, self._vm) if self._is_mine(node))
         return next(mine, None)
 
+    def is_known_absent(self) -> bool:
+        """After `make` has failed."""
+        return not self._may_appear_until and self.found() is None
+
     def _is_mine(self, node: Node) -> bool:
         return (node.mark.get("vm"), node.mark.get("attempt")) == (self._vm.id, self._job.attempt)
 
     def remove(self) -> None:
-        """Nothing, where it is not there."""
+        """Nothing, where it is not there, and will not be."""
+        removed_in_time(self._remove, PATIENCE)
+
+    def _remove(self) -> None:
         node = self.found()
+        while node is None and time.monotonic() < self._may_appear_until:
+            time.sleep(LOOK_EVERY)
+            node = self.found()
         if node is not None:
             self.warnings += remove_snapshot(self._session, self._vm, node)
+
+
+def removed_in_time(remove: Callable[[], Result], seconds: float) -> Result:
+    """Again, where its disks are in use, or the server is not there, for so long."""
+    deadline = time.monotonic() + seconds
+    while True:
+        try:
+            return remove()
+        except VmferryError as error:
+            if error.kind not in _PASSING or time.monotonic() >= deadline:
+                raise
+        time.sleep(LOOK_EVERY)
 
 
 def snapshot_nodes(session: Session, vm: VmSpec) -> list[Node]:
