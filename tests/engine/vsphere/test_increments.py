@@ -24,9 +24,11 @@ from ansible_collections.vmferry.migrate.plugins.module_utils._operations.jobs.r
     ExportRequest,
     ProviderSpec,
     SnapshotOptions,
+    SnapshotRequest,
     StoreSpec,
     TransferOptions,
 )
+from ansible_collections.vmferry.migrate.plugins.module_utils._operations.manage_snapshots import manage_snapshots
 from ansible_collections.vmferry.migrate.plugins.module_utils._providers.vsphere import readers, tracking
 from ansible_collections.vmferry.migrate.plugins.module_utils._providers.vsphere.changed_areas import ChangedAreas
 from ansible_collections.vmferry.migrate.plugins.module_utils._providers.vsphere.temporary_snapshot import (
@@ -222,6 +224,24 @@ def test_increment_of_what_only_a_lease_reads_is_found_by_digests(site: Site) ->
     assert "compared by digests" in result["export"]["reason"]
     assert result["export"]["disks"][0]["bytes_changed"] == LEAF
     assert site.content(result) == site.now()
+
+
+def test_where_a_vm_may_go_back_to_an_older_snapshot_nothing_is_taken_for_unchanged(site: Site) -> None:
+    """What vSphere knows of changes goes back with it."""
+    site.make_vm()
+    spec = ProviderSpec("vsphere", site.settings)
+    manage_snapshots(SnapshotRequest(spec, site.name, "present", name="older"), False)
+    site.write(MIB, b"of the first export")
+    first = site.export()
+    manage_snapshots(SnapshotRequest(spec, site.name, "reverted", name="older"), False)
+    manage_snapshots(SnapshotRequest(spec, site.name, "absent", name="older"), False)
+    site.write(3 * MIB, b"new")
+    site.vcenter.forget_calls()
+    second = site.export()
+    assert first["export"]["mode"] == "full"
+    assert "compared by digests" in second["export"]["reason"]
+    assert not site.vcenter.calls("QueryChangedDiskAreas")
+    assert site.content(second) == site.now()
 
 
 def test_export_over_nbd(site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -118,7 +118,7 @@ class VsphereExport(ExportSession):
             self.disks = readers.open(chosen, self._tracking.since, self._streamed)
             self.lost = readers.lost
             self.warnings += readers.warnings
-            if self._tracking.keep:
+            if self._tracking.keep and frozen.only:  # or going back to another one might pass for having changed little
                 self.token = token_of(self._job.chain, frozen, [disk.name for disk in chosen])
         self._begin_lease(stack, frozen)
 
