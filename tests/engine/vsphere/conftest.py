@@ -22,7 +22,9 @@ def server() -> Iterator[VSphere]:
 
 @pytest.fixture
 def vcenter(server: VSphere) -> Iterator[VSphere]:
-    """Without what a test before made go wrong, and with no call on its list."""
+    """Without what a test before made go wrong, or left as it killed its work, and with no call on its list."""
+    server.lapse()
+    server.expire_sessions()
     server.forget_calls()
     yield server
     server.heal()
