@@ -16,9 +16,11 @@ import libvirt
 import pytest
 
 from ansible_collections.vmferry.migrate.plugins.module_utils._images.formats import NAMES
+from ansible_collections.vmferry.migrate.plugins.module_utils._operations.jobs.requests import ProviderSpec
 from rigs import guests
 from rigs.domain import Bus, Disk, Machine, booted, domain_xml, remove_domain
 from rigs.libvirt import LibvirtRig
+from rigs.vsphere import VSphere
 
 from .exports import MIB, Bench
 
@@ -65,6 +67,24 @@ def test_a_boot_sector_boots_from_every_bus(bench: Bench, bios: str, made: list[
             assert disk_buses(domain) == [bus]
             console = machines.enter_context(booted(bench.rig, domain))
             assert "READ-ERROR" not in console.wait_for(guests.boot_marker("from bios")), bus
+            console.type("x")
+
+
+def test_a_boot_sector_from_vsphere_boots_whether_its_vm_was_off_or_ran(
+    bench: Bench, made: list[str], tmp_path: Path
+) -> None:
+    disk = guests.mbr_disk(tmp_path / "there.raw", "from vsphere", 3 * MIB)
+    with VSphere() as server:
+        settings = {"hostname": server.host, "port": server.port, "ca_path": str(server.certificate)}
+        vsphere = ProviderSpec("vsphere", {**settings, "username": server.user, "password": server.password})
+        for power in ("off", "on"):
+            server.make_vm(f"there-{power}", [disk], running=power == "on", networks=())
+            bench.export(f"there-{power}", provider=vsphere)
+    for power in ("off", "on"):
+        made.append(f"back-{power}")
+        bench.import_(made[-1], vm=f"there-{power}", placement={"disk_bus": "virtio"})
+        with booted(bench.rig, bench.rig.connect().lookupByName(made[-1])) as console:
+            assert "READ-ERROR" not in console.wait_for(guests.boot_marker("from vsphere")), power
             console.type("x")
 
 
