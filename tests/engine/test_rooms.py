@@ -20,7 +20,7 @@ RANKS = (
     {"_operations"},
     {"_providers", "_stores", "_exports"},
     {"_transfer", "_images", "_nbd", "_appliances"},
-    {"_blocks", "_errors"},
+    {"_blocks", "_crc", "_errors"},
 )
 # The rooms of `_operations`; what stands beside them is what the modules do, which nobody but a module knows.
 OPERATIONS = (

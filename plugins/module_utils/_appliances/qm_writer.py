@@ -65,7 +65,7 @@ def _values(machine: Machine, drives: Sequence[str]) -> Iterator[Tuple[str, str]
     elif "q35" in machine.machine:
         yield "machine", "q35"
     for number, (drive, disk) in enumerate(zip(drives, machine.disks)):
-        # The volume is a placeholder: which one it becomes, and where, says whoever restores it.
+        # Which volume it becomes, and where, says whoever restores it.
         yield drive, f"local:0/disk-{number}.raw,size={-(-disk.capacity // 1024)}K"
         if drive.startswith("scsi") and not any(one.startswith("scsi") for one in drives[:number]):
             yield "scsihw", "virtio-scsi-pci"

@@ -27,8 +27,6 @@ _SUMS = struct.Struct("<II")  # CRC-32, and size modulo 2^32
 _END = len(_LAST_BLOCK) + _SUMS.size
 _FRAME = len(_BLOCK_START) + BLOCK
 _AT_ONCE = 16  # blocks
-_POLYNOMIAL = 0xEDB88320  # of CRC-32, its highest coefficient in the lowest bit
-_ONE, _EIGHTH_POWER = 1 << 31, 1 << 23  # of x
 
 
 def padding(size: int) -> int:
@@ -59,30 +57,6 @@ def file_bound(size: int) -> int:
 def file_end(crc: int, size: int) -> bytes:
     """Behind the last block. `crc`: the CRC-32 of all `size` bytes in it."""
     return _LAST_BLOCK + _SUMS.pack(crc, size & 0xFFFFFFFF)
-
-
-def joined_sum(first: int, second: int, length: int) -> int:
-    """The CRC-32 of what has the sum `first`, and `length` bytes with the sum `second` behind it.
-
-    https://www.zlib.net/manual.html#Checksum, crc32_combine, which Python's zlib does not have.
-    """
-    power, square = _ONE, _EIGHTH_POWER
-    while length:
-        if length & 1:
-            power = _product(power, square)
-        square = _product(square, square)
-        length >>= 1
-    return _product(power, first) ^ second
-
-
-def _product(first: int, second: int) -> int:
-    """Of two polynomials, modulo that of CRC-32."""
-    found = 0
-    for bit in range(31, -1, -1):
-        if first >> bit & 1:
-            found ^= second
-        second = second >> 1 ^ (_POLYNOMIAL if second & 1 else 0)
-    return found
 
 
 def is_stored(read_at: ReadAt, file_size: int) -> bool:

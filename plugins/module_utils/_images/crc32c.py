@@ -10,13 +10,12 @@ from __future__ import annotations
 
 from typing import Tuple, Union
 
-_POLYNOMIAL = 0x82F63B78
-_EIGHTH_POWER = 1 << 23  # of x
+from .._crc import CRC32C, behind_zeros
 
 
 def _row(byte: int) -> int:
     for _unused in range(8):
-        byte = byte >> 1 ^ (_POLYNOMIAL if byte & 1 else 0)
+        byte = byte >> 1 ^ (CRC32C if byte & 1 else 0)
     return byte
 
 
@@ -30,25 +29,4 @@ def crc32c(data: Union[bytes, bytearray, memoryview]) -> int:
     crc, table = 0xFFFFFFFF, _TABLE
     for byte in used:
         crc = table[(crc ^ byte) & 0xFF] ^ crc >> 8
-    return _behind_zeros(crc, len(whole) - len(used)) ^ 0xFFFFFFFF
-
-
-def _behind_zeros(crc: int, count: int) -> int:
-    """Each byte of zeros multiplies what is in front of it by x^8."""
-    power = _EIGHTH_POWER
-    while count:
-        if count & 1:
-            crc = _product(power, crc)
-        power = _product(power, power)
-        count >>= 1
-    return crc
-
-
-def _product(first: int, second: int) -> int:
-    """Of two polynomials, each with its highest coefficient in its lowest bit, modulo that of the sum."""
-    found = 0
-    for bit in range(31, -1, -1):
-        if first >> bit & 1:
-            found ^= second
-        second = second >> 1 ^ (_POLYNOMIAL if second & 1 else 0)
-    return found
+    return behind_zeros(CRC32C, crc, len(whole) - len(used)) ^ 0xFFFFFFFF

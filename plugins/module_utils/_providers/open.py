@@ -33,8 +33,8 @@ _FILES = "image"  # whoever can work with files opens it itself
 
 
 def open_provider(name: str, settings: Settings, flow: Flow | None = None) -> Provider:
-    """`settings` are the task's connection settings of that provider. Nothing is connected yet. `flow`: of a job that
-    moves bytes there.
+    """`settings` are the task's connection settings of that provider. Nothing is connected yet. `flow`: of the
+    job that works with it.
 
     Raises `unsupported` for a name that is not known, and for VMs that are files; `invalid_config` for a setting that
     cannot be meant.

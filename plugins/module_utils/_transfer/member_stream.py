@@ -8,51 +8,23 @@ from __future__ import annotations
 from hashlib import sha256
 from typing import Sequence
 
-from .._blocks import LEAF, ObjectInfo, Part, PartReceipt
+from .._blocks import ObjectInfo, PartReceipt
 from .._errors import VmferryError
 from .flow import Flow
 from .gapped_object import Gapped
+from .ordered_parts import OrderedParts
 
 
-class MemberRules:
-    """Plays PartRules: nothing is asked of parts, but they are handed over in pieces where they get large."""
-
-    max_parts = 10_000
-    min_part = LEAF
-    max_part = max_object = 1 << 62
-    joins_pieces = True
-
-
-class MemberStream:
+class MemberStream(OrderedParts):
     """Plays StreamWriter and PieceWriter. `size` and `sha256` are of all that was appended."""
 
-    any_offset = False
-    token = ""
-
     def __init__(self, whole: Gapped, flow: Flow, piece_size: int) -> None:
-        self._whole, self._flow, self._piece_size = whole, flow, -(-piece_size // LEAF) * LEAF
-        self._sum = sha256()
-        self.size = 0
+        super().__init__(flow, piece_size)
+        self._whole, self._sum = whole, sha256()
 
     @property
     def sha256(self) -> str:
         return self._sum.hexdigest()
-
-    def write_part(self, part: Part, data: memoryview) -> str:
-        self._append(part.offset, data)
-        return ""
-
-    def write_piece(self, part: Part, number: int, data: memoryview) -> None:
-        self._append(part.offset + (number - 1) * self._piece_size, data)
-
-    def join_pieces(self, part: Part) -> str:
-        return ""
-
-    def write_at(self, offset: int, data: memoryview) -> None:
-        raise VmferryError("internal", "A file within an object is written in order.")
-
-    def confirms(self, receipt: PartReceipt) -> bool:
-        return False
 
     def complete(self, receipts: Sequence[PartReceipt], size: int, *, if_absent: bool = False) -> ObjectInfo:
         raise VmferryError("internal", "A file within an object is complete when the object is.")
@@ -66,8 +38,7 @@ class MemberStream:
     def interrupt(self) -> None:
         """Who waits here waits by the flow."""
 
-    def _append(self, offset: int, data: memoryview) -> None:
-        self._flow.wait(lambda: self.size == offset)
+    def _append(self, data: memoryview) -> None:
         self._sum.update(data)
         self._whole.write(data)
         ready = self._whole.take_ready()

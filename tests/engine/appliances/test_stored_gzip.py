@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import gzip
-import zlib
 from random import Random
 
 import pytest
@@ -17,7 +16,6 @@ from ansible_collections.vmferry.migrate.plugins.module_utils._appliances.stored
     StoredGzip,
     file_bound,
     is_stored,
-    joined_sum,
 )
 from ansible_collections.vmferry.migrate.plugins.module_utils._blocks import ObjectInfo, Part, PartReceipt
 from ansible_collections.vmferry.migrate.plugins.module_utils._errors import VmferryError
@@ -167,9 +165,3 @@ def test_a_gap_is_filled_once_and_as_long_as_it_is() -> None:
     whole.fill(gap, bytes(10))
     with pytest.raises(VmferryError, match="do not belong"):
         whole.fill(gap, bytes(10))
-
-
-@pytest.mark.parametrize("length", [0, 1, 7, 65537, 3_000_001])
-def test_sums_are_joined_as_zlib_would_sum_up_all(length: int) -> None:
-    first, second = b"in front", Random(5).randbytes(length)
-    assert joined_sum(zlib.crc32(first), zlib.crc32(second), length) == zlib.crc32(first + second)

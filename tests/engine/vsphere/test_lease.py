@@ -62,6 +62,31 @@ def test_lease_tells_its_files_and_is_completed(vcenter: VSphere, lease: Lease, 
     assert outcomes(vcenter, before) == ["completed"]
 
 
+def test_lease_is_completed_where_only_its_progress_cannot_be_told(vcenter: VSphere, lease: Lease) -> None:
+    before = vcenter.leases()
+    with lease:
+        vcenter.fault("HttpNfcLeaseProgress", "drop", times=-1)
+        lease.complete()
+    assert outcomes(vcenter, before) == ["completed"]
+
+
+def test_lease_that_nobody_wants_any_more_is_not_waited_for(vcenter: VSphere, session: Session, machine: str) -> None:
+    vm, before, asked = session.managed("VirtualMachine", machine), vcenter.leases(), [0]
+
+    def going_on() -> None:
+        asked[0] += 1
+        if asked[0] > 1:
+            raise VmferryError("cancelled", "The job was cancelled.")
+
+    vcenter.settings(lease_start=rooms.READY_LIMIT)
+    try:
+        with pytest.raises(VmferryError, match="was cancelled"):
+            Lease(session, "Exporting of-a-lease", lambda _content: vm.ExportVm(), going_on).__enter__()
+    finally:
+        vcenter.settings(lease_start=0)
+    assert outcomes(vcenter, before) == ["aborted"]
+
+
 def test_lease_that_is_left_otherwise_is_aborted(vcenter: VSphere, lease: Lease) -> None:
     before = vcenter.leases()
     with pytest.raises(KeyError), lease:

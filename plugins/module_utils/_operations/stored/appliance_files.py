@@ -26,7 +26,8 @@ from ..._transfer.digests import DiskDigests
 from ..._transfer.flow import Flow
 from ..._transfer.gapped_object import Gapped
 from ..._transfer.limits import MIB, Limits
-from ..._transfer.member_stream import MemberRules, MemberStream
+from ..._transfer.member_stream import MemberStream
+from ..._transfer.ordered_parts import OrderedRules
 from ..._transfer.progress import DiskProgress
 from ..._transfer.windows import ExtentMap
 from .appliance_machine import machine_of
@@ -144,7 +145,7 @@ class ApplianceDisks:
             stream,
             digests,
             limits=self._limits,
-            rules=MemberRules(),
+            rules=OrderedRules(),
             flow=self._flow,
             progress=progress,
             extents=extents,

@@ -8,7 +8,8 @@ from __future__ import annotations
 import zlib
 from typing import Any, Dict, List, Sequence, Tuple
 
-from ..._appliances.stored_gzip import START, file_end, framed, framed_size, joined_sum, padding
+from ..._appliances.stored_gzip import START, file_end, framed, framed_size, padding
+from ..._crc import CRC32, joined
 from ..._errors import VmferryError
 from ..._transfer.gapped_object import Gap, GappedObject
 
@@ -59,5 +60,5 @@ class GzipObject:
         self.write(bytes(padding(self.size)))
         whole = 0
         for crc, length in (*self._sums, (self._sum, self._summed)):
-            whole = joined_sum(whole, crc, length)
+            whole = joined(CRC32, whole, crc, length)
         self._file.write(file_end(whole, self.size))

@@ -34,7 +34,8 @@ def open_provider(
     flow: Flow | None = None,
 ) -> Provider:
     """As `_providers.open`. The settings of `image` are the `url` of a store and its `storage` options, which
-    `open_store` opens; `alive` is called now and then while no byte of it is moved. `flow`: of a job that writes there.
+    `open_store` opens; `alive` is called now and then while no byte of it is moved. `flow`: of the job that works
+    with it.
     """
     if name != "image":
         return open_known(name, settings, flow)

@@ -17,6 +17,7 @@ from typing import Any, Callable, List, Mapping, Sequence, Tuple
 
 from ..._errors import VmferryError
 from ..._transfer.failpoints import failpoint
+from ..._transfer.flow import Flow
 from ..base import Consistency, ExportDisk, ExportSession, Tracking
 from ..job import Job
 from ..spec import DiskSpec, VmSpec
@@ -52,9 +53,11 @@ class VsphereExport(ExportSession):
         consistency: Consistency,
         job: Job,
         tracking: Tracking,
+        flow: Flow | None,
     ) -> None:
         self._settings, self._session, self._servers = settings, session, servers
         self._chosen, self._wanted, self._job, self._tracking = tuple(disks), consistency, job, tracking
+        self._flow = flow or Flow()
         self.vm = vm
         self.warnings: List[str] = []
         self.native: Mapping[str, bytes] = {}
@@ -127,8 +130,9 @@ class VsphereExport(ExportSession):
         if not self._sources and self.vm.firmware != "uefi":
             self.native = native_files(self._session, self.vm, None, self.warnings)
             return
+        doing = f"Exporting {self.vm.name}"
         self._lease = lease = stack.enter_context(
-            Lease(self._session, f"Exporting {self.vm.name}", self._begun(frozen))
+            Lease(self._session, doing, self._begun(frozen), self._flow.raise_if_stopped)
         )
         failpoint("lease_begun")
         self._files = files_of_disks(lease.urls, self.vm, [disk for disk, _source in self._sources])

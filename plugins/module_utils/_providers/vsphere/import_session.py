@@ -19,6 +19,7 @@ from ..._images.vmdk.stream_optimized import Deflate, StreamOptimizedVmdk
 from ..._transfer.failpoints import failpoint
 from ..._transfer.flow import Flow
 from ..._transfer.limits import MIB, Limits
+from ..._transfer.ordered_parts import OrderedRules
 from ..._transfer.pipeline import export_disk
 from ..._transfer.proved_digests import digests_of
 from ..._transfer.workers import run_workers
@@ -37,7 +38,7 @@ from .power import start
 from .session import Session
 from .settings import VsphereSettings
 from .tasks import run_task
-from .upload import DiskUpload, StreamRules, send_file
+from .upload import DiskUpload, send_file
 
 STREAMS = 4  # disks at once: an ESXi host has 48 MB for all of its streams ("NFC session connection limits")
 SETTLE_LIMIT = 600.0  # seconds for vSphere to change what it has made
@@ -74,7 +75,8 @@ class VsphereImport(ImportSession):
         self._spec = create_import_spec(self._session, self._plan, self._notes(UNFINISHED))
         weakened = [one for one in hardware_findings(self._vm, self._placement) if one.severity == "warning"]
         self.warnings += [*(f"{one.message} {one.hint}".rstrip() for one in weakened), *self._spec.warnings]
-        lease = Lease(self._session, f"Making {self._plan.name}", lambda _content: self._begin(self._spec))
+        doing = f"Making {self._plan.name}"
+        lease = Lease(self._session, doing, lambda _content: self._begin(self._spec), self._flow.raise_if_stopped)
         try:
             self._lease = lease.__enter__()
             failpoint("import_made")
@@ -187,7 +189,7 @@ class VsphereImport(ImportSession):
                     upload,
                     digests_of(disk.source, disk.check),
                     limits=limits,
-                    rules=StreamRules(),
+                    rules=OrderedRules(),
                     flow=self._flow,
                     progress=disk.progress,
                 )

@@ -10,6 +10,7 @@ vSphere shows to people (`HttpNfcLease` of the vSphere Web Services API).
 from __future__ import annotations
 
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from threading import Event, Thread
 from types import TracebackType
@@ -21,7 +22,7 @@ from .properties import retrieve, watching
 from .session import Session
 
 READY_LIMIT = 600.0  # seconds until a lease may begin: a host that is busy lets others wait
-WAIT = 20  # seconds that the server may keep a call open
+WAIT = 5  # seconds that the server may keep a call open, and that a job which is stopped may go on to wait
 RESTART = 2.0  # seconds between two looks while the server does not answer
 RENEW = 15.0  # seconds; as the lease may be shorter, a quarter of it at the most
 USUAL_TIMEOUT = 300.0  # seconds, where the server does not tell its own
@@ -44,10 +45,19 @@ class LeaseFile:
 
 
 class Lease:
-    """`begin` is what begins it, with the ServiceContent. Leaving without `complete` aborts it, however it is left."""
+    """`begin` is what begins it, with the ServiceContent. Leaving without `complete` aborts it, however it is left.
 
-    def __init__(self, session: Session, doing: str, begin: Callable[[Any], Any]) -> None:
-        self._session, self._doing, self._begin = session, doing, begin
+    `going_on` raises where nobody wants it any more; it is asked until the lease is ready.
+    """
+
+    def __init__(
+        self,
+        session: Session,
+        doing: str,
+        begin: Callable[[Any], Any],
+        going_on: Callable[[], object] = lambda: None,
+    ) -> None:
+        self._session, self._doing, self._begin, self._going_on = session, doing, begin, going_on
         self._lease: Any = None
         self._percent: Callable[[], float] = lambda: 0.0
         self._ended: Callable[[], object] = lambda: None
@@ -96,7 +106,8 @@ class Lease:
         """All was transferred. Raises where the server knows better."""
         self.check()
         self._stop()
-        self._tell(100)
+        with suppress(VmferryError):  # what is shown to people decides nothing
+            self._tell(100)
         try:
             self._end()
         except VmferryError as error:
@@ -121,30 +132,31 @@ class Lease:
     def _wait_until_ready(self) -> Mapping[str, Any]:
         deadline = time.monotonic() + READY_LIMIT
         while True:
+            self._going_on()
             try:
-                values = self._session.read(self._doing, lambda content: self._watched(content, deadline))
+                values = self._session.read(self._doing, self._watched)
             except VmferryError as error:
                 if not is_passing(error) or time.monotonic() >= deadline:
                     raise
                 time.sleep(RESTART)
                 continue
             if values.get("state") == "ready":
-                found: Mapping[str, Any] = values
-                return found
+                return values
             if values.get("state") in ("error", "done"):
                 fault = values.get("error")
                 raise explained(fault, self._doing) from (fault if isinstance(fault, Exception) else None)
-            text = f"{self._doing} did not begin within {READY_LIMIT:.0f} s."
-            raise VmferryError("timeout", text, "Look whether the host is busy, and run the task again.")
+            if time.monotonic() >= deadline:
+                text = f"{self._doing} did not begin within {READY_LIMIT:.0f} s."
+                raise VmferryError("timeout", text, "Look whether the host is busy, and run the task again.")
 
-    def _watched(self, content: Any, deadline: float) -> Mapping[str, Any]:
+    def _watched(self, content: Any) -> Mapping[str, Any]:
+        """What it is now, or after a while in which it may have begun."""
         with watching(content, self._lease, "HttpNfcLease", "state") as wait:
-            while True:
+            values = self._properties(content)
+            if values.get("state") == "initializing":
+                wait(WAIT)
                 values = self._properties(content)
-                left = deadline - time.monotonic()
-                if values.get("state") != "initializing" or left <= 0:
-                    return values
-                wait(min(WAIT, max(1, int(left))))
+        return values
 
     def _properties(self, content: Any) -> Mapping[str, Any]:
         return retrieve(content, [self._lease], (), {"HttpNfcLease": _PATHS})[self._lease._moId].values

@@ -78,7 +78,7 @@ class VsphereProvider(Provider):
         from .export_session import VsphereExport
 
         servers = DiskServers(self._settings, self._session)
-        return VsphereExport(self._settings, self._session, servers, vm, disks, consistency, job, tracking)
+        return VsphereExport(self._settings, self._session, servers, vm, disks, consistency, job, tracking, self._flow)
 
     def changed_since(self, vm: VmSpec, disks: Sequence[DiskSpec], token: str) -> Mapping[str, int]:
         from .readers import may_be_read_at_random

@@ -15,9 +15,10 @@ from http.client import HTTPException, HTTPSConnection
 from typing import Sequence
 from urllib.parse import quote
 
-from ..._blocks import LEAF, ObjectInfo, Part, PartReceipt
+from ..._blocks import ObjectInfo, PartReceipt
 from ..._errors import VmferryError
 from ..._transfer.flow import Flow
+from ..._transfer.ordered_parts import OrderedParts
 from .faults import of_connection
 
 DISK_TYPE = "application/x-vnd.vmware-streamVmdk"
@@ -27,47 +28,18 @@ SHOWN = 200  # characters of what it said
 NO_SPACE = 507  # Insufficient Storage (RFC 4918)
 
 
-class StreamRules:
-    """Plays PartRules: nothing is asked of parts, and they are handed over in pieces."""
-
-    max_parts = 10_000
-    min_part = LEAF
-    max_part = max_object = 1 << 62
-    joins_pieces = True
-
-
-class DiskUpload:
+class DiskUpload(OrderedParts):
     """Plays StreamWriter and PieceWriter: parts from any thread, sent in their order. `size`: of all that was sent."""
-
-    any_offset = False
-    token = ""
 
     def __init__(self, connection: HTTPSConnection, path: str, what: str, flow: Flow, piece_size: int) -> None:
         """`what`: is sent, in a word or two."""
-        self._connection, self._what, self._flow = connection, what, flow
-        self._piece_size = -(-piece_size // LEAF) * LEAF
-        self.size = 0
+        super().__init__(flow, piece_size)
+        self._connection, self._what = connection, what
         with _Told(self):
             connection.putrequest("POST", _written(path))
             connection.putheader("Content-Type", DISK_TYPE)
             connection.putheader("Transfer-Encoding", "chunked")
             connection.endheaders()
-
-    def write_part(self, part: Part, data: memoryview) -> str:
-        self._append(part.offset, data)
-        return ""
-
-    def write_piece(self, part: Part, number: int, data: memoryview) -> None:
-        self._append(part.offset + (number - 1) * self._piece_size, data)
-
-    def join_pieces(self, part: Part) -> str:
-        return ""
-
-    def write_at(self, offset: int, data: memoryview) -> None:
-        raise VmferryError("internal", "A stream is written in order.")
-
-    def confirms(self, receipt: PartReceipt) -> bool:
-        return False
 
     def complete(self, receipts: Sequence[PartReceipt], size: int, *, if_absent: bool = False) -> ObjectInfo:
         """The server has all of it, and has taken it for a disk of the size that was planned."""
@@ -109,8 +81,7 @@ class DiskUpload:
         hint = "A stream that broke cannot be gone on with: run the task again. The half VM is removed."
         return VmferryError(told.kind, told.message, hint, retryable=told.retryable)
 
-    def _append(self, offset: int, data: memoryview) -> None:
-        self._flow.wait(lambda: self.size == offset)
+    def _append(self, data: memoryview) -> None:
         with _Told(self):
             for at in range(0, len(data), CHUNK):
                 piece = data[at : at + CHUNK]
