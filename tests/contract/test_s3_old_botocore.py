@@ -11,9 +11,9 @@ from typing import Any, ClassVar
 import pytest
 from botocore.config import Config
 
+from ansible_collections.vmferry.migrate.plugins.module_utils._aws.client_config import known_to
 from ansible_collections.vmferry.migrate.plugins.module_utils._errors import VmferryError
 from ansible_collections.vmferry.migrate.plugins.module_utils._stores.s3 import client as s3_client
-from ansible_collections.vmferry.migrate.plugins.module_utils._stores.s3.client import known_to
 from ansible_collections.vmferry.migrate.plugins.module_utils._stores.s3.conditions import send_unknown_conditions
 
 from .store_rigs import S3Rig

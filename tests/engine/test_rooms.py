@@ -19,7 +19,8 @@ RANKS = (
     {"_ansible"},
     {"_operations"},
     {"_providers", "_stores", "_exports"},
-    {"_transfer", "_images", "_nbd", "_appliances"},
+    {"_transfer", "_images", "_nbd", "_appliances", "_aws"},
+    {"_http"},
     {"_blocks", "_crc", "_errors"},
 )
 # The rooms of `_operations`; what stands beside them is what the modules do, which nobody but a module knows.

@@ -9,7 +9,7 @@ from dataclasses import dataclass, fields
 from typing import Any, Mapping, Optional, Sequence, Type, TypeVar, Union
 
 from .._errors import VmferryError
-from .certificates import check_authorities
+from .._http.certificates import check_authorities
 
 Settings = TypeVar("Settings", bound="ConnectionSettings")
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Any, Callable, Dict
 
 from ..._errors import VmferryError
-from ..clear_text import refuse_in_clear
+from ..._http.clear_text import refuse_in_clear
 from ..connection_settings import refused
 from ..hosts import AllowedHosts, check_each_request
 from .account import AzureSettings, Location

@@ -10,8 +10,8 @@ from __future__ import annotations
 
 from typing import Dict
 
-from .. import answers
-from ..answers import BROKEN, BUSY, CANNOT, CONDITION, GARBLED, SHORT, Meaning
+from ..._http import answers
+from ..._http.answers import BROKEN, BUSY, CANNOT, CONDITION, GARBLED, SHORT, Meaning
 
 CREDENTIALS = "Check account_name and account_key, sas_token, connection_string, or client_id, secret and tenant."
 DENIED: Meaning = (

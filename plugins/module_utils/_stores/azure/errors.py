@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Iterator, Optional, Sequence
 
 from ..._errors import VmferryError
-from ..answers import BROKEN, CONNECTION_BROKE, Meaning, blotted, failure, refusal, unreached
+from ..._http.answers import BROKEN, CONNECTION_BROKE, Meaning, blotted, failure, refusal, unreached
 from .codes import BY_CODE, BY_STATUS, CREDENTIALS, NO_CONTAINER, signature
 
 if TYPE_CHECKING:

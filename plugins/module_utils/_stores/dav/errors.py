@@ -13,7 +13,7 @@ from typing import Dict, Iterator, Mapping
 from urllib.parse import urlsplit
 
 from ..._errors import VmferryError
-from ..answers import BUSY, BY_STATUS, CONNECTION_BROKE, Meaning, failure, refusal, unreached
+from ..._http.answers import BUSY, BY_STATUS, CONNECTION_BROKE, Meaning, failure, refusal, unreached
 
 _ADDRESS = "the storage URL"
 _BROKEN: Meaning = ("network", "the server, or a proxy before it, reported an error of its own", "Try again later.")

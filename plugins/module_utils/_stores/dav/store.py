@@ -13,8 +13,8 @@ from urllib.parse import urlsplit
 
 from ..._blocks import ObjectInfo, PartWriter, StreamWriter
 from ..._errors import VmferryError
+from ..._http.clear_text import refuse_in_clear
 from ..base import Store, StoreCapabilities
-from ..clear_text import refuse_in_clear
 from ..keys import PARTIAL, UPLOAD, check_key, check_prefix, is_key, root_prefix
 from ..ranges import fill, promised_bytes
 from ..server_copy import CopyOrder

@@ -15,7 +15,7 @@ from threading import Lock
 from typing import Any, Callable, Dict, Mapping, Optional
 
 from ..._errors import VmferryError
-from ..clear_text import refuse_in_clear
+from ..._http.clear_text import refuse_in_clear
 from ..hosts import AllowedHosts
 from ..server_clock import ServerClock
 from .body import RelatedBody

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any, Dict, Iterator, Mapping, Sequence, Tuple
 
 from ..._errors import VmferryError
-from ..answers import (
+from ..._http.answers import (
     BROKEN,
     BUSY,
     BY_STATUS,

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 from typing import Any, Dict
 
-from ..._errors import VmferryError
+from ..._aws.client_config import known_to, patience
+from ..._aws.session import open_session
 from ..hosts import AllowedHosts
 from ..memory_body import MemoryBody
 from .conditions import send_unknown_conditions
 from .errors import translated
 from .payer import say_who_pays
-from .roles import assume_role
 from .settings import S3Settings
 
 DEFAULT_REGION = "us-east-1"  # what servers other than AWS expect in a signature
@@ -22,28 +22,20 @@ _OTHER_CONNECTIONS = 2  # beside the parts: the manifest, a listing
 
 def connect(settings: S3Settings) -> Any:
     """A boto3 S3 client: thread-safe, to be shared by everything this process does with the store."""
-    try:
-        import boto3
-        from botocore.config import Config
-    except ImportError as error:
-        raise VmferryError(
-            "unsupported", "An s3:// storage URL needs the Python package boto3.", "Install boto3 where the task runs."
-        ) from error
+    session, region = open_session(
+        settings.credentials,
+        settings.region,
+        settings.verify_by_botocore,
+        _patience(settings),
+        translated,
+        "An s3:// storage URL",
+    )
+    from botocore.config import Config
 
     with translated("Preparing the S3 client", settings.secrets):
-        session = boto3.Session(
-            aws_access_key_id=settings.access_key,
-            aws_secret_access_key=settings.secret_key,
-            aws_session_token=settings.session_token,
-            profile_name=settings.profile,
-            region_name=settings.region,
-        )
-        region = session.region_name or DEFAULT_REGION
-        if settings.role_arn:
-            session = assume_role(session, region, settings, known_to(Config, _patience(settings)))
         client = session.client(
             "s3",
-            region_name=region,
+            region_name=region or DEFAULT_REGION,
             endpoint_url=settings.endpoint_url,
             verify=settings.verify_by_botocore,
             config=Config(**known_to(Config, _config(settings))),
@@ -98,14 +90,6 @@ def _config(settings: S3Settings) -> Dict[str, Any]:
 
 def _patience(settings: S3Settings) -> Dict[str, Any]:
     return {
+        **patience(settings.connect_timeout, settings.read_timeout),
         "retries": {"mode": "standard", "total_max_attempts": 1},  # RetryingStore repeats, within the export's limits
-        "connect_timeout": settings.connect_timeout,
-        "read_timeout": settings.read_timeout,
-        "tcp_keepalive": True,
-        "user_agent_extra": "vmferry",
     }
-
-
-def known_to(config: Any, wanted: Dict[str, Any]) -> Dict[str, Any]:
-    """botocore before 1.36 has no checksum settings, and adds none of the checksums that they turn off."""
-    return {name: value for name, value in wanted.items() if name in config.OPTION_DEFAULTS}

@@ -11,29 +11,26 @@ from __future__ import annotations
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Dict, Iterator, Optional, Sequence
 
+from ..._aws.errors import BY_CREDENTIALS, Said, refused_role, unanswered, unauthenticated
 from ..._errors import VmferryError
-from ..answers import (
+from ..._http.answers import (
     BROKEN,
     BUSY,
     BY_STATUS,
     CANNOT,
     CONDITION,
-    CONNECTION_BROKE,
     GARBLED,
     LATE,
     SHORT,
     TOO_LARGE,
     Meaning,
-    blotted,
     failure,
     refusal,
-    unreached,
 )
 
 if TYPE_CHECKING:
     from botocore.exceptions import ClientError
 
-_CREDENTIALS = "Check access_key, secret_key, session_token or profile."
 _DENIED: Meaning = (
     "permission_denied",
     "access was denied",
@@ -48,16 +45,8 @@ _OTHER_KEY: Meaning = (
     "access was denied, or the object was written with another sse_customer_key",
     "Give the sse_customer_key that it was written with, and grant s3:GetObject.",
 )
-_ROLE = "Check role_arn, external_id, and whom the role's trust policy lets assume it."
 _KEY_WANTED = "If it was written with sse_customer_key, give that key. Otherwise check region and the credentials."
 _KEY_NOT_WANTED = "If it was written without sse_customer_key, leave the key out."
-_ROLE_OPERATIONS = ("AssumeRole", "AssumeRoleWithWebIdentity")
-
-
-def _signature(reason: str, hint: str = _CREDENTIALS) -> Meaning:
-    return "unauthenticated", reason, hint
-
-
 _BY_CODE: Dict[str, Meaning] = {
     "NoSuchBucket": ("not_found", "the bucket does not exist", "Create the bucket, or correct the storage URL."),
     "NoSuchKey": ("not_found", "the object does not exist", ""),
@@ -65,12 +54,7 @@ _BY_CODE: Dict[str, Meaning] = {
     "InvalidBucketName": ("invalid_config", "the bucket's name is not valid", "Correct the storage URL."),
     "AccessDenied": _DENIED,
     "AllAccessDisabled": _DENIED,
-    "InvalidAccessKeyId": _signature("the access key is not known"),
-    "SignatureDoesNotMatch": _signature("the secret key does not match the access key"),
-    "ExpiredToken": _signature("the session token has expired", "Renew the credentials."),
-    "InvalidToken": _signature("the session token is not valid"),
-    "TokenRefreshRequired": _signature("the session token has to be renewed", "Renew the credentials."),
-    "RequestTimeTooSkewed": _signature("this machine's clock differs from the server's", "Set the clock."),
+    **BY_CREDENTIALS,
     "AuthorizationHeaderMalformed": _REGION,
     "PermanentRedirect": _REGION,
     "IllegalLocationConstraintException": _REGION,
@@ -109,7 +93,7 @@ _BY_CODE: Dict[str, Meaning] = {
 _BY_STATUS: Dict[int, Meaning] = {
     **BY_STATUS,
     301: _REGION,
-    401: _signature("the credentials were refused"),
+    401: unauthenticated("the credentials were refused"),
     403: _DENIED,
     404: ("not_found", "it does not exist", ""),
     507: _FULL,
@@ -135,52 +119,26 @@ def translated(doing: str, secrets: Sequence[str] = (), customer_key: Optional[b
 
 
 def _from_answer(error: ClientError, doing: str, secrets: Sequence[str], customer_key: Optional[bool]) -> VmferryError:
-    headers = error.response.get("ResponseMetadata", {}).get("HTTPHeaders", {})
-    return refusal(_answer_meaning(error, secrets, customer_key), doing, headers.get("retry-after", ""))
+    said = Said.of(error, secrets)
+    return refusal(_answer_meaning(said, customer_key), doing, said.retry_after)
 
 
-def _answer_meaning(error: ClientError, secrets: Sequence[str], customer_key: Optional[bool]) -> Meaning:
-    said = error.response.get("Error", {})
-    code = str(said.get("Code", ""))
-    status = int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
-    if error.operation_name in _ROLE_OPERATIONS and status < 500 and _BY_CODE.get(code) != BUSY:
-        message = blotted(str(said.get("Message", "")), secrets)
-        return _signature(f"STS refused it with {code or status} ({message})", _ROLE)
-    if customer_key and code in ("AccessDenied", "403"):
+def _answer_meaning(said: Said, customer_key: Optional[bool]) -> Meaning:
+    if role := refused_role(said):
+        return role
+    if customer_key and said.code in ("AccessDenied", "403"):
         return _OTHER_KEY
-    if code in _BY_CODE:
-        return _BY_CODE[code]
-    if status in _BY_STATUS:
-        return _BY_STATUS[status]
-    if status >= 500:
+    if said.code in _BY_CODE:
+        return _BY_CODE[said.code]
+    if said.status in _BY_STATUS:
+        return _BY_STATUS[said.status]
+    if said.status >= 500:
         return BROKEN
-    message = blotted(str(said.get("Message", "")), secrets)
-    reason = f"the server refused it with {code or status} ({message})"
-    if status == 400 and customer_key is not None:
+    reason = f"the server refused it with {said.words}"
+    if said.status == 400 and customer_key is not None:
         return "invalid_config", reason, _KEY_NOT_WANTED if customer_key else _KEY_WANTED
     return "internal", reason, "Check the storage options."
 
 
 def _explained(error: Exception) -> Meaning:
-    from botocore import exceptions as sdk
-    from botocore.parsers import ResponseParserError
-    from urllib3 import exceptions as http
-
-    if isinstance(error, sdk.NoCredentialsError):
-        return _signature("no credentials were found", "Give access_key and secret_key, or profile.")
-    if isinstance(error, sdk.PartialCredentialsError):
-        return _signature("the credentials that were found are not complete")
-    if isinstance(error, (sdk.CredentialRetrievalError, sdk.TokenRetrievalError, sdk.SSOError)):
-        return _signature("the credentials could not be obtained")
-    if isinstance(error, sdk.ProfileNotFound):
-        reason = f"the AWS profile {error.kwargs['profile']} does not exist"
-        return "invalid_config", reason, "Check profile and the AWS configuration files."
-    if no_answer := unreached(error):
-        return no_answer
-    if isinstance(error, (sdk.HTTPClientError, http.HTTPError, OSError, sdk.IncompleteReadError)):
-        return CONNECTION_BROKE
-    if isinstance(error, ResponseParserError):
-        return "network", "the answer was not S3's", "Check that endpoint_url is an S3 server."
-    if isinstance(error, (sdk.ParamValidationError, sdk.InvalidEndpointConfigurationError, sdk.InvalidRegionError)):
-        return "invalid_config", f"botocore refused the request ({type(error).__name__})", "Check the storage options."
-    return "internal", f"botocore raised {type(error).__name__}", ""
+    return unanswered(error, "S3", "the storage options")

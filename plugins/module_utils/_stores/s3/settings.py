@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import binascii
 from base64 import b64decode
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from datetime import datetime
 from typing import Any, Dict, Literal, Optional, Sequence, Union
 
-from ..clear_text import refuse_in_clear
+from ..._aws.credentials import AwsCredentials, check_endpoint
+from ..._http.clear_text import refuse_in_clear
 from ..connection_settings import ConnectionSettings, refused
 
 _ARCHIVED = ("GLACIER", "DEEP_ARCHIVE")  # restored within minutes to days, and only when somebody asks for it
@@ -96,14 +97,7 @@ class S3Settings(ConnectionSettings):
             raise refused("use_accelerate_endpoint", "goes without endpoint_url and addressing_style path", hint)
         if self.sse_customer_key:  # which AWS refuses, once it is told
             refuse_in_clear(self.endpoint_url or "", "The sse_customer_key")
-        if self.web_identity_token_file:
-            refuse_in_clear(self.sts_endpoint_url or "", "The token of web_identity_token_file")
-        for name in ("endpoint_url", "sts_endpoint_url"):
-            url = getattr(self, name)
-            if url and not url.startswith(("http://", "https://")):
-                raise refused(name, "starts with http:// or https://", "Write for example https://s3.example.org.")
-            if url and "@" in url:
-                raise refused(name, "carries no credentials", "Put them into access_key and secret_key.")
+        check_endpoint("endpoint_url", self.endpoint_url, "https://s3.example.org", refused)
 
     def _check_lock(self) -> None:
         if self.object_lock_mode not in ("", "GOVERNANCE", "COMPLIANCE"):
@@ -120,21 +114,11 @@ class S3Settings(ConnectionSettings):
         for name in ("access_key", "profile", "session_token", "role_arn", "web_identity_token_file"):
             if self.anonymous and getattr(self, name):
                 raise refused("anonymous", f"goes without {name}", "Leave one of the two out.")
-        if bool(self.access_key) != bool(self.secret_key):
-            raise refused("access_key", "and secret_key go together", "Give both, or none to have the environment's.")
-        if self.session_token and not self.access_key:
-            raise refused(
-                "session_token", "goes with access_key and secret_key only", "Give all three, or leave it out."
-            )
-        if self.profile and self.access_key:
-            raise refused("profile", "goes without access_key", "Leave one of the two out.")
-        for name in ("role_session_name", "external_id", "web_identity_token_file"):
-            if getattr(self, name) and not self.role_arn:
-                raise refused(name, "goes with role_arn only", "Add role_arn, or leave it out.")
-        if self.web_identity_token_file and (self.access_key or self.profile):
-            raise refused("web_identity_token_file", "goes without access_key and profile", "Leave one of them out.")
-        if self.web_identity_token_file and self.external_id:
-            raise refused("external_id", "goes without web_identity_token_file", "Leave one of the two out.")
+        self.credentials.check(refused)
+
+    @property
+    def credentials(self) -> AwsCredentials:
+        return AwsCredentials(**{entry.name: getattr(self, entry.name) for entry in fields(AwsCredentials)})
 
     @property
     def verify_by_botocore(self) -> Union[str, bool, None]:
@@ -143,8 +127,7 @@ class S3Settings(ConnectionSettings):
 
     @property
     def secrets(self) -> Sequence[str]:
-        given = (self.access_key, self.secret_key, self.session_token, self.sse_customer_key)
-        return [secret for secret in given if secret]
+        return [*self.credentials.secrets, *([self.sse_customer_key] if self.sse_customer_key else [])]
 
     @property
     def retain_until(self) -> Optional[datetime]:

@@ -14,20 +14,18 @@ from .error_layers import layers
 _EXPIRED, _OTHER_NAME, _OTHER_ADDRESS = 10, 62, 64  # X509_V_ERR_* of OpenSSL
 
 
-def check_authorities(path: str) -> None:
-    """Before any request: afterwards a missing file looks like a broken connection."""
+def check_authorities(path: str, option: str = "The storage option ca_path") -> None:
+    """Before any request: afterwards a missing file looks like a broken connection. `option`: which named it."""
     try:
         ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(path)
     except ssl.SSLError as error:
-        raise _unusable(path, "holds no certificates in PEM form") from error
+        raise _unusable(option, path, "holds no certificates in PEM form") from error
     except OSError as error:
-        raise _unusable(path, f"cannot be read ({error.strerror})") from error
+        raise _unusable(option, path, f"cannot be read ({error.strerror})") from error
 
 
-def _unusable(path: str, why: str) -> VmferryError:
-    return VmferryError(
-        "invalid_config", f"The storage option ca_path {path} {why}.", "Give a file on the host that runs the task."
-    )
+def _unusable(option: str, path: str, why: str) -> VmferryError:
+    return VmferryError("invalid_config", f"{option} {path} {why}.", "Give a file on the host that runs the task.")
 
 
 def refused_certificate(error: BaseException) -> Optional[Tuple[Kind, str, str]]:

@@ -9,17 +9,28 @@ https://docs.aws.amazon.com/STS/latest/APIReference/API_AssumeRole.html and API_
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Callable, Dict, Mapping
+from typing import TYPE_CHECKING, Any, Callable, Dict, Mapping, Union
 
-from ..._errors import VmferryError
-from .errors import translated
-from .settings import S3Settings
+from .._errors import VmferryError
+from .client_config import known_to
+from .credentials import AwsCredentials
+
+if TYPE_CHECKING:
+    from .errors import Translated
 
 SESSION_NAME = "vmferry"  # shown in the account's audit log
+_ANY_REGION = "us-east-1"  # STS answers for every region from each
 _LONGEST_TOKEN = 64 * 1024  # bytes; what STS takes is 20,000
 
 
-def assume_role(session: Any, region: str, settings: S3Settings, config: Mapping[str, Any]) -> Any:
+def assume_role(
+    session: Any,
+    region: str,
+    credentials: AwsCredentials,
+    verify: Union[str, bool, None],
+    config: Mapping[str, Any],
+    translated: Translated,
+) -> Any:
     """A boto3 session whose credentials are the role's. Nothing is asked of STS before the first request.
 
     `session` has the credentials that may assume it. Where the token of another identity provider is what counts, it
@@ -29,10 +40,11 @@ def assume_role(session: Any, region: str, settings: S3Settings, config: Mapping
     import botocore.session
     from botocore.credentials import CredentialResolver
 
-    inner = botocore.session.Session(profile=settings.profile)
-    provider: Any = _Provider(_asking(session, region, settings, config))
+    inner = botocore.session.Session(profile=credentials.profile)
+    ask = _asking(session, region or _ANY_REGION, credentials, verify, config, translated)
+    provider: Any = _Provider(ask)
     inner.register_component("credential_provider", CredentialResolver([provider]))
-    return boto3.Session(botocore_session=inner, region_name=region)
+    return boto3.Session(botocore_session=inner, region_name=region or None)
 
 
 class _Provider:
@@ -47,16 +59,24 @@ class _Provider:
         return DeferredRefreshableCredentials(self._ask, self.METHOD)
 
 
-def _asking(session: Any, region: str, settings: S3Settings, config: Mapping[str, Any]) -> Callable[[], Dict[str, Any]]:
-    asked = {"RoleArn": settings.role_arn, "RoleSessionName": settings.role_session_name or SESSION_NAME}
-    if settings.external_id:
-        asked["ExternalId"] = settings.external_id
-    token_file = settings.web_identity_token_file
+def _asking(
+    session: Any,
+    region: str,
+    credentials: AwsCredentials,
+    verify: Union[str, bool, None],
+    config: Mapping[str, Any],
+    translated: Translated,
+) -> Callable[[], Dict[str, Any]]:
+    asked = {"RoleArn": credentials.role_arn, "RoleSessionName": credentials.role_session_name or SESSION_NAME}
+    if credentials.external_id:
+        asked["ExternalId"] = credentials.external_id
+    token_file = credentials.web_identity_token_file
 
     def ask() -> Dict[str, Any]:
         token = _token(token_file) if token_file else ""
-        with translated(f"Assuming the role {settings.role_arn}", [*settings.secrets, *([token] if token else [])]):
-            client = _sts(session, region, settings, config)
+        secrets = [*credentials.secrets, *([token] if token else [])]
+        with translated(f"Assuming the role {credentials.role_arn}", secrets):
+            client = _sts(session, region, credentials, verify, config)
             try:
                 if token:
                     answer = client.assume_role_with_web_identity(**asked, WebIdentityToken=token)
@@ -75,17 +95,23 @@ def _asking(session: Any, region: str, settings: S3Settings, config: Mapping[str
     return ask
 
 
-def _sts(session: Any, region: str, settings: S3Settings, config: Mapping[str, Any]) -> Any:
+def _sts(
+    session: Any,
+    region: str,
+    credentials: AwsCredentials,
+    verify: Union[str, bool, None],
+    config: Mapping[str, Any],
+) -> Any:
     from botocore import UNSIGNED
     from botocore.config import Config
 
-    unsigned = {"signature_version": UNSIGNED} if settings.web_identity_token_file else {}
+    unsigned = {"signature_version": UNSIGNED} if credentials.web_identity_token_file else {}
     return session.client(
         "sts",
         region_name=region,
-        endpoint_url=settings.sts_endpoint_url,
-        verify=settings.verify_by_botocore,
-        config=Config(**config, **unsigned),
+        endpoint_url=credentials.sts_endpoint_url,
+        verify=verify,
+        config=Config(**known_to(Config, config), **unsigned),
     )
 
 
@@ -97,6 +123,6 @@ def _token(path: str) -> str:
         why = error.strerror if isinstance(error, OSError) else "it holds no token"
         raise VmferryError(
             "unauthenticated",
-            f"The storage option web_identity_token_file {path} cannot be read ({why}).",
+            f"The option web_identity_token_file {path} cannot be read ({why}).",
             "Give a file on the host that runs the task, and let the user that runs it read it.",
         ) from error

@@ -12,7 +12,7 @@ from email.utils import formatdate
 import pytest
 from urllib3.exceptions import MaxRetryError, NewConnectionError, ReadTimeoutError
 
-from ansible_collections.vmferry.migrate.plugins.module_utils._stores.answers import (
+from ansible_collections.vmferry.migrate.plugins.module_utils._http.answers import (
     BUSY,
     CONNECTION_BROKE,
     GARBLED,

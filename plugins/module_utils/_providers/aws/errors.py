@@ -1,0 +1,77 @@
+# Copyright (c) 2026 the vmferry.migrate authors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What EC2 and EBS direct report, in the words of a provider. The one place where their exceptions are known.
+
+Codes: https://docs.aws.amazon.com/AWSEC2/latest/APIReference/errors-overview.html and
+https://docs.aws.amazon.com/ebs/latest/userguide/error-retries.html
+"""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from typing import Dict, Iterator, Sequence
+
+from ..._aws.errors import BY_CREDENTIALS, Said, refused_role, unanswered, unauthenticated
+from ..._http.answers import BROKEN, BUSY, Meaning, failure, refusal
+
+_QUOTA: Meaning = ("quota", "a limit of the account is reached", "Ask AWS to raise it, or remove what is not needed.")
+_BY_CODE: Dict[str, Meaning] = {
+    **BY_CREDENTIALS,
+    "AuthFailure": unauthenticated("the credentials were refused"),
+    "UnrecognizedClientException": unauthenticated("the access key or the session token is not known"),
+    "InvalidSignatureException": unauthenticated("the secret key does not match the access key"),
+    "ExpiredTokenException": BY_CREDENTIALS["ExpiredToken"],
+    "RequestExpired": BY_CREDENTIALS["RequestTimeTooSkewed"],
+    "RequestLimitExceeded": BUSY,
+    "RequestThrottledException": BUSY,
+    "ThrottlingException": BUSY,
+    "Throttling": BUSY,
+    "InternalServerException": BROKEN,
+    "InternalError": BROKEN,
+    "Unavailable": BROKEN,
+    "ServiceQuotaExceededException": _QUOTA,
+    "SnapshotCreationPerVolumeRateExceeded": BUSY,
+    "ConcurrentSnapshotLimitExceeded": _QUOTA,
+    "SnapshotLimitExceeded": _QUOTA,
+    "PendingSnapshotLimitExceeded": _QUOTA,
+    "InstanceLimitExceeded": _QUOTA,
+    "VcpuLimitExceeded": _QUOTA,
+    "VolumeLimitExceeded": _QUOTA,
+    "ResourceNotFoundException": ("not_found", "it does not exist", ""),
+}
+_DENIED = ("UnauthorizedOperation", "AccessDeniedException", "AccessDenied", "UnauthorizedAccess")
+
+
+@contextmanager
+def translated(doing: str, secrets: Sequence[str] = ()) -> Iterator[None]:
+    """`doing` names the verb and the object. `secrets` are blotted out of what the server says."""
+    from botocore.exceptions import BotoCoreError, ClientError
+    from botocore.parsers import ResponseParserError
+    from urllib3.exceptions import HTTPError
+
+    try:
+        yield
+    except ClientError as error:
+        said = Said.of(error, secrets)
+        raise refusal(_meaning(said), doing, said.retry_after) from error
+    except (BotoCoreError, ResponseParserError, HTTPError, OSError) as error:
+        raise failure(error, doing, _explained) from error
+
+
+def _explained(error: Exception) -> Meaning:
+    return unanswered(error, "AWS", "the settings of aws")
+
+
+def _meaning(said: Said) -> Meaning:
+    if role := refused_role(said):
+        return role
+    if said.code in _BY_CODE:
+        return _BY_CODE[said.code]
+    if said.code in _DENIED:
+        return "permission_denied", "access was denied", f"Let the credentials' policy allow {said.operation}."
+    if said.code.endswith((".NotFound", "NotFoundException")):
+        return "not_found", f"it does not exist ({said.message})", "Check its id, and region."
+    if said.status >= 500:
+        return BROKEN
+    return "internal", f"AWS refused it with {said.words}", "Look the code up in the documentation of AWS."
