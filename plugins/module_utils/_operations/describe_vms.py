@@ -30,7 +30,7 @@ def describe_vms(provider: ProviderSpec, vms: Sequence[str] | None, filters: Map
                     f"VMs on {opened.name} cannot be found by a {filter}.",
                     f"Filter by {', '.join([*offered, 'name'])} or power_state instead.",
                 )
-        found = opened.vms() if vms is None else opened.describe_each(vms)
+        found = opened.vms_like(filters) if vms is None else opened.describe_each(vms)
     chosen = sorted((vm for vm in found if _fits(vm, filters)), key=lambda vm: (vm.name, vm.id))
     return {"changed": False, "vms": [vm.as_dict() for vm in chosen]}
 

@@ -202,6 +202,10 @@ class Provider(ABC):
     def vms(self) -> Sequence[VmSpec]:
         """All that this connection may see, in few round trips."""
 
+    def vms_like(self, filters: Mapping[str, str]) -> Sequence[VmSpec]:
+        """All that fit, and as many others as is easy: the filters of `vm_info`, for a provider that can pass them on."""
+        return self.vms()
+
     @abstractmethod
     def describe(self, vm: str) -> VmSpec: ...
 

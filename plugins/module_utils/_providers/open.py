@@ -16,6 +16,12 @@ if TYPE_CHECKING:
 Settings = Mapping[str, Any]
 
 
+def _aws(settings: Settings, flow: Flow | None) -> Provider:
+    from .aws.provider import AwsProvider
+
+    return AwsProvider(settings, flow)
+
+
 def _libvirt(settings: Settings, flow: Flow | None) -> Provider:
     from .libvirt.provider import LibvirtProvider
 
@@ -28,7 +34,11 @@ def _vsphere(settings: Settings, flow: Flow | None) -> Provider:
     return VsphereProvider(settings, flow)
 
 
-_OPENERS: Mapping[str, Callable[[Settings, Optional[Flow]], Provider]] = {"libvirt": _libvirt, "vsphere": _vsphere}
+_OPENERS: Mapping[str, Callable[[Settings, Optional[Flow]], Provider]] = {
+    "aws": _aws,
+    "libvirt": _libvirt,
+    "vsphere": _vsphere,
+}
 _FILES = "image"  # whoever can work with files opens it itself
 
 

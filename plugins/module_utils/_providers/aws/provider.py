@@ -1,0 +1,122 @@
+# Copyright (c) 2026 the vmferry.migrate authors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The AWS provider: instances of EC2 are described, started, stopped and removed, and snapshots of them managed.
+
+Ansible's modules are compiled anew at every start, so what only some tasks need is imported where it is needed.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Collection, ContextManager, Mapping, Sequence
+
+from ..._errors import VmferryError
+from ..base import Consistency, ExportSession, ImportSession, Placement, Provider, Tracking, Undone
+from ..finding import Finding
+from ..job import Job
+from ..snapshots import SnapshotService
+from ..spec import DiskSpec, VmSpec
+from .session import Session
+from .settings import AwsSettings
+
+if TYPE_CHECKING:
+    from ..._transfer.flow import Flow
+
+_NO_EXPORTS = "Exports from AWS are not supported yet."
+_NO_IMPORTS = "Imports into AWS are not supported yet."
+_INSTEAD = "Use the tools of AWS for now."
+
+
+class AwsProvider(Provider):
+    """Settings: those of `AwsSettings`. Nothing is asked of AWS before the first call. A VM's id is its instance's."""
+
+    name = "aws"
+    has_tags = True
+    max_jobs = 3
+
+    def __init__(self, settings: Mapping[str, Any], flow: Flow | None = None) -> None:
+        """`flow`: of the job that works with it."""
+        self._flow = flow
+        self._settings = AwsSettings.from_options(settings)
+        self._session = Session(self._settings)
+
+    @property
+    def account(self) -> str:
+        return f"aws {self._session.account} {self._session.region}"
+
+    def vms(self) -> Sequence[VmSpec]:
+        return self.vms_like({})
+
+    def vms_like(self, filters: Mapping[str, str]) -> Sequence[VmSpec]:
+        from .describe import describe_all
+
+        return describe_all(self._session, filters)
+
+    def describe(self, vm: str) -> VmSpec:
+        return self.describe_each([vm])[0]
+
+    def describe_each(self, vms: Sequence[str]) -> Sequence[VmSpec]:
+        from .lookup import described
+
+        return described(self._session, vms)
+
+    def check_export(self, vm: VmSpec, disks: Sequence[DiskSpec], consistency: Consistency) -> Sequence[Finding]:
+        return [Finding("error", _NO_EXPORTS, _INSTEAD, "unsupported")]
+
+    def open_export(
+        self,
+        vm: VmSpec,
+        disks: Sequence[DiskSpec],
+        consistency: Consistency,
+        job: Job,
+        tracking: Tracking = Tracking(),  # noqa: B008 - it never changes
+    ) -> ContextManager[ExportSession]:
+        raise VmferryError("unsupported", _NO_EXPORTS, _INSTEAD)
+
+    def snapshots(self, vm: VmSpec) -> SnapshotService:
+        from .snapshots import AwsSnapshots
+
+        return AwsSnapshots(self._session, vm)
+
+    def imported(self, name: str, folder: str = "") -> tuple[VmSpec, str] | None:
+        raise VmferryError("unsupported", _NO_IMPORTS, _INSTEAD)
+
+    def check_import(self, vm: VmSpec, placement: Placement, export_id: str) -> Sequence[Finding]:
+        return [Finding("error", _NO_IMPORTS, _INSTEAD, "unsupported")]
+
+    def open_import(
+        self, vm: VmSpec, native: Mapping[str, bytes], placement: Placement, export_id: str, job: Job
+    ) -> ContextManager[ImportSession]:
+        raise VmferryError("unsupported", _NO_IMPORTS, _INSTEAD)
+
+    def start(self, vm: VmSpec) -> VmSpec:
+        from .power import start
+
+        start(self._session, vm)
+        return self.describe(vm.id)
+
+    def shut_down(self, vm: VmSpec, timeout: float, force: bool) -> VmSpec:
+        from .power import shut_down
+
+        shut_down(self._session, vm, timeout, force)
+        return self.describe(vm.id)
+
+    def remove(self, vm: VmSpec, disks: bool) -> Sequence[str]:
+        from .removal import remove_instance
+
+        self.clean_up(vm)  # raises where a job of ours still works on it
+        return remove_instance(self._session, self.describe(vm.id), disks)
+
+    def clean_up(
+        self, vm: VmSpec, *, held_by: Collection[str] | None = None, dead: Collection[str] = ()
+    ) -> Sequence[Undone]:
+        return ()
+
+    def clean_up_imports(self) -> Sequence[tuple[str, str]]:
+        return ()
+
+    def undo(self, job_id: str) -> Sequence[str]:
+        return ()
+
+    def close(self) -> None:
+        self._session.close()
