@@ -29,6 +29,8 @@ def bring_vm(request: VmRequest, check_mode: bool) -> dict[str, Any]:
 
 
 def _power_on(provider: Provider, vm: VmSpec, check_mode: bool) -> dict[str, Any]:
+    if not check_mode:
+        vm = provider.settled(vm)
     if vm.power_state == "powered_on":
         return _unchanged(vm)
     if vm.power_state not in OFF:

@@ -203,7 +203,7 @@ class Provider(ABC):
         """All that this connection may see, in few round trips."""
 
     def vms_like(self, filters: Mapping[str, str]) -> Sequence[VmSpec]:
-        """All that fit, and as many others as is easy: the filters of `vm_info`, for a provider that can pass them on."""
+        """All that fit, and any others: for a provider that can pass filters on, which are those of `vm_info`."""
         return self.vms()
 
     @abstractmethod
@@ -291,6 +291,10 @@ class Provider(ABC):
         self, vm: VmSpec, native: Mapping[str, bytes], placement: Placement, export_id: str, job: Job
     ) -> ContextManager[ImportSession]:
         """`vm` as it was exported; one sink per disk of it, in its order."""
+
+    def settled(self, vm: VmSpec) -> VmSpec:
+        """What it is once it neither starts nor stops any more, where that takes a while."""
+        return vm
 
     @abstractmethod
     def start(self, vm: VmSpec) -> VmSpec:

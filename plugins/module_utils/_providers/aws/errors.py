@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from typing import Dict, Iterator, Sequence
 
 from ..._aws.errors import BY_CREDENTIALS, Said, refused_role, unanswered, unauthenticated
+from ..._errors import Kind
 from ..._http.answers import BROKEN, BUSY, Meaning, failure, refusal
 
 _QUOTA: Meaning = ("quota", "a limit of the account is reached", "Ask AWS to raise it, or remove what is not needed.")
@@ -38,7 +39,21 @@ _BY_CODE: Dict[str, Meaning] = {
     "InstanceLimitExceeded": _QUOTA,
     "VcpuLimitExceeded": _QUOTA,
     "VolumeLimitExceeded": _QUOTA,
+    "InsufficientInstanceCapacity": (
+        "busy",
+        "AWS has no room for an instance of this type in its zone now",
+        "Try again later, or give it another type.",
+    ),
+    "IncorrectInstanceState": ("conflict", "the instance is in a state that does not allow it", ""),
+    "IncorrectState": ("conflict", "it is in a state that does not allow it", ""),
+    "InvalidSnapshot.InUse": ("conflict", "an AMI is made of it", "Deregister the AMI first, if nobody needs it."),
     "ResourceNotFoundException": ("not_found", "it does not exist", ""),
+}
+# With what AWS says of it, since they have many reasons.
+_BY_PREFIX: Dict[str, Kind] = {
+    "UnsupportedOperation": "unsupported",
+    "OperationNotPermitted": "conflict",
+    "InvalidParameter": "invalid_config",
 }
 _DENIED = ("UnauthorizedOperation", "AccessDeniedException", "AccessDenied", "UnauthorizedAccess")
 
@@ -72,6 +87,9 @@ def _meaning(said: Said) -> Meaning:
         return "permission_denied", "access was denied", f"Let the credentials' policy allow {said.operation}."
     if said.code.endswith((".NotFound", "NotFoundException")):
         return "not_found", f"it does not exist ({said.message})", "Check its id, and region."
+    for prefix, kind in _BY_PREFIX.items():
+        if said.code.startswith(prefix):
+            return kind, f"AWS refused it with {said.words}", ""
     if said.status >= 500:
         return BROKEN
     return "internal", f"AWS refused it with {said.words}", "Look the code up in the documentation of AWS."

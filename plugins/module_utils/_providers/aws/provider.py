@@ -89,6 +89,12 @@ class AwsProvider(Provider):
     ) -> ContextManager[ImportSession]:
         raise VmferryError("unsupported", _NO_IMPORTS, _INSTEAD)
 
+    def settled(self, vm: VmSpec) -> VmSpec:
+        from .power import settle
+
+        settle(self._session, vm)
+        return self.describe(vm.id)
+
     def start(self, vm: VmSpec) -> VmSpec:
         from .power import start
 

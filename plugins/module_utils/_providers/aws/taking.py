@@ -1,0 +1,86 @@
+# Copyright (c) 2026 the vmferry.migrate authors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Snapshots of all EBS volumes of an instance, made at one moment, waited for, and removed.
+
+https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_CreateSnapshots.html
+"""
+
+from __future__ import annotations
+
+import time
+from typing import Any, List, Mapping, Sequence
+
+from ..._errors import VmferryError
+from .asking import every, every_of, of
+from .session import Session
+from .tags import ATTEMPT, tag_specification
+
+DESCRIPTION = "Made by vmferry.migrate"
+LOOK_EVERY = 5.0  # seconds, while AWS copies the blocks
+
+
+def take(session: Session, doing: str, instance: str, tags: Mapping[str, str]) -> List[Any]:
+    """One of each volume, as CreateSnapshots tells them; they are not completed yet.
+
+    `tags` hold an attempt that nobody else has: whatever was made in vain under it is removed again, since a request
+    may be sent twice where its answer is lost, and there is no token that would make it one.
+    """
+    try:
+        with session.doing(doing):
+            answer = session.client("ec2").create_snapshots(
+                InstanceSpecification={"InstanceId": instance},
+                Description=DESCRIPTION,
+                TagSpecifications=[tag_specification("snapshot", tags)],
+            )
+    except VmferryError as error:
+        if error.retryable:
+            _discard_after(error, session, doing, tags[ATTEMPT])
+        raise
+    made = list(answer["Snapshots"])
+    _discard(session, doing, tags[ATTEMPT], [one["SnapshotId"] for one in made])
+    return made
+
+
+def wait_until_completed(session: Session, doing: str, ids: Sequence[str], seconds: float) -> None:
+    """Raises `timeout`, and `conflict` where AWS could not make one of them."""
+    deadline = time.monotonic() + seconds
+    while True:
+        told = every_of(session, "describe_snapshots", doing, "snapshot-id", ids)
+        failed = [one for one in told if one["State"] == "error"]
+        if failed:
+            what = f"AWS could not make {failed[0]['SnapshotId']} of {failed[0]['VolumeId']}"
+            why = failed[0].get("StateMessage", "")
+            hint = "If the volume is encrypted, let the credentials use its key of KMS."
+            raise VmferryError("conflict", f"{doing} failed: {what}{f' ({why})' if why else ''}.", hint)
+        if sum(one["State"] == "completed" for one in told) == len(ids):
+            return
+        left = deadline - time.monotonic()
+        if left <= 0:
+            hint = "Give it more time: the first snapshot of a volume takes long, the later ones hold what changed."
+            raise VmferryError("timeout", f"{doing} was not done within {seconds:.0f} s.", hint)
+        time.sleep(min(LOOK_EVERY, left))
+
+
+def delete(session: Session, doing: str, ids: Sequence[str]) -> None:
+    """What is gone already is no error."""
+    for one in ids:
+        try:
+            with session.doing(f"{doing} ({one})"):
+                session.client("ec2").delete_snapshot(SnapshotId=one)
+        except VmferryError as error:
+            if error.kind != "not_found":
+                raise
+
+
+def _discard_after(error: VmferryError, session: Session, doing: str, attempt: str) -> None:
+    """Of a request that may have been heard. `error` tells where that could not be found out."""
+    try:
+        _discard(session, doing, attempt, ())
+    except VmferryError:
+        error.message = f"{error.message} It may have made snapshots, which have the tag {ATTEMPT} {attempt}."
+
+
+def _discard(session: Session, doing: str, attempt: str, kept: Sequence[str]) -> None:
+    found = every(session, "describe_snapshots", doing, [of(f"tag:{ATTEMPT}", [attempt])], OwnerIds=["self"])
+    delete(session, doing, [one["SnapshotId"] for one in found if one["SnapshotId"] not in kept])
