@@ -129,11 +129,12 @@ options: {}
 attributes:
   action_group:
     description: >-
-      Use C(group/vmferry.migrate.all), C(group/vmferry.migrate.libvirt) or C(group/vmferry.migrate.vsphere) in
-      C(module_defaults) to set defaults for this module.
+      Use C(group/vmferry.migrate.all), C(group/vmferry.migrate.aws), C(group/vmferry.migrate.libvirt) or
+      C(group/vmferry.migrate.vsphere) in C(module_defaults) to set defaults for this module.
     support: full
     membership:
       - vmferry.migrate.all
+      - vmferry.migrate.aws
       - vmferry.migrate.libvirt
       - vmferry.migrate.vsphere
 """
@@ -143,11 +144,13 @@ options: {}
 attributes:
   action_group:
     description: >-
-      Use C(group/vmferry.migrate.all), C(group/vmferry.migrate.image), C(group/vmferry.migrate.libvirt) or
-      C(group/vmferry.migrate.vsphere) in C(module_defaults) to set defaults for this module.
+      Use C(group/vmferry.migrate.all), C(group/vmferry.migrate.aws), C(group/vmferry.migrate.image),
+      C(group/vmferry.migrate.libvirt) or C(group/vmferry.migrate.vsphere) in C(module_defaults) to set defaults for
+      this module.
     support: full
     membership:
       - vmferry.migrate.all
+      - vmferry.migrate.aws
       - vmferry.migrate.image
       - vmferry.migrate.libvirt
       - vmferry.migrate.vsphere
@@ -158,12 +161,13 @@ options: {}
 attributes:
   action_group:
     description: >-
-      Use C(group/vmferry.migrate.all), C(group/vmferry.migrate.image), C(group/vmferry.migrate.libvirt),
-      C(group/vmferry.migrate.storage) or C(group/vmferry.migrate.vsphere) in C(module_defaults) to set defaults for
-      this module.
+      Use C(group/vmferry.migrate.all), C(group/vmferry.migrate.aws), C(group/vmferry.migrate.image),
+      C(group/vmferry.migrate.libvirt), C(group/vmferry.migrate.storage) or C(group/vmferry.migrate.vsphere) in
+      C(module_defaults) to set defaults for this module.
     support: full
     membership:
       - vmferry.migrate.all
+      - vmferry.migrate.aws
       - vmferry.migrate.image
       - vmferry.migrate.libvirt
       - vmferry.migrate.storage
@@ -175,11 +179,13 @@ options: {}
 attributes:
   action_group:
     description: >-
-      Use C(group/vmferry.migrate.all), C(group/vmferry.migrate.libvirt), C(group/vmferry.migrate.storage) or
-      C(group/vmferry.migrate.vsphere) in C(module_defaults) to set defaults for this module.
+      Use C(group/vmferry.migrate.all), C(group/vmferry.migrate.aws), C(group/vmferry.migrate.libvirt),
+      C(group/vmferry.migrate.storage) or C(group/vmferry.migrate.vsphere) in C(module_defaults) to set defaults for
+      this module.
     support: full
     membership:
       - vmferry.migrate.all
+      - vmferry.migrate.aws
       - vmferry.migrate.libvirt
       - vmferry.migrate.storage
       - vmferry.migrate.vsphere

@@ -41,6 +41,7 @@ options:
         C(module_defaults). Settings for none, or for more than one, are refused.
     type: str
     choices:
+      - aws
       - libvirt
       - vsphere
 """
@@ -54,6 +55,7 @@ options:
         C(module_defaults). Settings for none, or for more than one, are refused.
     type: str
     choices:
+      - aws
       - libvirt
       - vsphere
       - image

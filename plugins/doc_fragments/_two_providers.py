@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 
+from ansible_collections.vmferry.migrate.plugins.doc_fragments._aws import ModuleDocFragment as Aws
 from ansible_collections.vmferry.migrate.plugins.doc_fragments._image import ModuleDocFragment as Image
 from ansible_collections.vmferry.migrate.plugins.doc_fragments._libvirt import ModuleDocFragment as Libvirt
 from ansible_collections.vmferry.migrate.plugins.doc_fragments._provider import ModuleDocFragment as Provider
@@ -18,9 +19,9 @@ _REQUIREMENTS = re.compile(r"^requirements:\n((?:(?: .*)?\n)+)", re.MULTILINE)
 
 def provider_below(option: str) -> str:
     """The documentation of `provider` and of every provider's settings, as suboptions of `option`."""
-    parts = (Provider.ANY, Libvirt.DOCUMENTATION, Vsphere.DOCUMENTATION, Image.DOCUMENTATION)
+    parts = (Provider.ANY, Aws.DOCUMENTATION, Libvirt.DOCUMENTATION, Vsphere.DOCUMENTATION, Image.DOCUMENTATION)
     text = "".join(_OPTIONS.findall(part)[0] for part in parts)
-    text = re.sub(r"\bO\((provider|libvirt|vsphere|image)\b", rf"O({option}.\1", text)
+    text = re.sub(r"\bO\((provider|aws|libvirt|vsphere|image)\b", rf"O({option}.\1", text)
     return re.sub(r"(?m)^(?=.)", "    ", text)
 
 
@@ -47,5 +48,5 @@ options:
     required: true
     suboptions:
 {provider_below("destination")}
-{requirements(Libvirt.DOCUMENTATION, Vsphere.DOCUMENTATION)}
+{requirements(Aws.DOCUMENTATION, Libvirt.DOCUMENTATION, Vsphere.DOCUMENTATION)}
 """

@@ -22,6 +22,7 @@ extends_documentation_fragment:
   - vmferry.migrate._attributes
   - vmferry.migrate._attributes.actiongroup_hypervisors
   - vmferry.migrate._provider.hypervisors
+  - vmferry.migrate._aws
   - vmferry.migrate._libvirt
   - vmferry.migrate._vsphere
 attributes:

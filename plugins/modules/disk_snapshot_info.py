@@ -17,6 +17,7 @@ extends_documentation_fragment:
   - vmferry.migrate._attributes.info_module
   - vmferry.migrate._attributes.actiongroup_hypervisors
   - vmferry.migrate._provider.hypervisors
+  - vmferry.migrate._aws
   - vmferry.migrate._libvirt
   - vmferry.migrate._vsphere
 options:

@@ -32,6 +32,7 @@ extends_documentation_fragment:
   - vmferry.migrate._attributes
   - vmferry.migrate._attributes.actiongroup_hypervisors_storage
   - vmferry.migrate._provider.hypervisors
+  - vmferry.migrate._aws
   - vmferry.migrate._libvirt
   - vmferry.migrate._vsphere
   - vmferry.migrate._signing

@@ -32,6 +32,7 @@ extends_documentation_fragment:
   - vmferry.migrate._attributes
   - vmferry.migrate._attributes.actiongroup_any_storage
   - vmferry.migrate._provider.any
+  - vmferry.migrate._aws
   - vmferry.migrate._libvirt
   - vmferry.migrate._vsphere
   - vmferry.migrate._image

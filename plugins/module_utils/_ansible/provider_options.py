@@ -12,10 +12,11 @@ from ansible.module_utils.common.parameters import env_fallback
 from .._errors import VmferryError
 from .._operations.jobs.requests import ProviderSpec
 from .argspec import ArgumentSpec, TaskArguments, invalid, without_unset
+from .aws_options import aws_options, aws_settings
 from .storage_options import storage_arguments, store_spec
 from .vsphere_options import vsphere_options, vsphere_settings
 
-PROVIDERS = ("libvirt", "vsphere")
+PROVIDERS = ("aws", "libvirt", "vsphere")
 FILES = "image"  # whose VMs lie in a store
 
 
@@ -33,13 +34,13 @@ def provider_or_files_arguments() -> ArgumentSpec:
 def hypervisor_arguments() -> ArgumentSpec:
     """Of a module that works with every hypervisor."""
     choices = {"type": "str", "choices": list(PROVIDERS)}
-    return ArgumentSpec({"provider": choices, **_libvirt_options(), **vsphere_options()})
+    return ArgumentSpec({"provider": choices, **_hypervisor_options()})
 
 
 def any_provider_arguments() -> ArgumentSpec:
     """Of a module that works with every hypervisor, and takes VMs that are files, too."""
     choices = {"type": "str", "choices": [*PROVIDERS, FILES]}
-    return ArgumentSpec({"provider": choices, FILES: _files_option(), **_libvirt_options(), **vsphere_options()})
+    return ArgumentSpec({"provider": choices, FILES: _files_option(), **_hypervisor_options()})
 
 
 def _files_option() -> dict[str, Any]:
@@ -54,6 +55,10 @@ def provider_ends_arguments() -> ArgumentSpec:
     """Of a module with a provider at each end."""
     end = {"type": "dict", "required": True, "options": any_provider_arguments().options}
     return ArgumentSpec({"source": end, "destination": dict(end)})
+
+
+def _hypervisor_options() -> dict[str, dict[str, Any]]:
+    return {**aws_options(), **_libvirt_options(), **vsphere_options()}
 
 
 def _libvirt_options() -> dict[str, dict[str, Any]]:
@@ -78,6 +83,8 @@ def provider_spec(arguments: TaskArguments) -> ProviderSpec:
     name = chosen_provider(arguments["provider"], [name for name in offered if arguments.given(name)], offered)
     if name == FILES:
         return _files(arguments.below(FILES))
+    if name == "aws":
+        return ProviderSpec(name, aws_settings(arguments[name], arguments.given_suboptions(name)))
     if name == "vsphere":
         return ProviderSpec(name, vsphere_settings(arguments[name], arguments.given_suboptions(name)))
     return ProviderSpec(name, without_unset(arguments[name]))

@@ -28,6 +28,8 @@ def require_provider_sdk(provider: ProviderSpec) -> None:
             import libvirt  # noqa: F401
         except ImportError as error:
             raise _missing("libvirt-python", "python3-libvirt", error) from error
+    if provider.name == "aws":
+        _require_boto3("the provider aws")
     if provider.name == "vsphere":
         _require_pyvmomi()
     if provider.name == "image":
@@ -36,7 +38,7 @@ def require_provider_sdk(provider: ProviderSpec) -> None:
 
 def require_store_sdk(store: StoreSpec) -> None:
     if store.url.startswith("s3://") or store.settings.get("type") == "s3":
-        _require_s3_sdk(store)
+        _require_boto3(store.url)
     elif speaks_http(store.url, store.settings):
         _require_urllib3()
     elif store.url.startswith("gs://"):
@@ -90,12 +92,12 @@ def _require_urllib3() -> None:
         raise _missing("urllib3", "python3-urllib3", error) from error
 
 
-def _require_s3_sdk(store: StoreSpec) -> None:
+def _require_boto3(needed_for: str) -> None:
     try:
         import boto3
     except ImportError as error:
         raise _missing("boto3", "python3-boto3", error) from error
-    _insist_on("boto3", boto3.__version__, OLDEST_BOTO3, store)
+    _insist_on("boto3", boto3.__version__, OLDEST_BOTO3, needed_for)
 
 
 def _require_gcs_sdk(store: StoreSpec) -> None:
@@ -104,7 +106,7 @@ def _require_gcs_sdk(store: StoreSpec) -> None:
             import_module(module)
         except ImportError as error:
             raise _missing(package, f"python3-{package}", error) from error
-    _insist_on("google-auth", import_module("google.auth").__version__, OLDEST_GOOGLE_AUTH, store)
+    _insist_on("google-auth", import_module("google.auth").__version__, OLDEST_GOOGLE_AUTH, store.url)
     if import_module("google_crc32c").implementation != "c":
         raise VmferryError(
             "invalid_config",
@@ -119,7 +121,7 @@ def _require_azure_sdk(store: StoreSpec) -> None:
         blob = import_module("azure.storage.blob")
     except ImportError as error:
         raise _missing("azure-storage-blob", "python3-azure-storage", error) from error
-    _insist_on("azure-storage-blob", blob.__version__, OLDEST_AZURE, store)
+    _insist_on("azure-storage-blob", blob.__version__, OLDEST_AZURE, store.url)
     if not any(store.settings.get(name) for name in ("account_key", "sas_token", "connection_string")):
         try:
             import azure.identity  # noqa: F401
@@ -127,12 +129,12 @@ def _require_azure_sdk(store: StoreSpec) -> None:
             raise _missing("azure-identity", "python3-azure", error) from error
 
 
-def _insist_on(package: str, version: str, oldest: tuple[int, ...], store: StoreSpec) -> None:
+def _insist_on(package: str, version: str, oldest: tuple[int, ...], needed_for: str) -> None:
     if _version(version) < oldest:
         wanted = ".".join(map(str, oldest))
         raise VmferryError(
             "invalid_config",
-            f"{package} {version} is too old for {store.url}; at least {wanted} is needed.",
+            f"{package} {version} is too old for {needed_for}; at least {wanted} is needed.",
             f"Install a newer {package} with pip for {sys.executable}.",
             phase="validating",
         )

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Collection, Mapping
+from typing import Any
 
 from ansible.module_utils.common.parameters import env_fallback
 
@@ -13,12 +13,11 @@ from .._errors import VmferryError
 from .._operations.jobs.requests import StoreSpec
 from .._stores.open import store_kind
 from .argspec import ArgumentSpec, TaskArguments, invalid, without_unset
+from .aws_options import credential_options, one_set_of_credentials
 from .azure_options import as_meant_for_azure, azure_options
 from .dav_options import as_meant_for_http, dav_options
 from .gcs_options import as_meant_for_google, gcs_options
 from .values import duration, file_mode, optional_duration, size
-
-CREDENTIALS = frozenset({"profile", "access_key", "secret_key", "session_token", "web_identity_token_file"})
 
 
 def storage_arguments(*, required: bool = True) -> ArgumentSpec:
@@ -52,18 +51,7 @@ def _any_options() -> dict[str, dict[str, Any]]:
 def _s3_options() -> dict[str, dict[str, Any]]:
     return {
         "endpoint_url": {"type": "str", "fallback": (env_fallback, ["AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL"])},
-        "region": {"type": "str", "fallback": (env_fallback, ["AWS_REGION", "AWS_DEFAULT_REGION"])},
-        "profile": {"type": "str", "fallback": (env_fallback, ["AWS_PROFILE", "AWS_DEFAULT_PROFILE"])},
-        # An access key's id is no secret, and masking a word like `backup` would mask it in URLs and VM names too.
-        "access_key": {"type": "str", "no_log": False, "fallback": (env_fallback, ["AWS_ACCESS_KEY_ID"])},
-        "secret_key": {"type": "str", "no_log": True, "fallback": (env_fallback, ["AWS_SECRET_ACCESS_KEY"])},
-        "session_token": {"type": "str", "no_log": True, "fallback": (env_fallback, ["AWS_SESSION_TOKEN"])},
-        # Without fallbacks: where nothing is given, AWS_ROLE_ARN and what belongs to it are the SDK's own to find.
-        "role_arn": {"type": "str"},
-        "role_session_name": {"type": "str"},
-        "external_id": {"type": "str"},
-        "web_identity_token_file": {"type": "path", "no_log": False},
-        "sts_endpoint_url": {"type": "str", "fallback": (env_fallback, ["AWS_ENDPOINT_URL_STS"])},
+        **credential_options(),
         "anonymous": {"type": "bool", "default": False},
         "addressing_style": {"type": "str", "choices": ["auto", "path", "virtual"], "default": "auto"},
         "validate_certs": {"type": "bool", "default": True},
@@ -134,18 +122,3 @@ def _insist_on_own_options(url: str, arguments: TaskArguments) -> None:
                 f"The storage option {name} is none of a store of the type {kind.name}, which {url} is.",
                 "Leave it out, or correct the URL. Variables of the environment may name other services.",
             )
-
-
-def one_set_of_credentials(settings: Mapping[str, Any], given: Collection[str]) -> dict[str, Any]:
-    """Never half from the task and half from the environment: a task's key with a stray session token is refused by
-    every server, with an error that does not say why. As in the AWS SDKs, the environment's keys come before its
-    profile."""
-    kept = dict(settings)
-    said = CREDENTIALS & set(given)
-    if said or kept["anonymous"]:
-        kept.update(dict.fromkeys(CREDENTIALS - said))
-    elif kept["access_key"]:
-        kept["profile"] = None
-    elif kept["profile"]:
-        kept["secret_key"] = kept["session_token"] = None  # of a key that is not there
-    return kept

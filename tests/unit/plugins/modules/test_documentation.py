@@ -15,6 +15,7 @@ import yaml
 
 from ansible_collections.vmferry.migrate.plugins.doc_fragments import (
     _attributes,
+    _aws,
     _encryption,
     _image,
     _libvirt,
@@ -34,6 +35,7 @@ from ansible_collections.vmferry.migrate.tests.unit.plugins.modules.module_run i
 COLLECTION = Path(__file__).resolve().parents[4]
 FRAGMENTS = {
     "_attributes": _attributes,
+    "_aws": _aws,
     "_encryption": _encryption,
     "_image": _image,
     "_libvirt": _libvirt,
@@ -54,6 +56,8 @@ SECRET = (
     *("account_key", "connection_string", "account_contents", "storage.headers"),
 )
 NOT_SECRET = {
+    "aws.access_key",
+    "aws.web_identity_token_file",
     "encryption.passphrase_command",
     "encryption.passphrase_file",
     "key",
@@ -165,7 +169,7 @@ def test_groups_documentation_and_modules_agree(module: str) -> None:
 @pytest.mark.parametrize("module", MODULES)
 def test_module_is_in_the_group_of_every_connection_it_takes(module: str) -> None:
     groups = read_yaml((COLLECTION / "meta" / "runtime.yml").read_text())["action_groups"]
-    takes = {"all", *({"image", "libvirt", "storage", "vsphere"} & implemented(module).keys())}
+    takes = {"all", *({"aws", "image", "libvirt", "storage", "vsphere"} & implemented(module).keys())}
     assert {group for group, modules in groups.items() if module in modules} == takes
 
 

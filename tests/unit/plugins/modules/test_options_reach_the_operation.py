@@ -67,6 +67,23 @@ VSPHERE: list[tuple[str, Any, str, Any]] = [
     ("vsphere.vddk_libdir", "/opt/vddk", "provider.settings.vddk_libdir", "/opt/vddk"),
     ("vsphere.nbd_uri", "nbd://x/{snapshot}/{key}", "provider.settings.nbd_uri", "nbd://x/{snapshot}/{key}"),
 ]
+AWS: list[tuple[str, Any, str, Any]] = [
+    ("provider", "aws", "provider.name", "aws"),
+    ("aws.region", "eu-central-1", "provider.settings.region", "eu-central-1"),
+    ("aws.profile", "offsite", "provider.settings.profile", "offsite"),
+    ("aws.access_key", "AKID", "provider.settings.access_key", "AKID"),
+    ("aws.secret_key", "not so open", "provider.settings.secret_key", "not so open"),
+    ("aws.session_token", "for an hour", "provider.settings.session_token", "for an hour"),
+    ("aws.role_arn", "arn:aws:iam::1:role/b", "provider.settings.role_arn", "arn:aws:iam::1:role/b"),
+    ("aws.role_session_name", "nightly", "provider.settings.role_session_name", "nightly"),
+    ("aws.external_id", "42", "provider.settings.external_id", "42"),
+    ("aws.web_identity_token_file", "/run/token", "provider.settings.web_identity_token_file", "/run/token"),
+    ("aws.sts_endpoint_url", "http://127.0.0.1:1", "provider.settings.sts_endpoint_url", "http://127.0.0.1:1"),
+    ("aws.endpoint_url", "http://127.0.0.1:1", "provider.settings.endpoint_url", "http://127.0.0.1:1"),
+    ("aws.validate_certs", False, "provider.settings.validate_certs", False),
+    ("aws.ca_path", "/etc/ssl/lab.pem", "provider.settings.ca_path", "/etc/ssl/lab.pem"),
+]
+HYPERVISORS = [*PROVIDER, *AWS, *VSPHERE]
 STORE: list[tuple[str, Any, str, Any]] = [
     ("url", "s3://backups/vms", "store.url", "s3://backups/vms"),
     ("storage.allowed_hosts", ["s3.example.org"], "store.settings.allowed_hosts", ["s3.example.org"]),
@@ -157,8 +174,7 @@ TRANSFER: list[tuple[str, Any, str, Any]] = [
     ("controller_timeout", "30s", "transfer.controller_timeout", 30.0),
 ]
 EXPORT = [
-    *PROVIDER,
-    *VSPHERE,
+    *HYPERVISORS,
     *FILES,
     *STORE,
     *TRANSFER,
@@ -218,8 +234,7 @@ LANDING: list[tuple[str, Any, str, Any]] = [
     ("storage_map", {"disk-1": "slow"}, "placement.storage_map", {"disk-1": "slow"}),
 ]
 IMPORT = [
-    *PROVIDER,
-    *VSPHERE,
+    *HYPERVISORS,
     *FILES,
     *STORE,
     *TRANSFER,
@@ -234,7 +249,7 @@ MIGRATE = [
     *(
         (f"{end}.{option}", value, path.replace("provider", end, 1), wanted)
         for end in ("source", "destination")
-        for option, value, path, wanted in [*PROVIDER, *FILES, *VSPHERE]
+        for option, value, path, wanted in [*HYPERVISORS, *FILES]
     ),
     *TRANSFER,
     *LANDING,
@@ -244,8 +259,7 @@ MIGRATE = [
     ("verify", "none", "verify", "none"),
 ]
 BRING_VM = [
-    *PROVIDER,
-    *VSPHERE,
+    *HYPERVISORS,
     ("vm", "db01", "vm", "db01"),
     ("state", "absent", "state", "absent"),
     ("timeout", "90s", "timeout", 90.0),
@@ -269,8 +283,7 @@ VERIFY = [
     ("boot.storage", "scratch", "storage", "scratch"),
 ]
 END_JOB = [
-    *PROVIDER,
-    *VSPHERE,
+    *HYPERVISORS,
     *FILES,
     *STORE,
     ("job", "20261121-1a2b", "job", "20261121-1a2b"),
@@ -279,8 +292,7 @@ END_JOB = [
     ("state_dir", "/srv/state", "state_dir", "/srv/state"),
 ]
 CLEANUP = [
-    *PROVIDER,
-    *VSPHERE,
+    *HYPERVISORS,
     *STORE,
     *SIGNING,
     *SEALING,
@@ -302,8 +314,7 @@ CLEANUP = [
     ("merge", True, "merge", True),
 ]
 SNAPSHOT = [
-    *PROVIDER,
-    *VSPHERE,
+    *HYPERVISORS,
     ("vm", "db01", "vm", "db01"),
     ("state", "absent", "state", "absent"),
     ("name", "before-{date}", "name", "before-{date}"),
@@ -380,12 +391,12 @@ REQUESTS = [
 CALLS: list[tuple[str, str, Any, str, Any]] = [
     *(
         ("vm_info", option, value, f"0.{path.partition('.')[2]}", wanted)
-        for option, value, path, wanted in [*PROVIDER, *VSPHERE, *FILES]
+        for option, value, path, wanted in [*HYPERVISORS, *FILES]
     ),
     ("vm_info", "vm", ["web01", "db01"], "1", ["web01", "db01"]),
     *(
         ("disk_snapshot_info", option, value, f"0.{path.partition('.')[2]}", wanted)
-        for option, value, path, wanted in [*PROVIDER, *VSPHERE]
+        for option, value, path, wanted in HYPERVISORS
     ),
     ("disk_snapshot_info", "vm", "db01", "1", "db01"),
     ("disk_snapshot_info", "name", "before-upgrade", "2", "before-upgrade"),
@@ -434,7 +445,7 @@ def task(option: str, value: Any) -> dict[str, Any]:
     outer, _dot, inner = option.partition(".")
     if outer == "image":
         return {"provider": outer, outer: {"url": "file:///srv/images", **task(inner, value)}}
-    if outer == "vsphere":
+    if outer in ("aws", "vsphere"):
         return {"provider": outer, outer: task(inner, value)}
     if outer == "copies_to":
         return {outer: [{"url": "file:///srv/copies", **task(inner, value)}]}
