@@ -9,20 +9,17 @@
 from __future__ import annotations
 
 import json
-import socket
 import sys
 import threading
 import time
 import traceback
 from collections.abc import Callable, Iterable, Iterator
-from io import BytesIO
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs
 
 from moto.iam.models import get_account_id_from
-from moto.moto_server.werkzeug_app import DomainDispatcherApplication, MotoRequestHandler, create_backend_app
-from werkzeug.serving import run_simple
+from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
 
 from rigs.aws.blocks import Blocks, Disks
 from rigs.aws.control import Control
@@ -30,14 +27,11 @@ from rigs.aws.ebs import EbsDirect, invalid
 from rigs.aws.ec2_disks import Snapshots, teach_disks
 from rigs.aws.ec2_images import teach_images
 from rigs.aws.faults import Fault, Faults, query_error, refusal_by_query, refusal_of_blocks
+from rigs.aws.http_server import CutLine, Server
 from rigs.aws.keys import ADMIN_ACCESS_KEY, is_known
 from rigs.aws.rest_api import Answer, ApiError
 
 FOREVER = 3600.0  # seconds
-
-
-class CutLine(ConnectionError):
-    pass
 
 
 class App:
@@ -53,9 +47,7 @@ class App:
         self._control = Control(disks, self.faults, self.calls, self._ebs)
 
     def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
-        sized = () if environ.get("wsgi.input_terminated") else (int(environ.get("CONTENT_LENGTH") or 0),)
-        body = environ["wsgi.input"].read(*sized)
-        environ["wsgi.input"] = BytesIO(body)
+        body = environ["wsgi.input"].getvalue()
         if environ["PATH_INFO"].startswith("/_rig/"):
             return self._control(environ, body, start_response)
         key, region, service = _signed_by(environ)
@@ -69,11 +61,7 @@ class App:
             )
             if service in ("ec2", "ebs", "sts") and key and not is_known(key):
                 fault = Fault(operation, "unknown_key")
-        try:
-            return self._answered(environ, start_response, body, (key, region, service), fault)
-        except CutLine:
-            environ["werkzeug.socket"].shutdown(socket.SHUT_RDWR)
-            raise
+        return self._answered(environ, start_response, body, (key, region, service), fault)
 
     def _operation(self, environ: dict[str, Any], service: str, body: bytes) -> str:
         if service == "ebs":
@@ -145,25 +133,6 @@ def _signed_by(environ: dict[str, Any]) -> tuple[str, str, str]:
     return (words[0], words[2], words[3]) if len(words) == 5 else ("", "us-east-1", "sts")
 
 
-class Handler(MotoRequestHandler):
-    disable_nagle_algorithm = True
-    wbufsize = 1 << 16
-
-    def log_request(self, code: int | str = "-", size: int | str = "-") -> None:
-        """Nobody reads it."""
-
-    def send_header(self, keyword: str, value: str) -> None:
-        """Requests are read to their end, so the connection is good for more, whatever Werkzeug thinks."""
-        if (keyword, value) != ("Connection", "close"):
-            super().send_header(keyword, value)
-
-    def run_wsgi(self) -> None:
-        try:
-            super().run_wsgi()
-        except CutLine:
-            self.close_connection = True
-
-
 def main() -> None:
     port, folder = sys.argv[1:]
     app = App(Path(folder))
@@ -184,7 +153,7 @@ def main() -> None:
             start_response(f"{answer.status} X", [*answer.headers.items(), ("Content-Length", str(len(answer.body)))])
             return [answer.body]
 
-    run_simple("127.0.0.1", int(port), guarded, threaded=True, request_handler=Handler)
+    Server(int(port), guarded).serve_forever()
 
 
 if __name__ == "__main__":

@@ -72,9 +72,9 @@ class Blocks:
         whole = range(-(-offset // BLOCK), (offset + length) // BLOCK)
         for index in whole:
             content.pop(index, None)
-        ends = ((offset, offset + length),)
+        ends = [(offset, offset + length)]
         if len(whole):
-            ends = ((offset, whole.start * BLOCK), (whole.stop * BLOCK, offset + length))
+            ends = [(offset, whole.start * BLOCK), (whole.stop * BLOCK, offset + length)]
         for first, last in ends:
             if first < last and first // BLOCK in content:
                 self.write(content, first, bytes(last - first))

@@ -91,7 +91,7 @@ def _asked(response: EC2Response) -> dict[str, Any]:
     """Checked against the model, which the SDK does not do with values."""
     from botocore.session import get_session
 
-    shape = get_session().get_service_model("ec2").operation_model("RegisterImage").input_shape
+    shape: Any = get_session().get_service_model("ec2").operation_model("RegisterImage").input_shape
     asked = dict(response.params)
     for name, value in asked.items():
         allowed = getattr(shape.members[name], "enum", None)
@@ -132,10 +132,10 @@ def _teach_instances() -> None:
         token = self.params.get("ClientToken", "")
         asked = {name: value for name, value in self.params.items() if name != "ClientToken"}
         if token in answered:
-            before, answer = answered[token]
+            before, made = answered[token]
             if before != asked:
                 raise EC2ClientError("IdempotentParameterMismatch", "The token was used with other parameters")
-            return answer
+            return made
         image = self.ec2_backend.amis.get(asked.get("ImageId"))
         if image is None:
             raise InvalidAMIIdError(asked.get("ImageId", ""))

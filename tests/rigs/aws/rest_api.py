@@ -161,7 +161,7 @@ def _checked(name: str, value: Any, shape: Any) -> Any:
     broken = (
         not isinstance(value, _TYPES[shape.type_name])
         or (size is not None and not rules.get("min", size) <= size <= rules.get("max", size))
-        or ("pattern" in rules and not re.search(rules["pattern"], value))
+        or ("pattern" in rules and not re.search(str(rules["pattern"]), str(value)))
         or ("enum" in rules and value not in rules["enum"])
     )
     if broken:
