@@ -49,6 +49,13 @@ _BY_CODE: Dict[str, Meaning] = {
     "InvalidSnapshot.InUse": ("conflict", "an AMI is made of it", "Deregister the AMI first, if nobody needs it."),
     "ResourceNotFoundException": ("not_found", "it does not exist", ""),
 }
+# Of EBS direct's ValidationException, which has one code for all that it refuses.
+_BY_REASON: Dict[str, Meaning] = {
+    "UNRELATED_SNAPSHOTS": ("conflict", "the snapshots are not of the same volume", ""),
+    "INVALID_BLOCK_TOKEN": ("conflict", "the token of a block is over", "Run the task again."),
+    "INVALID_PAGE_TOKEN": ("conflict", "the next page of a list is over", "Run the task again."),
+    "INVALID_SNAPSHOT_ID": ("not_found", "there is no such snapshot", ""),
+}
 # With what AWS says of it, since they have many reasons.
 _BY_PREFIX: Dict[str, Kind] = {
     "UnsupportedOperation": "unsupported",
@@ -69,9 +76,16 @@ def translated(doing: str, secrets: Sequence[str] = ()) -> Iterator[None]:
         yield
     except ClientError as error:
         said = Said.of(error, secrets)
-        raise refusal(_meaning(said), doing, said.retry_after) from error
+        reason = str(error.response.get("Reason")) if said.code == "ValidationException" else ""
+        raise refusal(_BY_REASON.get(reason) or _meaning(said), doing, said.retry_after) from error
     except (BotoCoreError, ResponseParserError, HTTPError, OSError) as error:
         raise failure(error, doing, _explained) from error
+
+
+def reason_of(error: Exception) -> str:
+    """Of an error of ours, what EBS direct gave as the reason, such as `INVALID_BLOCK_TOKEN`; '' where it gave none."""
+    said = getattr(error.__cause__, "response", None)
+    return str(said.get("Reason") or "") if isinstance(said, dict) else ""
 
 
 def _explained(error: Exception) -> Meaning:

@@ -22,7 +22,6 @@ from .settings import AwsSettings
 if TYPE_CHECKING:
     from ..._transfer.flow import Flow
 
-_NO_EXPORTS = "Exports from AWS are not supported yet."
 _NO_IMPORTS = "Imports into AWS are not supported yet."
 _INSTEAD = "Use the tools of AWS for now."
 
@@ -61,7 +60,9 @@ class AwsProvider(Provider):
         return described(self._session, vms)
 
     def check_export(self, vm: VmSpec, disks: Sequence[DiskSpec], consistency: Consistency) -> Sequence[Finding]:
-        return [Finding("error", _NO_EXPORTS, _INSTEAD, "unsupported")]
+        from .export_checks import export_findings
+
+        return export_findings(self._session, vm, disks, consistency)
 
     def open_export(
         self,
@@ -71,7 +72,26 @@ class AwsProvider(Provider):
         job: Job,
         tracking: Tracking = Tracking(),  # noqa: B008 - it never changes
     ) -> ContextManager[ExportSession]:
-        raise VmferryError("unsupported", _NO_EXPORTS, _INSTEAD)
+        from .export_session import AwsExport
+
+        return AwsExport(self._session, self.describe, vm, disks, consistency, job, tracking, self._flow)
+
+    def reopen_export(
+        self, vm: VmSpec, disks: Sequence[DiskSpec], job: Job, tracking: Tracking, reference: Mapping[str, str]
+    ) -> ContextManager[ExportSession]:
+        from .export_session import AwsExport
+
+        return AwsExport(self._session, self.describe, vm, disks, "auto", job, tracking, self._flow, reference)
+
+    def tokens(self, vm: VmSpec) -> Sequence[str]:
+        from .change_token import tokens
+
+        return tokens(self._session, vm)
+
+    def forget(self, vm: VmSpec, tokens: Sequence[str]) -> Sequence[str]:
+        from .change_token import forget
+
+        return forget(self._session, vm, tokens)
 
     def snapshots(self, vm: VmSpec) -> SnapshotService:
         from .snapshots import AwsSnapshots
@@ -111,18 +131,26 @@ class AwsProvider(Provider):
         from .removal import remove_instance
 
         self.clean_up(vm)  # raises where a job of ours still works on it
-        return remove_instance(self._session, self.describe(vm.id), disks)
+        said = remove_instance(self._session, self.describe(vm.id), disks)
+        self.forget(vm, self.tokens(vm))  # of what is gone, nobody asks what changed
+        return said
 
     def clean_up(
         self, vm: VmSpec, *, held_by: Collection[str] | None = None, dead: Collection[str] = ()
     ) -> Sequence[Undone]:
-        return ()
+        """Of what is held for a run that would go on with it, only what `dead` or `held_by` name: exports of an
+        instance do not disturb each other."""
+        from .leftovers import clean_up
+
+        return clean_up(self._session, vm, {*dead, *(held_by or ())})
 
     def clean_up_imports(self) -> Sequence[tuple[str, str]]:
         return ()
 
     def undo(self, job_id: str) -> Sequence[str]:
-        return ()
+        from .leftovers import undo_job
+
+        return undo_job(self._session, job_id)
 
     def close(self) -> None:
         self._session.close()
