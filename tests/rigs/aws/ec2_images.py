@@ -56,6 +56,11 @@ class Image(Ami):
     def block_device_mappings(self) -> list[dict[str, Any]]:
         return self.mappings
 
+    def get_filter_value(self, filter_name: str, method_name: str | None = None) -> Any:
+        if filter_name == "block-device-mapping.snapshot-id":
+            return [one.get("Ebs", {}).get("SnapshotId") for one in self.mappings]
+        return super().get_filter_value(filter_name, method_name)
+
 
 def teach_images(disks: Disks) -> None:
     deregister_image = AmiBackend.deregister_image
