@@ -1,8 +1,7 @@
 # Copyright (c) 2026 the vmferry.migrate authors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The control node's credentials for a store, and for an account of AWS that has VMs, handed to the host that needs
-them: as suboptions, which are no_log."""
+"""The control node's credentials for a store, handed to the host that needs them: as suboptions, which are no_log."""
 
 from __future__ import annotations
 
@@ -35,7 +34,6 @@ _COMPANIONS = {
     "region": ("AWS_REGION", "AWS_DEFAULT_REGION"),
     "endpoint_url": ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL"),
 }
-_COMPANIONS_OF_ACCOUNT = {**_COMPANIONS, "endpoint_url": ("AWS_ENDPOINT_URL",)}
 
 
 def hand_over(
@@ -51,36 +49,10 @@ def hand_over(
     service = _service(url, storage)
     if source == "target" or service is None:
         return dict(arguments)
-    if storage is None:
+    if storage is None or _has_chosen(storage, service) or any(of_task.get(one) for one in service.of_the_host):
         return dict(arguments)
     if is_azure_url(url, storage.get("type")):
         of_controller = azure_credentials.of_the_account_meant(url, storage, of_controller)
-    found = _found(service, storage, source, of_task, of_controller)
-    return {**arguments, "storage": {**found, **storage}} if found else dict(arguments)
-
-
-def hand_over_account(
-    arguments: Mapping[str, Any], source: str, of_task: Mapping[str, Any], of_controller: Mapping[str, str]
-) -> dict[str, Any]:
-    """The same for the provider `aws`, where a task, or an end of one, means it. `source`: its credentials_from."""
-    named, account = arguments.get("provider"), _said(arguments.get("aws"))
-    means_it = named == "aws" or (not named and account)
-    if source == "target" or not means_it or account is None:
-        return dict(arguments)
-    found = _found(_ACCOUNT, account, source, of_task, of_controller)
-    return {**arguments, "aws": {**found, **account}} if found else dict(arguments)
-
-
-def _found(
-    service: Service,
-    said: Mapping[str, Any],
-    source: str,
-    of_task: Mapping[str, Any],
-    of_controller: Mapping[str, str],
-) -> dict[str, str]:
-    """Nothing where the task has chosen for itself."""
-    if _has_chosen(said, service) or any(of_task.get(one) for one in service.of_the_host):
-        return {}
     found = service.find(of_controller)
     if not found and source == "controller":
         raise VmferryError(
@@ -90,7 +62,7 @@ def _found(
             service.hint,
             phase="validating",
         )
-    return found
+    return {**arguments, "storage": {**found, **storage}} if found else dict(arguments)
 
 
 def _has_chosen(storage: Mapping[str, Any], service: Service) -> bool:
@@ -107,14 +79,12 @@ def _said(storage: Any) -> dict[str, Any] | None:
     return {name: value for name, value in said.items() if value is not None}
 
 
-def _credentials(
-    environment: Mapping[str, str], companions: Mapping[str, tuple[str, ...]] = _COMPANIONS
-) -> dict[str, str]:
+def _credentials(environment: Mapping[str, str]) -> dict[str, str]:
     access_key, secret_key = environment.get("AWS_ACCESS_KEY_ID"), environment.get("AWS_SECRET_ACCESS_KEY")
     if not access_key or not secret_key:
         return {}
     found = {"access_key": access_key, "secret_key": secret_key}
-    for option, names in companions.items():
+    for option, names in _COMPANIONS.items():
         value = next((environment[name] for name in names if environment.get(name)), None)
         if value is not None:
             found[option] = value
@@ -123,8 +93,7 @@ def _credentials(
 
 @dataclass(frozen=True)
 class Service:
-    """Where the credentials of one kind of store, or of an account, are said, and how they are found in the control
-    node's environment."""
+    """Where the credentials of one kind of store are said, and how they are found in the control node's environment."""
 
     name: str
     credentials: frozenset[str]  # suboptions; a task that gives one of them has chosen
@@ -158,14 +127,6 @@ _SERVICES = {
         google_credentials.WANTED,
     ),
 }
-
-_ACCOUNT = Service(
-    "AWS",
-    CREDENTIALS,
-    _OF_THE_HOST,
-    lambda environment: _credentials(environment, _COMPANIONS_OF_ACCOUNT),
-    "Set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY there, or aws.access_key and secret_key in the task.",
-)
 
 
 def _service(url: str, storage: Mapping[str, Any] | None) -> Service | None:

@@ -2,14 +2,14 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The control node's credentials for every store of a task: its own, both ends of a copy, further copies, and those
-that VMs lie in, also at the ends of a migration; and for the accounts of AWS that have VMs."""
+that VMs lie in, also at the ends of a migration."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
 
-from .credentials import hand_over, hand_over_account
+from .credentials import hand_over
 
 ENDS = ("source", "destination", "image")  # options that are a store with its settings
 FILES = "image"  # which an end may have, too
@@ -22,21 +22,15 @@ def hand_over_all(
 ) -> dict[str, Any]:
     """As `hand_over`. What cannot be read is left to the module, which tells it better."""
 
-    source = arguments.get(FROM) or "auto"
-
     def of_end(end: Any) -> Any:
-        if not isinstance(end, Mapping):
-            return end
-        end = hand_over_account(end, source, of_task, of_controller)
-        if isinstance(end.get(FILES), Mapping):
+        if isinstance(end, Mapping) and isinstance(end.get(FILES), Mapping):
             return {**end, FILES: of_end(end[FILES])}
-        if "url" not in end:
+        if not isinstance(end, Mapping) or "url" not in end:
             return end
         handed = hand_over({FROM: arguments.get(FROM), **end}, of_task, of_controller)
         return {name: value for name, value in handed.items() if name != FROM or name in end}
 
     handed = hand_over(arguments, of_task, of_controller)
-    handed = hand_over_account(handed, source, of_task, of_controller)
     for name in ENDS:
         if name in handed:
             handed[name] = of_end(handed[name])
