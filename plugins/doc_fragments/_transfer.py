@@ -100,6 +100,7 @@ options:
     description:
       - Whose environment variables, such as E(AWS_ACCESS_KEY_ID) or E(GCP_SERVICE_ACCOUNT_FILE), the store's
         credentials come from where C(storage) has none.
+      - So do those of a provider, such as E(VMWARE_USER) and E(VMWARE_PASSWORD), where its dict has none.
       - V(auto) is the control node's where it has them, and else those of the host that runs the module.
       - V(controller) fails where the control node has none. V(target) never looks there.
     type: str

@@ -45,7 +45,7 @@ def hand_over(
     Raises `invalid_config` where the controller must have some and has none.
     """
     source = arguments.get("credentials_from") or "auto"
-    url, storage = str(arguments.get("url") or ""), _said(arguments.get("storage"))
+    url, storage = str(arguments.get("url") or ""), said_in(arguments.get("storage"))
     service = _service(url, storage)
     if source == "target" or service is None:
         return dict(arguments)
@@ -70,8 +70,8 @@ def _has_chosen(storage: Mapping[str, Any], service: Service) -> bool:
     return bool(anonymous or service.credentials & storage.keys())
 
 
-def _said(storage: Any) -> dict[str, Any] | None:
-    """What the task says of the store. None: it cannot be read, which the module tells better."""
+def said_in(storage: Any) -> dict[str, Any] | None:
+    """What the task says in a dict, which may be text, too. None: it cannot be read, which the module tells better."""
     try:
         said = check_type_dict(storage or {})
     except (TypeError, ValueError):

@@ -27,16 +27,16 @@ def vsphere_settings(values: Mapping[str, Any], said: Collection[str]) -> dict[s
     """With what the environment says where that depends on other settings. `said`: what the task itself gives."""
     settings = without_unset(values)
     if "hostname" not in settings and os.environ.get("GOVC_URL"):
-        settings["hostname"] = _host_of(os.environ["GOVC_URL"])
+        settings["hostname"] = host_of(os.environ["GOVC_URL"])
     if "validate_certs" in said:
         if not settings["validate_certs"] and "ca_path" not in said:
             settings.pop("ca_path", None)
     elif not settings.get("ca_path") and not settings.get("thumbprint"):
-        settings["validate_certs"] = _validate_certs()
+        settings["validate_certs"] = are_certificates_validated(os.environ)
     return settings
 
 
-def _host_of(url: str) -> str:
+def host_of(url: str) -> str:
     """Without the user that it may name, whose password must not be shown with the host."""
     try:
         parts = urlsplit(url if "://" in url else f"https://{url}")
@@ -48,9 +48,9 @@ def _host_of(url: str) -> str:
     return parts.netloc.rpartition("@")[2]
 
 
-def _validate_certs() -> bool:
+def are_certificates_validated(environment: Mapping[str, str]) -> bool:
     for name, wanted in (("VMWARE_VALIDATE_CERTS", True), ("GOVC_INSECURE", False)):
-        text = os.environ.get(name)
+        text = environment.get(name)
         if text:
             try:
                 return bool(boolean(text)) is wanted
