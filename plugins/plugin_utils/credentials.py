@@ -15,25 +15,7 @@ from ansible.module_utils.parsing.convert_bool import boolean
 from ansible_collections.vmferry.migrate.plugins.module_utils._ansible.azure_options import is_azure_url
 from ansible_collections.vmferry.migrate.plugins.module_utils._errors import VmferryError
 
-from . import azure_credentials, google_credentials
-
-CREDENTIALS = frozenset({"profile", "access_key", "secret_key", "session_token", "web_identity_token_file"})
-# What the module reads where nothing is handed over; a task that sets one of them has chosen.
-_OF_THE_HOST = frozenset(
-    {
-        "AWS_ACCESS_KEY_ID",
-        "AWS_SECRET_ACCESS_KEY",
-        "AWS_SESSION_TOKEN",
-        "AWS_PROFILE",
-        "AWS_WEB_IDENTITY_TOKEN_FILE",
-    }
-)
-# An account's region and server belong to its keys: the names in order of preference, as the module's fallbacks.
-_COMPANIONS = {
-    "session_token": ("AWS_SESSION_TOKEN",),
-    "region": ("AWS_REGION", "AWS_DEFAULT_REGION"),
-    "endpoint_url": ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL"),
-}
+from . import aws_credentials, azure_credentials, google_credentials
 
 
 def hand_over(
@@ -79,18 +61,6 @@ def said_in(storage: Any) -> dict[str, Any] | None:
     return {name: value for name, value in said.items() if value is not None}
 
 
-def _credentials(environment: Mapping[str, str]) -> dict[str, str]:
-    access_key, secret_key = environment.get("AWS_ACCESS_KEY_ID"), environment.get("AWS_SECRET_ACCESS_KEY")
-    if not access_key or not secret_key:
-        return {}
-    found = {"access_key": access_key, "secret_key": secret_key}
-    for option, names in _COMPANIONS.items():
-        value = next((environment[name] for name in names if environment.get(name)), None)
-        if value is not None:
-            found[option] = value
-    return found
-
-
 @dataclass(frozen=True)
 class Service:
     """Where the credentials of one kind of store are said, and how they are found in the control node's environment."""
@@ -106,9 +76,9 @@ class Service:
 _SERVICES = {
     "s3": Service(
         "S3",
-        CREDENTIALS,
-        _OF_THE_HOST,
-        _credentials,
+        aws_credentials.CREDENTIALS,
+        aws_credentials.OF_THE_HOST,
+        aws_credentials.credentials_of_s3,
         "Set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY there, or storage.access_key and secret_key in the task.",
         "anonymous",
     ),

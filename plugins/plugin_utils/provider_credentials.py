@@ -11,7 +11,7 @@ from typing import Any
 
 from ansible_collections.vmferry.migrate.plugins.module_utils._errors import VmferryError
 
-from . import vsphere_credentials
+from . import aws_credentials, vsphere_credentials
 from .credentials import said_in
 
 FROM = "credentials_from"
@@ -33,6 +33,13 @@ class Account:
 
 
 ACCOUNTS = {
+    "aws": Account(
+        "AWS",
+        aws_credentials.CREDENTIALS,
+        aws_credentials.OF_THE_HOST,
+        aws_credentials.credentials,
+        aws_credentials.WANTED,
+    ),
     "vsphere": Account(
         "vSphere",
         vsphere_credentials.CREDENTIALS,

@@ -17,7 +17,7 @@ from ansible_collections.vmferry.migrate.plugins.module_utils._operations.jobs.r
 )
 from ansible_collections.vmferry.migrate.plugins.module_utils._operations.list_snapshots import list_snapshots
 from ansible_collections.vmferry.migrate.plugins.module_utils._operations.manage_snapshots import manage_snapshots
-from ansible_collections.vmferry.migrate.plugins.module_utils._providers.aws import taking
+from ansible_collections.vmferry.migrate.plugins.module_utils._providers.aws import asking, taking
 from ansible_collections.vmferry.migrate.plugins.module_utils._providers.aws.tags import CHAIN, VM
 from rigs.aws import AwsServer
 
@@ -203,7 +203,7 @@ def test_one_that_takes_too_long_is_removed_and_told(bench: Bench) -> None:
 
 
 def test_one_that_aws_cannot_make_is_removed_and_told(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    real = taking.every_of
+    real = asking.every_of
 
     def failing(*given: Any, **named: Any) -> list[Any]:
         for snapshot in bench.in_aws():
