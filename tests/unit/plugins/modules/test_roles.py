@@ -105,6 +105,7 @@ def test_the_readme_has_each_variable_with_its_default(role: str) -> None:
 def test_the_cleanup_after_an_export_offers_what_its_module_offers() -> None:
     of_the_export = {
         "provider",
+        "aws",
         "libvirt",
         "vsphere",
         "storage",
