@@ -18,6 +18,9 @@ description:
     internal one lies in the qcow2 images of the VM, with its memory if it runs.'
   - 'On vSphere: a snapshot puts a delta disk on each disk that takes part in snapshots, with the memory of the VM where
     that is asked for. vSphere takes up to 32 on each other, and each makes the VM slower.'
+  - 'On AWS: the snapshots of all EBS volumes of an instance, made by one request and of the same moment, are one
+    snapshot here. They lie beside the volumes, slow nothing down, and each stands for itself. Those of others, such as
+    of AWS Backup, are listed one by one, and called by their ids. Flags such as fast restore are left alone.'
 extends_documentation_fragment:
   - vmferry.migrate._attributes
   - vmferry.migrate._attributes.actiongroup_hypervisors
@@ -44,7 +47,7 @@ options:
   vm:
     description:
       - The VM, by name or by UUID. On vSphere, also by its path in the inventory, such as V(/DC0/vm/Prod/web01), or by
-        its MoRef.
+        its MoRef. On AWS, by the id of the instance or by its tag C(Name).
     type: str
     required: true
   state:
@@ -60,6 +63,8 @@ options:
       - V(consolidated) merges all external snapshots that this collection made for this VM, so that it has its own
         images only. On vSphere, it also merges delta disks that were left behind, where vSphere says that the disks of
         the VM need consolidation.
+      - On AWS, V(reverted) and V(consolidated) are V(unsupported), and V(absent) refuses what an AMI is made of or an
+        export goes by.
     type: str
     choices:
       - present
@@ -78,6 +83,8 @@ options:
   quiesce:
     description:
       - Whether the file systems of a running guest are frozen for the moment, through its agent.
+      - On AWS it cannot be done. There V(auto) makes a snapshot that is crash-consistent, and V(required) is
+        V(unsupported) while the instance runs.
       - V(auto) does so if the agent answers, and warns if not. V(required) fails then. V(never) does not ask.
       - Of O(state=present). A snapshot with memory is never quiesced, or the guest would be frozen after each revert.
     type: str
@@ -90,13 +97,14 @@ options:
     description:
       - Whether the snapshot of a VM that runs holds its memory too. The guest is paused while it is written.
       - On libvirt, all disks must be qcow2, and the firmware BIOS. On vSphere, no disk may be independent.
+        On AWS it is V(unsupported).
       - Of O(state=present).
     type: bool
     default: false
   method:
     description:
       - How libvirt keeps the snapshot. V(auto) is V(internal) with O(memory), else V(external). On vSphere, all are
-        V(external).
+        V(external). On AWS only V(auto) is known.
       - V(external) suits any disk that is a file, qcow2 or raw, of a VM that runs or is off.
       - V(internal) is for disks that are all qcow2, of a VM that is off, or with O(memory).
       - Of O(state=present).
@@ -118,6 +126,8 @@ options:
     description:
       - For how long the task may take, for example V(10m). After that it fails; a merge that was under way is stopped,
         and goes on with the next run. The VM stays as usable as it was.
+      - AWS copies what changed since the last snapshot of a volume, and the whole volume at first, which may take
+        hours. A snapshot that was not completed in time is removed.
     type: str
     default: 10m
 seealso:
@@ -223,7 +233,7 @@ snapshot:
       sample: false
     method:
       description: >-
-        V(internal), V(external), or an empty string where it holds no disk.
+        V(internal), V(external), on AWS V(ebs), or an empty string where it holds no disk.
       returned: success, not in check mode
       type: str
       sample: external

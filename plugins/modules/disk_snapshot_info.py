@@ -24,7 +24,7 @@ options:
   vm:
     description:
       - The VM, by name or by UUID. On vSphere, also by its path in the inventory, such as V(/DC0/vm/Prod/web01), or by
-        its MoRef.
+        its MoRef. On AWS, by the id of the instance or by its tag C(Name).
     type: str
     required: true
   name:
@@ -117,7 +117,7 @@ snapshots:
       sample: false
     method:
       description: >-
-        V(internal), V(external), or an empty string where it holds no disk.
+        V(internal), V(external), on AWS V(ebs), or an empty string where it holds no disk.
       returned: success
       type: str
       sample: external

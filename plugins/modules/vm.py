@@ -34,7 +34,7 @@ options:
   vm:
     description:
       - The VM, by name or by UUID. On vSphere, also by its path in the inventory, such as V(/DC0/vm/Prod/web01), or by
-        its MoRef.
+        its MoRef. On AWS, by the id of the instance or by its tag C(Name).
     type: str
     required: true
   state:
@@ -42,9 +42,11 @@ options:
       - V(powered_on) starts it if it is off.
       - V(powered_off) has its guest shut itself down, by the guest agent where it is connected and by ACPI otherwise,
         and waits until it is off.
-        On vSphere that takes VMware Tools, or open-vm-tools.
+        On vSphere that takes VMware Tools, or open-vm-tools. AWS itself cuts the power of a guest that takes longer
+        than some minutes; what was on an instance store is gone in any case.
       - V(absent) removes it. It must be off, and its memory must not be saved. Its snapshots, and its firmware's
         variables, go with it. On vSphere, without O(remove_disks) it is unregistered, so that all of its files stay.
+        On AWS it is terminated; without O(remove_disks) its volumes stay, and its snapshots stay always.
     type: str
     choices:
       - powered_on
@@ -66,6 +68,8 @@ options:
   remove_disks:
     description:
       - Whether O(state=absent) deletes its disks as well.
+      - On AWS, a volume that is attached to another instance as well stays. An instance that is protected from
+        termination is not removed.
       - What is no file, is read only or shared, or belongs to another VM too, stays, and so do the images that its
         disks stand on. A warning tells which disks stay.
       - On vSphere, raw devices and disks that another VM has as well are detached before. Where the snapshots of the VM

@@ -27,6 +27,8 @@ options:
       - The VMs, each by name or by UUID. Each of them must exist. If not given, all VMs.
       - On vSphere, also by its path in the inventory, such as V(/DC0/vm/Prod/web01), or by its MoRef, such as V(vm-42).
         A name that several VMs have is refused, with their paths.
+      - On AWS, by the id of the instance or by its tag C(Name). A name that several instances have is refused, with
+        their ids. Those that are terminated are not there.
       - Of O(provider=image), also by the path of a file or folder below O(image.url), or by a pattern of images such as
         V(web01-*.vmdk), which are the disks of one VM then.
     type: list
@@ -57,7 +59,7 @@ options:
           - A pattern for the folder of the provider's inventory that the VM lies in, as for O(filters.name). V(*) also
             stands for what lies deeper.
           - On vSphere it begins with the datacenter, as in V(/DC0/vm/Prod*).
-          - libvirt and O(provider=image) have no folders, so the module fails with V(unsupported) there.
+          - libvirt, AWS and O(provider=image) have no folders, so the module fails with V(unsupported) there.
         type: str
       tag:
         description:
@@ -65,6 +67,7 @@ options:
           - libvirt knows no tags, so there they are the words that users keep in the VM's metadata, as
             C(virsh metadata web01 urn:vmferry:tags:1 --key vmferry --set '<tags><tag>prod</tag></tags>' --config)
             sets them. Add C(--live) for a VM that runs.
+          - On AWS, V(key=value), or V(key) for one whose value is empty.
           - The tags of vSphere are not read yet, so the module fails with V(unsupported) there.
         type: str
 seealso:
@@ -96,6 +99,16 @@ EXAMPLES = r"""
       ca_path: /etc/pki/vcenter.pem
     filters:
       folder: /DC0/vm/Prod*
+      power_state: powered_on
+
+- name: Find the running instances of AWS that are tagged so
+  vmferry.migrate.vm_info:
+    provider: aws
+    aws:
+      region: eu-central-1
+      profile: production
+    filters:
+      tag: env=prod
       power_state: powered_on
 
 - name: Find what is tagged prod
@@ -135,7 +148,8 @@ vms:
       sample: libvirt
     id:
       description: >-
-        The provider's own id; for libvirt a UUID, and for vSphere the one that vCenter gave it (C(instanceUuid)). Of
+        The provider's own id; for libvirt a UUID, for vSphere the one that vCenter gave it (C(instanceUuid)), and for
+        AWS that of the instance. Of
         files, a UUID that is made of where they are, and stays the same as long as they stay there. Files on a path are
         of their host, or of the file server that it mounts.
       returned: success
@@ -149,15 +163,15 @@ vms:
     path:
       description: >-
         Where the VM lies in the provider's inventory; on vSphere from the datacenter on, with C(%2f) for a slash in a
-        name. Of files, their path below O(image.url); that of a folder ends
-        in a slash.
+        name; on AWS the region and the id. Of files, their path below O(image.url); that of a folder ends in a slash.
       returned: success
       type: str
       sample: web01
     power_state:
       description: >-
         One of V(powered_on), V(powered_off), V(paused), V(suspended), V(crashed) and V(unknown), as it is on vSphere
-        where vCenter does not reach the host.
+        where vCenter does not reach the host. On AWS, an instance that starts or stops is V(powered_on), and one that
+        is hibernated V(suspended).
       returned: success
       type: str
       sample: powered_on
@@ -211,12 +225,12 @@ vms:
       type: bool
       sample: true
     tags:
-      description: Its tags; on libvirt those in its metadata.
+      description: Its tags; on libvirt those in its metadata, on AWS C(key=value), or C(key) where the value is empty.
       returned: success
       type: list
       elements: str
     host:
-      description: The host it is on.
+      description: The host it is on; on AWS only one that is dedicated.
       returned: success
       type: str
       sample: kvm3
@@ -227,7 +241,9 @@ vms:
         addresses, C(image.assumed) names what they do not say, and C(image.problem) why one of several VMs cannot be
         read. On vSphere among others C(moref), C(folder), C(datacenter), C(cluster), C(resource_pool),
         C(hardware_version), C(tools), C(encrypted), C(change_tracking), C(consolidation_needed), C(template) and
-        C(connection_state).
+        C(connection_state). On AWS among others C(instance_type), C(image_id), C(state), C(boot_mode),
+        C(current_boot_mode), C(ena), C(hypervisor), C(platform), C(root_device), C(instance_store_gb),
+        C(availability_zone), C(vpc), C(subnet), C(security_groups), C(auto_scaling_group), and C(tags) as a dictionary.
       returned: success
       type: dict
     disks:
@@ -272,7 +288,7 @@ vms:
           type: str
           sample: /var/lib/libvirt/images/web01.qcow2
         storage:
-          description: The pool or the datastore it is in, or an empty string.
+          description: The pool or the datastore it is in, on AWS the type of the volume, or an empty string.
           returned: success
           type: str
           sample: default
@@ -301,7 +317,9 @@ vms:
             C(datastore_kind), C(thin), C(rdm_mode), C(shared), C(encrypted) and C(in_snapshots); and where O(vm) names
             ten VMs at the most, C(export_methods), the ways in which it can be read, the best first: V(nbd),
             V(datastore) and V(lease), each V(works) or V(possible), which is found out when its snapshot is there. Of
-            an appliance, C(controller_model), where its descriptor names one.
+            an appliance, C(controller_model), where its descriptor names one. On AWS C(encrypted), C(kms_key),
+            C(volume_type), C(iops), C(throughput), C(delete_on_termination), C(multi_attach), C(attached_to), C(state)
+            and C(made_of_snapshot).
           returned: success
           type: dict
     nics:
@@ -336,7 +354,7 @@ vms:
           type: str
           sample: network
     snapshots:
-      description: The snapshots.
+      description: The snapshots; on AWS those that M(vmferry.migrate.disk_snapshot) made.
       returned: success
       type: list
       elements: dict
