@@ -1,0 +1,225 @@
+# Copyright (c) 2026 the vmferry.migrate authors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Whole exports from AWS: what is in them, what they say before and behind, and what stays in the account."""
+
+from __future__ import annotations
+
+import json
+import random
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ansible_collections.vmferry.migrate.plugins.module_utils._errors import VmferryError
+from ansible_collections.vmferry.migrate.plugins.module_utils._providers.aws import export_session, snapshot_set
+from rigs.aws import AwsServer
+from rigs.aws.blocks import BLOCK, GIB
+
+from .exports import Exports, disk
+
+
+@pytest.fixture
+def exports(aws: AwsServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Exports:
+    monkeypatch.setenv("VMFERRY_STATE_DIR", str(tmp_path / "state"))
+    monkeypatch.setattr(snapshot_set, "FIRST_LOOK", 0.02)
+    return Exports(aws, tmp_path)
+
+
+def refused(work: Any, kind: str, words: str) -> VmferryError:
+    with pytest.raises(VmferryError) as caught:
+        work()
+    assert caught.value.kind == kind, caught.value
+    assert words in str(caught.value)
+    return caught.value
+
+
+def test_a_running_instance_is_exported_as_it_was_at_one_moment_and_its_snapshots_stay_for_the_next(
+    aws: AwsServer, exports: Exports
+) -> None:
+    data = [disk(1, 0, 2, 3), disk(0, 4)]
+    vm = aws.make_instance("web", data)
+    aws.change(polls=3)
+    made = exports.make("web")["export"]
+    assert (made["mode"], made["consistency"]) == ("full", "crash_consistent")
+    exports.assert_content(made, data)
+    assert exports.states(vm) == ["token", "token"]
+    assert sorted(one["VolumeId"] for one in exports.snapshots(vm)) == sorted(exports.volumes(vm))
+    native = json.loads((Path(made["url"].removeprefix("file://")) / "native/instance.json").read_text())
+    assert native["InstanceId"] == vm
+    assert not {"State", "LaunchTime", "PublicIpAddress"} & set(native)
+    assert not [call for call in aws.calls() if "Attribute" in call], "nobody reads user data"
+
+
+def test_an_instance_that_is_stopped_is_powered_off_and_a_disk_that_is_left_out_is_not_even_snapshotted(
+    aws: AwsServer, exports: Exports
+) -> None:
+    vm = aws.make_instance("off", [disk(1), disk(2), disk(3)], running=False)
+    made = exports.make(vm, disks=["disk-1"], consistency="powered_off", track_changes=False)["export"]
+    assert made["consistency"] == "powered_off"
+    exports.assert_content(made, [disk(2)])
+    assert exports.snapshots(vm) == []
+    assert len(aws.calls("DeleteSnapshot")) == 1
+    assert made["change_token"] == ""
+
+
+def test_what_cannot_be_is_refused_before_anything_is_made(aws: AwsServer, exports: Exports) -> None:
+    vm = aws.make_instance("busy", [disk(1)])
+    refused(lambda: exports.make(vm, consistency="powered_off"), "conflict", "not powered_off")
+    refused(lambda: exports.make(vm, consistency="quiesced"), "unsupported", "cannot freeze")
+    aws.fault("CreateSnapshots", "denied")
+    refused(lambda: exports.make(vm), "permission_denied", "Making snapshots of busy")
+    assert exports.snapshots(vm) == []
+
+
+def test_check_mode_tells_what_reading_takes_and_changes_nothing(aws: AwsServer, exports: Exports) -> None:
+    vm = aws.make_instance("planned", [disk(1)], sizes=[2])
+    told = exports.make(vm, check_mode=True)
+    (cost,) = [one["message"] for one in told["findings"] if "GetSnapshotBlock" in one["message"]]
+    assert f"up to {2 * GIB // BLOCK} GetSnapshotBlock" in cost
+    assert not [call for call in aws.calls() if call.startswith("ebs:")]
+    assert exports.snapshots(vm) == []
+
+
+def test_increments_are_exact_under_random_writes_and_discards_and_read_what_changed_alone(
+    aws: AwsServer, exports: Exports
+) -> None:
+    chance = random.Random(7)
+    held = [bytearray(disk(*range(1, 21))), bytearray(disk(0, 1))]
+    vm = aws.make_instance("chain", [bytes(one) for one in held])
+    volumes = exports.volumes(vm)
+    tokens = [exports.make(vm)["export"]["change_token"]]
+    for _round in range(3):
+        changed = set()
+        for _unused in range(4):
+            at = chance.randrange(0, 20 * BLOCK - 3000)
+            data = chance.randbytes(3000) if chance.random() < 0.7 else bytes(3000)
+            aws.write(volumes[0], at, data)
+            held[0][at : at + 3000] = data
+            changed |= {at // BLOCK, (at + 2999) // BLOCK}
+        gone = chance.randrange(20)
+        aws.discard(volumes[0], gone * BLOCK, BLOCK)
+        held[0][gone * BLOCK : (gone + 1) * BLOCK] = bytes(BLOCK)
+        changed.discard(gone)
+        aws.forget_calls()
+        made = exports.make(vm, mode="incremental", spot_check=0)["export"]
+        assert made["mode"] == "incremental"
+        exports.assert_content(made, [bytes(one) for one in held])
+        # Besides what changed, the spot check reads the ends of both disks.
+        assert len(aws.calls("GetSnapshotBlock")) <= len(changed) + 4
+        assert len(aws.calls("ListChangedBlocks")) == 2
+        tokens.append(made["change_token"])
+        assert exports.states(vm) == ["token", "token"], "the ones before are gone"
+    assert len(set(tokens)) == 4
+    assert not exports.make(vm)["changed"], "nothing did since"
+    assert exports.states(vm) == ["token", "token"]
+
+
+def test_where_nobody_can_tell_what_changed_the_export_is_full_and_says_why(aws: AwsServer, exports: Exports) -> None:
+    vm = aws.make_instance("lost", [disk(1, 2)])
+    first = exports.make(vm)["export"]
+    for one in exports.snapshots(vm):
+        aws.ec2.delete_snapshot(SnapshotId=one["SnapshotId"])
+    second = exports.make(vm)
+    assert second["export"]["mode"] == "full"
+    assert any(f"token {first['change_token']} of lost are gone" in one for one in second["warnings"])
+    for one in exports.snapshots(vm):
+        aws.ec2.delete_snapshot(SnapshotId=one["SnapshotId"])
+    refused(lambda: exports.make(vm, mode="incremental"), "conflict", "are gone")
+    assert exports.snapshots(vm) == []
+
+
+def test_a_volume_in_the_place_of_another_is_exported_in_full(aws: AwsServer, exports: Exports) -> None:
+    vm = aws.make_instance("swapped", [disk(1), disk(2)], running=False)
+    exports.make(vm)
+    old = aws.volumes(vm)["/dev/sdb"]
+    zone = aws.ec2.describe_volumes(VolumeIds=[old])["Volumes"][0]["AvailabilityZone"]
+    aws.ec2.detach_volume(VolumeId=old, InstanceId=vm)
+    new = aws.ec2.create_volume(AvailabilityZone=zone, Size=1)["VolumeId"]
+    aws.load(new, disk(7))
+    aws.ec2.attach_volume(VolumeId=new, InstanceId=vm, Device="/dev/sdb")
+    made = exports.make(vm)
+    assert made["export"]["mode"] == "full"
+    assert any("/dev/sdb of swapped is another volume" in one for one in made["warnings"])
+    exports.assert_content(made["export"], [disk(1), disk(7)])
+
+
+def test_a_volume_that_grew_is_exported_in_full(aws: AwsServer, exports: Exports) -> None:
+    vm = aws.make_instance("grown", [disk(1)])
+    exports.make(vm)
+    aws.ec2.modify_volume(VolumeId=exports.volumes(vm)[0], Size=2)
+    made = exports.make(vm)
+    assert (made["export"]["mode"], made["export"]["disks"][0]["size"]) == ("full", 2 * GIB)
+    exports.assert_content(made["export"], [disk(1)], [2 * GIB])
+
+
+def test_an_encrypted_volume_is_exported_as_any_other(aws: AwsServer, exports: Exports) -> None:
+    vm = aws.make_instance("sealed", [disk(1, 2)], encrypted=True)
+    exports.assert_content(exports.make(vm)["export"], [disk(1, 2)])
+
+
+def test_a_set_of_snapshots_that_was_made_twice_is_there_once(
+    aws: AwsServer, exports: Exports, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The answer was lost, and the SDK asked again."""
+    vm = aws.make_instance("twice", [disk(1), disk(2)])
+    aws.fault("CreateSnapshots", "lose_answer", skip=1)  # behind the dry run
+    made = exports.make(vm)["export"]
+    assert len(aws.calls("CreateSnapshots")) == 3
+    assert exports.states(vm) == ["token", "token"]
+    aws.write(exports.volumes(vm)[0], 0, b"later")
+    again = exports.make(vm, mode="incremental")["export"]
+    assert again["parent"] == made["id"]
+    exports.assert_content(again, [b"later" + disk(1)[5:], disk(2)])
+
+
+@pytest.mark.parametrize(
+    ("operation", "kind", "expected"),
+    [
+        ("GetSnapshotBlock", "denied", "permission_denied"),
+        ("ListSnapshotBlocks", "denied", "permission_denied"),
+        ("CreateTags", "denied", "permission_denied"),
+        ("GetSnapshotBlock", "quota", "quota"),
+    ],
+)
+def test_an_export_that_fails_leaves_nothing(
+    aws: AwsServer, exports: Exports, operation: str, kind: str, expected: str
+) -> None:
+    vm = aws.make_instance("failing", [disk(1)])
+    aws.fault(operation, kind, times=-1)
+    refused(lambda: exports.make(vm), expected, "failing")
+    assert exports.snapshots(vm) == []
+    assert not [path for path in (exports.folder / "store").rglob("*") if path.is_file()]
+
+
+def test_a_snapshot_that_aws_cannot_make_fails_the_export_and_leaves_nothing(
+    aws: AwsServer, exports: Exports, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    vm = aws.make_instance("broken", [disk(1)])
+    wait = export_session.wait_until_completed
+
+    def fail(session: Any, flow: Any, snapshots: Any, name: str) -> Any:
+        aws.fail_snapshot(snapshots[0].id)
+        return wait(session, flow, snapshots, name)
+
+    monkeypatch.setattr(export_session, "wait_until_completed", fail)
+    refused(lambda: exports.make(vm), "conflict", "became error")
+    assert exports.snapshots(vm) == []
+
+
+def test_snapshots_that_stand_still_are_not_waited_for_for_ever(
+    aws: AwsServer, exports: Exports, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    vm = aws.make_instance("slow", [disk(1)])
+    aws.change(polls=10_000)
+    monkeypatch.setattr(snapshot_set, "STANDSTILL", 0.1)
+    refused(lambda: exports.make(vm), "timeout", "made no progress")
+    assert exports.snapshots(vm) == []
+
+
+def test_throttling_slows_an_export_and_does_not_fail_it(aws: AwsServer, exports: Exports) -> None:
+    vm = aws.make_instance("throttled", [disk(1, 2, 3)])
+    aws.fault("CreateSnapshots", "throttle", skip=1)
+    aws.fault("GetSnapshotBlock", "throttle")
+    exports.assert_content(exports.make(vm)["export"], [disk(1, 2, 3)])
