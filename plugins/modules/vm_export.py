@@ -117,6 +117,8 @@ options:
         libvirt that is a checkpoint with a dirty bitmap in every qcow2 disk.
       - On vSphere nothing is left on the VM, but changed block tracking is switched on if it is off, and stays on. See
         U(https://github.com/vmferry/vmferry.migrate/blob/main/docs/vsphere_methods.md).
+      - On AWS the snapshots of the export stay, which cost what EBS snapshots cost. See
+        U(https://github.com/vmferry/vmferry.migrate/blob/main/docs/aws_exports.md).
       - Each export drops what an earlier one of the same disks to the same store left on the VM.
       - Without it, an increment reads the whole disk and stores what differs.
     type: bool
@@ -128,6 +130,8 @@ options:
       - Meanwhile a running VM goes on writing, and what it overwrites takes room in O(libvirt.scratch_dir). If that
         runs low, or the time is over, the point in time is given up.
       - An export from vSphere begins anew, and its snapshot goes then.
+      - On AWS the snapshots of the export are held, and the guest has no part in it. When the time is over, they stay
+        until the next export of that instance, or M(vmferry.migrate.export_cleanup) with C(orphans).
       - With V(0) nothing is held. What the store has of an export of a VM that is off is gone on with all the same, as
         long as its disks are as they were.
     type: str
@@ -206,6 +210,8 @@ options:
         (C(virsh managedsave)) was not; V(auto) takes it as crash consistent.
       - On vSphere, VMware Tools play the part of the guest agent, and a VM that runs is exported by a snapshot that is
         removed at the end.
+      - On AWS nobody can freeze the file systems of a guest, so that V(quiesced) is refused, and V(auto) is crash
+        consistent where the instance runs.
       - V(auto) quiesces where the guest agent answers, and is crash consistent where it does not.
       - A file does not tell how its guest was stopped, so O(provider=image) is always crash consistent, and refuses
         V(quiesced) and V(powered_off).

@@ -140,6 +140,14 @@ def test_what_dead_runs_left_of_an_instance_that_is_gone_goes_with_the_next_clea
     assert (exports.snapshots(gone), len(exports.snapshots(other))) == ([], 1)
 
 
+def test_nothing_of_an_instance_stays_that_is_removed(aws: AwsServer, exports: Exports, provider: AwsProvider) -> None:
+    vm = aws.make_instance("removed", [disk(1)], running=False)
+    exports.make(vm)
+    _make(aws, vm, {OWNER: "released", HELD: str(int(time.time()) + 3600)})
+    provider.remove(provider.describe(vm), disks=True)
+    assert exports.snapshots(vm) == []
+
+
 def test_a_change_token_is_forgotten_by_name_and_no_other(
     aws: AwsServer, exports: Exports, provider: AwsProvider
 ) -> None:

@@ -223,3 +223,14 @@ def test_throttling_slows_an_export_and_does_not_fail_it(aws: AwsServer, exports
     aws.fault("CreateSnapshots", "throttle", skip=1)
     aws.fault("GetSnapshotBlock", "throttle")
     exports.assert_content(exports.make(vm)["export"], [disk(1, 2, 3)])
+
+
+def test_the_permissions_that_exports_need_are_the_documented_ones(aws: AwsServer, exports: Exports) -> None:
+    vm = aws.make_instance("allowed", [disk(1), disk(2)])
+    exports.make(vm)
+    aws.write(exports.volumes(vm)[0], 0, b"new")
+    exports.make(vm, mode="incremental")
+    page = (Path(__file__).resolve().parents[3] / "docs/aws_exports.md").read_text()
+    policy = page.partition("<!-- permissions of vm_export -->")[2].partition("<!-- end -->")[0]
+    documented = {word for word in policy.replace('"', " ").split() if word.startswith(("ec2:", "ebs:", "sts:"))}
+    assert documented == set(aws.calls()) | {"sts:GetCallerIdentity"}

@@ -25,9 +25,9 @@ from .tags import ATTEMPT, JOB, VM
 _LISTING = "Looking for what exports left"
 
 
-def clean_up(session: Session, vm: VmSpec, over: Collection[str]) -> List[Undone]:
+def clean_up(session: Session, vm: VmSpec, over: Collection[str], held_too: bool = False) -> List[Undone]:
     """Those of dead runs on this instance, and on instances that are gone. `over`: attempts of which it is known that
-    nobody works on them, or goes on with them, any more.
+    nobody works on them, or goes on with them, any more. `held_too`: nobody will, as the instance goes.
 
     Raises `busy` for one that lives. What belongs to runs on other hosts stays until their store knows that they are
     dead, and what is held for one that goes on with it stays until then.
@@ -35,7 +35,7 @@ def clean_up(session: Session, vm: VmSpec, over: Collection[str]) -> List[Undone
     by_vm: Dict[str, List[EbsSnapshot]] = defaultdict(list)
     for one in find(session, _LISTING, state=[TEMPORARY]):
         by_vm[one.tags.get(VM, "")].append(one)
-    undone = _cleaned(session, by_vm.pop(vm.id, []), vm.name, over)
+    undone = _cleaned(session, by_vm.pop(vm.id, []), vm.name, over, held_too)
     undone += _of_gone_instances(session, by_vm, over)
     return undone
 
@@ -62,14 +62,16 @@ def in_use(vm: str, tags: Mapping[str, str]) -> VmferryError:
     return VmferryError("busy", text, WAIT_OR_CANCEL)
 
 
-def _cleaned(session: Session, found: Iterable[EbsSnapshot], vm: str, over: Collection[str]) -> List[Undone]:
+def _cleaned(
+    session: Session, found: Iterable[EbsSnapshot], vm: str, over: Collection[str], held_too: bool
+) -> List[Undone]:
     undone, living = [], None
     for group in _by_attempt(found):
         tags = group[0].tags
         alive = _lives(group)
         if alive:
             living = living or in_use(vm, tags)
-        elif tags.get(ATTEMPT) in over or (alive is False and not is_held(tags)):
+        elif tags.get(ATTEMPT) in over or (alive is False and (held_too or not is_held(tags))):
             undone.append(Undone(_removed(session, group, vm)))
     if living is not None:
         raise living
@@ -87,7 +89,7 @@ def _of_gone_instances(
     undone = []
     for vm, found in dead.items():
         if vm not in there:
-            undone += _cleaned(session, found, f"{vm}, which is gone", over)
+            undone += _cleaned(session, found, f"{vm}, which is gone", over, held_too=True)
     return undone
 
 

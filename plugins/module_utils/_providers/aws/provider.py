@@ -128,9 +128,10 @@ class AwsProvider(Provider):
         return self.describe(vm.id)
 
     def remove(self, vm: VmSpec, disks: bool) -> Sequence[str]:
+        from .leftovers import clean_up
         from .removal import remove_instance
 
-        self.clean_up(vm)  # raises where a job of ours still works on it
+        clean_up(self._session, vm, (), held_too=True)  # raises where a job of ours still works on it
         said = remove_instance(self._session, self.describe(vm.id), disks)
         self.forget(vm, self.tokens(vm))  # of what is gone, nobody asks what changed
         return said
