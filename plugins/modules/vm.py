@@ -46,7 +46,8 @@ options:
         than some minutes; what was on an instance store is gone in any case.
       - V(absent) removes it. It must be off, and its memory must not be saved. Its snapshots, and its firmware's
         variables, go with it. On vSphere, without O(remove_disks) it is unregistered, so that all of its files stay.
-        On AWS it is terminated; without O(remove_disks) its volumes stay, and its snapshots stay always.
+        On AWS it is terminated; without O(remove_disks) its volumes stay. Its snapshots stay always, but for
+        those by which exports told what changed.
     type: str
     choices:
       - powered_on

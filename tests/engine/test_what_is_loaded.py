@@ -65,6 +65,18 @@ def loaded_with(*names: str) -> set[str]:
             ("_providers.vsphere.provider",),
             ("pyVmomi", "_providers.vsphere.lookup", "_providers.vsphere.power", "_providers.vsphere.snapshots"),
         ),
+        # By whoever describes instances of AWS, before it is asked.
+        (
+            ("_providers.aws.provider",),
+            (
+                "boto3",
+                "_providers.aws.describe",
+                "_providers.aws.export_session",
+                "_providers.aws.power",
+                "_providers.aws.removal",
+                "_providers.aws.snapshots",
+            ),
+        ),
         # By a cleanup that merges nothing.
         (("_operations.clean_up_exports",), ("_operations.cleaning.fold_export", "_transfer.pipeline")),
     ],

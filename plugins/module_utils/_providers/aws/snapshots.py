@@ -20,9 +20,10 @@ from .asking import every_of
 from .lookup import described
 from .session import Session
 from .snapshot_checks import create_findings, remove_findings
+from .snapshot_set import remove
 from .snapshot_sets import OURS_BY, SnapshotSet, sets_of
 from .tags import DISKS, JOB, NAME, POWER, SNAPSHOT, VM, of_job
-from .taking import delete, take, wait_until_completed
+from .taking import take, wait_until_completed
 
 METHOD = "ebs"
 _NO_REVERT = "An instance cannot be taken back to a snapshot here: AWS changes no volume in place."
@@ -62,7 +63,7 @@ class AwsSnapshots(SnapshotService):
                 raise VmferryError("conflict", text, "Run it again.", retryable=True)
             wait_until_completed(self._session, doing, ids, max(1.0, deadline - time.monotonic()))
         except VmferryError:
-            delete(self._session, f"Removing what was made of the snapshot {wish.name}", ids)
+            remove(self._session, ids, vm.name)
             raise
         return []
 
@@ -74,7 +75,7 @@ class AwsSnapshots(SnapshotService):
         return list(remove_findings(self._session, self._vm, found))
 
     def remove(self, name: str, job: Job, seconds: float) -> Sequence[str]:
-        delete(self._session, f"Removing the snapshot {name} of {self._vm.name}", self._find(name).ids)
+        remove(self._session, self._find(name).ids, self._vm.name)
         return []
 
     def check_revert(self, name: str) -> Sequence[Finding]:

@@ -1,7 +1,7 @@
 # Copyright (c) 2026 the vmferry.migrate authors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Snapshots of all EBS volumes of an instance, made at one moment, waited for, and removed.
+"""Snapshots of all EBS volumes of an instance, made at one moment and waited for, for a task that asks for them.
 
 https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_CreateSnapshots.html
 """
@@ -14,6 +14,7 @@ from typing import Any, List, Mapping, Sequence
 from ..._errors import VmferryError
 from .asking import every, every_of, of
 from .session import Session
+from .snapshot_set import remove
 from .tags import ATTEMPT, tag_specification
 
 DESCRIPTION = "Made by vmferry.migrate"
@@ -35,10 +36,10 @@ def take(session: Session, doing: str, instance: str, tags: Mapping[str, str]) -
             )
     except VmferryError as error:
         if error.retryable:
-            _discard_after(error, session, doing, tags[ATTEMPT])
+            _discard_after(error, session, doing, instance, tags[ATTEMPT])
         raise
     made = list(answer["Snapshots"])
-    _discard(session, doing, tags[ATTEMPT], [one["SnapshotId"] for one in made])
+    _discard(session, doing, instance, tags[ATTEMPT], [one["SnapshotId"] for one in made])
     return made
 
 
@@ -62,25 +63,14 @@ def wait_until_completed(session: Session, doing: str, ids: Sequence[str], secon
         time.sleep(min(LOOK_EVERY, left))
 
 
-def delete(session: Session, doing: str, ids: Sequence[str]) -> None:
-    """What is gone already is no error."""
-    for one in ids:
-        try:
-            with session.doing(f"{doing} ({one})"):
-                session.client("ec2").delete_snapshot(SnapshotId=one)
-        except VmferryError as error:
-            if error.kind != "not_found":
-                raise
-
-
-def _discard_after(error: VmferryError, session: Session, doing: str, attempt: str) -> None:
+def _discard_after(error: VmferryError, session: Session, doing: str, instance: str, attempt: str) -> None:
     """Of a request that may have been heard. `error` tells where that could not be found out."""
     try:
-        _discard(session, doing, attempt, ())
+        _discard(session, doing, instance, attempt, ())
     except VmferryError:
         error.message = f"{error.message} It may have made snapshots, which have the tag {ATTEMPT} {attempt}."
 
 
-def _discard(session: Session, doing: str, attempt: str, kept: Sequence[str]) -> None:
+def _discard(session: Session, doing: str, instance: str, attempt: str, kept: Sequence[str]) -> None:
     found = every(session, "describe_snapshots", doing, [of(f"tag:{ATTEMPT}", [attempt])], OwnerIds=["self"])
-    delete(session, doing, [one["SnapshotId"] for one in found if one["SnapshotId"] not in kept])
+    remove(session, [one["SnapshotId"] for one in found if one["SnapshotId"] not in kept], instance)
