@@ -144,6 +144,17 @@ def test_every_page_is_read(aws: AwsServer, provider: AwsProvider, monkeypatch: 
     assert asked(aws).count("DescribeInstances") == 2
 
 
+def test_an_sdk_that_does_not_know_pages_of_images_gets_all_at_once(
+    aws: AwsServer, settings: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    session = Session(AwsSettings.from_options(settings))
+    monkeypatch.setattr(session.client("ec2"), "can_paginate", lambda operation: operation != "describe_images")
+    (base,) = aws.ec2.describe_images(Filters=[asking.of("name", ["base"])])["Images"]
+    found = asking.every(session, "describe_images", "Looking", [asking.of("image-id", [base["ImageId"]])])
+    assert [image["Name"] for image in found] == ["base"]
+    session.close()
+
+
 @pytest.mark.parametrize(
     ("kind", "error"),
     [("denied", "permission_denied"), ("unknown_key", "unauthenticated"), ("expired", "unauthenticated")],

@@ -28,7 +28,9 @@ class Datacenter:
     def __init__(self, *, tags: bool, folders: bool) -> None:
         self.has_tags, self.has_folders = tags, folders
 
-    def vms(self) -> list[VmSpec]:
+    def vms_like(self, filters: Mapping[str, Any]) -> list[VmSpec]:
+        """It may know of the filters, and need not go by them."""
+        self.asked = dict(filters)
         return [replace(VM, id=path, name=path.rpartition("/")[2], path=path) for path in PATHS]
 
     def close(self) -> None:
@@ -52,7 +54,9 @@ def found(monkeypatch: pytest.MonkeyPatch, provider: Datacenter, filters: Mappin
 def test_vms_are_found_by_a_pattern_of_their_folder(
     monkeypatch: pytest.MonkeyPatch, pattern: str, chosen: list[str]
 ) -> None:
-    assert found(monkeypatch, Datacenter(tags=False, folders=True), {"folder": pattern}) == chosen
+    provider = Datacenter(tags=False, folders=True)
+    assert found(monkeypatch, provider, {"folder": pattern}) == chosen
+    assert provider.asked == {"folder": pattern}
 
 
 @pytest.mark.parametrize(

@@ -25,10 +25,12 @@ _PAGED = {
 def every(session: Session, operation: str, doing: str, filters: Sequence[Filter], **more: Any) -> List[Any]:
     """All that fit, from all pages. `more`: other parameters of the operation."""
     key, page = _PAGED[operation]
-    paging = {"PageSize": page}
+    asked = {"Filters": list(filters), **more}
     with session.doing(doing):
-        pages = session.client("ec2").get_paginator(operation)
-        answers = pages.paginate(Filters=list(filters), PaginationConfig=paging, **more)
+        client = session.client("ec2")
+        if not client.can_paginate(operation):  # DescribeImages in old boto3, which EC2 answers as a whole then
+            return list(getattr(client, operation)(**asked).get(key) or ())
+        answers = client.get_paginator(operation).paginate(PaginationConfig={"PageSize": page}, **asked)
         return [one for answer in answers for one in answer.get(key) or ()]
 
 
