@@ -18,7 +18,8 @@ from ansible_collections.vmferry.migrate.plugins.module_utils._operations.jobs.r
 from ansible_collections.vmferry.migrate.plugins.module_utils._operations.list_snapshots import list_snapshots
 from ansible_collections.vmferry.migrate.plugins.module_utils._operations.manage_snapshots import manage_snapshots
 from ansible_collections.vmferry.migrate.plugins.module_utils._providers.aws import asking, taking
-from ansible_collections.vmferry.migrate.plugins.module_utils._providers.aws.tags import CHAIN, VM
+from ansible_collections.vmferry.migrate.plugins.module_utils._providers.aws.snapshot_owner import TEMPORARY
+from ansible_collections.vmferry.migrate.plugins.module_utils._providers.aws.tags import CHAIN, JOB, STATE, VM
 from rigs.aws import AwsServer
 
 pytestmark = pytest.mark.slow
@@ -128,6 +129,14 @@ def test_one_that_an_export_needs_is_not_removed(bench: Bench) -> None:
     assert refused.value.kind == "conflict"
     assert bench.in_aws() == {needed}
     assert bench.task("absent")["removed"] == []
+
+
+def test_one_that_an_export_reads_is_not_removed(bench: Bench) -> None:
+    read = bench.foreign({JOB: "6f1d2c0e43a5", CHAIN: "0a1b2c3d", STATE: TEMPORARY, VM: bench.id})
+    with pytest.raises(VmferryError, match="was made by the job 6f1d2c0e43a5") as refused:
+        bench.task("absent", name=read)
+    assert (refused.value.kind, "orphans: true" in refused.value.hint) == ("conflict", True)
+    assert bench.in_aws() == {read}
 
 
 def test_one_that_an_image_is_made_of_stays_whole(bench: Bench) -> None:

@@ -13,8 +13,9 @@ from ..snapshots import SnapshotWish
 from ..spec import VmSpec
 from .asking import every_of
 from .session import Session
+from .snapshot_owner import TEMPORARY
 from .snapshot_sets import SnapshotSet
-from .tags import VM, tag_specification
+from .tags import STATE, VM, tag_specification
 
 
 def create_findings(session: Session, vm: VmSpec, wish: SnapshotWish) -> Iterator[Finding]:
@@ -34,11 +35,15 @@ def create_findings(session: Session, vm: VmSpec, wish: SnapshotWish) -> Iterato
 
 
 def remove_findings(session: Session, vm: VmSpec, found: SnapshotSet) -> Iterator[Finding]:
-    if found.chain:
+    if found.chain and found.tags.get(STATE) != TEMPORARY:
         text = f"{found.name} tells the next export of the chain {found.chain} what changed on {vm.name}."
         hint = (
             "Remove the exports of that chain with export_cleanup; or in AWS, and the next export will be a full one."
         )
+        yield Finding("error", text, hint, "conflict")
+    elif found.transfer:
+        text = f"{found.name} was made by the job {found.transfer}, to export or import {vm.name}."
+        hint = "If that job is dead, export_cleanup with orphans: true removes what it left."
         yield Finding("error", text, hint, "conflict")
     doing = f"Looking who needs the snapshot {found.name} of {vm.name}"
     name = "block-device-mapping.snapshot-id"

@@ -37,6 +37,11 @@ class SnapshotSet:
         return self.tags.get(CHAIN, "") if not self.ours else ""
 
     @property
+    def transfer(self) -> str:
+        """The id of the job that made it to export or import a VM; '' for all others."""
+        return self.tags.get(JOB, "") if not self.ours else ""
+
+    @property
     def ids(self) -> List[str]:
         return [member["SnapshotId"] for member in self.members]
 
