@@ -162,7 +162,8 @@ options:
       - Whether to remove what dead runs left in the store as well. These are exports that were never finished, uploads
         and files that nobody writes any more, and probes.
       - If a provider is given, what dead runs left there is removed as well. These are backup jobs, work folders, and
-        change tokens that only exports in this store are known to have needed.
+        change tokens that only exports in this store are known to have needed. VMs that dead exports had shut down are
+        started again. Without the provider, a warning names them.
       - A run is dead when its process is, or, where that cannot be seen, when it has not renewed its claim for five
         minutes.
       - It does not depend on O(tags) and O(purpose).
@@ -172,6 +173,7 @@ options:
     description:
       - Whose environment variables, such as E(AWS_ACCESS_KEY_ID), the store's credentials come from where O(storage)
         has none.
+      - So do those of a provider, such as E(VMWARE_USER) and E(VMWARE_PASSWORD), where its dict has none.
       - V(auto) is the control node's where it has them, and else those of the host that runs the module.
       - V(controller) fails where the control node has none. V(target) never looks there.
     type: str
@@ -388,8 +390,8 @@ orphans:
       description: >-
         V(attempt), an export that was never finished; V(deletion), one whose deletion was not; V(merge), one that
         others were being merged into; V(upload), an unfinished object; V(mark), what is left beside a manifest;
-        V(probe); V(provider), a backup job or a work folder; V(token), a change token. V(deletion) and V(merge) are
-        looked at with or without O(orphans).
+        V(probe); V(provider), a backup job or a work folder; V(token), a change token; V(power), a VM that an export
+        had shut down, which is started. V(deletion) and V(merge) are looked at with or without O(orphans).
       returned: success
       type: str
       sample: attempt

@@ -215,6 +215,7 @@ options:
       - V(auto) quiesces where the guest agent answers, and is crash consistent where it does not.
       - A file does not tell how its guest was stopped, so O(provider=image) is always crash consistent, and refuses
         V(quiesced) and V(powered_off).
+      - With V(powered_off) and O(shutdown_timeout), a VM that runs is shut down first.
       - RV(export.consistency) says what was reached.
     type: str
     choices:
@@ -223,6 +224,19 @@ options:
       - crash_consistent
       - powered_off
     default: auto
+  shutdown_timeout:
+    description:
+      - For how long the guest of a VM that runs may take to shut down, once it was asked to. Goes with
+        O(consistency=powered_off) alone, which refuses such a VM without it, and not with O(snapshot).
+      - The VM is exported while it is off, and started again as soon as its disks were read, also where the export
+        fails or is cancelled. Its power is never cut, and one that was off before stays off.
+      - That it is to be started again is written into the store first. If the run is killed, the next export of the
+        VM to that store starts it, and so do M(vmferry.migrate.job) with O(vmferry.migrate.job#module:state=cancelled)
+        and M(vmferry.migrate.export_cleanup) with O(vmferry.migrate.export_cleanup#module:orphans), given the provider.
+      - Nobody can go on with such an export that failed, so nothing of it is kept for O(resume_window).
+      - Without a guest agent, VMware Tools or ACPI in the guest, nobody hears of it, and the task fails after that time
+        with the kind V(timeout).
+    type: str
   format:
     description:
       - The format of the disk images, or of an appliance that has all of them in it.
@@ -377,6 +391,14 @@ EXAMPLES = r"""
     name: before-upgrade
     consistency: quiesced
     verify: content
+
+- name: Shut a VM down for as long as its disks are read
+  vmferry.migrate.vm_export:
+    provider: libvirt
+    vm: ledger01
+    url: file:///srv/exports
+    consistency: powered_off
+    shutdown_timeout: 5m
 
 - name: Bring an appliance from a share into a bucket, as an export
   vmferry.migrate.vm_export:
@@ -1114,6 +1136,7 @@ from ansible_collections.vmferry.migrate.plugins.module_utils._ansible.sdk impor
 )
 from ansible_collections.vmferry.migrate.plugins.module_utils._ansible.signing_options import seals, signing_arguments
 from ansible_collections.vmferry.migrate.plugins.module_utils._ansible.snapshot_options import (
+    shutdown_timeout,
     snapshot_arguments,
     snapshot_options,
 )
@@ -1158,6 +1181,7 @@ def argument_spec() -> ArgumentSpec:
                 "choices": ["auto", "quiesced", "crash_consistent", "powered_off"],
                 "default": "auto",
             },
+            "shutdown_timeout": {"type": "str"},
             "format": {"type": "str", "choices": list(EXPORT_FORMATS), "default": "qcow2"},
             "compression": {"type": "str", "choices": ["none", "zstd", "zlib"], "default": "none"},
             "compression_level": {"type": "int"},
@@ -1193,6 +1217,7 @@ def export_request(arguments: TaskArguments) -> ExportRequest:
         copies_to=copies(arguments),
         detach=tuple(arguments["detach"]),
         consistency=arguments["consistency"],
+        shutdown_timeout=shutdown_timeout(arguments),
         format=arguments["format"],
         compression=arguments["compression"],
         compression_level=arguments["compression_level"],

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from .._operations.jobs.requests import SnapshotOptions
 from .argspec import ArgumentSpec, TaskArguments, invalid
-from .values import count, label
+from .values import count, duration, label
 
 OF_A_NEW_ONE = ("name", "memory", "keep")
 
@@ -49,3 +49,15 @@ def snapshot_options(arguments: TaskArguments) -> SnapshotOptions | None:
         hint = "An export of the same snapshot is not made twice as it is."
         raise invalid("max_age does not go with snapshot.source, whose age is what it is.", hint)
     return options
+
+
+def shutdown_timeout(arguments: TaskArguments) -> float | None:
+    """Seconds. Of an export of the VM itself, which is off then."""
+    if arguments["shutdown_timeout"] is None:
+        return None
+    if arguments["consistency"] != "powered_off":
+        raise invalid("shutdown_timeout is given, and consistency is not powered_off.", "Set consistency: powered_off.")
+    if arguments["snapshot"] is not None:
+        hint = "Leave one of them out: a snapshot is made of a VM as it is."
+        raise invalid("shutdown_timeout and snapshot do not go together.", hint)
+    return duration("shutdown_timeout", arguments["shutdown_timeout"], "Write for example 90s or 5m.")

@@ -15,6 +15,7 @@ from .._errors import Kind, VmferryError
 _COMPLAINTS: tuple[tuple[str, Kind], ...] = (
     ("No space left", "no_space"),
     ("lock", "busy"),
+    ("Is another process using the image", "busy"),  # its last line, of which the one before tells of the lock
     ("No such file", "not_found"),
     ("Permission denied", "permission_denied"),
 )

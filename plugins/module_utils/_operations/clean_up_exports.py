@@ -25,7 +25,9 @@ from .._stores.retrying import RetryingStore
 from .._transfer.retry import Retry, RetryPolicy
 from .attempts.attempt_life import is_dead, is_over
 from .attempts.litter import probe_key, time_of_store
+from .attempts.owed_starts import owed_starts
 from .cleaning.cleanup_result import CleanupResult
+from .cleaning.guests_to_start import guests_to_start
 from .cleaning.merge_exports import Merging
 from .cleaning.orphans import Orphan, StoreOrphans
 from .cleaning.provider_orphans import StoreView, provider_orphans
@@ -284,10 +286,15 @@ class _CleanUp:
     def _remove_orphans_of_provider(self) -> None:
         """Now that it is known which exports are gone."""
         spec = self._request.provider
-        if spec is not None:
+        if spec is None:
+            for owed in owed_starts(self._store):
+                self._result.warn(f"{owed.reason} With its provider, it is started again if it is still off.")
+        else:
             with closing(open_provider(spec.name, spec.settings)) as provider:
                 orphans = provider_orphans(provider, self._request.vm, self._view, self._check_mode)
                 self._result.remove_each(f"the provider {spec.name}", orphans)
+                starts = guests_to_start(provider, self._store, self._request.vm)
+                self._result.remove_each(f"VMs of {spec.name} that were shut down", starts)
 
     def _is_of_vm(self, entry: CatalogEntry) -> bool:
         return bool({entry.manifest.machine.name, entry.manifest.machine.id} & set(self._request.vm))

@@ -22,6 +22,7 @@ from .._transfer.orders import ask_to_stop
 from .attempts.dead_attempts import remove_dead_attempt
 from .attempts.jobs_in_store import StoredJob, is_given_up, job_in_folder, jobs_in_store, with_store
 from .attempts.litter import probe_key
+from .attempts.owed_starts import owed_starts, settle
 from .jobs.requests import JobRequest
 from .jobs.told_job import described
 from .objects.undo_objects import MOVES_OBJECTS, undo_objects
@@ -65,6 +66,8 @@ def _forget(ending: _Ending, found: dict[str, Any] | None, check_mode: bool) -> 
 
 
 def _cancel(ending: _Ending, found: dict[str, Any], check_mode: bool) -> dict[str, Any]:
+    if found["state"] == "ready" and not check_mode:
+        ending.start_guests()
     _insist_on_not_ready(found)
     if found["ended"] is not None and found["undone"] is not False:
         return {"changed": False, "job": found}
@@ -179,7 +182,21 @@ class _Ending:
             provider.undo(request.job)
             if kind == "export":
                 self._remove_from_store(provider)
+                self._start_guests(provider)
             return provider.account
+
+    def start_guests(self) -> None:
+        """Of a job that had made its export when it died."""
+        spec = self._request.provider
+        if spec is not None and self._request.store is not None:
+            with closing(open_provider(spec.name, spec.settings)) as provider:
+                self._start_guests(provider)
+
+    def _start_guests(self, provider: Provider) -> None:
+        """That the job had shut down."""
+        for owed in list(owed_starts(self._store(), provider.name)):
+            if owed.mark.job_id == self._request.job:
+                settle(self._store(), provider, owed)
 
     def _remove_from_store(self, provider: Provider) -> None:
         def forget_point_in_time(intent: Intent) -> None:

@@ -43,6 +43,7 @@ from .exporting.export_plan import (
 )
 from .exporting.export_snapshot import ExportedSnapshot, tracked_first
 from .exporting.follow_export import Following
+from .exporting.guest_power import GuestPower
 from .exporting.resumable import foreseen, newest_unfinished, resumable
 from .jobs.findings import checked, finding_of, raise_first_error, told_in
 from .jobs.keeping import NotResumable
@@ -91,6 +92,7 @@ class _Export:
         self._existing: Sequence[CatalogEntry] = ()
         self._taking: Taking | None = None
         self._snapshot: ExportedSnapshot | None = None
+        self._power = GuestPower(request, job, provider, store)
         self._enough: dict[str, Any] | None = None  # as `_look` saw it last
         self._resumed: dict[str, Any] | None = None  # what became of an unfinished export, if there was one
 
@@ -125,11 +127,15 @@ class _Export:
         return self._request.seals.keyring is not None
 
     def _ended(self, result: dict[str, Any]) -> dict[str, Any]:
+        if self._power.left_off is not None:  # whatever was made: nobody must take this for done
+            raise self._power.left_off
         return {**result, "warnings": list(self._job.warnings)}
 
     def _describe(self) -> None:
         self._vm = self._provider.describe(self._request.vm)
         self._disks = chosen_disks(self._vm, self._request.disks)
+        if self._power.goes_off(self._vm):  # nobody can go on with what the guest has written to since
+            self._request = replace(self._request, resume_window=0.0)
         if self._request.snapshot is not None:
             self._snapshot = ExportedSnapshot(self._request, self._provider, self._vm, self._job)
 
@@ -179,6 +185,8 @@ class _Export:
             with told_in(findings):
                 left = foreseen(self._store, self._request, self._disks, self._existing, self._vm.id, findings)
                 choice = left.choice if left is not None else choice
+            with told_in(findings):
+                findings += self._power.owed_findings(self._vm)
         findings += self._preflight_of_machine()
         if self._request.attach:
             findings = self._following().foreseen(findings)
@@ -228,6 +236,7 @@ class _Export:
             return None
 
     def _checked_export(self) -> dict[str, Any]:
+        self._start_what_is_owed()
         raise_first_error([*self._preflight_of_machine(), *self._preflight_of_store(Choice(None, ""))])
         enough = self._look()  # a job that had the slot before may have made it
         if enough is not None:
@@ -254,8 +263,13 @@ class _Export:
 
     def _in_order(self, enough: dict[str, Any]) -> dict[str, Any]:
         """A run may have been killed behind the commit of what is there."""
+        self._start_what_is_owed()
         clean_up_behind_commits(self._provider, self._vm, self._job, self._existing)
         return enough
+
+    def _start_what_is_owed(self) -> None:
+        if self._power.start_what_is_owed(self._vm):
+            self._describe()
 
     def _found(self, entry: CatalogEntry) -> dict[str, Any]:
         self._job.note(f"the export {entry.manifest.export_id} is there already")
@@ -281,8 +295,9 @@ class _Export:
     def _preflight_of_machine(self) -> list[Finding]:
         if self._snapshot is not None:
             return [*self._snapshot.findings(self._disks), *self._unfit_disks()]
-        found = self._provider.check_export(self._vm, self._disks, self._request.consistency)
-        return [*found, *self._unfit_disks()]
+        vm = self._power.foreseen(self._vm)
+        found = self._provider.check_export(vm, self._disks, self._request.consistency)
+        return [*self._power.findings(self._vm), *found, *self._unfit_disks()]
 
     def _unfit_disks(self) -> list[Finding]:
         format = self._request.format
@@ -330,7 +345,7 @@ class _Export:
     def _new_taking(self) -> Taking:
         from .exporting.take_export import Taking
 
-        known = (self._vm, self._disks, self._existing, self._snapshot)
+        known = (self._vm, self._disks, self._existing, self._snapshot, self._power)
         return Taking(self._request, self._job, self._provider, self._store, *known)
 
     def _go_on(self, found: tuple[str, Intent]) -> Choice | None:

@@ -29,6 +29,7 @@ from ..attempts.attempt_journal import AttemptJournal
 from ..attempts.clean_up_machine import clean_up_machine
 from ..attempts.dead_attempts import Claimed
 from ..attempts.litter import remove_litter
+from ..jobs.findings import raise_first_error
 from ..jobs.keeping import NotResumable, tell_what_is_kept
 from ..jobs.requests import ExportRequest
 from ..jobs.running_job import RunningJob
@@ -36,6 +37,7 @@ from ..stored.locked_exports import lock_export, lock_manifest
 from ..stored.readable_chain import readable_chain
 from .export_base import Base, Choice, sound_base
 from .export_snapshot import ExportedSnapshot
+from .guest_power import GuestPower
 from .owed_copies import OwedCopies
 from .resumable import Resumable, bytes_there
 from .write_export import Identity, write_export
@@ -53,12 +55,13 @@ class Taking:
         vm: VmSpec,
         disks: Sequence[DiskSpec],
         existing: Sequence[CatalogEntry],
-        snapshot: ExportedSnapshot | None = None,
+        snapshot: ExportedSnapshot | None,
+        power: GuestPower,
     ) -> None:
         """`existing`: this VM's exports."""
         self._request, self._job, self._provider, self._store = request, job, provider, store
         self._vm, self._disks, self._existing, self._catalog = vm, disks, existing, Catalog(store, request.seals)
-        self._snapshot = snapshot
+        self._snapshot, self._power = snapshot, power
         self.committed: CatalogEntry | None = None
         self._opened = self._kept_token = False
 
@@ -194,7 +197,11 @@ class Taking:
     ) -> None:
         self._job.phase("snapshotting")
         try:
-            with self._job.session(_entered(open_session, identity.resumed is not None)) as session:
+            with ExitStack() as stack:
+                if identity.resumed is None:  # else it has to be as it was when that one died
+                    self._switch_off(stack, claimed.folder)
+                opened = self._job.session(_entered(open_session, identity.resumed is not None))
+                session = stack.enter_context(opened)
                 self._opened = True
                 try:
                     self._make(session, identity, claimed, choice)
@@ -209,6 +216,13 @@ class Taking:
             raise
         for warning in session.warnings:  # also of leaving it
             self._job.warn(warning)
+
+    def _switch_off(self, stack: ExitStack, folder: str) -> None:
+        """A guest that is to be shut down first, until the stack is left."""
+        vm = stack.enter_context(self._power.off(self._vm, folder))
+        if vm is not self._vm:
+            self._vm = vm
+            raise_first_error(self._provider.check_export(vm, self._disks, self._request.consistency))
 
     def _make(self, session: ExportSession, identity: Identity, claimed: AttemptFolder, choice: Choice) -> None:
         manifest = write_export(self._job, self._store, self._request, session, choice, identity)
@@ -251,6 +265,7 @@ class Taking:
         for spec in self._request.copies_to:  # or nobody knew of them if this run is killed behind the commit
             OwedCopies(self._store, spec.url).note(made)
         lock_export(self._store, made)
+        self._power.renew()
         claimed.commit(text)
         lock_manifest(self._store, made, self._job.warn)
         return made

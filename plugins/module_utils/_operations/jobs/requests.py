@@ -94,6 +94,7 @@ class ExportRequest:
     spot_check: int = 32  # leaves that are read although they are said to be unchanged
     track_changes: bool = True  # have the provider remember this point in time, for the next increment
     consistency: Consistency = "auto"
+    shutdown_timeout: float | None = None  # seconds for a guest that runs to shut down; None: it is not asked to
     format: ImageFormat = "qcow2"
     compression: Compression = "none"
     compression_level: int | None = None  # as the library counts; None: the usual one

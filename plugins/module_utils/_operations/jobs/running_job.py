@@ -286,6 +286,10 @@ class RunningJob:
         self.flow.forgive()
         self.keeping.is_at_stake("nothing")
 
+    def leaves_something(self) -> None:
+        """At the provider, for whoever comes next."""
+        self._left = True
+
     def keeps(self, error: BaseException | None) -> bool:
         """Whether what was made so far stays for the next run. `error` is what ends the job, or follows from that."""
         ordered = self.flow.cancel_ordered or (self._orders is not None and self._orders.was_asked)

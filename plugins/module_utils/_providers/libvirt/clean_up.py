@@ -145,10 +145,17 @@ def _undo_of_gone_vm(folder: WorkFolder) -> str:
 
 
 def _undo_checkpoints(connection: Connection, vm: VmSpec, folder: WorkFolder) -> None:
-    """Those of an export that was not about to commit."""
+    """Those of an export that was not about to commit. Its watchdog may be at the same images just now."""
+    deadline = time.monotonic() + END_PATIENCE
     for what in folder.record.made:
-        if TOKEN.fullmatch(what.get("checkpoint", "")):
-            remove(connection, vm.id, what["checkpoint"])
+        while TOKEN.fullmatch(what.get("checkpoint", "")):
+            try:
+                remove(connection, vm.id, what["checkpoint"])
+                break
+            except VmferryError as error:
+                if error.kind != "busy" or time.monotonic() > deadline:
+                    raise
+            time.sleep(0.1)
 
 
 def _folder_of(job: backup_job.BackupJob, vm: VmSpec) -> WorkFolder:

@@ -63,9 +63,16 @@ def _state(domain: libvirt.virDomain) -> PowerState:
 
 
 def _ask(domain: libvirt.virDomain) -> None:
-    """By the guest agent where it is connected, else by ACPI. It may be off by now."""
-    if domain.isActive():
+    """By the guest agent where it is connected, else by ACPI. It may be off by now, or go off in this very moment."""
+    import libvirt
+
+    if not domain.isActive():
+        return
+    try:
         domain.shutdown()
+    except libvirt.libvirtError as error:
+        if error.get_error_code() != libvirt.VIR_ERR_OPERATION_INVALID or domain.isActive():
+            raise
 
 
 def _cut(domain: libvirt.virDomain) -> None:

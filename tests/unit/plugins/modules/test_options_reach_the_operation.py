@@ -202,6 +202,7 @@ EXPORT = [
     ("snapshot.memory", True, "snapshot.memory", True),
     ("snapshot.keep", 3, "snapshot.keep", 3),
     ("consistency", "quiesced", "consistency", "quiesced"),
+    ("shutdown_timeout", "5m", "shutdown_timeout", 300.0),
     ("format", "raw", "format", "raw"),
     ("compression", "zstd", "compression", "zstd"),
     ("compression_level", 7, "compression_level", 7),
@@ -442,6 +443,8 @@ OF_WRITERS = {module: set() if module == "vm_export" else {"seals.signers", "sea
 def task(option: str, value: Any) -> dict[str, Any]:
     if option == "source.prefix":  # instead of the key
         return {"source": {"key": None, "prefix": value}}
+    if option == "shutdown_timeout":
+        return {option: value, "consistency": "powered_off"}
     outer, _dot, inner = option.partition(".")
     if outer == "image":
         return {"provider": outer, outer: {"url": "file:///srv/images", **task(inner, value)}}

@@ -1,0 +1,70 @@
+# Copyright (c) 2026 the vmferry.migrate authors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Guests that exports had shut down and did not start again, since their runs died: found in the store, and started."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import Iterator
+
+from ..._errors import VmferryError
+from ..._exports.intent import INTENT, LEASE
+from ..._exports.power_marks import POWER, PowerMark, marks_of, read_power_mark
+from ..._providers.base import Provider
+from ..._stores.base import Store
+from ..._transfer.owner import is_owner_alive
+from .litter import time_of_store
+
+OFF = ("powered_off", "crashed")
+# A guest that was asked, and that nobody saw go off, may go off late. One that is off a day later others shut down.
+LATE = 3600.0  # seconds
+
+
+@dataclass(frozen=True)
+class OwedStart:
+    """Of a run that is over."""
+
+    mark: PowerMark
+
+    @property
+    def reason(self) -> str:
+        return f"Job {self.mark.job_id} had shut down {self.mark.vm_name} for its export, and died."
+
+
+def owed_starts(store: Store, provider: str = "", vm_id: str = "") -> Iterator[OwedStart]:
+    """Of one VM, or of all of a provider, or of this store. What cannot be read is no mark of ours, and left alone."""
+    for info in list(store.list(marks_of(provider, vm_id) if vm_id else POWER)):
+        try:
+            mark = read_power_mark(store.get(info.key), store.object_url(info.key))
+        except VmferryError as error:
+            if error.kind not in ("not_found", "invalid_config"):
+                raise
+            continue
+        if mark.key == info.key and provider in ("", mark.provider) and _is_over(store, mark, info.modified):
+            yield OwedStart(mark)
+
+
+def settle(store: Store, provider: Provider, owed: OwedStart) -> str:
+    """What was done, as a sentence; '' where the VM runs again, or was never off. Raises where it cannot be started."""
+    mark = owed.mark
+    vm, said = provider.describe(mark.vm_id), ""
+    if vm.power_state in OFF and (mark.was_off or time.time() - mark.asked_at < LATE):
+        provider.start(vm)
+        said = f"Started {vm.name}. {owed.reason}"
+    store.delete(mark.key)
+    return said
+
+
+def _is_over(store: Store, mark: PowerMark, modified: float) -> bool:
+    """By its process, where this host can tell. Else the run lives while its intent is renewed; the mark is written
+    anew right before the export commits, from where on there is no intent."""
+    if mark.given_up:
+        return True
+    alive = is_owner_alive(mark.owner)
+    if alive is not None:
+        return not alive
+    intent = store.stat(f"{mark.folder}/{INTENT}")
+    last = max(modified, intent.modified if intent is not None else 0.0)
+    return last + LEASE < min(time.time(), time_of_store(store))
