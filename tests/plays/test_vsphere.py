@@ -76,6 +76,28 @@ def test_each_vm_of_a_folder_is_exported_and_the_password_is_nowhere(vcenter: VS
     assert '"consistency": "quiesced"' in done.stdout
 
 
+def test_vm_is_migrated_there_by_the_role_once_and_the_password_is_nowhere(vcenter: VSphere, tmp_path: Path) -> None:
+    data = random.Random(2).randbytes(MIB)
+    vcenter.make_vm("old01", [data], folder="Lab")
+    given: dict[str, Any] = {
+        "vm": "old01",
+        "new_name": "moved01",
+        "source": {"provider": "vsphere"},
+        "staging": (tmp_path / "staging").as_uri(),
+        "cluster": "DC0_C0",
+        "datastore": "LocalDS_1",
+        "folder": "/DC0/vm/Prod",
+        "networks": {"VM Network": "DC0_DVPG0"},
+    }
+    (tmp_path / "staging").mkdir()
+    play(vcenter, "migrate_to_vsphere.yml", tmp_path, **given)
+    assert vcenter.disk_bytes("moved01") == data
+    assert list((tmp_path / "staging").rglob("manifest.json")) == []
+    again = play(vcenter, "migrate_to_vsphere.yml", tmp_path, **given)
+    assert "1 done already" in again.stdout
+    assert "changed=0" in again.stdout
+
+
 def test_image_becomes_a_vm_in_a_play_and_the_password_is_nowhere(vcenter: VSphere, tmp_path: Path) -> None:
     data = random.Random(1).randbytes(MIB)
     (tmp_path / "app.img").write_bytes(data)

@@ -194,7 +194,7 @@ class _Ending:
 
     def _start_guests(self, provider: Provider) -> None:
         """That the job had shut down."""
-        for owed in list(owed_starts(self._store(), provider.name)):
+        for owed in list(owed_starts(self._store())):
             if owed.mark.job_id == self._request.job:
                 settle(self._store(), provider, owed)
 

@@ -34,7 +34,7 @@ class OwedStart:
 
 
 def owed_starts(store: Store, provider: str = "", vm_id: str = "") -> Iterator[OwedStart]:
-    """Of one VM, or of all of a provider, or of this store. What cannot be read is no mark of ours, and left alone."""
+    """Of one VM of a provider, or of all. What cannot be read is no mark of ours, and left alone."""
     for info in list(store.list(marks_of(provider, vm_id) if vm_id else POWER)):
         try:
             mark = read_power_mark(store.get(info.key), store.object_url(info.key))
@@ -42,7 +42,7 @@ def owed_starts(store: Store, provider: str = "", vm_id: str = "") -> Iterator[O
             if error.kind not in ("not_found", "invalid_config"):
                 raise
             continue
-        if mark.key == info.key and provider in ("", mark.provider) and _is_over(store, mark, info.modified):
+        if mark.key == info.key and _is_over(store, mark, info.modified):
             yield OwedStart(mark)
 
 

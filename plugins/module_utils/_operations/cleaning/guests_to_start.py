@@ -16,7 +16,7 @@ from .orphans import Orphan
 
 def guests_to_start(provider: Provider, store: Store, vms: Sequence[str]) -> Iterator[Orphan]:
     """Of this store's exports, on this provider. `vms`: names or ids; empty: all. What runs again is no finding."""
-    owed = list(owed_starts(store, provider.name))
+    owed = [one for one in owed_starts(store) if one.mark.provider == provider.name]
     machines = {vm.id: vm for vm in provider.vms()} if owed else {}
     for one in owed:
         vm = machines.get(one.mark.vm_id)

@@ -10,6 +10,7 @@ from urllib.parse import unquote
 
 from ..spec import Firmware, PowerState, VmSpec
 from .devices import Devices, Layout, leaf
+from .import_mark import WHOLE, mark_in
 from .places import PATHS, STEPS, Places
 from .properties import Row, Rows, every, of_view, retrieve
 from .session import Session
@@ -110,6 +111,12 @@ def _spec(row: Row, places: Places) -> VmSpec:
     )
 
 
+def _imported_from(notes: str) -> dict[str, str]:
+    """The export, and the VM that was exported; empty for a VM that no import of ours made, or has not made yet."""
+    mark = mark_in(notes)
+    return mark.imported_from if mark is not None and mark.state == WHOLE else {}
+
+
 def _details(row: Row, places: Places, devices: Devices, tracking: bool) -> dict[str, Any]:
     hardware = row.get("config.hardware")
     return {
@@ -137,5 +144,6 @@ def _details(row: Row, places: Places, devices: Devices, tracking: bool) -> dict
         "consolidation_needed": bool(row.get("runtime.consolidationNeeded")),
         "cdroms": devices.drives("VirtualCdrom"),
         "floppies": devices.drives("VirtualFloppy"),
+        "imported_from": _imported_from(row.get("config.annotation") or ""),
         "passthrough": [one.deviceInfo.label for one in devices.devices if leaf(one) == "VirtualPCIPassthrough"],
     }

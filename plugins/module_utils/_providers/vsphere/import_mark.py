@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import Any, Mapping
+from typing import Any, Dict, Mapping
 from urllib.parse import quote, unquote
 
 from ..._errors import VmferryError
@@ -25,7 +25,8 @@ _OWNER = {"hostname": str, "boot_id": str, "pid_namespace": int, "pid": int, "pi
 
 @dataclass(frozen=True)
 class ImportMark:
-    """`name`: that the VM was made with. Of one that is whole, it does not matter any more whose work it was."""
+    """`name`: that the VM was made with; `vm` and `vm_name`: of which it was exported, empty where nobody said. Of one
+    that is whole, it does not matter any more whose work it was."""
 
     state: str
     export: str
@@ -33,10 +34,17 @@ class ImportMark:
     attempt: str
     name: str
     owner: Mapping[str, Any]
+    vm: str = ""
+    vm_name: str = ""
 
     @classmethod
-    def of(cls, job: Job, export: str, name: str) -> ImportMark:
-        return cls(UNFINISHED, export, job.job_id, job.attempt, name, current_owner())
+    def of(cls, job: Job, export: str, name: str, vm: str = "", vm_name: str = "") -> ImportMark:
+        return cls(UNFINISHED, export, job.job_id, job.attempt, name, current_owner(), vm, vm_name)
+
+    @property
+    def imported_from(self) -> Dict[str, str]:
+        """As `vm_info` tells it, of every provider alike."""
+        return {"export": self.export, "vm": self.vm, "vm_name": self.vm_name}
 
     @property
     def alive(self) -> bool | None:
@@ -48,6 +56,7 @@ class ImportMark:
 
     def text(self, state: str) -> str:
         fields: dict[str, Any] = {"state": state, "export": self.export, "job": self.job, "attempt": self.attempt}
+        fields.update({name: told for name, told in (("vm", self.vm), ("vm_name", self.vm_name)) if told})
         if state == UNFINISHED:
             known = {key: value for key, value in self.owner.items() if key in _OWNER and value is not None}
             fields.update(name=self.name, **known)
@@ -66,7 +75,7 @@ def mark_in(notes: str) -> ImportMark | None:
     except ValueError:
         owner = {}
     state, export, job, attempt, name = (fields.get(key, "") for key in ("state", "export", "job", "attempt", "name"))
-    return ImportMark(state, export, job, attempt, name, owner)
+    return ImportMark(state, export, job, attempt, name, owner, fields.get("vm", ""), fields.get("vm_name", ""))
 
 
 def notes_of(details: Mapping[str, Any]) -> str:

@@ -63,7 +63,7 @@ class VsphereImport(ImportSession):
         self._session, self._servers = session, DiskServers(settings, session)
         self._vm, self._native, self._placement = vm, native, placement
         self._flow = flow or Flow()
-        self._mark = ImportMark.of(job, export_id, placement.name)
+        self._mark = ImportMark.of(job, export_id, placement.name, vm.id, vm.name)
         self.warnings: list[str] = []
         self._lease: Optional[Lease] = None
         self._whole = False

@@ -158,6 +158,5 @@ def test_what_a_migration_takes_of_a_module_is_taken_there() -> None:
         assert (variables[name]["type"], variables[name].get("choices")) == (taken["type"], taken.get("choices")), name
     placement = MODULES["vm_import"].argument_spec().options["placement"]["options"]
     landing = variables["placement"]["options"]
-    of_vsphere = {"folder", "cluster", "host", "resource_pool", "disk_provisioning", "keep_uuid"}  # it goes to libvirt
-    assert set(placement) - set(landing) - of_vsphere == {"keep_mac", "power_on"}, "which have variables of their own"
+    assert set(placement) - set(landing) == {"keep_mac", "power_on"}, "which have variables of their own"
     assert all(landing[name].get("choices") == placement[name].get("choices") for name in landing)
