@@ -55,6 +55,8 @@ class Ends:
     vm: VmSpec = VM
     reads_zero: bool = True
     reads_back: bool = True
+    at_once: int = 1  # disks that are best read side by side
+    before_read: Callable[[str], object] = lambda disk: None  # is told which
     sector: int = 1  # new disks are whole ones
     accounts: tuple[str, str] = ("here", "there")
     findings: dict[str, list[Finding]] = field(default_factory=dict)
@@ -73,7 +75,7 @@ class Ends:
     def migrate(
         self, *, check_mode: bool = False, transfer: dict[str, Any] | None = None, **asked: Any
     ) -> dict[str, Any]:
-        options = TransferOptions(state_dir=str(self.state), parallel=2, **(transfer or {}))
+        options = TransferOptions(**{"state_dir": str(self.state), "parallel": 2, **(transfer or {})})
         fields: dict[str, Any] = {"placement": Placement("web02"), "transfer": options, **asked}
         request = MigrateRequest(ProviderSpec("libvirt"), ProviderSpec("libvirt"), "web01", **fields)
         with RunningJob.start("migrate", options, "web01", "", PHASES_WITH_PROOF, check_mode) as self.job:
@@ -104,7 +106,10 @@ class _Source:
     def open_export(self, vm: VmSpec, disks: Sequence[DiskSpec], consistency: str, job: Job) -> Iterator[Any]:
         ends = self._ends
         ends.happens("frozen")
-        content = {"vda": MemorySource(SYSTEM), "vdb": MemorySource(DATA, HOLE)}
+        content = {
+            "vda": MemorySource(SYSTEM, before_read=lambda _number: ends.before_read("vda")),
+            "vdb": MemorySource(DATA, HOLE, lambda _number: ends.before_read("vdb")),
+        }
         try:
             yield SimpleNamespace(
                 vm=replace(vm, disks=vm.disks),
@@ -112,6 +117,7 @@ class _Source:
                 consistency="crash_consistent",
                 disks=[ExportDisk(disk, content[disk.name]) for disk in disks],
                 native={"domain.xml": b"<domain/>"},
+                at_once=ends.at_once,
                 warnings=[],
                 confirm=lambda: ends.happens("confirmed"),
             )

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import json
+import threading
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -74,6 +75,45 @@ def test_zeros_are_written_where_the_new_disk_may_hold_something_else(ends: Ends
     ends.migrate()
     assert bytes(ends.sinks[1].data) == DATA
     assert ends.sinks[1].zeroed
+
+
+def test_disks_that_are_slow_streams_are_read_side_by_side(ends: Ends) -> None:
+    together = threading.Barrier(2)
+    met: set[str] = set()
+    meeting = threading.Lock()
+
+    def meet(disk: str) -> None:
+        with meeting:
+            is_first = disk not in met
+            met.add(disk)
+        if is_first:
+            together.wait(60.0)  # seconds; broken where only one of them is read
+
+    ends.at_once, ends.before_read = 2, meet
+    told = ends.migrate(transfer={"parallel": 4})["migration"]["disks"]
+    assert [bytes(sink.data) for sink in ends.sinks] == [SYSTEM, DATA]
+    assert [disk["digest_root"] for disk in told] == [root_of(SYSTEM), root_of(DATA)]
+
+
+@pytest.mark.parametrize(("at_once", "parallel"), [(1, 4), (2, 1)])
+def test_no_more_disks_are_read_at_once_than_is_best_and_than_there_are_readers(
+    ends: Ends, at_once: int, parallel: int
+) -> None:
+    begun: list[str] = []
+    ends.at_once, ends.before_read = at_once, begun.append
+    ends.migrate(transfer={"parallel": parallel})
+    assert begun == sorted(begun), "the second one begins behind the first"
+
+
+def test_a_disk_that_breaks_ends_the_one_beside_it_and_nothing_is_left(ends: Ends) -> None:
+    def break_one(disk: str) -> None:
+        if disk == "vdb":
+            raise VmferryError("permission_denied", "vdb is not to be read.")
+
+    ends.at_once, ends.before_read = 2, break_one
+    refused(ends, "permission_denied", "vdb is not to be read")
+    assert in_order(ends, "frozen", "undone", "thawed")
+    assert "committed" not in ends.events
 
 
 def test_the_source_is_let_go_before_what_was_written_is_read_back_and_that_before_there_is_a_vm(ends: Ends) -> None:

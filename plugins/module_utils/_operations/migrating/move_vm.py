@@ -112,7 +112,8 @@ class _Move:
         self._job.phase("transferring", [(disk.spec.id, disk.source.size) for disk in session.disks])
         progress = self._job.progress
         checks: Sequence[LeafRecord | None] = records or [None] * len(session.disks)
-        fill_disks(self._job, target, [self._content(*one) for one in zip(session.disks, checks)])
+        contents = [self._content(*one) for one in zip(session.disks, checks)]
+        fill_disks(self._job, target, contents, session.at_once)
         return [
             _told(disk, progress.disk(number), check) for number, (disk, check) in enumerate(zip(session.disks, checks))
         ]
