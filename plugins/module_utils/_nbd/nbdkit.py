@@ -6,14 +6,12 @@
 from __future__ import annotations
 
 import os
-import shutil
-import tempfile
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Callable, Iterator, Sequence
 
 from .._errors import VmferryError
 from .child_server import MAX_SOCKET_PATH, ChildServer, Server, program
+from .socket_folder import socket_folder
 from .transport import Address
 
 NBDKIT = "nbdkit"  # the package; plugins may have packages of their own
@@ -30,8 +28,7 @@ def serve(plugin: str, parameters: Sequence[str], what: str, secret: str = "") -
     `secret`: handed over by a pipe, as nbdkit's `password=-FD` takes it; never on the command line, where everybody
     reads it. Raises `invalid_config` where nbdkit is not installed, `timeout`, and `internal` with nbdkit's own words.
     """
-    folder = Path(tempfile.mkdtemp(prefix="nbd-"))
-    try:
+    with socket_folder() as folder:
         path = folder / "s"
         if len(os.fsencode(path)) > MAX_SOCKET_PATH:
             raise VmferryError("invalid_config", f"{folder.parent} is too long a path for a unix socket.")
@@ -56,8 +53,6 @@ def serve(plugin: str, parameters: Sequence[str], what: str, secret: str = "") -
             yield Server(address, child.pid)
         finally:
             child.stop(STOP_TIMEOUT)
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _started(command: Sequence[str], complaint: Callable[[str], VmferryError], secret: str) -> ChildServer:

@@ -26,6 +26,7 @@ class Flow:
         self._error: BaseException | None = None
         self._hooks: list[Callable[[], object]] = []
         self._own = local()  # of each thread: `shielded` and `ended`
+        self.patience = 0.0  # seconds, more than whoever watches the job would give it once it was stopped
         self.cancel_reason = ""
         self.cancel_ordered = False  # by somebody who wants nothing of it
 
@@ -88,6 +89,17 @@ class Flow:
         finally:
             with self._changed:
                 self._hooks.remove(hook)
+
+    @contextmanager
+    def patient(self, seconds: float) -> Iterator[None]:
+        """What is under way inside can be undone only once it has ended. A job that is stopped meanwhile is not left
+        behind before so many seconds, also with what follows."""
+        before, self.patience = self.patience, max(self.patience, seconds)
+        try:
+            yield
+        finally:
+            if self._error is None:
+                self.patience = before
 
     @contextmanager
     def shielded(self) -> Iterator[None]:

@@ -45,7 +45,8 @@ def supervise(
     `idle_timeout` no byte moved in a phase that moves bytes, or nothing answered in one that asks, or where the whole
     takes longer than `max_duration`; `cancelled` where the flow was asked to, or where `reason_to_stop`, which is asked
     every tick, names a reason.
-    Work that has not ended `grace` after it was stopped is left behind, which `left_behind` hears of.
+    Work that has not ended `grace` after it was stopped is left behind, which `left_behind` hears of; later where it
+    said that it takes longer (`Flow.patient`).
     """
     job = _Job(flow, work)
     started = clock()
@@ -60,7 +61,7 @@ def supervise(
             _check_time(flow, progress, clock() - started, idle_timeout, max_duration)
         if flow.error is not None:
             stopped_at = clock() if stopped_at is None else stopped_at
-            if clock() - stopped_at > grace:
+            if clock() - stopped_at > max(grace, flow.patience):
                 left_behind()
                 break
         record.update(progress.snapshot())

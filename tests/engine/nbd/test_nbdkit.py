@@ -7,9 +7,12 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import sys
+import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from random import Random
 
@@ -82,11 +85,55 @@ def test_password_that_no_pipe_holds_is_refused(image: Path) -> None:
         pass
 
 
-def test_it_ends_with_us(image: Path) -> None:
-    where = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+def killed_while_it_serves(image: Path, below: Path) -> None:
+    where = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "TMPDIR": str(below)}
     command = [sys.executable, "-c", HOLDER, str(image)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=where) as holder:
         assert holder.stdout is not None
         pid = int(holder.stdout.readline())
         holder.send_signal(signal.SIGKILL)
     wait_until_gone(pid)
+
+
+@pytest.fixture
+def below() -> Iterator[Path]:
+    """Not pytest's own: the path of a unix socket has at most 107 bytes."""
+    with tempfile.TemporaryDirectory(prefix="vmferry-", dir="/tmp") as folder:
+        yield Path(folder)
+
+
+def test_it_ends_with_us_and_the_next_removes_its_folder(
+    image: Path, below: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    killed_while_it_serves(image, below)
+    (left,) = below.iterdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(below))
+    with serve("file", [str(image)], "it"):
+        assert left.exists(), "who knows whether somebody is about to begin there"
+    os.utime(left, (0, 0))
+    with serve("file", [str(image)], "it"):
+        assert not left.exists()
+    assert list(below.iterdir()) == []
+
+
+def test_folders_of_those_who_live_and_of_others_stay(
+    image: Path, below: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(below))
+    others = [
+        below / f"vmferry-nbd-{os.getpid()}-alive",
+        below / "vmferry-nbd-notes",
+        below / "vmferry-nbd-999999999-x",
+    ]
+    for path in others[:2]:
+        path.mkdir()
+    others[2].write_text("a file of somebody's")
+    served = below / "vmferry-nbd-999999998-served"
+    served.mkdir()
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(str(served / "s"))
+        server.listen()
+        for path in (*others, served):
+            os.utime(path, (0, 0))
+        with serve("file", [str(image)], "it"):
+            assert sorted(path for path in below.iterdir() if path.stat().st_mtime == 0) == sorted([*others, served])

@@ -458,6 +458,30 @@ def test_a_thread_that_cannot_be_stopped_does_not_hold_the_caller_for_ever() -> 
         release.set()
 
 
+def test_work_that_says_that_its_undoing_takes_longer_is_not_left_behind() -> None:
+    flow, heard = Flow(), threading.Event()
+
+    def work() -> None:
+        with flow.patient(60.0):
+            flow.stop(VmferryError("cancelled", "Enough."))
+            heard.wait(0.5)  # seconds, many times the grace; and what follows is undone in peace, too
+        time.sleep(0.2)
+        undone.append(True)
+        flow.raise_if_stopped()
+
+    undone: list[bool] = []
+    with pytest.raises(VmferryError, match="Enough"):
+        watched(work, flow, grace=0.0, left_behind=heard.set)
+    assert (undone, heard.is_set()) == ([True], False)
+
+
+def test_patience_ends_with_what_needed_it() -> None:
+    flow = Flow()
+    with flow.patient(60.0), flow.patient(5.0):
+        assert flow.patience == 60.0
+    assert flow.patience == 0.0
+
+
 def test_a_cancel_that_comes_too_late_does_not_undo_what_is_done() -> None:
     flow = Flow()
 

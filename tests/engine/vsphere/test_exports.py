@@ -40,10 +40,12 @@ from ansible_collections.vmferry.migrate.plugins.module_utils._providers.vsphere
     export_session,
     lease,
     snapshots,
+    tasks,
     temporary_snapshot,
 )
 from ansible_collections.vmferry.migrate.plugins.module_utils._providers.vsphere.provider import VsphereProvider
 from ansible_collections.vmferry.migrate.plugins.module_utils._transfer import owner
+from ansible_collections.vmferry.migrate.plugins.module_utils._transfer.flow import Flow, Stopped
 from rigs.vsphere import Disk, VSphere
 
 pytestmark = pytest.mark.slow
@@ -498,6 +500,73 @@ def test_snapshot_that_comes_to_light_late_is_removed(site: Site, monkeypatch: p
             raise AssertionError("it began")
         makers[0].join(60)
         assert dict(site.vcenter.leftovers().snapshots) == {}
+
+
+def test_cancel_ends_the_making_of_a_snapshot_and_waits_for_no_guest(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As while a guest is being quiesced, which may take a quarter of an hour."""
+    vm = site.make_vm(DATA, running=True)
+    stop, stopped = Flow.stop, threading.Event()
+
+    def noted(flow: Flow, error: BaseException) -> None:
+        stop(flow, error)
+        stopped.set()
+
+    def cancel_once_asked() -> None:
+        while not site.vcenter.calls("CreateSnapshot_Task") and not stopped.is_set():
+            time.sleep(0.05)
+        flows[0].request_cancel("somebody said so")
+
+    flows: list[Flow] = []
+    begin = Flow.__init__
+
+    def begun(flow: Flow) -> None:
+        begin(flow)
+        flows.append(flow)
+
+    site.vcenter.forget_calls()
+    site.vcenter.fault("CreateSnapshot_Task", "hang")
+    monkeypatch.setattr(Flow, "stop", noted)
+    monkeypatch.setattr(Flow, "__init__", begun)
+    somebody = threading.Thread(target=cancel_once_asked)
+    somebody.start()
+    try:
+        assert site.refused(vm).kind == "cancelled"
+    finally:
+        stopped.set()
+        somebody.join()
+    left = site.vcenter.leftovers()
+    assert (dict(left.snapshots), list(left.running_tasks)) == ({}, [])
+    assert len(site.vcenter.calls("CancelTask")) == 1
+
+
+@pytest.mark.parametrize("fails", [False, True], ids=["made", "not made"])
+def test_cancel_waits_for_a_snapshot_whose_making_cannot_be_cancelled_and_removes_it(
+    site: Site, monkeypatch: pytest.MonkeyPatch, fails: bool
+) -> None:
+    """The task goes on although it was asked to end; once it has ended, there is something to remove, or nothing."""
+    flow = Flow()
+    ended = tasks._ended
+
+    def late(session: Any, doing: str, task: Any, deadline: float, stopped: Any = None) -> Any:
+        if not doing.startswith("Making the snapshot") or stopped is None:
+            return ended(session, doing, task, deadline, stopped)
+        flow.stop(VmferryError("cancelled", "The job was cancelled."))
+        return None
+
+    monkeypatch.setattr(tasks, "_ended", late)
+    if fails:
+        site.vcenter.fault("CreateSnapshot_Task", "task", fault="FileLocked")
+    with closing(VsphereProvider(site.settings, flow)) as provider:
+        vm = provider.describe(site.make_vm(DATA, running=True))
+        with (
+            pytest.raises((VmferryError, Stopped)),
+            provider.open_export(vm, vm.disks, "crash_consistent", Job("0" * 32, "0" * 8, "0" * 8)),
+        ):
+            raise AssertionError("it began")
+    assert flow.patience == temporary_snapshot.STOPPED
+    assert dict(site.vcenter.leftovers().snapshots) == {}
 
 
 @pytest.mark.parametrize(

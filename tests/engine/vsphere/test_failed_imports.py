@@ -16,7 +16,11 @@ import pytest
 from ansible_collections.vmferry.migrate.plugins.module_utils._blocks import Part
 from ansible_collections.vmferry.migrate.plugins.module_utils._errors import VmferryError
 from ansible_collections.vmferry.migrate.plugins.module_utils._providers.base import Placement
-from ansible_collections.vmferry.migrate.plugins.module_utils._providers.vsphere import import_leftovers, import_mark
+from ansible_collections.vmferry.migrate.plugins.module_utils._providers.vsphere import (
+    import_leftovers,
+    import_mark,
+    import_session,
+)
 from ansible_collections.vmferry.migrate.plugins.module_utils._providers.vsphere.disk_servers import DiskServers
 from ansible_collections.vmferry.migrate.plugins.module_utils._providers.vsphere.import_mark import ImportMark
 from ansible_collections.vmferry.migrate.plugins.module_utils._providers.vsphere.provider import VsphereProvider
@@ -35,6 +39,8 @@ pytestmark = pytest.mark.slow
 @pytest.fixture
 def importing(vcenter: VSphere, provider: VsphereProvider, monkeypatch: pytest.MonkeyPatch) -> Import:
     monkeypatch.setattr(import_leftovers, "LOOK_EVERY", 0.05)
+    monkeypatch.setattr(import_session, "SETTLE_AGAIN", 0.01)
+    monkeypatch.setattr(import_session, "SETTLE_PATIENCE", 1.0)
     return Import(provider, vcenter)
 
 
@@ -64,7 +70,7 @@ def failed(vcenter: VSphere, importing: Import, **asked: Any) -> VmferryError:
         ("HttpNfcLeaseComplete", {"action": "fault", "fault": "InvalidState"}, "conflict", "Making lost"),
         ("HttpNfcLeaseComplete", {"action": "drop", "times": -1}, "network", "Making lost"),
         ("ReconfigVM_Task", {"action": "task", "fault": "InvalidState"}, "conflict", "Settling lost"),
-        ("ReconfigVM_Task", {"action": "lose_answer"}, "network", "Settling lost"),
+        ("ReconfigVM_Task", {"action": "drop", "times": -1}, "network", "Settling lost"),
     ],
 )
 def test_whatever_fails_leaves_no_vm(
@@ -92,6 +98,19 @@ def test_import_is_whole_where_only_the_line_broke_at_its_end(vcenter: VSphere, 
     vcenter.fault("HttpNfcLeaseComplete", how)
     importing.run(a_vm(SMALL), [SMALL], name=f"done-{how}")
     assert vcenter.disk_bytes(f"done-{how}") == SMALL
+
+
+@pytest.mark.parametrize("how", ["drop", "lose_answer"])
+def test_import_is_whole_where_the_line_broke_over_what_is_changed_of_it_last(
+    vcenter: VSphere, importing: Import, provider: VsphereProvider, how: str
+) -> None:
+    vcenter.fault("ReconfigVM_Task", how, times=2)
+    vcenter.fault("ReconfigVM_Task", "task", fault="ConcurrentAccess")  # with what was asked for first
+    name = f"settled-{how}"
+    made = importing.run(a_vm(SMALL), [SMALL], name=name)
+    assert (made.name, made.details["imported_from"]["export"]) == (name, EXPORT)
+    assert vcenter.disk_bytes(name) == SMALL
+    provider.remove(made, disks=True)
 
 
 def test_server_that_wants_to_know_the_length_is_told_of(vcenter: VSphere, importing: Import) -> None:

@@ -171,7 +171,7 @@ class VsphereExport(ExportSession):
         tracked = self._tracking.keep or bool(self._tracking.since)
         if off and not is_worth_a_snapshot(self._settings, self.vm, chosen, tracked):
             return None
-        self._snapshot = snapshot = TemporarySnapshot(self._session, self.vm, self._job)
+        self._snapshot = snapshot = TemporarySnapshot(self._session, self.vm, self._job, self._flow)
         stack.callback(self._remove_snapshot)
         try:
             if self._tracking.keep:
@@ -204,7 +204,7 @@ class VsphereExport(ExportSession):
 
     def _halt(self) -> None:
         """One that makes the VM stand still for a moment, and is gone before the next."""
-        snapshot = TemporarySnapshot(self._session, self.vm, self._job)
+        snapshot = TemporarySnapshot(self._session, self.vm, self._job, self._flow)
         try:
             snapshot.make("crash_consistent")
             failpoint("tracking_begun")

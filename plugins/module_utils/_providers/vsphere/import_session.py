@@ -8,6 +8,7 @@ Until then its notes say whose work it is, so that what is left of a dead job is
 
 from __future__ import annotations
 
+import time
 from secrets import token_bytes
 from threading import Lock
 from types import TracebackType
@@ -42,6 +43,8 @@ from .upload import DiskUpload, send_file
 
 STREAMS = 4  # disks at once: an ESXi host has 48 MB for all of its streams ("NFC session connection limits")
 SETTLE_LIMIT = 600.0  # seconds for vSphere to change what it has made
+SETTLE_PATIENCE = 180.0  # seconds for which that is asked for again where the line broke: it can be done twice
+SETTLE_AGAIN = 2.0  # seconds
 _BUDGET = 16 * MIB  # of all windows, and of what waits to be sent
 NVRAM = "nvram"  # the ending of the file in which a VM of vSphere keeps its firmware's variables
 
@@ -208,7 +211,17 @@ class VsphereImport(ImportSession):
         config, machine = vim.vm.ConfigSpec(), self._session.managed("VirtualMachine", moref)
         settle(config, self._plan, self._notes(WHOLE))
         doing = f"Settling {self._plan.name}"
-        run_task(self._session, doing, lambda _content: machine.ReconfigVM_Task(config), SETTLE_LIMIT)
+        deadline, is_again = time.monotonic() + SETTLE_PATIENCE, False
+        while True:
+            try:
+                run_task(self._session, doing, lambda _content: machine.ReconfigVM_Task(config), SETTLE_LIMIT)
+                return
+            except VmferryError as error:  # its answer may be lost, or it may be at what was asked for before
+                passing = error.kind == "network" or (is_again and error.kind == "busy")
+                if not passing or time.monotonic() >= deadline:
+                    raise
+            is_again = True
+            self._flow.sleep(SETTLE_AGAIN)
 
     def _remove_half(self) -> None:
         """vSphere does so itself when a lease is aborted; not where it was completed, or nobody heard that it began."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
-from typing import Any, Collection, Mapping, Sequence
+from typing import Any, Callable, Collection, Mapping, Optional, Sequence
 
 from ..._errors import VmferryError
 from ..finding import Finding
@@ -39,8 +39,9 @@ class _Tree:
 
 
 class VsphereSnapshots(SnapshotService):
-    def __init__(self, session: Session, vm: VmSpec) -> None:
-        self._session, self._vm = session, vm
+    def __init__(self, session: Session, vm: VmSpec, stopped: Optional[Callable[[], bool]] = None) -> None:
+        """`stopped`: whether the job that has one made was; then nobody waits for what can be cancelled."""
+        self._session, self._vm, self._stopped = session, vm, stopped
 
     def list(self) -> Sequence[Snapshot]:
         tree = self._tree()
@@ -124,6 +125,7 @@ class VsphereSnapshots(SnapshotService):
             f"Making the snapshot {wish.name} of {vm.name}",
             lambda _content: machine.CreateSnapshot_Task(wish.name, mark_of(wish, vm, job), wish.memory, quiesce),
             seconds,
+            self._stopped,
         )
 
     def consolidation_warnings(self) -> Sequence[str]:

@@ -13,6 +13,7 @@ import time
 from typing import Callable, Mapping, TypeVar
 
 from ..._errors import VmferryError
+from ..._transfer.flow import Flow
 from ..base import Consistency
 from ..job import Job
 from ..snapshots import Quiesce, SnapshotWish
@@ -33,6 +34,7 @@ LEASE_END = 330.0
 APPEARING = 180.0  # seconds in which one may come to light of which nobody heard whether it was made
 LOOK_EVERY = 10.0
 _PASSING = ("busy", "network", "timeout")
+STOPPED = 300.0  # seconds for a job that was stopped to see whether there is one, and to remove it
 REMOVING = 24 * 3600.0  # seconds; what the guest wrote meanwhile goes back into the disks
 QUIESCE: Mapping[Consistency, Quiesce] = {"auto": "auto", "quiesced": "required", "crash_consistent": "never"}
 
@@ -40,10 +42,11 @@ QUIESCE: Mapping[Consistency, Quiesce] = {"auto": "auto", "quiesced": "required"
 class TemporarySnapshot:
     """`make` it, and `remove` it, also where it did not get ready."""
 
-    def __init__(self, session: Session, vm: VmSpec, job: Job) -> None:
-        self._session, self._vm, self._job = session, vm, job
+    def __init__(self, session: Session, vm: VmSpec, job: Job, flow: Flow) -> None:
+        """`flow`: of whoever makes it, which may be stopped while vSphere does."""
+        self._session, self._vm, self._job, self._flow = session, vm, job, flow
         self.name = job.token
-        self._snapshots = VsphereSnapshots(session, vm)
+        self._snapshots = VsphereSnapshots(session, vm, lambda: flow.error is not None)
         self.warnings: list[str] = []
         self._may_appear_until = 0.0
 
@@ -51,7 +54,8 @@ class TemporarySnapshot:
         """Raises where the guest could not be quiesced, if that is asked for."""
         wish = SnapshotWish(self.name, quiesce=QUIESCE[consistency], temporary=True)
         try:
-            self.warnings += self._snapshots.create(wish, self._job, MAKING)
+            with self._flow.patient(STOPPED):
+                self.warnings += self._snapshots.create(wish, self._job, MAKING)
         except VmferryError as error:
             if not is_known_undone(error):
                 self._may_appear_until = time.monotonic() + APPEARING
