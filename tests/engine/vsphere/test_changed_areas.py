@@ -121,8 +121,9 @@ def test_what_was_lost_is_said_in_the_words_of_vsphere(points: Points) -> None:
 @pytest.mark.slow
 def test_privilege_that_is_missing_ends_no_export(points: Points) -> None:
     before = points.take()
-    points.vcenter.fault("QueryChangedDiskAreas", "fault", fault="NoPermission")
-    with pytest.raises(TrackingLost, match=r"privilege|NoPermission"):
+    missing = "VirtualMachine.Provisioning.DiskRandomRead"
+    points.vcenter.fault("QueryChangedDiskAreas", "fault", fault="NoPermission", missing=missing)
+    with pytest.raises(TrackingLost, match=f"the privilege {missing} is missing"):
         since(points, points.take().snapshot, before.disks["scsi0:0"].change_id)
 
 

@@ -594,6 +594,50 @@ def test_snapshot_is_removed_as_soon_as_it_can_be(
     assert dict(site.vcenter.leftovers().snapshots) == {}
 
 
+@pytest.mark.parametrize("how", ["fault", "task"])
+@pytest.mark.parametrize(
+    ("on", "missing", "asked"),
+    [
+        ("ExportVm", "VApp.Export", {"running": False}),
+        ("ExportSnapshot", "VApp.Export", {}),
+        ("CreateSnapshot_Task", "VirtualMachine.State.CreateSnapshot", {}),
+        ("ShutdownGuest", "VirtualMachine.Interact.PowerOff", {"consistency": "powered_off", "shutdown_timeout": 30.0}),
+    ],
+)
+def test_privilege_that_is_missing_for_an_export_is_named_and_nothing_is_left(
+    site: Site, on: str, missing: str, asked: dict[str, Any], how: str
+) -> None:
+    if how == "task" and not on.endswith("_Task"):
+        how = "fault"
+    wanted = {"consistency": "crash_consistent" if asked.get("running", True) else "auto", **asked}
+    vm = site.make_vm(DATA, running=wanted.pop("running", True))
+    site.vcenter.fault(on, how, fault="NoPermission", missing=missing)
+    error = site.refused(vm, on_failure="undo", **wanted)
+    assert (error.kind, f"the privilege {missing} is missing" in error.message) == ("permission_denied", True), error
+    assert site.in_store() == []
+
+
+def test_privileges_that_are_missing_at_the_end_of_an_export_are_named_in_its_warnings(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    vm = site.make_vm(DATA, running=True)
+    missing = "VirtualMachine.State.RemoveSnapshot"
+    site.vcenter.fault("RemoveSnapshot_Task", "fault", fault="NoPermission", missing=missing)
+    warnings = site.export(vm)["warnings"]
+    assert any(f"the privilege {missing} is missing" in warning for warning in warnings)
+    monkeypatch.setattr(owner, "_started", lambda pid: 1)  # as if this were another process since
+    site.export(vm, mode="full")  # which removes it
+
+
+def test_privilege_to_start_the_guest_again_is_named_and_the_next_run_starts_it(site: Site) -> None:
+    vm = site.make_vm(DATA, running=True)
+    missing = "VirtualMachine.Interact.PowerOn"
+    site.vcenter.fault("PowerOnVM_Task", "task", fault="NoPermission", missing=missing)
+    error = site.refused(vm, consistency="powered_off", shutdown_timeout=30.0)
+    assert (error.kind, f"the privilege {missing} is missing" in error.message) == ("permission_denied", True)
+    assert any(told.startswith(f"Started {vm}.") for told in site.export(vm, max_age=3600.0)["warnings"])
+
+
 def test_preflight_refuses_before_anything_is_made(site: Site) -> None:
     vm = site.make_vm(DATA, running=True, tpm=True)
     assert site.refused(vm).kind == "unsupported"

@@ -81,6 +81,29 @@ def test_whatever_fails_leaves_no_vm(
     assert (error.kind, words in error.message) == (kind, True), error.message
 
 
+@pytest.mark.parametrize(
+    ("on", "how", "missing"),
+    [
+        ("CreateImportSpec", "fault", "VirtualMachine.Inventory.Create"),
+        ("ImportVApp", "fault", "VApp.Import"),
+        ("ReconfigVM_Task", "fault", "VirtualMachine.Config.Settings"),
+        ("ReconfigVM_Task", "task", "VirtualMachine.Config.Annotation"),
+        ("PowerOnVM_Task", "task", "VirtualMachine.Interact.PowerOn"),
+    ],
+)
+def test_privilege_that_is_missing_for_an_import_is_named(
+    vcenter: VSphere, importing: Import, provider: VsphereProvider, on: str, how: str, missing: str
+) -> None:
+    vcenter.fault(on, how, fault="NoPermission", missing=missing)
+    with pytest.raises(VmferryError) as caught:
+        importing.run(a_vm(SMALL), [SMALL], name="denied", power_on=True)
+    error = caught.value
+    assert (error.kind, f"the privilege {missing} is missing" in error.message) == ("permission_denied", True), error
+    if on == "PowerOnVM_Task":  # it is whole, and stays
+        provider.remove(provider.describe("denied"), disks=True)
+    assert "denied" not in vcenter.leftovers().machines
+
+
 def test_vm_that_vsphere_made_without_telling_is_found_by_its_notes(vcenter: VSphere, importing: Import) -> None:
     """Its lease, which nobody knows, ends by itself."""
     before = vcenter.leftovers()

@@ -260,9 +260,11 @@ def test_disks_that_are_in_no_snapshot_need_no_tracking(make: MakePoints) -> Non
 @pytest.mark.slow
 def test_missing_privilege_costs_the_tracking_and_not_the_export(make: MakePoints) -> None:
     points = make(tracking=False)
-    points.vcenter.fault("ReconfigVM_Task", "fault", fault="NoPermission")
+    missing = "VirtualMachine.Config.ChangeTracking"
+    points.vcenter.fault("ReconfigVM_Task", "fault", fault="NoPermission", missing=missing)
     _halted, said = switched(points)
     assert said[0].startswith(f"Changes of {points.name} are not tracked: Switching change tracking")
+    assert f"the privilege {missing} is missing" in said[0]
     points.vcenter.fault("ReconfigVM_Task", "drop")
     with pytest.raises(VmferryError, match="may have done it nevertheless"):
         switched(points)

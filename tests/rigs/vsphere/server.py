@@ -229,6 +229,7 @@ class VSphere:
         skip: int = 0,
         times: int = 1,
         fault: str = "",
+        missing: str = "",
         seconds: float = 0,
         status: int = 0,
         bytes: int = 0,
@@ -236,12 +237,13 @@ class VSphere:
     ) -> None:
         """The next calls `on` a method ("CreateSnapshot_Task") or an address ("GET /nfc/") meet it.
 
-        `action`: fault, task (both with `fault`, a type of the API), hang, delay (`seconds`), status, ignore, drop,
-        lose_answer, unconsolidated; of streams truncate (after `bytes`) and slow (`rate`, bytes a second).
+        `action`: fault, task (both with `fault`, a type of the API, and `missing`, the privilege of a NoPermission),
+        hang, delay (`seconds`), status, ignore, drop, lose_answer, unconsolidated; of streams truncate (after `bytes`)
+        and slow (`rate`, bytes a second).
         `match`: what the reference or the path contains; `skip` calls go well before; `times`: -1 is until `heal`.
         """
-        given = {"match": match, "skip": skip, "times": times, "fault": fault, "seconds": seconds}
-        given.update({"status": status, "bytes": bytes, "rate": rate})
+        given = {"match": match, "skip": skip, "times": times, "fault": fault, "missing": missing}
+        given.update({"seconds": seconds, "status": status, "bytes": bytes, "rate": rate})
         self._ask("/fault", {"on": on, "action": action, **given})
 
     def heal(self) -> None:

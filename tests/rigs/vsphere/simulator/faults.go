@@ -21,6 +21,7 @@ type fault struct {
 	Times   int     `json:"times"`   // calls it meets; negative: all
 	Action  string  `json:"action"`  // one of actions
 	Fault   string  `json:"fault"`   // of the API: for actions fault and task
+	Missing string  `json:"missing"` // the privilege that a NoPermission is about
 	Seconds float64 `json:"seconds"` // for delay
 	Status  int     `json:"status"`  // of HTTP: for status
 	Bytes   int64   `json:"bytes"`   // for truncate: sent, then the line breaks
@@ -84,6 +85,9 @@ func (s *site) strike(f *fault, w http.ResponseWriter, this types.ManagedObjectR
 			return true, err.Error()
 		}
 		aboutObject(meant, this)
+		if denied, ok := meant.(*types.NoPermission); ok {
+			denied.PrivilegeId = f.Missing
+		}
 		if f.Action == "fault" {
 			writeAnswer(w, refused(meant))
 		} else {
