@@ -230,8 +230,9 @@ options:
         O(consistency=powered_off) alone, which refuses such a VM without it, and not with O(snapshot).
       - The VM is exported while it is off, and started again as soon as its disks were read, also where the export
         fails or is cancelled. Its power is never cut, and one that was off before stays off.
-      - That it is to be started again is written into the store first. If the run is killed, the next export of the
-        VM to that store starts it, and so do M(vmferry.migrate.job) with O(vmferry.migrate.job#module:state=cancelled)
+      - If the run is killed, a process of its own starts the VM. That it is to be started is also written into the
+        store first, so if the whole host is gone, the next export of the VM to that store starts it, and so do
+        M(vmferry.migrate.job) with O(vmferry.migrate.job#module:state=cancelled)
         and M(vmferry.migrate.export_cleanup) with O(vmferry.migrate.export_cleanup#module:orphans), given the provider.
       - Nobody can go on with such an export that failed, so nothing of it is kept for O(resume_window).
       - Without a guest agent, VMware Tools or ACPI in the guest, nobody hears of it, and the task fails after that time

@@ -5,12 +5,17 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import threading
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
+from system.leftovers import MARK
 
 from ansible_collections.vmferry.migrate.plugins.module_utils._blocks import LEAF
 from ansible_collections.vmferry.migrate.plugins.module_utils._exports.power_marks import POWER
@@ -18,6 +23,7 @@ from ansible_collections.vmferry.migrate.plugins.module_utils._exports.retention
 from ansible_collections.vmferry.migrate.plugins.module_utils._operations.clean_up_exports import clean_up_exports
 from ansible_collections.vmferry.migrate.plugins.module_utils._operations.end_job import end_job
 from ansible_collections.vmferry.migrate.plugins.module_utils._operations.exporting import guest_power
+from ansible_collections.vmferry.migrate.plugins.module_utils._operations.exporting.start_watchdog import TITLE
 from ansible_collections.vmferry.migrate.plugins.module_utils._operations.jobs.requests import (
     CleanupRequest,
     ExportRequest,
@@ -34,6 +40,7 @@ SHUT_DOWN = [one for one in DRIVERS if one.abilities.power and one.abilities.pow
 each = pytest.mark.parametrize("bench", SHUT_DOWN, ids=lambda driver: driver.name, indirect=True)
 OWN = ("shutdown_noted", "guest_off", "guest_to_start", "guest_started")
 KILLED_AT = (*OWN, "window-delivered", "committed")
+PATIENCE = 120.0  # seconds; a busy machine takes many times as long as a quiet one
 LONG = 60.0  # seconds; it never takes as long
 
 
@@ -45,9 +52,28 @@ def marks(bench: ProviderBench) -> list[str]:
     return [path.name for path in bench.root.glob(f"{POWER}*")]
 
 
+def watchdogs() -> Iterator[int]:
+    """The processes that start guests of this test's exports."""
+    for path in Path("/proc").glob("[0-9]*"):
+        try:
+            is_one = TITLE.encode() in (path / "cmdline").read_bytes()
+            mine = f"{MARK}={os.getpid()}".encode() in (path / "environ").read_bytes().split(b"\0")
+        except OSError:
+            continue
+        if is_one and mine:
+            yield int(path.name)
+
+
+def end_watchdogs() -> None:
+    for pid in watchdogs():
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+
+
 @contextmanager
-def obedient(bench: ProviderBench, vm: str) -> Iterator[None]:
-    """Inside, its guest shuts down once for every export that has noted that it is to."""
+def obedient(bench: ProviderBench, vm: str, *, watched: bool = False) -> Iterator[None]:
+    """Inside, its guest shuts down once for every export that has noted that it is to. Unless it is to be `watched`,
+    somebody kills what would start it again if the run dies."""
     obeyed, ended = set(marks(bench)), threading.Event()
 
     def obey() -> None:
@@ -55,6 +81,8 @@ def obedient(bench: ProviderBench, vm: str) -> Iterator[None]:
             new = set(marks(bench)) - obeyed
             if new:
                 obeyed.update(new)
+                if not watched:
+                    end_watchdogs()
                 bench.driver.power(vm, "off")
 
     guest = threading.Thread(target=obey)
@@ -124,6 +152,7 @@ def test_a_guest_that_takes_too_long_is_not_exported_and_is_started_should_it_go
     error = refused(lambda: bench.export(vm, consistency="powered_off", shutdown_timeout=0.2), "timeout", "0.2 s")
     assert "started then" in error.hint
     assert (bench.driver.is_on(vm), len(marks(bench))) == (True, 1)
+    end_watchdogs()  # or it would look for an hour once this process has ended
     bench.driver.power(vm, "off")
     looked = bench.export(vm, check_mode=True)
     assert any("starts it first" in one["message"] for one in looked["findings"])
@@ -150,9 +179,24 @@ def test_where_it_cannot_be_started_again_the_task_fails_although_the_export_is_
             lambda: bench.export(vm, consistency="powered_off", shutdown_timeout=LONG), "permission_denied", "others"
         )
     assert "export_cleanup" in error.hint
+    end_watchdogs()
     assert (bench.driver.is_on(vm), len(marks(bench))) == (False, 1)
     assert not bench.export(vm, max_age=3600.0)["changed"], "the export was made"
     assert bench.driver.is_on(vm)
+    bench.assert_nothing_left(vm)
+
+
+@each
+def test_a_guest_runs_again_soon_after_the_run_that_shut_it_down_was_killed(bench: ProviderBench) -> None:
+    vm = bench.driver.make_vm(disk(1), power="on")
+    with obedient(bench, vm, watched=True):
+        bench.die_at("window-delivered", request(bench, vm))
+    deadline = time.monotonic() + PATIENCE
+    while not bench.driver.is_on(vm) or marks(bench) or list(watchdogs()):
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    made = bench.export(vm)
+    assert not [told for told in made["warnings"] if told.startswith("Started")]
     bench.assert_nothing_left(vm)
 
 
@@ -165,6 +209,7 @@ def test_a_guest_runs_again_with_the_next_run_wherever_the_one_that_shut_it_down
     vm = driver.make_vm(disk(1), power="on")
     with obedient(bench, vm):
         bench.die_at(point, request(bench, vm))
+        end_watchdogs()
     if point == "shutdown_noted":
         driver.power(vm, "off")
     assert driver.is_on(vm) == (point == "guest_started")

@@ -10,6 +10,7 @@ import os
 import random
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -96,6 +97,51 @@ def test_vm_is_migrated_there_by_the_role_once_and_the_password_is_nowhere(vcent
     again = play(vcenter, "migrate_to_vsphere.yml", tmp_path, **given)
     assert "1 done already" in again.stdout
     assert "changed=0" in again.stdout
+
+
+SHUT_DOWN = """
+- hosts: localhost
+  gather_facts: false
+  tasks:
+    - name: Export a VM that runs while it is off
+      vmferry.migrate.vm_export:
+        provider: vsphere
+        vm: web01
+        url: "{{ url }}"
+        consistency: powered_off
+        shutdown_timeout: 1m
+"""
+
+
+def test_guest_that_is_shut_down_is_started_although_the_module_was_killed_in_the_middle(
+    vcenter: VSphere, tmp_path: Path
+) -> None:
+    """By a process that was begun by a module out of an archive, which is gone when that dies."""
+    (tmp_path / "store").mkdir()
+    playbook = tmp_path / "shut_down.yml"
+    playbook.write_text(SHUT_DOWN)
+    environment = {
+        **os.environ,
+        "ANSIBLE_COLLECTIONS_PATH": str(ROOT / ".build"),
+        "HOME": str(tmp_path),
+        "VMFERRY_FAILPOINT": "window-delivered",
+        "VMFERRY_STATE_DIR": str(tmp_path / "state"),
+        "VMFERRY_VSPHERE_THUMBPRINT": vcenter.thumbprint,
+        "VMWARE_HOST": f"{vcenter.host}:{vcenter.port}",
+        "VMWARE_PASSWORD": vcenter.password,
+        "VMWARE_USER": vcenter.user,
+    }
+    given = ["-e", json.dumps({"ansible_python_interpreter": sys.executable, "url": (tmp_path / "store").as_uri()})]
+    command: list[str | Path] = [ANSIBLE_PLAYBOOK, playbook, "-i", "localhost,", "-c", "local", *given]
+    done = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode != 0
+    assert len(vcenter.calls("ShutdownGuest")) == 1, done.stdout
+    vcenter.lapse()  # the export's lease, as it does after five minutes: until then vSphere starts no such VM
+    deadline = time.monotonic() + 120.0  # seconds
+    while list((tmp_path / "store").glob(".vmferry-power-*")):
+        assert time.monotonic() < deadline
+        time.sleep(0.2)
+    assert [call.ended for call in vcenter.calls("PowerOnVM_Task")][-1:] == [""]
 
 
 def test_image_becomes_a_vm_in_a_play_and_the_password_is_nowhere(vcenter: VSphere, tmp_path: Path) -> None:

@@ -29,6 +29,11 @@ class OwedStart:
     mark: PowerMark
 
     @property
+    def may_go_off(self) -> bool:
+        """It was asked a short while ago, and nobody saw it off."""
+        return not self.mark.was_off and time.time() - self.mark.asked_at < LATE
+
+    @property
     def reason(self) -> str:
         return f"Job {self.mark.job_id} had shut down {self.mark.vm_name} for its export, and died."
 
@@ -50,9 +55,11 @@ def settle(store: Store, provider: Provider, owed: OwedStart) -> str:
     """What was done, as a sentence; '' where the VM runs again, or was never off. Raises where it cannot be started."""
     mark = owed.mark
     vm, said = provider.describe(mark.vm_id), ""
-    if vm.power_state in OFF and (mark.was_off or time.time() - mark.asked_at < LATE):
+    if vm.power_state in OFF and (mark.was_off or owed.may_go_off):
         provider.start(vm)
         said = f"Started {vm.name}. {owed.reason}"
+    elif owed.may_go_off:
+        return ""  # and the mark stays, for whoever finds it off
     store.delete(mark.key)
     return said
 

@@ -20,7 +20,7 @@ def guests_to_start(provider: Provider, store: Store, vms: Sequence[str]) -> Ite
     machines = {vm.id: vm for vm in provider.vms()} if owed else {}
     for one in owed:
         vm = machines.get(one.mark.vm_id)
-        if vm is None or (vms and not {vm.name, vm.id} & set(vms)):
+        if vm is None or (vm.power_state not in OFF and one.may_go_off) or (vms and not {vm.name, vm.id} & set(vms)):
             continue
         reason = one.reason if vm.power_state in OFF else f"{one.reason} It runs again."
         yield Orphan("power", vm.name, reason, partial(settle, store, provider, one))

@@ -3,7 +3,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """A guest that runs, shut down for its export and started again, whatever becomes of that.
 
-That it is owed its start is in the store before it is asked to shut down, and until it runs again.
+That it is owed its start is in the store before it is asked to shut down, and until it runs again; and a process that
+outlives this one starts it where this one is killed.
 """
 
 from __future__ import annotations
@@ -36,6 +37,7 @@ class GuestPower:
 
     def __init__(self, request: ExportRequest, job: RunningJob, provider: Provider, store: Store) -> None:
         self._timeout, self._job, self._provider, self._store = request.shutdown_timeout, job, provider, store
+        self._specs = (request.provider, request.store)
         self._mark: PowerMark | None = None
         self._may_go_off = False  # since it was asked to
         self.left_off: VmferryError | None = None
@@ -86,9 +88,13 @@ class GuestPower:
             yield vm
             return
         whose = (self._provider.name, vm.id, vm.name, self._job.id, folder)
-        mark = self._mark = PowerMark(*whose, asked_at=time.time(), owner=self._job.owner)
-        self._note()
+        from .start_watchdog import StartWatchdog  # a module is compiled anew at every start, and few need it
+
+        mark = PowerMark(*whose, asked_at=time.time(), owner=self._job.owner)
+        watchdog = StartWatchdog(*self._specs, mark)
         try:
+            self._mark = mark
+            self._note()
             failpoint("shutdown_noted")
             self._job.note(f"waiting for {vm.name} to shut down")
             off = self._shut_down(vm)
@@ -100,6 +106,8 @@ class GuestPower:
         finally:
             with self._job.flow.shielded():
                 self._restore(vm)
+            if self.left_off is None:  # else it goes on with that, once this process has ended
+                watchdog.finish()
 
     def renew(self) -> None:
         """Right before the export commits: from then on the mark alone tells that somebody is at it."""
