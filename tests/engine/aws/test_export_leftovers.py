@@ -23,7 +23,7 @@ from ansible_collections.vmferry.migrate.plugins.module_utils._operations.jobs.r
     StoreSpec,
 )
 from ansible_collections.vmferry.migrate.plugins.module_utils._operations.list_jobs import list_jobs
-from ansible_collections.vmferry.migrate.plugins.module_utils._providers.aws import snapshot_set
+from ansible_collections.vmferry.migrate.plugins.module_utils._providers.aws import snapshot_hold, snapshot_set
 from ansible_collections.vmferry.migrate.plugins.module_utils._providers.aws.provider import AwsProvider
 from ansible_collections.vmferry.migrate.plugins.module_utils._providers.aws.snapshot_owner import (
     HELD,
@@ -106,6 +106,22 @@ def test_what_is_held_for_another_store_stays_until_it_is_over(
     (undone,) = provider.clean_up(provider.describe(vm))
     assert "left by the dead export job" in undone.sentence
     assert exports.states(vm) == ["token"]
+
+
+def test_what_is_held_is_held_from_the_end_of_whoever_holds_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(snapshot_hold, "SHORTEST", 0.02)
+    told: list[int] = []
+    begun = int(time.time())
+    hold = snapshot_hold.SnapshotHold(lambda tags: told.append(int(tags[HELD])))
+    hold.begin(0)
+    assert told == []
+    monkeypatch.setattr(snapshot_hold.SnapshotHold, "_interval", 0.02)
+    hold.begin(3600)
+    while len(told) < 3:
+        time.sleep(0.01)
+    hold.end()
+    assert min(told) >= begun + 3600
+    assert int(hold.until()[HELD]) >= begun + 3600
 
 
 def test_what_lives_is_told_and_what_nobody_knows_of_stays_until_its_store_does(

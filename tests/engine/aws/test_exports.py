@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from ansible_collections.vmferry.migrate.plugins.module_utils._errors import VmferryError
+from ansible_collections.vmferry.migrate.plugins.module_utils._operations.jobs.requests import TransferOptions
 from ansible_collections.vmferry.migrate.plugins.module_utils._providers.aws import export_session, snapshot_set
 from rigs.aws import AwsServer
 from rigs.aws.blocks import BLOCK, GIB
@@ -197,7 +198,7 @@ def test_a_snapshot_that_aws_cannot_make_fails_the_export_and_leaves_nothing(
     aws: AwsServer, exports: Exports, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     vm = aws.make_instance("broken", [disk(1)])
-    wait = export_session.wait_until_completed
+    wait = snapshot_set.wait_until_completed
 
     def fail(session: Any, flow: Any, snapshots: Any, name: str) -> Any:
         aws.fail_snapshot(snapshots[0].id)
@@ -215,6 +216,30 @@ def test_snapshots_that_stand_still_are_not_waited_for_for_ever(
     aws.change(polls=10_000)
     monkeypatch.setattr(snapshot_set, "STANDSTILL", 0.1)
     refused(lambda: exports.make(vm), "timeout", "made no progress")
+    assert exports.snapshots(vm) == []
+
+
+def test_a_snapshot_that_comes_too_soon_behind_another_is_tried_again(
+    aws: AwsServer, exports: Exports, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    vm = aws.make_instance("soon", [disk(1)])
+    monkeypatch.setattr(export_session, "TURN", 0.01)
+    code = "SnapshotCreationPerVolumeRateExceeded"
+    aws.fault("CreateSnapshots", "refuse", code=code, skip=1, times=export_session.TURNS - 1)
+    assert exports.make(vm)["changed"]
+    aws.fault("CreateSnapshots", "refuse", code=code, skip=1, times=export_session.TURNS)
+    aws.write(exports.volumes(vm)[0], 0, b"new")
+    refused(lambda: exports.make(vm), "rate_limited", "Making the snapshots of soon")
+
+
+def test_a_job_that_is_stopped_waits_for_no_snapshot(
+    aws: AwsServer, exports: Exports, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    vm = aws.make_instance("stopped", [disk(1)])
+    aws.change(polls=10_000)
+    monkeypatch.setattr(snapshot_set, "FIRST_LOOK", 600.0)
+    asked = TransferOptions(state_dir=str(exports.folder / "state"), max_duration=2.0)
+    refused(lambda: exports.make(vm, transfer=asked), "timeout", "max_duration")
     assert exports.snapshots(vm) == []
 
 

@@ -30,13 +30,15 @@ from .request_rate import RequestRates
 from .session import Session
 from .snapshot_blocks import SnapshotBlocks
 from .snapshot_disk import PARALLEL, SnapshotDisk
-from .snapshot_owner import HELD, OWNER, RELEASED, TEMPORARY, TOKEN, owner_words, tags_of_export
+from .snapshot_hold import SnapshotHold
+from .snapshot_owner import OWNER, RELEASED, TEMPORARY, TOKEN, owner_words, tags_of_export
 from .snapshot_set import EbsSnapshot, find, look_at, make_set, remove, tag, wait_until_completed
 from .tags import ATTEMPT, STATE
 
 METHOD = "ebs_direct"
 APPEARING = 30.0  # seconds in which snapshots may come to light of which nobody heard whether they were made
 LOOK_EVERY = 2.0
+TURN, TURNS = 15.0, 5  # seconds, and how often it is tried
 UNANSWERED = ("network", "timeout")
 # Kinds of answers to the question what changed that only mean that it cannot be told any more.
 _LOST = ("conflict", "not_found", "unsupported", "invalid_config", "internal")
@@ -66,6 +68,7 @@ class AwsExport(ExportSession):
         self._set: Dict[str, EbsSnapshot] = {}  # that are read, by the disk's name
         self._made: List[str] = []  # ids of all that were made
         self._stays = self._kept = False
+        self._hold = SnapshotHold(lambda tags: self._tag(tags, "Holding"))
         self._may_have_more = False  # of the same attempt, that nobody told us of
         self._cleanup = ExitStack()
 
@@ -103,13 +106,13 @@ class AwsExport(ExportSession):
         return {"kind": METHOD, "snapshots": found, "token": self.token}
 
     def outlive(self, seconds: float) -> None:
-        if seconds > 0:
-            self._tag({HELD: str(int(time.time() + seconds))}, "Holding")
+        self._hold.begin(seconds)
 
     def stay(self) -> bool:
         self._stays = True
+        self._hold.end()
         try:
-            self._tag({OWNER: RELEASED}, "Holding")
+            self._tag({OWNER: RELEASED, **self._hold.until()}, "Holding")
         except VmferryError as error:  # whoever looks at the process sees that it is gone, too
             self.warnings.append(error.message)
         return True
@@ -169,7 +172,7 @@ class AwsExport(ExportSession):
     def _make(self, chosen: Sequence[DiskSpec]) -> None:
         """Each once: a request whose answer is lost is sent again, and EC2 makes another set for it."""
         try:
-            made = make_set(self._session, self.vm, chosen, tags_of_export(self._job, self.vm.id))
+            made = self._made_in_turn(chosen)
         except VmferryError as error:
             if error.kind in UNANSWERED:
                 self._may_have_more = True
@@ -183,6 +186,18 @@ class AwsExport(ExportSession):
             text = f"AWS made no snapshot of {', '.join(missing)} of {self.vm.name}."
             raise VmferryError("conflict", text, "Look whether its volumes changed, and export again.", retryable=True)
         self._set = {disk.name: of_volume[disk.source] for disk in chosen}
+
+    def _made_in_turn(self, chosen: Sequence[DiskSpec]) -> List[EbsSnapshot]:
+        """AWS takes one snapshot of a volume in so many seconds."""
+        tags = tags_of_export(self._job, self.vm.id)
+        for _refused in range(TURNS - 1):
+            try:
+                return make_set(self._session, self.vm, chosen, tags)
+            except VmferryError as error:
+                if error.kind != "rate_limited":
+                    raise
+            self._flow.sleep(TURN)
+        return make_set(self._session, self.vm, chosen, tags)
 
     def _await_appearance(self) -> None:
         deadline = time.monotonic() + APPEARING
@@ -264,6 +279,7 @@ class AwsExport(ExportSession):
         tag(self._session, f"{verb} the snapshots of {self.vm.name}", [one.id for one in self._set.values()], tags)
 
     def _leave(self) -> None:
+        self._hold.end()
         if self._stays:
             return
         failpoint("snapshots_unneeded")
