@@ -232,13 +232,15 @@ def test_whoever_waits_for_a_block_or_a_list_is_woken_when_it_is_closed(
     for operation in ("GetSnapshotBlock", "ListSnapshotBlocks"):
         source = opened(snapshot)
         failed: list[VmferryError] = []
-        aws.fault(operation, "slow", seconds=3.0)
+        aws.forget_calls()
+        aws.fault(operation, "hang", times=-1)  # whichever block is asked for first
         thread = threading.Thread(target=read_all, args=(source, failed))
         thread.start()
         while operation not in " ".join(aws.calls()):
             time.sleep(0.01)
         source.close()
-        thread.join(2.5)
+        thread.join(30.0)  # which is less than the SDK's own patience
+        aws.heal()
         assert not thread.is_alive()
         assert [one.kind for one in failed] == ["cancelled"]
         with pytest.raises(VmferryError, match="was ended"):
