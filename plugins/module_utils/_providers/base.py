@@ -259,6 +259,11 @@ class Provider(ABC):
         """Bytes by a disk's name, at most so many, of the disks of which it can be told without changing anything."""
         return {}
 
+    def gone_vms(self) -> Sequence[VmSpec]:
+        """Of which tokens of ours are left where a provider keeps them apart from its VMs; `tokens` and `forget` take
+        them."""
+        return ()
+
     def tokens(self, vm: VmSpec) -> Sequence[str]:
         """Ours, of any chain, that this VM has now. None where a provider does not track changes."""
         return ()

@@ -191,6 +191,23 @@ def test_orphans_of_a_store_are_found_in_the_account(aws: AwsServer, exports: Ex
     assert exports.states(vm) == kept
 
 
+def test_the_last_token_of_an_instance_that_is_gone_is_an_orphan_of_its_own_store(
+    aws: AwsServer, exports: Exports
+) -> None:
+    vm, there = aws.make_instance("going", [disk(1)]), aws.make_instance("staying", [disk(1)])
+    token = exports.make(vm)["export"]["change_token"]
+    exports.make(there)
+    exports.make(vm, store=StoreSpec((exports.folder / "other").as_uri()))
+    assert _clean(aws, exports)["orphans"] == []
+    aws.ec2.terminate_instances(InstanceIds=[vm])
+    (told,) = _clean(aws, exports)["orphans"]
+    assert (told["kind"], told["reason"]) == (
+        "token",
+        f"No increment will ask what changed since {token}, as the VM is gone.",
+    )
+    assert (exports.states(vm), exports.states(there)) == (["token"], ["token"]), "that of another store stays"
+
+
 def _clean(aws: AwsServer, exports: Exports) -> Mapping[str, Any]:
     provider = ProviderSpec("aws", aws.settings())
     request = CleanupRequest(exports.store, Limits(), Protections(), orphans=True, provider=provider)

@@ -40,6 +40,9 @@ class Tracking:
     def vms(self) -> Sequence[VmSpec]:
         return self.machines
 
+    def gone_vms(self) -> Sequence[VmSpec]:
+        return ()
+
     def tokens(self, vm: VmSpec) -> Sequence[str]:
         return self.kept if vm.name == "web01" else []
 

@@ -39,19 +39,21 @@ def provider_orphans(
     provider: Provider, vms: Sequence[str], view: Callable[[], StoreView], check_mode: bool
 ) -> Iterator[Orphan]:
     """`vms`: names or ids; empty: all. Check mode sees tokens only: what else there is is told as it is undone."""
-    machines = [vm for vm in provider.vms() if not vms or {vm.name, vm.id} & set(vms)]
+    there, gone = provider.vms(), provider.gone_vms()
+    machines = [vm for vm in [*there, *gone] if not vms or {vm.name, vm.id} & set(vms)]
     tokens = [(vm, list(provider.tokens(vm))) for vm in machines]
     seen = view()
     for vm, its_tokens in tokens:
         if not check_mode:
             yield from _undone(provider, vm, seen)
-        for token in unwanted(its_tokens, seen):
-            reason = f"No increment will ask what changed since {token}."
+        for token in unwanted(its_tokens, seen, vm in gone):
+            reason = f"No increment will ask what changed since {token}{', as the VM is gone' if vm in gone else ''}."
             yield Orphan("token", vm.name, reason, partial(provider.forget, vm, [token]))
 
 
-def unwanted(tokens: Iterable[str], store: StoreView) -> list[str]:
-    """Of a VM's tokens those that an export in this store was made with, and that no increment will stand on."""
+def unwanted(tokens: Iterable[str], store: StoreView, gone: bool = False) -> list[str]:
+    """Of a VM's tokens those that an export in this store was made with, and that no increment will stand on: none will
+    where the VM is `gone`."""
     own = store.entries
     parents = {
         (entry.manifest.chain_id, entry.manifest.parent)
@@ -69,7 +71,7 @@ def unwanted(tokens: Iterable[str], store: StoreView) -> list[str]:
     found = []
     for token in tokens:
         match = TOKEN.fullmatch(token)
-        if match is None or token in newest or match[2] in store.kept_attempts:
+        if match is None or (token in newest and not gone) or match[2] in store.kept_attempts:
             continue
         if match[1] in chains or match[2] in attempts:
             found.append(token)

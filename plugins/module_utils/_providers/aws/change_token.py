@@ -15,10 +15,12 @@ from typing import List, Mapping, Sequence
 
 from ..._errors import VmferryError
 from ..spec import DiskSpec, VmSpec
+from .asking import instances_of
+from .filters import THERE
 from .session import Session
 from .snapshot_owner import TOKEN
 from .snapshot_set import EbsSnapshot, find, remove
-from .tags import ATTEMPT, CHAIN, STATE
+from .tags import ATTEMPT, CHAIN, STATE, VM
 
 NAME = re.compile(r"vmferry-([0-9a-f]{8})-([0-9a-f]{8})")
 
@@ -60,6 +62,15 @@ def tokens(session: Session, vm: VmSpec) -> List[str]:
     """The oldest first."""
     found = find(session, f"Listing the change tokens of {vm.name}", vm=[vm.id], state=[TOKEN])
     return list(dict.fromkeys(name for name in map(_name_of, found) if name))
+
+
+def gone_vms(session: Session) -> List[VmSpec]:
+    """Instances that have tokens, and that are not there any more; nothing else is known of them."""
+    doing = "Looking for change tokens of instances that are gone"
+    found = {one.tags.get(VM, "") for one in find(session, doing, state=[TOKEN])} - {""}
+    told = instances_of(session, doing, "instance-id", sorted(found))
+    found -= {one["InstanceId"] for one in told if one["State"]["Name"] in THERE}
+    return [VmSpec("aws", one, one, one, "unknown", 0, 0, "unknown", ()) for one in sorted(found)]
 
 
 def forget(session: Session, vm: VmSpec, names: Sequence[str]) -> List[str]:

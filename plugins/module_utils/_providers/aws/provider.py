@@ -83,6 +83,11 @@ class AwsProvider(Provider):
 
         return AwsExport(self._session, self.describe, vm, disks, "auto", job, tracking, self._flow, reference)
 
+    def gone_vms(self) -> Sequence[VmSpec]:
+        from .change_token import gone_vms
+
+        return gone_vms(self._session)
+
     def tokens(self, vm: VmSpec) -> Sequence[str]:
         from .change_token import tokens
 
