@@ -146,7 +146,7 @@ def test_what_lives_is_told_and_what_nobody_knows_of_stays_until_its_store_does(
 def test_what_dead_runs_left_of_an_instance_that_is_gone_goes_with_the_next_cleanup(
     aws: AwsServer, exports: Exports, provider: AwsProvider
 ) -> None:
-    gone, other = aws.make_instance("gone", [disk(1)]), aws.make_instance("other", [disk(1)])
+    gone, other = aws.make_instance("export-gone", [disk(1)]), aws.make_instance("export-other", [disk(1)])
     _make(aws, gone, {OWNER: "released"})
     _make(aws, other, {OWNER: UNKNOWN})
     aws.ec2.terminate_instances(InstanceIds=[gone])

@@ -40,9 +40,9 @@ def test_a_running_instance_is_exported_as_it_was_at_one_moment_and_its_snapshot
     aws: AwsServer, exports: Exports
 ) -> None:
     data = [disk(1, 0, 2, 3), disk(0, 4)]
-    vm = aws.make_instance("web", data)
+    vm = aws.make_instance("exported-web", data)
     aws.change(polls=3)
-    made = exports.make("web")["export"]
+    made = exports.make("exported-web")["export"]
     assert (made["mode"], made["consistency"]) == ("full", "crash_consistent")
     exports.assert_content(made, data)
     assert exports.states(vm) == ["token", "token"]
@@ -56,7 +56,7 @@ def test_a_running_instance_is_exported_as_it_was_at_one_moment_and_its_snapshot
 def test_an_instance_that_is_stopped_is_powered_off_and_a_disk_that_is_left_out_is_not_even_snapshotted(
     aws: AwsServer, exports: Exports
 ) -> None:
-    vm = aws.make_instance("off", [disk(1), disk(2), disk(3)], running=False)
+    vm = aws.make_instance("exported-off", [disk(1), disk(2), disk(3)], running=False)
     made = exports.make(vm, disks=["disk-1"], consistency="powered_off", track_changes=False)["export"]
     assert made["consistency"] == "powered_off"
     exports.assert_content(made, [disk(2)])
