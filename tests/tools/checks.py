@@ -133,7 +133,7 @@ _WAITING = ("-n", "4")
 
 def sanity(steps: Steps, machine: Machine) -> None:
     jobs = []
-    for core, venv in machine.cores.items():
+    for core, venv in reversed(machine.cores.items()):  # the longest first, or it runs alone in the end
         # These tests do not ship; ruff and mypy look at them.
         excluded = [word for folder in _TESTS_BY_PYTEST for word in ("--exclude", folder)]
         # What it thinks of the same sources hardly differs, and takes most of the time.

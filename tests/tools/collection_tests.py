@@ -9,8 +9,6 @@ import os
 import re
 import shutil
 import subprocess
-import urllib.error
-import urllib.request
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -19,8 +17,6 @@ from steps import Step
 
 BUILD = ROOT / ".build"
 CACHE = ROOT / ".cache"
-_GET_PIP_URL = "https://ci-files.testing.ansible.com/ansible-test/get-pip-{}.py"
-_REACH_SECONDS = 5
 
 
 def copy_collection(name: str) -> Path:
@@ -91,21 +87,12 @@ def prepare_home(venv: Path, name: str) -> Path:
 
 
 def _provide_get_pip(venv: Path, home: Path) -> None:
-    """ansible-test fetches get-pip.py from a host that is no package index; where it cannot, Python's own pip does."""
+    """What ansible-test finds where it keeps get-pip.py, it does not download."""
     source = next(venv.glob("lib/python3*/site-packages/ansible_test/_internal/python_requirements.py"))
     found = re.search(r"\bpip='([0-9.]+)'", source.read_text())
     if found is None:
         raise LookupError(f"{source} no longer says which pip ansible-test wants")
     script = home / ".ansible/test/cache" / f"get_pip_{found[1].replace('.', '_')}.py"
-    if script.exists() or _is_reachable(_GET_PIP_URL.format(found[1])):
-        return
     script.parent.mkdir(parents=True, exist_ok=True)
-    shutil.copy(Path(__file__).with_name("get_pip.py"), script)
-
-
-def _is_reachable(url: str) -> bool:
-    try:
-        with urllib.request.urlopen(urllib.request.Request(url, method="HEAD"), timeout=_REACH_SECONDS) as answer:
-            return bool(answer.status == 200)
-    except (urllib.error.URLError, TimeoutError, ConnectionError):
-        return False
+    script.unlink(missing_ok=True)
+    script.symlink_to(Path(__file__).with_name("get_pip.py"))
