@@ -24,8 +24,10 @@ from ansible_collections.vmferry.migrate.plugins.module_utils._exports.retention
     Protections,
 )
 
+from ..searching import examples
+
 NOW = 1_795_242_600.0
-MANY = settings(max_examples=120, deadline=None, derandomize=True, database=None)
+MANY = settings(max_examples=examples(120), deadline=None, derandomize=True, database=None)
 COUNTS = st.integers(0, 3)
 FREE = 20
 

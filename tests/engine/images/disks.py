@@ -30,10 +30,14 @@ from ansible_collections.vmferry.migrate.plugins.module_utils._images.qcow2.code
 from ansible_collections.vmferry.migrate.plugins.module_utils._images.qcow2.compressed import CompressedQcow2
 from ansible_collections.vmferry.migrate.plugins.module_utils._images.qcow2.packed import PackedQcow2
 
+from ..searching import examples
+
 KIB, MIB, GIB, TIB = 1 << 10, 1 << 20, 1 << 30, 1 << 40
 ZEROS = memoryview(bytes(16 * MIB))  # data that costs neither memory nor disk
 ZERO_DIGEST = sha256(bytes(LEAF)).digest()
-FEW = settings(max_examples=15, deadline=None, derandomize=True, database=None, suppress_health_check=list(HealthCheck))
+FEW = settings(
+    max_examples=examples(15), deadline=None, derandomize=True, database=None, suppress_health_check=list(HealthCheck)
+)
 
 
 def run(*command: object) -> str:

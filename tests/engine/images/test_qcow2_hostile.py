@@ -22,6 +22,7 @@ from ansible_collections.vmferry.migrate.plugins.module_utils._errors import Vmf
 from ansible_collections.vmferry.migrate.plugins.module_utils._images.qcow2.reader import Qcow2Reader
 from ansible_collections.vmferry.migrate.plugins.module_utils._images.raw import RawReader
 
+from ..searching import examples
 from .disks import FEW, MIB, TIB, RangedFile, content, content_of, packed
 
 SIZE = 512 * MIB + 5 * LEAF  # two L2 tables
@@ -135,7 +136,7 @@ words = st.tuples(st.just("Q"), places, likely | st.integers(0, (1 << 64) - 1)) 
 
 
 @pytest.mark.slow
-@settings(FEW, max_examples=200)
+@settings(FEW, max_examples=examples(200))
 @given(st.lists(words, min_size=1, max_size=6), st.none() | st.integers(0, len(good())))
 def test_any_damage_is_refused_or_read_within_the_file(damage: list[tuple[str, int, int]], cut: int | None) -> None:
     with contextlib.suppress(VmferryError):

@@ -17,6 +17,7 @@ from ansible_collections.vmferry.migrate.plugins.module_utils._blocks import LEA
 from ansible_collections.vmferry.migrate.plugins.module_utils._errors import VmferryError
 from ansible_collections.vmferry.migrate.plugins.module_utils._images.qcow2.packed import PackedQcow2
 
+from ..searching import examples
 from .disks import (
     FEW,
     GIB,
@@ -49,7 +50,7 @@ def test_any_disk_is_the_same_to_qemu(data: st.DataObject) -> None:
 
 
 @pytest.mark.slow
-@settings(FEW, max_examples=8)
+@settings(FEW, max_examples=examples(8))
 @given(st.data())
 def test_layers_on_layers_that_grow_are_the_same_to_qemu(data: st.DataObject) -> None:
     size, backing, layers = 0, "", []
@@ -80,7 +81,7 @@ def test_an_empty_disk_is_an_image(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-@settings(FEW, max_examples=8)
+@settings(FEW, max_examples=examples(8))
 @given(st.lists(st.integers(0, 2 * TIB - 1), max_size=8), st.integers(1, 2 * MIB))
 def test_a_sparse_disk_of_two_tebibytes(starts: list[int], short_of: int) -> None:
     size = 2 * TIB - short_of

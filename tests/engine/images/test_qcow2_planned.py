@@ -18,6 +18,7 @@ from ansible_collections.vmferry.migrate.plugins.module_utils._errors import Vmf
 from ansible_collections.vmferry.migrate.plugins.module_utils._images.qcow2.planned import PlannedQcow2
 from ansible_collections.vmferry.migrate.plugins.module_utils._images.qcow2.reader import Qcow2Reader
 
+from ..searching import examples
 from .disks import (
     FEW,
     GIB,
@@ -69,7 +70,7 @@ def test_any_disk_is_the_same_to_qemu(data: st.DataObject) -> None:
 
 
 @pytest.mark.slow
-@settings(FEW, max_examples=8)
+@settings(FEW, max_examples=examples(8))
 @given(st.data())
 def test_layers_on_packed_images_that_grow_are_the_same_to_qemu(data: st.DataObject) -> None:
     with tempfile.TemporaryDirectory() as folder:

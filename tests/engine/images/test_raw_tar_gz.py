@@ -35,6 +35,7 @@ from ansible_collections.vmferry.migrate.plugins.module_utils._images.raw_tar_gz
 from ansible_collections.vmferry.migrate.plugins.module_utils._images.raw_tar_gz.reader import RawTarGzReader
 from ansible_collections.vmferry.migrate.plugins.module_utils._images.raw_tar_gz.stream import GzipStream
 
+from ..searching import examples
 from .disks import (
     FEW,
     GIB,
@@ -516,7 +517,7 @@ def ends(draw: st.DrawFn) -> bytes:
 
 
 @given(ends(), st.binary(min_size=1, max_size=9))
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=examples(200), deadline=None)
 def test_what_is_entered_ends_where_the_next_begins(packed: bytes, following: bytes) -> None:
     try:
         before = zlib.decompressobj(-15).decompress(packed)

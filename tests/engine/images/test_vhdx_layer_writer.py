@@ -23,6 +23,7 @@ from ansible_collections.vmferry.migrate.plugins.module_utils._operations.stored
 )
 from ansible_collections.vmferry.migrate.plugins.module_utils._stores.open import open_store
 
+from ..searching import examples
 from .disks import FEW, GIB, MIB, FileOutput, RangedFile, content, content_of, feed
 from .other_formats import IDENTITY, written
 
@@ -73,7 +74,7 @@ def machines(draw: st.DrawFn) -> tuple[int, list[Extent], list[Extent]]:
     return size, runs(["data", "zero", "unchanged", "unchanged"]), runs(["data", "zero"])
 
 
-@settings(FEW, max_examples=12)
+@settings(FEW, max_examples=examples(12))
 @given(machines())
 def test_any_layer_is_what_was_written_over_what_was_there(made: tuple[int, list[Extent], list[Extent]]) -> None:
     size, runs, below = made

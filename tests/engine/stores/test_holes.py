@@ -20,6 +20,8 @@ from ansible_collections.vmferry.migrate.plugins.module_utils._images.raw import
 from ansible_collections.vmferry.migrate.plugins.module_utils._stores.filesystem.holes import extents_of
 from ansible_collections.vmferry.migrate.plugins.module_utils._stores.open import open_store
 
+from ..searching import examples
+
 MIB = 1024 * 1024
 
 
@@ -60,7 +62,7 @@ def test_what_a_file_is_too_short_for_is_no_hole(tmp_path: Path, length: int, si
     assert all(extent.end <= length for extent in extents if extent.kind == "zero")
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 @given(
     size=st.integers(1, 40 * LEAF),
     data=st.lists(st.tuples(st.integers(0, 40 * LEAF), st.integers(1, 3 * LEAF)), max_size=6),

@@ -10,6 +10,7 @@ from threading import Thread
 
 import pytest
 from disks_in_memory import MemoryParts, Rules, naive_proof
+from engine.searching import examples
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -19,7 +20,7 @@ from ansible_collections.vmferry.migrate.plugins.module_utils._transfer.flow imp
 from ansible_collections.vmferry.migrate.plugins.module_utils._transfer.gapped_object import GappedObject
 from ansible_collections.vmferry.migrate.plugins.module_utils._transfer.member_stream import MemberStream
 
-FEW = settings(max_examples=25, deadline=None, derandomize=True, database=None)
+FEW = settings(max_examples=examples(25), deadline=None, derandomize=True, database=None)
 BOUND = 64 * LEAF
 MIB = 1 << 20
 PART = 6 * MIB

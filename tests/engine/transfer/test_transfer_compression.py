@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 from disk_strategies import SEEDS, random_extents
 from disks_in_memory import MemoryParts, MemorySource, Rules, naive_root
+from engine.searching import examples
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from killed_attempt import SMALL, Attempt
@@ -116,7 +117,7 @@ class CompressedAttempt(Attempt):
 
 
 @given(seed=SEEDS, leaves=st.integers(1, 60), deaths=st.lists(st.integers(0, 12), min_size=1, max_size=3))
-@settings(deadline=None, max_examples=25)
+@settings(deadline=None, max_examples=examples(25))
 def test_whenever_it_is_killed_it_ends_with_the_disk(seed: int, leaves: int, deaths: list[int]) -> None:
     disk = half_noise(seed, leaves)
     extents = random_extents(seed, disk)

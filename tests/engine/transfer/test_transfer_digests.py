@@ -11,6 +11,7 @@ from typing import Iterator
 import pytest
 from disk_strategies import SEEDS, SIZES, random_disk
 from disks_in_memory import naive_root
+from engine.searching import examples
 from hypothesis import given, settings
 
 from ansible_collections.vmferry.migrate.plugins.module_utils._blocks import LEAF
@@ -58,7 +59,7 @@ def check_of(disk: bytes) -> DigestCheck:
 
 
 @given(SEEDS, SIZES)
-@settings(deadline=None, max_examples=40)
+@settings(deadline=None, max_examples=examples(40))
 def test_the_root_is_the_naive_one(seed: int, size: int) -> None:
     disk = random_disk(seed, size)
     file, root = digest_file(disk)
@@ -74,7 +75,7 @@ def test_a_disk_of_nothing_but_zeros_has_a_small_file_and_the_naive_root() -> No
 
 
 @given(SEEDS, SIZES)
-@settings(deadline=None, max_examples=40)
+@settings(deadline=None, max_examples=examples(40))
 def test_an_increments_root_is_that_of_the_whole_disk(seed: int, size: int) -> None:
     first, second, third = (random_disk(seed + n, size) for n in range(3))
     files = [digest_file(first)[0]]
@@ -92,7 +93,7 @@ def test_an_increments_root_is_that_of_the_whole_disk(seed: int, size: int) -> N
 
 
 @given(SEEDS, SIZES)
-@settings(deadline=None, max_examples=30)
+@settings(deadline=None, max_examples=examples(30))
 def test_a_file_read_in_crumbs_says_the_same(seed: int, size: int) -> None:
     file, _unused = digest_file(random_disk(seed, size))
     stream = io.BytesIO(file)

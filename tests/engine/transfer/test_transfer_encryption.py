@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from disk_strategies import SEEDS, random_extents
 from disks_in_memory import MemorySource, Rules
+from engine.searching import examples
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from killed_attempt import SMALL, Attempt
@@ -79,7 +80,7 @@ def test_an_encrypted_image_is_the_disk_and_its_parts_are_proved_as_stored(any_o
 
 @pytest.mark.parametrize("any_offset", [False, True])
 @given(seed=SEEDS, leaves=st.integers(1, 60), deaths=st.lists(st.integers(0, 12), min_size=1, max_size=3))
-@settings(deadline=None, max_examples=8)
+@settings(deadline=None, max_examples=examples(8))
 def test_whenever_it_is_killed_it_ends_with_the_same_image(
     any_offset: bool, seed: int, leaves: int, deaths: list[int]
 ) -> None:

@@ -21,6 +21,7 @@ from disks_in_memory import (
     naive_root,
     unpacked,
 )
+from engine.searching import examples
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -68,7 +69,7 @@ def export(
 @pytest.mark.parametrize("any_offset", [False, True], ids=["parts", "file"])
 @pytest.mark.parametrize("format_", ["raw", "packed", "packed with tables"])
 @given(seed=SEEDS, size=SIZES)
-@settings(deadline=None, max_examples=12)
+@settings(deadline=None, max_examples=examples(12))
 def test_what_is_stored_is_the_disk(format_: str, any_offset: bool, limits: Limits, seed: int, size: int) -> None:
     disk = random_disk(seed, size)
     store, progress = MemoryParts(any_offset), DiskProgress()
@@ -187,7 +188,7 @@ def test_a_disk_that_cannot_fit_is_refused_before_the_first_byte() -> None:
 @given(
     seed=SEEDS, size=SIZES, reads_zero=st.booleans(), checked=st.booleans(), spare=st.sampled_from([0, 512, 3 * LEAF])
 )
-@settings(deadline=None, max_examples=40)
+@settings(deadline=None, max_examples=examples(40))
 def test_a_copy_is_the_disk(seed: int, size: int, reads_zero: bool, checked: bool, spare: int) -> None:
     disk = random_disk(seed, size)
     sink = MemorySink(size + spare, reads_zero)

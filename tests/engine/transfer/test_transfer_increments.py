@@ -12,6 +12,7 @@ from collections.abc import Iterator
 import pytest
 from disk_strategies import SEEDS, SIZES, random_disk
 from disks_in_memory import MemoryParts, MemorySource, Rules, naive_root
+from engine.searching import examples
 from hypothesis import given, settings
 
 from ansible_collections.vmferry.migrate.plugins.module_utils._blocks import LEAF, BlockSource, Extent
@@ -97,7 +98,7 @@ def mutated(disk: bytes, seed: int) -> tuple[bytes, list[Extent]]:
 
 @pytest.mark.parametrize("tracked", [True, False], ids=["tracked", "by digests"])
 @given(seed=SEEDS, size=SIZES)
-@settings(deadline=None, max_examples=25)
+@settings(deadline=None, max_examples=examples(25))
 def test_every_layer_holds_what_differs_and_the_newest_is_the_disk(tracked: bool, seed: int, size: int) -> None:
     disk, chain = random_disk(seed, size), Chain()
     chain.add(disk)

@@ -9,6 +9,7 @@ import random
 
 import pytest
 from disks_in_memory import MemoryParts, Rules, naive_proof
+from engine.searching import examples
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -102,7 +103,7 @@ def test_limits_divide_the_budget_and_never_exceed_it(workers: int, any_offset: 
 
 @pytest.mark.parametrize("any_offset", [False, True])
 @given(seed=st.integers(0, 10_000), total=st.sampled_from([0, 1, LEAF, 5 * LEAF, 9 * LEAF + 17]))
-@settings(deadline=None, max_examples=25)
+@settings(deadline=None, max_examples=examples(25))
 def test_a_stream_becomes_an_object_with_its_proof(any_offset: bool, seed: int, total: int) -> None:
     pick = random.Random(seed)
     content = pick.randbytes(total)

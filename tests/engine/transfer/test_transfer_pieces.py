@@ -8,6 +8,7 @@ from __future__ import annotations
 import pytest
 from disk_strategies import SEEDS, random_disk, random_extents
 from disks_in_memory import MemoryParts, MemorySource, PackedImage, RawImage, Rules, naive_proof, unpacked
+from engine.searching import examples
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -26,7 +27,7 @@ FEW_PARTS = Rules(max_parts=5, joins_pieces=True)
 @pytest.mark.parametrize("part", [1, 2, 3])
 @pytest.mark.parametrize("format_", ["raw", "packed", "packed with tables"])
 @given(seed=SEEDS, size=st.integers(1, 90 * LEAF), budget=st.integers(1, 12))
-@settings(deadline=None, max_examples=25)
+@settings(deadline=None, max_examples=examples(25))
 def test_what_is_stored_in_pieces_is_the_disk(format_: str, part: int, seed: int, size: int, budget: int) -> None:
     limits = Limits(workers=3, window=4 * LEAF, part=part * LEAF, part_budget=budget * LEAF)
     disk, store, progress = random_disk(seed, size), MemoryParts(), DiskProgress()

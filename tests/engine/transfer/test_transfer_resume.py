@@ -12,6 +12,7 @@ from dataclasses import replace
 import pytest
 from disk_strategies import SEEDS, random_disk, random_extents
 from disks_in_memory import MemorySource, Rules, naive_proof, naive_root, unpacked
+from engine.searching import examples
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from killed_attempt import BINDING, SMALL, Attempt
@@ -67,7 +68,7 @@ def attempt_extents(disk: bytes) -> list[Extent]:
     deaths=st.lists(st.integers(0, 25), min_size=1, max_size=3),
     tear=st.integers(0, 3000),
 )
-@settings(deadline=None, max_examples=25)
+@settings(deadline=None, max_examples=examples(25))
 def test_whenever_it_is_killed_and_whatever_the_journal_lost_it_ends_with_the_disk(
     format_: str, any_offset: bool, seed: int, size: int, deaths: list[int], tear: int
 ) -> None:
@@ -92,7 +93,7 @@ def test_whenever_it_is_killed_and_whatever_the_journal_lost_it_ends_with_the_di
     size=st.integers(30 * LEAF, 90 * LEAF),
     deaths=st.lists(st.integers(0, 40), min_size=1, max_size=3),
 )
-@settings(deadline=None, max_examples=25)
+@settings(deadline=None, max_examples=examples(25))
 def test_whenever_it_is_killed_among_pieces_it_ends_with_the_disk(
     format_: str, seed: int, size: int, deaths: list[int]
 ) -> None:
@@ -186,7 +187,7 @@ def test_with_more_workers_and_smaller_windows_it_goes_on_with_the_sizes_it_was_
 
 @pytest.mark.parametrize("any_offset", [False, True], ids=["parts", "file"])
 @given(seed=SEEDS, death=st.integers(0, 12))
-@settings(deadline=None, max_examples=15)
+@settings(deadline=None, max_examples=examples(15))
 def test_an_increment_goes_on_too(any_offset: bool, seed: int, death: int) -> None:
     before, after = random_disk(seed, 150 * LEAF), bytearray(random_disk(seed + 1, 150 * LEAF))
     after[: 50 * LEAF] = before[: 50 * LEAF]
