@@ -40,6 +40,7 @@ options:
         description:
           - Where the disks go. For libvirt, a storage pool or the path of a folder. For vSphere, a datastore or a
             datastore cluster, by name, path or MoRef; of a cluster, the datastore with the most room is taken.
+          - AWS refuses it; see O(placement.volume_type).
           - If not given, the provider's default. On vSphere that is the only datastore there; where there are several,
             it has to be given.
           - Must not be given where the provider is V(image), whose files go below its URL.
@@ -47,7 +48,7 @@ options:
       disk_format:
         description:
           - The format of the disks on the provider, for example V(qcow2) or V(raw). If not given, the provider's
-            default. On vSphere all are VMDKs; see O(placement.disk_provisioning).
+            default. On vSphere all are VMDKs; see O(placement.disk_provisioning). AWS refuses it.
           - Where the provider is V(image), what is written. V(ova) is one archive, V(ova_gz) the same within gzip;
             V(ovf), V(qcow2), V(raw), V(vmdk), V(vmdk_sparse), V(vhd), V(vhd_dynamic) or V(vhdx) is a folder with an OVF
             descriptor, checksums, and images in that format, in V(vmdk) where it is V(ovf). If not given, V(qcow2).
@@ -58,6 +59,7 @@ options:
           - With images of disks, V(virtio) for qcow2, QED and raw, and V(sata), which every system knows, for what
             other hypervisors write.
           - Where files are written, V(ide), V(scsi), V(sata), V(nvme), V(virtio) or V(usb).
+          - AWS refuses it, since the type of an instance says on which bus its volumes are.
           - On vSphere, V(pvscsi), V(lsilogic), V(lsisas1068), V(buslogic), V(sata), V(nvme), V(ide), or V(scsi) for the
             model that it had, or V(pvscsi). Disks that were on a bus that vSphere has not, such as V(virtio), go on
             V(sata).
@@ -105,6 +107,7 @@ options:
         description:
           - Whether network cards keep their MAC addresses. Otherwise they get new ones, where files are written from
             whoever makes a VM of them.
+          - AWS refuses V(true): it gives every network card its address.
         type: bool
         default: false
       keep_uuid:
@@ -118,17 +121,76 @@ options:
         description:
           - Whether to start the VM. One that an earlier run has made is started too if it is off.
           - V(true) is refused where files are written.
+          - EC2 starts every instance that it makes. With V(false) the instance is stopped as soon as it runs, so that
+            its guest boots for some seconds; where it must not, use O(placement.stop_at=image).
         type: bool
         default: false
+      stop_at:
+        description:
+          - On AWS, what is made. V(snapshot) makes a snapshot of each disk, V(image) an image (AMI) of them, and
+            V(instance) an instance of that. If not given, V(instance).
+          - What an instance was made of, its image and snapshots, is removed once it is there.
+          - Other providers refuse it, and all that follow, as V(unsupported).
+        type: str
+        choices:
+          - snapshot
+          - image
+          - instance
+      instance_type:
+        description:
+          - On AWS, the type of the instance, for example V(m7i.large). If not given, that of an instance that was
+            exported, or the smallest type for general purposes that has as many CPUs and as much memory as the VM.
+        type: str
+      subnet_id:
+        description:
+          - On AWS, the subnet of the first network card, by id or by the tag C(Name). A subnet that O(network_map) has
+            for its network goes first. If not given, one of the default VPC, as AWS chooses.
+          - Other network cards are made where O(network_map) names a subnet for their network, and left out, with a
+            warning, where it does not.
+        type: str
+      security_groups:
+        description:
+          - On AWS, the security groups of the instance, by id or by name. If not given, that of the VPC.
+        type: list
+        elements: str
+      key_name:
+        description:
+          - On AWS, the name of the key pair of the instance.
+        type: str
+      iam_instance_profile:
+        description:
+          - On AWS, the instance profile of the instance, by name or by ARN.
+        type: str
+      volume_type:
+        description:
+          - On AWS, the type of the volumes. If not given, V(gp3). With O(storage_map), disks get other ones.
+        type: str
+        choices:
+          - gp3
+          - gp2
+          - st1
+          - sc1
+          - standard
+      encrypted:
+        description:
+          - On AWS, whether snapshots and volumes are encrypted. An account may have all of them encrypted anyway.
+        type: bool
+        default: false
+      kms_key_id:
+        description:
+          - On AWS, the ARN of the key of KMS that they are encrypted with. If not given, the account's default.
+          - EBS direct takes neither ids nor aliases.
+        type: str
   network_map:
     description:
       - For networks that the VM was in, the networks to use instead. Those that are not named keep their names.
       - For one network card, give its MAC address in the place of the network that it was in.
-      - On vSphere, networks are named by name, path or MoRef.
+      - On vSphere, networks are named by name, path or MoRef. On AWS, they are subnets, by id or by the tag C(Name).
     type: dict
   storage_map:
     description:
-      - For disks of the VM, by id or by name, the storage to use instead of O(placement.storage).
+      - For disks of the VM, by id or by name, the storage to use instead of O(placement.storage). On AWS, the type of
+        the volume, instead of O(placement.volume_type).
       - Must not be given where files are written.
     type: dict
   detach:

@@ -178,6 +178,15 @@ class Placement:
     resource_pool: str = ""
     disk_provisioning: str = ""  # thin, thick, eager; empty: thin
     keep_uuid: bool = False
+    stop_at: str = ""  # in a cloud: snapshot, image or instance; empty: instance
+    instance_type: str = ""  # empty: the smallest that is as large as what was exported
+    subnet_id: str = ""
+    security_groups: Sequence[str] = ()
+    key_name: str = ""
+    iam_instance_profile: str = ""
+    volume_type: str = ""
+    encrypted: bool = False
+    kms_key_id: str = ""
 
 
 class Provider(ABC):

@@ -5,23 +5,38 @@
 
 from __future__ import annotations
 
-from typing import Iterator
+from typing import Iterator, Sequence
 
 from .._errors import VmferryError
 from .base import Placement
 from .finding import Finding
 
 IN_AN_INVENTORY = ("folder", "cluster", "host", "resource_pool", "disk_provisioning", "keep_uuid")
+IN_A_CLOUD = (
+    "stop_at",
+    "instance_type",
+    "subnet_id",
+    "security_groups",
+    "key_name",
+    "iam_instance_profile",
+    "volume_type",
+    "encrypted",
+    "kms_key_id",
+)
 
 
-def unknown_options(placement: Placement, provider: str) -> Iterator[Finding]:
-    """Of a provider that has no inventory of folders and pools, and makes disks in one way."""
-    for name in IN_AN_INVENTORY:
+def unknown_options(
+    placement: Placement, provider: str, names: Sequence[str] = (*IN_AN_INVENTORY, *IN_A_CLOUD)
+) -> Iterator[Finding]:
+    """`names`: left out of a provider that has neither an inventory of folders and pools nor what clouds have."""
+    for name in names:
         if getattr(placement, name):
             text = f"placement.{name} means nothing to the provider {provider}."
             yield Finding("error", text, "Leave it out.", "unsupported")
 
 
-def insist_on_known(placement: Placement, provider: str) -> None:
-    for finding in unknown_options(placement, provider):
+def insist_on_known(
+    placement: Placement, provider: str, names: Sequence[str] = (*IN_AN_INVENTORY, *IN_A_CLOUD)
+) -> None:
+    for finding in unknown_options(placement, provider, names):
         raise VmferryError("unsupported", finding.message, finding.hint)

@@ -27,6 +27,7 @@ _BY_CODE: Dict[str, Meaning] = {
     "RequestLimitExceeded": BUSY,
     "RequestThrottledException": BUSY,
     "ThrottlingException": BUSY,
+    "ConcurrentLimitExceededException": BUSY,
     "Throttling": BUSY,
     "InternalServerException": BROKEN,
     "InternalError": BROKEN,

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Collection, ContextManager, Mapping, Sequence
 
-from ..._errors import VmferryError
 from ..base import Consistency, ExportSession, ImportSession, Placement, Provider, Tracking, Undone
 from ..finding import Finding
 from ..job import Job
@@ -22,15 +21,13 @@ from .settings import AwsSettings
 if TYPE_CHECKING:
     from ..._transfer.flow import Flow
 
-_NO_IMPORTS = "Imports into AWS are not supported yet."
-_INSTEAD = "Use the tools of AWS for now."
-
 
 class AwsProvider(Provider):
     """Settings: those of `AwsSettings`. Nothing is asked of AWS before the first call. A VM's id is its instance's."""
 
     name = "aws"
     has_tags = True
+    reads_back = True
     max_jobs = 3
 
     def __init__(self, settings: Mapping[str, Any], flow: Flow | None = None) -> None:
@@ -104,21 +101,28 @@ class AwsProvider(Provider):
         return AwsSnapshots(self._session, vm)
 
     def imported(self, name: str, folder: str = "") -> tuple[VmSpec, str] | None:
-        raise VmferryError("unsupported", _NO_IMPORTS, _INSTEAD)
+        from .imported import imported
+
+        return imported(self._session, name, self.describe)
+
+    def made_otherwise(self, vm: VmSpec, placement: Placement) -> str:
+        from .import_checks import insist_on_options
+        from .imported import made_otherwise
+
+        insist_on_options(placement)
+        return made_otherwise(vm, placement)
 
     def check_import(self, vm: VmSpec, placement: Placement, export_id: str) -> Sequence[Finding]:
-        return [Finding("error", _NO_IMPORTS, _INSTEAD, "unsupported")]
+        from .import_checks import import_findings
+
+        return import_findings(self._session, vm, placement, export_id)
 
     def open_import(
         self, vm: VmSpec, native: Mapping[str, bytes], placement: Placement, export_id: str, job: Job
     ) -> ContextManager[ImportSession]:
-        raise VmferryError("unsupported", _NO_IMPORTS, _INSTEAD)
+        from .import_session import AwsImport
 
-    def settled(self, vm: VmSpec) -> VmSpec:
-        from .power import settle
-
-        settle(self._session, vm)
-        return self.describe(vm.id)
+        return AwsImport(self._session, vm, placement, export_id, job, self._flow, self.describe)
 
     def start(self, vm: VmSpec) -> VmSpec:
         from .power import start
@@ -151,12 +155,18 @@ class AwsProvider(Provider):
         return clean_up(self._session, vm, {*dead, *(held_by or ())})
 
     def clean_up_imports(self) -> Sequence[tuple[str, str]]:
-        return ()
+        from ..._transfer.flow import Flow
+        from .import_leftovers import clean_up_imports
+
+        return clean_up_imports(self._session, self._flow or Flow())
 
     def undo(self, job_id: str) -> Sequence[str]:
+        from ..._transfer.flow import Flow
+        from .import_leftovers import undo_imports
         from .leftovers import undo_job
 
-        return undo_job(self._session, job_id)
+        exports = undo_job(self._session, job_id)
+        return [*exports, *undo_imports(self._session, self._flow or Flow(), job_id)]
 
     def close(self) -> None:
         self._session.close()

@@ -112,8 +112,10 @@ class VsphereProvider(Provider):
         return None
 
     def made_otherwise(self, vm: VmSpec, placement: Placement) -> str:
+        from ..placement_options import IN_A_CLOUD, insist_on_known
         from .import_hardware import new_disks
 
+        insist_on_known(placement, self.name, IN_A_CLOUD)
         new_disks(vm, placement)
         if placement.disk_format not in ("", "vmdk"):
             hint = "Leave placement.disk_format out."

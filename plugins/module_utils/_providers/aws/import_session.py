@@ -1,0 +1,210 @@
+# Copyright (c) 2026 the vmferry.migrate authors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A VM being made on AWS: its disks are written to snapshots, of which an image is registered, of which an instance is
+run. It is whole once the last of what a task asks for is there.
+
+Until then all of it carries a tag that says whose work it is, so that what is left of a dead job is found and removed.
+"""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from types import TracebackType
+from typing import Callable, Dict, List, Optional, Sequence
+
+from ..._errors import VmferryError
+from ..._transfer.failpoints import failpoint
+from ..._transfer.flow import Flow
+from ..base import ImportSession, Placement
+from ..job import Job
+from ..spec import VmSpec
+from .block_reader import BlockReader
+from .block_sink import SnapshotSink
+from .crew import Crew
+from .import_hardware import InstanceType, hardware_findings, instance_type, new_disks
+from .import_image import image_name, image_request, register, wait_available
+from .import_instance import instance_request, run_instance, stop, wait_running
+from .import_leftovers import remove, remove_attempt
+from .import_mark import UNFINISHED, ImportMark
+from .import_places import Places, places_of
+from .import_things import Thing, by_id
+from .imported import image_spec, snapshot_spec
+from .new_snapshot import NewSnapshot, SnapshotPlan, wait_completed
+from .request_rate import RequestRates
+from .session import Session
+from .snapshot_blocks import SnapshotBlocks
+from .snapshot_disk import SnapshotDisk
+from .tags import DISK, STATE
+
+PARALLEL = 16  # blocks under way
+COMPLETED_WITHIN = 6 * 3600.0  # seconds; a snapshot that was sealed is completed within minutes
+
+
+class AwsImport(ImportSession):
+    def __init__(
+        self,
+        session: Session,
+        vm: VmSpec,
+        placement: Placement,
+        export_id: str,
+        job: Job,
+        flow: Optional[Flow],
+        describe: Callable[[str], VmSpec],
+    ) -> None:
+        self._session, self._vm, self._placement, self._describe = session, vm, placement, describe
+        self._flow = flow or Flow()
+        self._mark = ImportMark.of(job, export_id, placement.name)
+        self.warnings: List[str] = []
+        self._open = ExitStack()
+        self._made: List[Thing] = []  # but for snapshots, which their sinks know
+        self._whole = False
+
+    def __enter__(self) -> AwsImport:
+        placement = self._placement
+        self._disks = new_disks(self._vm, placement)
+        self._type: Optional[InstanceType] = None
+        self._places = Places((), (), ())
+        if self._makes("instance"):
+            self._type = instance_type(self._session, self._vm, placement)
+            self._places = places_of(self._session, self._vm, placement)
+        weakened = [one for one in hardware_findings(self._vm, placement) if one.severity == "warning"]
+        self.warnings += [f"{one.message} {one.hint}".rstrip() for one in weakened]
+        with ExitStack() as stack:
+            self._rates = RequestRates(self._session.account, self._session.region, self._flow.sleep)
+            stack.callback(self._rates.close)
+            self._crew = Crew(PARALLEL)
+            stack.callback(self._crew.close)
+            self._sinks = [self._sink(number) for number in range(len(self._disks))]
+            self._open = stack.pop_all()
+        self.sinks = tuple(self._sinks)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        with self._flow.shielded():
+            for sink in self._sinks:
+                sink.close()
+            self._open.close()
+            if not self._whole:
+                self._remove_all()
+
+    def read_back(self) -> Sequence[SnapshotDisk]:
+        snapshots = self._snapshots()
+        failpoint("snapshots_read_back")
+        return tuple(self._readable(sink, snapshot) for sink, snapshot in zip(self._sinks, snapshots))
+
+    def commit(self) -> VmSpec:
+        snapshots = self._snapshots()
+        failpoint("snapshots_completed")
+        if not self._makes("image"):
+            self._finish(snapshots, last=True)
+            return snapshot_spec(self._session, by_id(self._session, "snapshot", snapshots), self._placement.name)
+        image = self._image(snapshots)
+        failpoint("image_registered")
+        if not self._makes("instance"):
+            self._finish(snapshots)
+            self._finish([image], last=True)
+            return image_spec(self._session, by_id(self._session, "image", [image])[0], self._placement.name)
+        return self._instance(image)
+
+    # --- steps --------------------------------------------------------------------------------------------------------
+
+    def _makes(self, step: str) -> bool:
+        steps = ("snapshot", "image", "instance")
+        return steps.index(step) <= steps.index(self._placement.stop_at or "instance")
+
+    def _sink(self, number: int) -> SnapshotSink:
+        disk, placement = self._disks[number], self._placement
+        plan = SnapshotPlan(
+            name=f"{disk.spec.id} of {placement.name}",
+            size=disk.size,
+            token=f"vmferry-{self._mark.attempt}-{number}",
+            description=f"{disk.spec.id} of {placement.name}, imported by vmferry.migrate",
+            tags={**self._mark.tags(), DISK: f"disk-{number}"},
+            encrypted=placement.encrypted,
+            kms_key=placement.kms_key_id,
+        )
+        new = NewSnapshot(self._session, plan, self._flow, self._rates.take)
+        return SnapshotSink(new, disk.size, self._crew)
+
+    def _readable(self, sink: SnapshotSink, snapshot: str) -> SnapshotDisk:
+        label = f"{sink.snapshot.name} in {snapshot}"
+        blocks = SnapshotBlocks(self._session, self._rates, snapshot, sink.size, label)
+        reader = BlockReader(self._session, self._rates, snapshot, label, self._flow.sleep)
+        disk = SnapshotDisk(self._crew, reader, blocks, label)
+        self._open.callback(disk.close)
+        return disk
+
+    def _snapshots(self) -> Sequence[str]:
+        """Of each disk, completed."""
+        names = {sink.snapshot.id: disk.spec.id for sink, disk in zip(self._sinks, self._disks)}
+        wait_completed(self._session, names, self._flow, COMPLETED_WITHIN)
+        return list(names)
+
+    def _image(self, snapshots: Sequence[str]) -> str:
+        name, tags = image_name(self._placement.name, self._mark.attempt), self._mark.tags()
+        asked = image_request(self._vm, self._placement, self._disks, snapshots, tags, name)
+        image = register(self._session, self._flow, asked)
+        self._has_made("image", image)
+        wait_available(self._session, self._flow, image)
+        return image
+
+    def _instance(self, image: str) -> VmSpec:
+        if self._type is None:
+            raise VmferryError("internal", "An instance is made of which nobody chose the type.")
+        token = f"vmferry-{self._mark.attempt}"
+        tags = self._mark.tags()
+        asked = instance_request(self._placement, image, self._type.name, self._places, tags, token)
+        instance = run_instance(self._session, self._placement.name, asked)
+        self._has_made("instance", instance)
+        failpoint("instance_made")
+        wait_running(self._session, self._flow, instance)
+        unstopped = self._stopped(instance)
+        self._finish([disk.source for disk in self._describe(instance).disks])
+        self._finish([instance], last=True)
+        failpoint("instance_finished")
+        self._remove_what_it_was_made_of()
+        if unstopped is not None:
+            unstopped.hint = f"The import itself is complete: the VM is there, and on. {unstopped.hint}".strip()
+            raise unstopped
+        return self._describe(instance)
+
+    def _stopped(self, instance: str) -> Optional[VmferryError]:
+        """What went wrong with that; the data is there all the same."""
+        if self._placement.power_on:
+            return None
+        try:
+            stop(self._session, self._flow, instance)
+        except VmferryError as error:
+            return error
+        return None
+
+    def _finish(self, ids: Sequence[str], last: bool = False) -> None:
+        """What belongs to the last step of the import comes last: from then on it is whole."""
+        with self._session.doing(f"Finishing {', '.join(ids)}"):
+            tags: List[Dict[str, str]] = [{"Key": STATE, "Value": UNFINISHED}]
+            self._session.client("ec2").delete_tags(Resources=list(ids), Tags=tags)
+        self._whole = last
+
+    def _remove_what_it_was_made_of(self) -> None:
+        """The volumes have their data, or fetch it by themselves: "Delete an Amazon EBS snapshot"."""
+        snapshots = [Thing("snapshot", sink.snapshot.id, "", self._mark, {}) for sink in self._sinks]
+        images = [thing for thing in self._made if thing.kind == "image"]
+        try:
+            remove(self._session, self._flow, [*images, *snapshots])
+        except VmferryError as error:
+            text = f"What {self._placement.name} was made of is left for the next run to remove: {error}"
+            self.warnings.append(text)
+
+    def _has_made(self, kind: str, identity: str) -> None:
+        self._made.append(Thing(kind, identity, "", self._mark, {}))
+
+    def _remove_all(self) -> None:
+        begun = [sink.snapshot.id for sink in self._sinks if sink.snapshot.id]
+        known = [*self._made, *(Thing("snapshot", one, "", self._mark, {}) for one in begun)]
+        try:
+            remove_attempt(self._session, self._flow, self._mark.attempt, known)
+        except VmferryError as error:
+            self.warnings.append(f"{self._placement.name} is left half made for the next run to remove: {error}")
