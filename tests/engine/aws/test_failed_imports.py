@@ -1,0 +1,287 @@
+# Copyright (c) 2026 the vmferry.migrate authors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Imports into AWS that come to nothing: nothing of them stays, and what is somebody else's does."""
+
+from __future__ import annotations
+
+import json
+import time
+from base64 import b64encode
+from collections.abc import Iterator
+from hashlib import sha256
+from threading import Timer
+from typing import Any
+
+import pytest
+
+from ansible_collections.vmferry.migrate.plugins.module_utils._errors import VmferryError
+from ansible_collections.vmferry.migrate.plugins.module_utils._exports.naming import new_attempt
+from ansible_collections.vmferry.migrate.plugins.module_utils._providers.aws.import_mark import OWNER, ImportMark
+from ansible_collections.vmferry.migrate.plugins.module_utils._providers.aws.provider import AwsProvider
+from ansible_collections.vmferry.migrate.plugins.module_utils._providers.aws.snapshot_owner import owner_words
+from ansible_collections.vmferry.migrate.plugins.module_utils._providers.base import ImportSession, Placement
+from ansible_collections.vmferry.migrate.plugins.module_utils._providers.job import Job
+from ansible_collections.vmferry.migrate.plugins.module_utils._transfer.flow import Flow
+from rigs.aws import AwsServer
+
+from .importing import EXPORT, SMALL, SYSTEM, Import, a_vm, in_no_time, killed_on_aws
+
+JOB = "0" * 32
+DEAD = owner_words().rpartition(" ")[0] + " 1"  # this process was started at another time
+FAILPOINTS = ("snapshot_begun", "snapshots_completed", "image_registered", "instance_made")
+
+
+@pytest.fixture(scope="module")
+def imports(server: AwsServer) -> Iterator[AwsProvider]:
+    """One for all tests of a module: making clients takes longer than most of them."""
+    opened = AwsProvider(server.settings())
+    yield opened
+    opened.close()
+
+
+@pytest.fixture
+def importing(aws: AwsServer, imports: AwsProvider, monkeypatch: pytest.MonkeyPatch) -> Import:
+    in_no_time(monkeypatch.setattr)
+    return Import(imports)
+
+
+def there(aws: AwsServer) -> dict[str, Any]:
+    return {kind: set(found) for kind, found in vars(aws.leftovers()).items()}
+
+
+def left_by(aws: AwsServer, name: str, owner: str, job: str = JOB) -> None:
+    """A snapshot, pending as a killed import leaves it."""
+    mark = ImportMark.of(Job(job, new_attempt()), EXPORT, name)
+    tags = [{"Key": key, "Value": value} for key, value in {**mark.tags(), OWNER: owner}.items()]
+    aws.client("ebs").start_snapshot(VolumeSize=1, Tags=tags)
+
+
+def failed(aws: AwsServer, importing: Import, **asked: Any) -> VmferryError:
+    """However it fails, what is there afterwards is what was there before."""
+    before = there(aws)
+    opened: list[ImportSession] = []
+    with pytest.raises(VmferryError) as caught:
+        importing.run(name="lost", opened=opened, **asked)
+    assert there(aws) == before
+    assert not [text for session in opened for text in session.warnings if "left" in text]
+    return caught.value
+
+
+@pytest.mark.parametrize(
+    "operation",
+    ["StartSnapshot", "PutSnapshotBlock", "CompleteSnapshot", "RegisterImage", "RunInstances", "DeleteTags"],
+)
+def test_whatever_is_denied_leaves_nothing(aws: AwsServer, importing: Import, operation: str) -> None:
+    aws.fault(operation, "denied", times=-1)
+    error = failed(aws, importing)
+    assert (error.kind, f"allow {operation}" in error.hint) == ("permission_denied", True), error.message
+
+
+@pytest.mark.parametrize(
+    ("operation", "kind"),
+    [
+        ("StartSnapshot", "lose_answer"),
+        ("PutSnapshotBlock", "throttle"),
+        ("PutSnapshotBlock", "error"),
+        ("PutSnapshotBlock", "reset"),
+        ("PutSnapshotBlock", "lose_answer"),
+        ("CompleteSnapshot", "reset"),
+        ("CompleteSnapshot", "lose_answer"),
+    ],
+)
+def test_import_gets_over_what_passes(aws: AwsServer, importing: Import, operation: str, kind: str) -> None:
+    before = there(aws)
+    aws.fault(operation, kind)
+    made = importing.run(SYSTEM, name=f"passes-{kind}-{operation}", stop_at="snapshot", power_on=False)
+    assert aws.snapshot_bytes(made.disks[0].source, len(SYSTEM)) == SYSTEM
+    assert there(aws)["snapshots"] - before["snapshots"] == {made.disks[0].source}
+
+
+def test_block_that_arrives_damaged_is_refused_by_aws(
+    aws: AwsServer, importing: Import, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The checksum that goes along is of what was read, so that a bit that flips on the way is found."""
+    client = importing.provider._session.client("ebs")
+    put = client.put_snapshot_block
+
+    def damaged(**asked: Any) -> Any:
+        return put(**{**asked, "BlockData": b"?" + asked["BlockData"][1:]})
+
+    monkeypatch.setattr(client, "put_snapshot_block", damaged)
+    assert "checksum" in failed(aws, importing).message
+
+
+def test_aws_counts_what_was_written(aws: AwsServer, importing: Import) -> None:
+    """A block that somebody else adds to the snapshot is found when it is sealed."""
+    ebs = aws.client("ebs")
+
+    def add() -> None:
+        pending = [one for one, tags in aws.leftovers().snapshots.items() if tags["vmferry:import"] == "lost"]
+        if pending:
+            data = b"!" * 524288
+            ebs.put_snapshot_block(
+                SnapshotId=pending[0],
+                BlockIndex=1000,
+                BlockData=data,
+                DataLength=len(data),
+                Checksum=b64encode(sha256(data).digest()).decode(),
+                ChecksumAlgorithm="SHA256",
+            )
+
+    before = there(aws)
+    with pytest.raises(VmferryError, match="Completing the snapshot"):
+        importing.run(SYSTEM * 3, name="lost", before=add)
+    assert there(aws) == before
+
+
+def test_snapshot_that_aws_gives_up_on_is_told(aws: AwsServer, importing: Import) -> None:
+    aws.change(polls=1000)
+
+    def give_up() -> None:
+        for one, tags in aws.leftovers().snapshots.items():
+            if tags["vmferry:import"] == "lost":
+                aws.fail_snapshot(one)
+
+    timer = Timer(0.5, give_up)
+    timer.start()
+    error = failed(aws, importing)
+    timer.join()
+    assert "gave up on the snapshot" in error.message
+
+
+def test_want_of_capacity_is_told(aws: AwsServer, importing: Import) -> None:
+    aws.fault("RunInstances", "refuse", code="InsufficientInstanceCapacity", times=-1)
+    assert failed(aws, importing).kind == "busy"
+
+
+def test_image_and_snapshots_that_cannot_be_removed_are_told(aws: AwsServer, importing: Import) -> None:
+    """The VM is there all the same, and the next run removes the rest."""
+    opened: list[ImportSession] = []
+    before = there(aws)
+    aws.fault("DeregisterImage", "denied", times=-1)
+    made = importing.run(SMALL, name="kept", opened=opened)
+    assert [text for text in opened[0].warnings if "left for the next run to remove" in text]
+    aws.heal()
+    left = there(aws)
+    assert len(left["images"] - before["images"]) == 1
+    assert importing.provider.imported("kept") == (importing.provider.describe(made.id), EXPORT)
+    assert importing.provider.clean_up_imports() == []  # of a job that lives
+    for image in left["images"] - before["images"]:
+        aws.ec2.deregister_image(ImageId=image)
+    for snapshot in left["snapshots"] - before["snapshots"]:
+        aws.ec2.delete_snapshot(SnapshotId=snapshot)
+
+
+def test_cancelled_import_leaves_nothing(
+    aws: AwsServer, settings: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    in_no_time(monkeypatch.setattr)
+    flow = Flow()
+    provider = AwsProvider(settings, flow)
+    aws.fault("PutSnapshotBlock", "slow", seconds=0.3, times=-1)
+    before = there(aws)
+    Timer(0.4, lambda: flow.stop(VmferryError("cancelled", "Enough."))).start()
+    with pytest.raises(VmferryError, match="Enough"):
+        Import(provider).run(name="lost", flow=flow)
+    aws.heal()
+    assert there(aws) == before
+
+
+def test_cancel_does_not_wait_for_a_block_that_nobody_answers(
+    aws: AwsServer, settings: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    in_no_time(monkeypatch.setattr)
+    flow = Flow()
+    aws.fault("PutSnapshotBlock", "slow", seconds=20, times=3)
+    Timer(0.5, lambda: flow.stop(VmferryError("cancelled", "Enough."))).start()
+    began = time.monotonic()
+    with pytest.raises(VmferryError, match="Enough"):
+        Import(AwsProvider(settings, flow)).run(name="lost", flow=flow)
+    assert time.monotonic() - began < 15
+
+
+# --- runs that died ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("failpoint", FAILPOINTS)
+def test_what_a_killed_import_left_is_removed_by_the_next_run(
+    aws: AwsServer, importing: Import, settings: dict[str, Any], failpoint: str
+) -> None:
+    before = there(aws)
+    killed_on_aws(failpoint, settings, "killed")
+    assert there(aws) != before
+    assert importing.provider.imported("killed") is None
+    ((name, sentence),) = importing.provider.clean_up_imports()
+    assert (name, sentence.startswith("Removed what a dead import job 0000")) == ("killed", True)
+    assert there(aws) == before
+
+
+def test_undoing_a_dead_job_removes_what_it_left(aws: AwsServer, importing: Import) -> None:
+    before = there(aws)
+    left_by(aws, "undone", DEAD, "2" * 32)
+    assert importing.provider.undo("1" * 32) == []
+    (sentence,) = importing.provider.undo("2" * 32)
+    assert "had made of undone" in sentence
+    assert there(aws) == before
+
+
+def test_import_that_was_killed_after_its_last_step_is_whole(
+    aws: AwsServer, importing: Import, settings: dict[str, Any]
+) -> None:
+    """What its instance was made of goes."""
+    before = there(aws)
+    killed_on_aws("instance_finished", settings, "whole")
+    found = importing.provider.imported("whole")
+    assert found is not None
+    assert found[1] == EXPORT
+    ((name, _sentence),) = importing.provider.clean_up_imports()
+    assert name == "whole"
+    after = there(aws)
+    assert (after["images"], after["snapshots"]) == (before["images"], before["snapshots"])
+    assert after["instances"] - before["instances"] == {found[0].id}
+
+
+def test_what_a_living_import_made_is_left_alone(aws: AwsServer, importing: Import) -> None:
+    seen: list[Any] = []
+
+    def look() -> None:
+        if not seen and "lives" in [tags["vmferry:import"] for tags in aws.leftovers().snapshots.values()]:
+            seen.append(importing.provider.clean_up_imports())
+            with pytest.raises(VmferryError) as caught:
+                importing.provider.undo(JOB)
+            seen.append(caught.value.kind)
+            seen.append([one.kind for one in importing.provider.check_import(a_vm(SMALL), Placement("lives"), EXPORT)])
+
+    importing.run(SYSTEM * 2, name="lives", before=look)
+    assert seen[:2] == [[], "busy"]
+    assert "busy" in seen[2]
+
+
+def test_import_on_another_host_is_left_to_it(aws: AwsServer, importing: Import) -> None:
+    """Only whoever knows that the job is dead removes it."""
+    left_by(aws, "elsewhere", "otherhost 0f3c 1 2 3", "3" * 32)
+    assert importing.provider.clean_up_imports() == []
+    found = importing.provider.check_import(a_vm(SMALL), Placement("elsewhere"), EXPORT)
+    assert [one.kind for one in found if one.severity == "error"] == ["busy"]
+    assert "vmferry:attempt=" in next(one.hint for one in found if one.kind == "busy")
+    assert len(importing.provider.undo("3" * 32)) == 1
+
+
+def test_snapshots_of_others_stay(aws: AwsServer, importing: Import) -> None:
+    volume = aws.volumes(aws.make_instance("theirs", [SMALL]))["/dev/sda1"]
+    theirs = aws.ec2.create_snapshot(
+        VolumeId=volume,
+        TagSpecifications=[{"ResourceType": "snapshot", "Tags": [{"Key": "vmferry:state", "Value": "unfinished"}]}],
+    )["SnapshotId"]
+    left_by(aws, "mine", DEAD)
+    assert [name for name, _sentence in importing.provider.clean_up_imports()] == ["mine"]
+    assert theirs in aws.leftovers().snapshots
+    aws.ec2.delete_snapshot(SnapshotId=theirs)
+
+
+def test_secrets_stand_in_no_tag(aws: AwsServer, importing: Import, settings: dict[str, Any]) -> None:
+    made = importing.run(SMALL, name="tagged")
+    told = json.dumps(aws.leftovers().instances[made.id])
+    assert settings["secret_key"] not in told
+    assert settings["access_key"] not in told
