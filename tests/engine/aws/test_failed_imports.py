@@ -17,6 +17,7 @@ import pytest
 
 from ansible_collections.vmferry.migrate.plugins.module_utils._errors import VmferryError
 from ansible_collections.vmferry.migrate.plugins.module_utils._exports.naming import new_attempt
+from ansible_collections.vmferry.migrate.plugins.module_utils._providers.aws import import_session
 from ansible_collections.vmferry.migrate.plugins.module_utils._providers.aws.import_mark import OWNER, ImportMark
 from ansible_collections.vmferry.migrate.plugins.module_utils._providers.aws.provider import AwsProvider
 from ansible_collections.vmferry.migrate.plugins.module_utils._providers.aws.snapshot_owner import owner_words
@@ -135,19 +136,17 @@ def test_aws_counts_what_was_written(aws: AwsServer, importing: Import) -> None:
     assert there(aws) == before
 
 
-def test_snapshot_that_aws_gives_up_on_is_told(aws: AwsServer, importing: Import) -> None:
-    aws.change(polls=1000)
+def test_snapshot_that_aws_gives_up_on_is_told(
+    aws: AwsServer, importing: Import, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wait = import_session.wait_completed
 
-    def give_up() -> None:
-        for one, tags in aws.leftovers().snapshots.items():
-            if tags["vmferry:import"] == "lost":
-                aws.fail_snapshot(one)
+    def given_up(session: Any, snapshots: Any, *more: Any) -> None:
+        aws.fail_snapshot(next(iter(snapshots)))
+        wait(session, snapshots, *more)
 
-    timer = Timer(0.5, give_up)
-    timer.start()
-    error = failed(aws, importing)
-    timer.join()
-    assert "gave up on the snapshot" in error.message
+    monkeypatch.setattr(import_session, "wait_completed", given_up)
+    assert "gave up on the snapshot" in failed(aws, importing).message
 
 
 def test_want_of_capacity_is_told(aws: AwsServer, importing: Import) -> None:

@@ -32,6 +32,7 @@ _SETTLING = 60.0  # seconds in which parts of EBS may not know of a snapshot tha
 _SEALED_WITHIN = 30.0  # seconds for one whose sealing was answered by nobody
 # Reasons of a ValidationException that another try gets over.
 _PASSING = ("WRITE_REQUEST_TIMEOUT", "CONFLICTING_BLOCK_UPDATE")
+_MAYBE_SEALED = ("internal", "invalid_config", "not_found", "conflict")  # by a request whose answer got lost
 _POLICY = RetryPolicy(max_retries=6, base=0.5, cap=20.0)  # the SDK has tried some times before
 Pace = Callable[[str], object]
 
@@ -100,7 +101,7 @@ class NewSnapshot:
         try:
             self._retry.call(self._complete, count, b64encode(digest).decode())
         except VmferryError as error:
-            if error.kind != "internal" or not self._was_sealed():  # by a request whose answer got lost
+            if error.kind not in _MAYBE_SEALED or not self._was_sealed():
                 raise
 
     def _start(self) -> str:
