@@ -59,6 +59,7 @@ attributes:
       - Without O(export), a newer export in the store is another one, and the module fails because the VM exists.
       - So is an appliance whose descriptor or checksums differ, and a disk image that was written to or replaced.
       - With O(provider=image), the same in another O(placement.disk_format) is a conflict.
+      - With O(provider=aws), so is the same with another O(placement.stop_at) or O(placement.instance_type).
   async:
     support: full
 options:
@@ -173,6 +174,32 @@ EXAMPLES = r"""
       disk_bus: sata
     network_map:
       VM Network: default
+
+- name: Make an instance of AWS of the newest export, and start it
+  vmferry.migrate.vm_import:
+    provider: aws
+    aws:
+      region: eu-west-1
+    url: s3://backups/vms
+    vm: web01
+    name: web01
+    placement:
+      subnet_id: subnet-0f1e2d3c
+      security_groups: [web]
+      power_on: true
+
+- name: Make an AMI of a disk image, of which nothing runs yet
+  vmferry.migrate.vm_import:
+    provider: aws
+    aws:
+      region: eu-west-1
+    url: file:///srv/images/web.qcow2
+    name: web
+    hardware:
+      networks: []
+    placement:
+      stop_at: image
+      firmware: uefi
 
 - name: Make a VM of a disk of Hyper-V, with a qcow2 image as its disk
   vmferry.migrate.vm_import:

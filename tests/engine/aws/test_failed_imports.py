@@ -17,10 +17,10 @@ import pytest
 
 from ansible_collections.vmferry.migrate.plugins.module_utils._errors import VmferryError
 from ansible_collections.vmferry.migrate.plugins.module_utils._exports.naming import new_attempt
-from ansible_collections.vmferry.migrate.plugins.module_utils._providers.aws import import_session
-from ansible_collections.vmferry.migrate.plugins.module_utils._providers.aws.import_mark import OWNER, ImportMark
+from ansible_collections.vmferry.migrate.plugins.module_utils._providers.aws import import_session, new_snapshot
+from ansible_collections.vmferry.migrate.plugins.module_utils._providers.aws.import_mark import ImportMark
 from ansible_collections.vmferry.migrate.plugins.module_utils._providers.aws.provider import AwsProvider
-from ansible_collections.vmferry.migrate.plugins.module_utils._providers.aws.snapshot_owner import owner_words
+from ansible_collections.vmferry.migrate.plugins.module_utils._providers.aws.snapshot_owner import OWNER, owner_words
 from ansible_collections.vmferry.migrate.plugins.module_utils._providers.base import ImportSession, Placement
 from ansible_collections.vmferry.migrate.plugins.module_utils._providers.job import Job
 from ansible_collections.vmferry.migrate.plugins.module_utils._transfer.flow import Flow
@@ -139,7 +139,7 @@ def test_aws_counts_what_was_written(aws: AwsServer, importing: Import) -> None:
 def test_snapshot_that_aws_gives_up_on_is_told(
     aws: AwsServer, importing: Import, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    wait = import_session.wait_completed
+    wait = new_snapshot.wait_completed
 
     def given_up(session: Any, snapshots: Any, *more: Any) -> None:
         aws.fail_snapshot(next(iter(snapshots)))

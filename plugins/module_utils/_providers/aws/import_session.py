@@ -92,7 +92,6 @@ class AwsImport(ImportSession):
 
     def read_back(self) -> Sequence[SnapshotDisk]:
         snapshots = self._snapshots()
-        failpoint("snapshots_read_back")
         return tuple(self._readable(sink, snapshot) for sink, snapshot in zip(self._sinks, snapshots))
 
     def commit(self) -> VmSpec:
