@@ -107,7 +107,7 @@ options:
         description:
           - Whether network cards keep their MAC addresses. Otherwise they get new ones, where files are written from
             whoever makes a VM of them.
-          - AWS refuses V(true): it gives every network card its address.
+          - AWS refuses V(true), since it gives every network card its address.
         type: bool
         default: false
       keep_uuid:

@@ -58,6 +58,8 @@ SECRET = (
 NOT_SECRET = {
     "aws.access_key",
     "aws.web_identity_token_file",
+    "placement.key_name",
+    "placement.kms_key_id",
     "encryption.passphrase_command",
     "encryption.passphrase_file",
     "key",
