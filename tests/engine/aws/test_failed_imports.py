@@ -10,7 +10,7 @@ import time
 from base64 import b64encode
 from collections.abc import Iterator
 from hashlib import sha256
-from threading import Timer
+from threading import Thread
 from typing import Any
 
 import pytest
@@ -28,6 +28,7 @@ from rigs.aws import AwsServer
 
 from .importing import EXPORT, SMALL, SYSTEM, Import, a_vm, in_no_time, killed_on_aws
 
+pytestmark = pytest.mark.slow
 JOB = "0" * 32
 DEAD = owner_words().rpartition(" ")[0] + " 1"  # this process was started at another time
 FAILPOINTS = ("snapshot_begun", "snapshots_completed", "image_registered", "instance_made")
@@ -56,6 +57,18 @@ def left_by(aws: AwsServer, name: str, owner: str, job: str = JOB) -> None:
     mark = ImportMark.of(Job(job, new_attempt()), EXPORT, name)
     tags = [{"Key": key, "Value": value} for key, value in {**mark.tags(), OWNER: owner}.items()]
     aws.client("ebs").start_snapshot(VolumeSize=1, Tags=tags)
+
+
+def cancel_at(aws: AwsServer, flow: Flow, operation: str) -> None:
+    """Once it was called."""
+
+    def wait() -> None:
+        while not aws.calls(operation):
+            time.sleep(0.02)
+        flow.stop(VmferryError("cancelled", "Enough."))
+
+    aws.forget_calls()
+    Thread(target=wait, daemon=True).start()
 
 
 def failed(aws: AwsServer, importing: Import, **asked: Any) -> VmferryError:
@@ -180,7 +193,7 @@ def test_cancelled_import_leaves_nothing(
     provider = AwsProvider(settings, flow)
     aws.fault("PutSnapshotBlock", "slow", seconds=0.3, times=-1)
     before = there(aws)
-    Timer(0.4, lambda: flow.stop(VmferryError("cancelled", "Enough."))).start()
+    cancel_at(aws, flow, "PutSnapshotBlock")
     with pytest.raises(VmferryError, match="Enough"):
         Import(provider).run(name="lost", flow=flow)
     aws.heal()
@@ -192,12 +205,26 @@ def test_cancel_does_not_wait_for_a_block_that_nobody_answers(
 ) -> None:
     in_no_time(monkeypatch.setattr)
     flow = Flow()
-    aws.fault("PutSnapshotBlock", "slow", seconds=20, times=3)
-    Timer(0.5, lambda: flow.stop(VmferryError("cancelled", "Enough."))).start()
+    aws.fault("PutSnapshotBlock", "slow", seconds=60, times=3)
+    cancel_at(aws, flow, "PutSnapshotBlock")
     began = time.monotonic()
     with pytest.raises(VmferryError, match="Enough"):
         Import(AwsProvider(settings, flow)).run(name="lost", flow=flow)
-    assert time.monotonic() - began < 15
+    assert time.monotonic() - began < 45
+
+
+def test_snapshot_that_is_begun_as_the_import_is_cancelled_goes_too(
+    aws: AwsServer, settings: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    in_no_time(monkeypatch.setattr)
+    flow = Flow()
+    before = there(aws)
+    aws.fault("StartSnapshot", "slow", seconds=1.5)
+    cancel_at(aws, flow, "StartSnapshot")
+    with pytest.raises(VmferryError, match="Enough"):
+        Import(AwsProvider(settings, flow)).run(name="lost", flow=flow)
+    assert aws.calls("DeleteSnapshot")
+    assert there(aws) == before
 
 
 # --- runs that died ---------------------------------------------------------------------------------------------------

@@ -201,7 +201,7 @@ class AwsImport(ImportSession):
         self._made.append(Thing(kind, identity, "", self._mark, {}))
 
     def _remove_all(self) -> None:
-        begun = [sink.snapshot.id for sink in self._sinks if sink.snapshot.id]
+        begun = [one for one in [sink.snapshot.end() for sink in self._sinks] if one]
         known = [*self._made, *(Thing("snapshot", one, "", self._mark, {}) for one in begun)]
         try:
             remove_attempt(self._session, self._flow, self._mark.attempt, known)

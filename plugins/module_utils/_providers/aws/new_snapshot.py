@@ -33,6 +33,7 @@ _SEALED_WITHIN = 30.0  # seconds for one whose sealing was answered by nobody
 # Reasons of a ValidationException that another try gets over.
 _PASSING = ("WRITE_REQUEST_TIMEOUT", "CONFLICTING_BLOCK_UPDATE")
 _MAYBE_SEALED = ("internal", "invalid_config", "not_found", "conflict")  # by a request whose answer got lost
+_LAST_ANSWER = 20.0  # seconds for the answer to a request that is under way when an import fails
 _POLICY = RetryPolicy(max_retries=6, base=0.5, cap=20.0)  # the SDK has tried some times before
 Pace = Callable[[str], object]
 
@@ -73,6 +74,7 @@ class NewSnapshot:
         self._retry = Retry(_POLICY, sleep=flow.sleep)
         self._starting = Lock()
         self._started_at = 0.0
+        self._ended = False
         self.id = ""
 
     @property
@@ -85,10 +87,19 @@ class NewSnapshot:
         with self._starting:
             if not self.id:
                 self._flow.raise_if_stopped()
+                if self._ended:
+                    raise VmferryError("cancelled", f"Writing {self.name} was ended.")
                 self.id = self._retry.call(self._start)
                 self._started_at = time.monotonic()
                 failpoint("snapshot_begun")
             return self.id
+
+    def end(self) -> str:
+        """It is not begun any more. The id, also of one that was just then being begun; '' of none."""
+        self._ended = True
+        if self._starting.acquire(timeout=_LAST_ANSWER):
+            self._starting.release()
+        return self.id
 
     def put(self, index: int, data: bytes, digest: bytes) -> None:
         """`digest`: its SHA-256, which AWS compares with what it receives."""
