@@ -17,6 +17,7 @@ from ansible_collections.vmferry.migrate.plugins.module_utils._operations.jobs.r
 from ansible_collections.vmferry.migrate.plugins.module_utils._stores.base import Store
 from ansible_collections.vmferry.migrate.plugins.module_utils._stores.filesystem import roots
 from ansible_collections.vmferry.migrate.plugins.module_utils._stores.filesystem.mounts import Mount, mount_of
+from rigs.aws import AwsServer, shared_models
 from rigs.azurite import AzuriteServer, azurite
 from rigs.fault_proxy import FaultProxy, fault_proxy
 from rigs.gcs import GcsServer, fake_gcs_server, gcp_storage_emulator
@@ -53,6 +54,13 @@ def patience() -> Patience:
 @pytest.fixture(scope="session")
 def vsphere_server() -> Iterator[VSphere]:
     with VSphere() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def aws_server() -> Iterator[AwsServer]:
+    shared_models.share()
+    with AwsServer() as server:
         yield server
 
 

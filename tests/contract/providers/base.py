@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
+from ansible_collections.vmferry.migrate.plugins.module_utils._blocks import LEAF
 from ansible_collections.vmferry.migrate.plugins.module_utils._errors import Kind
 from ansible_collections.vmferry.migrate.plugins.module_utils._operations.jobs.requests import ProviderSpec
 
@@ -29,6 +30,7 @@ class Abilities:
     powered_off: bool = False  # it knows that a guest was shut down
     tracking: bool = False  # it tells what changed since an export
     snapshots: bool = False
+    reverts: bool = True  # to them
     imports: bool = False
     power: bool = False  # VMs are started and shut down
     removal: bool = False  # and removed
@@ -59,6 +61,8 @@ class Driver(ABC):
     # Passed by every provider's exports and imports but by this one's.
     passed_by: Set[str] = frozenset()
     locks = False  # whether nobody can write to the disks of a VM that is off while it is exported
+    apart = False  # whether an export of a VM that is off is of its own moment, whatever is written to the disks then
+    granule = LEAF  # bytes of which the provider tells at the finest that one of them changed
     holds = True  # whether the point in time of a run that died is there for the next one
     knows_holes = True  # whether what was never written to is not read
     patience = 30.0  # seconds for a disk that is locked by something that is about to end
@@ -87,6 +91,10 @@ class Driver(ABC):
         """What a list tells of a VM of which so much is told when it is named."""
         return told
 
+    def size_of(self, size: int) -> int:
+        """Of a disk that was asked to have so many bytes, which come first: zeros follow."""
+        return size
+
     @abstractmethod
     def make_vm(self, *disks: bytes, power: Power = "off") -> str: ...
 
@@ -109,7 +117,7 @@ class Driver(ABC):
 
     @abstractmethod
     def read(self, vm: str, disk: int) -> bytes:
-        """All of it, by no code of ours."""
+        """By no code of ours. What is zeros up to the end may be left out."""
 
     @abstractmethod
     def add_disk(self, vm: str, data: bytes) -> None:

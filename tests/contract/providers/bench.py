@@ -6,11 +6,13 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import signal
 import subprocess
 import threading
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -92,17 +94,19 @@ class ProviderBench:
         return found
 
     def disks(self, vm: str) -> list[bytes]:
-        """As they are now, by no code of ours."""
-        return [self.driver.read(vm, number) for number in range(len(self.vms(vm)[0]["disks"]))]
+        """As they are now, by no code of ours; without the zeros at their ends."""
+        return [self.driver.read(vm, number).rstrip(b"\0") for number in range(len(self.vms(vm)[0]["disks"]))]
 
     def content(self, export: Mapping[str, Any]) -> list[bytes]:
-        """Of what a result names: each disk through all it stands on, as QEMU alone reads it."""
+        """Of what a result names: each disk through all it stands on, as QEMU alone reads it; without the zeros at its
+        end, which make up its size."""
         found = []
         for disk in export["disks"]:
             raw = self.folder / "judged"
             image = disk["url"].removeprefix("file://")
             subprocess.run(["qemu-img", "convert", "-f", "qcow2", "-O", "raw", image, str(raw)], check=True)
-            found.append(raw.read_bytes())
+            assert raw.stat().st_size == disk["size"]
+            found.append(data_of(raw))
         return found
 
     def keys(self) -> list[str]:
@@ -135,6 +139,17 @@ class ProviderBench:
         found += [f"{path} is there" for path in self.state.rglob("*.part")]
         found += [f"the job {job['id']} is {job['phase']}" for job in self.jobs() if not job["finished"]]
         assert not found, "\n".join(found)
+
+
+def data_of(path: Path) -> bytes:
+    """All of a file up to its last byte that is not zero. What is a hole behind its data is not even read."""
+    with path.open("rb") as file:
+        end, size = 0, path.stat().st_size
+        with suppress(OSError):  # there is no data any more
+            while end < size:
+                end = os.lseek(file.fileno(), os.lseek(file.fileno(), end, os.SEEK_DATA), os.SEEK_HOLE)
+        file.seek(0)
+        return file.read(end).rstrip(b"\0")
 
 
 def refused(work: Callable[[], object], kind: str, words: str = "") -> VmferryError:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from .aws import AwsDriver
 from .base import Driver
 from .image import ImageDriver
 from .libvirt import LibvirtDriver
@@ -22,7 +23,7 @@ from .vsphere import VsphereDriver
 if TYPE_CHECKING:
     from .bench import ProviderBench
 
-DRIVERS: tuple[type[Driver], ...] = (LibvirtDriver, ImageDriver, VsphereDriver)
+DRIVERS: tuple[type[Driver], ...] = (LibvirtDriver, ImageDriver, VsphereDriver, AwsDriver)
 
 
 @pytest.fixture(scope="session")

@@ -10,10 +10,12 @@ import pkgutil
 from contextlib import suppress
 
 from ansible_collections.vmferry.migrate.plugins import module_utils
+from rigs.aws import shared_models
 
 ROOMS = ("_operations", "_providers", "_exports", "_transfer", "_images", "_nbd", "_stores.filesystem")
 WATCHDOG = "watchdog"  # a program of its own
 
+shared_models.share()
 with suppress(ImportError):  # where no test asks for a driver of it
     importlib.import_module("libvirt")
 for room in ROOMS:
