@@ -24,23 +24,28 @@ def described(session: Session, vms: Sequence[str]) -> List[VmSpec]:
     """In the order asked for. Raises `not_found`, and `conflict` where several have the same name."""
     doing = f"Describing {vms[0]}" if len(vms) == 1 else f"Describing {len(vms)} instances"
     wanted = list(dict.fromkeys(vms))
-    ids = [one for one in wanted if _ID.fullmatch(one)]
-    names = [one for one in wanted if not _ID.fullmatch(one)]
-    found = instances_of(session, doing, "instance-id", ids)
+    ids = {one: _id_in(one, session.region) for one in wanted}
+    names = [one for one in wanted if not ids[one]]
+    found = instances_of(session, doing, "instance-id", [one for one in ids.values() if one])
     found += instances_of(session, doing, f"tag:{NAME}", [literal(name) for name in names])
     there = [instance for instance in found if instance["State"]["Name"] in THERE]
-    chosen = {one: _one(session, one, there) for one in wanted}
+    chosen = {one: _one(session, one, ids[one], there) for one in wanted}
     known = {vm.id: vm for vm in specs(session, doing, list(chosen.values()))}
     return [known[chosen[one]["InstanceId"]] for one in vms]
 
 
-def _one(session: Session, called: str, there: Sequence[Any]) -> Any:
+def _id_in(called: str, region: str) -> str:
+    """Of an id, or of the path of an instance, which is its id behind its region; '' of a name."""
+    place, slash, last = called.rpartition("/")
+    return last if _ID.fullmatch(last) and place == (region if slash else "") else ""
+
+
+def _one(session: Session, called: str, known_as: str, there: Sequence[Any]) -> Any:
     """An id is nobody else's name, whatever the others are called."""
-    by_id = bool(_ID.fullmatch(called))
     fits: Dict[str, Any] = {
         instance["InstanceId"]: instance
         for instance in there
-        if called == (instance["InstanceId"] if by_id else tags_of(instance).get(NAME))
+        if (instance["InstanceId"] == known_as if known_as else tags_of(instance).get(NAME) == called)
     }
     if len(fits) > 1:
         more = f" and {len(fits) - SHOWN} more" if len(fits) > SHOWN else ""
