@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from pathlib import Path
 from typing import Any, ClassVar
 
+from ansible_collections.vmferry.migrate.plugins.module_utils._errors import Kind
 from ansible_collections.vmferry.migrate.plugins.module_utils._operations.jobs.requests import ProviderSpec
 from rigs.aws import AwsServer
 from rigs.aws.blocks import BLOCK, GIB
@@ -22,11 +23,27 @@ class AwsDriver(Driver):
     name = "aws"
     sources = "plugins/module_utils/_providers/aws"
     abilities = Abilities(
-        live=True, powered_off=True, tracking=True, snapshots=True, reverts=False, power=True, removal=True
+        live=True,
+        powered_off=True,
+        tracking=True,
+        snapshots=True,
+        reverts=False,
+        imports=True,
+        power=True,
+        removal=True,
     )
     failpoints: ClassVar[Mapping[str, Mapping[str, Fate]]] = {
-        power: {"snapshots_begun": "undone", "snapshots_made": "undone", "snapshots_unneeded": "whole"}
-        for power in ("on", "off")
+        **{
+            power: {"snapshots_begun": "undone", "snapshots_made": "undone", "snapshots_unneeded": "whole"}
+            for power in ("on", "off")
+        },
+        "import": {
+            "snapshot_begun": "undone",
+            "snapshots_completed": "undone",
+            "image_registered": "undone",
+            "instance_made": "undone",
+            "instance_finished": "whole",
+        },
     }
     apart = True
     granule = BLOCK
@@ -117,6 +134,33 @@ class AwsDriver(Driver):
             mine = tags.get("vmferry:vm") == self._id(vm)
             if mine and (tags.get("vmferry:state"), name in tokens) != ("token", True):
                 yield f"the snapshot {snapshot} is there: {dict(tags)}"
+
+    @property
+    def wrong_name(self) -> str:
+        return "back" * 100
+
+    @property
+    def other_hardware(self) -> tuple[Mapping[str, Any], int, int]:
+        """Machines are bought by type."""
+        return {"instance_type": "t3.small"}, 2, 2048
+
+    @property
+    def wrong_placements(self) -> Sequence[tuple[Mapping[str, Any], Kind, str]]:
+        return (
+            ({"instance_type": "t9.micro"}, "not_found", "t9.micro"),
+            ({"subnet_id": "subnet-0123456789abcdef0"}, "not_found", "subnet-0123456789abcdef0"),
+            ({"folder": "Nowhere"}, "unsupported", "folder"),
+        )
+
+    def left_of_imports(self) -> Iterator[str]:
+        left = self._server.leftovers()
+        for things in (left.snapshots, left.images, left.volumes, left.instances):
+            for name, tags in things.items():
+                if "vmferry:import" in tags:
+                    yield f"{name} is there: {dict(tags)}"
+
+    def remove_vm(self, vm: str) -> None:
+        self._server.terminate(self._id(vm))
 
     def _id(self, vm: str) -> str:
         return self._made.get(vm) or str(self._instance(vm)["InstanceId"])

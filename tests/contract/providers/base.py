@@ -152,6 +152,16 @@ class Driver(ABC):
         return {}
 
     @property
+    def wrong_name(self) -> str:
+        """That no VM there can have, with `back` in it."""
+        return "../back"
+
+    @property
+    def other_hardware(self) -> tuple[Mapping[str, Any], int, int]:
+        """A placement that asks for another machine than the VM was, and the processors and MiB that it then has."""
+        return {"cpu": 2, "memory_mb": 48}, 2, 48
+
+    @property
     def wrong_placements(self) -> Sequence[tuple[Mapping[str, Any], Kind, str]]:
         """Each with the kind of error that it is refused with, and words of it."""
         return ()
