@@ -447,7 +447,8 @@ def test_a_vm_goes_from_each_provider_to_each_with_the_same_digests(
     if not target.abilities.imports:
         refused(lambda: there.import_("moved", store=here.store), "unsupported")
         return
-    there.import_("moved", store=here.store)
+    networks = {nic["network"]: there.driver.network for nic in here.vms(vm)[0]["nics"] if there.driver.network}
+    there.import_("moved", store=here.store, placement={"network_map": networks})
     assert there.disks("moved") == here.disks(vm)
     again = there.export("moved")["export"]
     sizes = [[one["size"] for one in export["disks"]] for export in (exported, again)]

@@ -5,8 +5,10 @@
 
 from __future__ import annotations
 
+import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence, Set
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Literal
@@ -152,6 +154,11 @@ class Driver(ABC):
         return {}
 
     @property
+    def network(self) -> str:
+        """For network cards of VMs from elsewhere; "" where they need none."""
+        return ""
+
+    @property
     def wrong_name(self) -> str:
         """That no VM there can have, with `back` in it."""
         return "../back"
@@ -183,3 +190,14 @@ def folder_of(path: Path, name: str) -> Path:
     made = path / name
     made.mkdir()
     return made
+
+
+def data_of(path: Path) -> bytes:
+    """All of a file up to its last byte that is not zero. What is a hole behind its data is not even read."""
+    with path.open("rb") as file:
+        end, size = 0, path.stat().st_size
+        with suppress(OSError):  # there is no data any more
+            while end < size:
+                end = os.lseek(file.fileno(), os.lseek(file.fileno(), end, os.SEEK_DATA), os.SEEK_HOLE)
+        file.seek(0)
+        return file.read(end).rstrip(b"\0")

@@ -6,13 +6,11 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import signal
 import subprocess
 import threading
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -40,7 +38,7 @@ from ansible_collections.vmferry.migrate.plugins.module_utils._providers.base im
 from ansible_collections.vmferry.migrate.plugins.module_utils._transfer import failpoints
 from ansible_collections.vmferry.migrate.plugins.module_utils._transfer.flow import Flow
 
-from .base import Driver
+from .base import Driver, data_of
 from .dying import PATIENCE, Request, die_at
 
 
@@ -139,17 +137,6 @@ class ProviderBench:
         found += [f"{path} is there" for path in self.state.rglob("*.part")]
         found += [f"the job {job['id']} is {job['phase']}" for job in self.jobs() if not job["finished"]]
         assert not found, "\n".join(found)
-
-
-def data_of(path: Path) -> bytes:
-    """All of a file up to its last byte that is not zero. What is a hole behind its data is not even read."""
-    with path.open("rb") as file:
-        end, size = 0, path.stat().st_size
-        with suppress(OSError):  # there is no data any more
-            while end < size:
-                end = os.lseek(file.fileno(), os.lseek(file.fileno(), end, os.SEEK_DATA), os.SEEK_HOLE)
-        file.seek(0)
-        return file.read(end).rstrip(b"\0")
 
 
 def refused(work: Callable[[], object], kind: str, words: str = "") -> VmferryError:

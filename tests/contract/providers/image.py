@@ -14,7 +14,7 @@ from typing import IO, Any, ClassVar
 from ansible_collections.vmferry.migrate.plugins.module_utils._errors import Kind
 from ansible_collections.vmferry.migrate.plugins.module_utils._operations.jobs.requests import ProviderSpec
 
-from .base import Abilities, Broken, Driver, Fate, Power, folder_of
+from .base import Abilities, Broken, Driver, Fate, Power, data_of, folder_of
 
 
 class ImageDriver(Driver):
@@ -96,7 +96,7 @@ class ImageDriver(Driver):
         subprocess.run([*punch, str(self._paths(vm)[disk])], check=True)
 
     def read(self, vm: str, disk: int) -> bytes:
-        return self._paths(vm)[disk].read_bytes()
+        return data_of(self._paths(vm)[disk])
 
     def add_disk(self, vm: str, data: bytes) -> None:
         path = self._images / vm / f"disk{len(self._paths(vm))}.raw"

@@ -21,7 +21,7 @@ from ansible_collections.vmferry.migrate.plugins.module_utils._operations.jobs.r
 from rigs.domain import Disk, Machine, disk_sources, domain_xml, remove_domain
 from rigs.libvirt import LibvirtRig
 
-from .base import Abilities, Broken, Driver, Fate, Power, folder_of
+from .base import Abilities, Broken, Driver, Fate, Power, data_of, folder_of
 
 if TYPE_CHECKING:
     import libvirt
@@ -96,7 +96,7 @@ class LibvirtDriver(Driver):
         raw = self._folder / "read"
         convert = ["qemu-img", "convert", "-U", "-f", "qcow2", "-O", "raw", str(self._path(vm, disk)), str(raw)]
         subprocess.run(convert, check=True)
-        return raw.read_bytes()
+        return data_of(raw)
 
     def add_disk(self, vm: str, data: bytes) -> None:
         domain = self._domain(vm)
@@ -145,6 +145,14 @@ class LibvirtDriver(Driver):
     @property
     def placement(self) -> Mapping[str, Any]:
         return {"storage": str(self._images)}
+
+    @property
+    def network(self) -> str:
+        """No VM of these tests is started on it, and neither is it."""
+        connection = self._rig.connect()
+        if "contract" not in [one.name() for one in connection.listAllNetworks()]:
+            connection.networkDefineXML("<network><name>contract</name></network>")
+        return "contract"
 
     @property
     def wrong_placements(self) -> Sequence[tuple[Mapping[str, Any], Kind, str]]:

@@ -118,7 +118,7 @@ class VsphereDriver(Driver):
         self.zero(vm, disk, offset, length)
 
     def read(self, vm: str, disk: int) -> bytes:
-        return self._server.disk_bytes(vm, disk)
+        return self._server.disk_data(vm, disk)
 
     def add_disk(self, vm: str, data: bytes) -> None:
         from pyVmomi import vim
@@ -166,6 +166,10 @@ class VsphereDriver(Driver):
     @property
     def placement(self) -> Mapping[str, Any]:
         return {"storage": "LocalDS_0", "host": "DC0_H0"}
+
+    @property
+    def network(self) -> str:
+        return "VM Network"
 
     @property
     def wrong_placements(self) -> Sequence[tuple[Mapping[str, Any], Kind, str]]:
