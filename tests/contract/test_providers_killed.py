@@ -203,8 +203,7 @@ def test_a_snapshot_that_is_killed_while_it_comes_or_goes_is_told_and_goes_and_t
 
 
 # Of these a provider's own tests have the walk: an agent has to freeze its guest, a guest has to boot on trial, an
-# image has to be merged while its guest writes to it, a run that goes on with another one has to be killed itself, and
-# the disks of an import have to be read back.
+# image has to be merged while its guest writes to it, and a run that goes on with another one has to be killed itself.
 ELSEWHERE = {
     "libvirt": {
         "frozen",
@@ -216,7 +215,7 @@ ELSEWHERE = {
         "merging",
         "pivoting",
     },
-    "aws": {"snapshots_taken_over", "snapshots_read_back"},
+    "aws": {"snapshots_taken_over"},
 }
 
 
