@@ -73,6 +73,7 @@ def export_vm(request: ExportRequest, check_mode: bool) -> dict[str, Any]:
             insist_on_exports(spec.url, spec.settings)
         named = (request.provider.name, request.provider.settings)
         provider = stack.enter_context(closing(open_provider(*named, job.open_source, job.going_on, job.flow)))
+        provider.export_by(request.method, request.vendor_task)
         store = stack.enter_context(closing(job.open_store(request.store)))
         result = _Export(request, job, provider, store).run(check_mode)
         if not request.copies_to:

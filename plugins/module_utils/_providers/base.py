@@ -23,6 +23,20 @@ if TYPE_CHECKING:
 Consistency = Literal["auto", "quiesced", "crash_consistent", "powered_off"]
 
 
+ExportMethod = Literal["auto", "direct", "vendor_task"]
+
+
+@dataclass(frozen=True)
+class VendorTask:
+    """A task of a cloud that writes an image of a VM to a store of its own, from where it is read."""
+
+    staging: str  # where: a bucket, and a prefix in it
+    poll_interval: float = 10.0  # seconds
+    timeout: float = 7200.0  # seconds
+    cleanup: bool = True  # whether the image goes once it was read
+    role: str = "vmimport"  # in which the cloud does it
+
+
 @dataclass(frozen=True)
 class Tracking:
     """What an export asks of a provider that can tell what changed. A token is a name that the provider knows."""
@@ -235,6 +249,13 @@ class Provider(ABC):
         job: Job,
         tracking: Tracking = _NO_TRACKING,
     ) -> ContextManager[ExportSession]: ...
+
+    def export_by(self, method: ExportMethod, task: VendorTask | None) -> None:
+        """How exports are checked and opened from now on. Raises `unsupported` where a provider has no choice, and
+        `invalid_config`. `task`: of `vendor_task`."""
+        if method != "auto":
+            text = f"The method {method} is one of provider aws: exports from {self.name} have no other than their own."
+            raise VmferryError("unsupported", text, "Leave method out.")
 
     def reopen_export(
         self, vm: VmSpec, disks: Sequence[DiskSpec], job: Job, tracking: Tracking, reference: Mapping[str, str]

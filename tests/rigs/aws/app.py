@@ -29,6 +29,7 @@ from rigs.aws.control import Control
 from rigs.aws.ebs import EbsDirect, invalid
 from rigs.aws.ec2_disks import Snapshots, teach_disks
 from rigs.aws.ec2_images import teach_images
+from rigs.aws.export_tasks import ExportTasks, teach_export_tasks
 from rigs.aws.faults import Fault, Faults, query_error, refusal_by_query, refusal_of_blocks
 from rigs.aws.http_server import CutLine, Server
 from rigs.aws.keys import ADMIN_ACCESS_KEY, is_known
@@ -48,12 +49,14 @@ class App:
         disks = Disks(Blocks(folder / "blocks"))
         teach_disks(disks)
         teach_images(disks)
+        tasks = ExportTasks(disks, folder)
+        teach_export_tasks(tasks)
         self.faults = Faults()
         self.calls: list[str] = []
         self._lock = threading.Lock()
         self._ebs = EbsDirect(disks, Snapshots(disks))
         self._moto = DomainDispatcherApplication(create_backend_app)
-        self._control = Control(disks, self.faults, self.calls, self._ebs)
+        self._control = Control(disks, self.faults, self.calls, self._ebs, tasks)
 
     def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
         body = environ["wsgi.input"].getvalue()

@@ -17,6 +17,7 @@ from moto.ec2.utils import random_ami_id
 from rigs.aws.blocks import Content, Disks, Stored
 from rigs.aws.ebs import EbsDirect
 from rigs.aws.ec2_images import ROOT, Image
+from rigs.aws.export_tasks import ExportTasks, Wishes
 from rigs.aws.faults import Faults, asked_of
 from rigs.aws.keys import ACCOUNT, REGION
 
@@ -24,11 +25,12 @@ OURS = "vmferry:"  # how tags of the project begin
 
 
 class Control:
-    def __init__(self, disks: Disks, faults: Faults, calls: list[str], ebs: EbsDirect) -> None:
+    def __init__(self, disks: Disks, faults: Faults, calls: list[str], ebs: EbsDirect, tasks: ExportTasks) -> None:
         self._disks = disks
         self._faults = faults
         self._calls = calls
         self._ebs = ebs
+        self._tasks = tasks
         self._image = _base_image(disks)
 
     def __call__(self, environ: dict[str, Any], body: bytes, start_response: Callable[..., Any]) -> Iterable[bytes]:
@@ -90,6 +92,12 @@ class Control:
                 raise ValueError(f"there is no {name}")
             setattr(self._disks, name, value)
         return None
+
+    def _export_tasks(self, _words: dict[str, str], body: bytes) -> Any:
+        """What becomes of those that begin from now on; of all, their states."""
+        if body:
+            self._tasks.wishes = Wishes(**json.loads(body))
+        return {task.id: task.state for task in self._tasks.all.values()}
 
     def _fail(self, words: dict[str, str], _body: bytes) -> Any:
         self._disks.snapshots[words["snapshot"]].failed = True

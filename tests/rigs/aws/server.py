@@ -227,6 +227,12 @@ class AwsServer:
         """
         self._ask("change", settings)
 
+    def export_tasks(self, **wishes: Any) -> dict[str, str]:
+        """The states of all by their ids. With `polls`, `ends` (completed, failed, never) and `message`: what becomes
+        of those that begin from now on."""
+        found: dict[str, str] = self._ask("export_tasks", wishes or b"")
+        return found
+
     def fail_snapshot(self, snapshot: str) -> None:
         """It is in the state `error`."""
         self._ask("fail", snapshot=snapshot)

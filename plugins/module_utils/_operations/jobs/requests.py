@@ -10,7 +10,7 @@ from typing import Any, Literal, Mapping
 
 from ..._exports.retention_rules import Limits, Protections
 from ..._exports.seals import UNCHECKED, Seals
-from ..._providers.base import BootMarkers, Consistency, Placement
+from ..._providers.base import BootMarkers, Consistency, ExportMethod, Placement, VendorTask
 from ..._providers.snapshots import Quiesce, SnapshotMethod
 from ..._transfer.priority import Priority
 
@@ -105,6 +105,8 @@ class ExportRequest:
     snapshot: SnapshotOptions | None = None  # None: the VM as it is
     on_failure: OnFailure = "keep"  # what becomes of what was made so far
     part_size: int | None = None  # bytes; None: as memory and the store's limits allow
+    method: ExportMethod = "auto"  # how the disks are read
+    vendor_task: VendorTask | None = None  # of that method
     attach: bool = False  # follow a run that is exporting this VM already
     copies_to: tuple[StoreSpec, ...] = ()  # further stores
     detach: tuple[Drive, ...] = ()  # that the description is to be without

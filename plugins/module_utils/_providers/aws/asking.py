@@ -19,6 +19,7 @@ _PAGED = {
     "describe_volumes": ("Volumes", 500),
     "describe_snapshots": ("Snapshots", 1000),
     "describe_images": ("Images", 1000),
+    "describe_export_image_tasks": ("ExportImageTasks", 500),
 }
 
 

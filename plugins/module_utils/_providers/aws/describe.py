@@ -189,6 +189,7 @@ def _details(instance: Mapping[str, Any], kind: Mapping[str, Any], tags: Mapping
         "security_groups": [group["GroupId"] for group in instance.get("SecurityGroups") or ()],
         "key_name": instance.get("KeyName", ""),
         "instance_profile": (instance.get("IamInstanceProfile") or {}).get("Arn", ""),
+        "product_codes": [code["ProductCodeId"] for code in instance.get("ProductCodes") or ()],
         "lifecycle": instance.get("InstanceLifecycle", ""),
         "hibernation": bool((instance.get("HibernationOptions") or {}).get("Configured")),
         "outpost": instance.get("OutpostArn", ""),

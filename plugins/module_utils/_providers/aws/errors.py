@@ -48,6 +48,13 @@ _BY_CODE: Dict[str, Meaning] = {
     "IncorrectInstanceState": ("conflict", "the instance is in a state that does not allow it", ""),
     "IncorrectState": ("conflict", "it is in a state that does not allow it", ""),
     "InvalidSnapshot.InUse": ("conflict", "an AMI is made of it", "Deregister the AMI first, if nobody needs it."),
+    "InvalidAMIName.Duplicate": ("conflict", "an AMI has that name already", ""),
+    "NotExportable": ("unsupported", "AWS does not export this one", "Set method: direct, which exports it."),
+    "ResourceLimitExceeded": _QUOTA,
+    "NoSuchBucket": ("not_found", "the bucket does not exist", "Check its name."),
+    "NoSuchKey": ("not_found", "the object does not exist", ""),
+    "PreconditionFailed": ("conflict", "the object is another one now", "Look who writes there."),
+    "SlowDown": BUSY,
     "ResourceNotFoundException": ("not_found", "it does not exist", ""),
 }
 # Of EBS direct's ValidationException, which has one code for all that it refuses.

@@ -26,8 +26,9 @@ QUIESCE_HINT = "Leave consistency out, or shut the VM down first with vmferry.mi
 
 
 def export_findings(
-    session: Session, vm: VmSpec, disks: Sequence[DiskSpec], consistency: Consistency
-) -> Sequence[Finding]:
+    session: Session, vm: VmSpec, disks: Sequence[DiskSpec], consistency: Consistency, *, by_blocks: bool = True
+) -> List[Finding]:
+    """`by_blocks`: they are read by EBS direct."""
     findings: List[Finding] = [*_of_vm(vm, consistency)]
     for disk in disks:
         findings += _of_disk(vm, disk)
@@ -41,7 +42,8 @@ def export_findings(
     if len(disks) < len(vm.disks):
         left = ", ".join(disk.name for disk in vm.disks if disk not in disks)
         findings.append(Finding("info", f"{left} of {vm.name} is not exported."))
-    findings.append(_cost(vm, disks))
+    if by_blocks:
+        findings.append(_cost(vm, disks))
     return findings
 
 

@@ -164,6 +164,10 @@ class AwsExport(ExportSession):
         self._set = {disk.name: one for disk, one in zip(chosen, done)}
         failpoint("snapshots_made")
 
+    def _tags(self) -> Dict[str, str]:
+        """Of the snapshots, from the call on that makes them."""
+        return tags_of_export(self._job, self.vm.id)
+
     def _insist_on_off(self) -> None:
         if self._wanted == "powered_off" != self.vm.power_state:
             text = f"{self.vm.name} is {self.vm.power_state}, not powered_off."
@@ -189,7 +193,7 @@ class AwsExport(ExportSession):
 
     def _made_in_turn(self, chosen: Sequence[DiskSpec]) -> List[EbsSnapshot]:
         """AWS takes one snapshot of a volume in so many seconds."""
-        tags = tags_of_export(self._job, self.vm.id)
+        tags = self._tags()
         for _refused in range(TURNS - 1):
             try:
                 return make_set(self._session, self.vm, chosen, tags)

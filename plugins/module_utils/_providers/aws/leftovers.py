@@ -20,7 +20,7 @@ from .filters import THERE
 from .session import Session
 from .snapshot_owner import OWNER, TEMPORARY, is_alive, is_held, read_owner
 from .snapshot_set import EbsSnapshot, find, remove
-from .tags import ATTEMPT, JOB, VM
+from .tags import ATTEMPT, JOB, STAGING, VM
 
 _LISTING = "Looking for what exports left"
 
@@ -94,9 +94,22 @@ def _of_gone_instances(
 
 
 def _removed(session: Session, group: Sequence[EbsSnapshot], vm: str) -> str:
+    _end_task(session, group[0].tags, vm)
     remove(session, [one.id for one in group], vm)
     ids = ", ".join(one.id for one in group)
     return f"Removed {ids} of {vm}, left by the dead export job {group[0].tags.get(JOB, '?')}."
+
+
+def _end_task(session: Session, tags: Mapping[str, str], vm: str) -> None:
+    """And what it wrote, and the AMI that it was to write: the snapshots, which tell of them, go last."""
+    if STAGING not in tags:
+        return
+    from .staged_image import StagedPlace
+    from .vendor_task import end
+
+    place = StagedPlace.of_tags(tags)
+    if place is not None:
+        end(session, place, tags[ATTEMPT], vm)
 
 
 def _lives(group: Sequence[EbsSnapshot]) -> Optional[bool]:

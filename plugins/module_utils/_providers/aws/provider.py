@@ -10,7 +10,18 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Collection, ContextManager, Mapping, Sequence
 
-from ..base import Consistency, ExportSession, ImportSession, Placement, Provider, Tracking, Undone
+from ..._errors import VmferryError
+from ..base import (
+    Consistency,
+    ExportMethod,
+    ExportSession,
+    ImportSession,
+    Placement,
+    Provider,
+    Tracking,
+    Undone,
+    VendorTask,
+)
 from ..finding import Finding
 from ..job import Job
 from ..snapshots import SnapshotService
@@ -35,6 +46,7 @@ class AwsProvider(Provider):
         self._flow = flow
         self._settings = AwsSettings.from_options(settings)
         self._session = Session(self._settings)
+        self._task: VendorTask | None = None  # by which exports are read; None: by EBS direct
 
     @property
     def account(self) -> str:
@@ -59,7 +71,19 @@ class AwsProvider(Provider):
     def check_export(self, vm: VmSpec, disks: Sequence[DiskSpec], consistency: Consistency) -> Sequence[Finding]:
         from .export_checks import export_findings
 
-        return export_findings(self._session, vm, disks, consistency)
+        if self._task is None:
+            return export_findings(self._session, vm, disks, consistency)
+        from .vendor_checks import vendor_findings
+
+        found = export_findings(self._session, vm, disks, consistency, by_blocks=False)
+        return [*found, *vendor_findings(self._session, vm, disks, self._task)]
+
+    def export_by(self, method: ExportMethod, task: VendorTask | None) -> None:
+        if method == "vendor_task" and task is not None:
+            from .staged_image import split_staging
+
+            split_staging(task.staging)
+            self._task = task
 
     def open_export(
         self,
@@ -69,6 +93,12 @@ class AwsProvider(Provider):
         job: Job,
         tracking: Tracking = Tracking(),  # noqa: B008 - it never changes
     ) -> ContextManager[ExportSession]:
+        if self._task is not None:
+            from .vendor_export import VendorExport
+
+            return VendorExport(
+                self._session, self.describe, vm, disks, consistency, job, tracking, self._flow, self._task
+            )
         from .export_session import AwsExport
 
         return AwsExport(self._session, self.describe, vm, disks, consistency, job, tracking, self._flow)
@@ -76,6 +106,8 @@ class AwsProvider(Provider):
     def reopen_export(
         self, vm: VmSpec, disks: Sequence[DiskSpec], job: Job, tracking: Tracking, reference: Mapping[str, str]
     ) -> ContextManager[ExportSession]:
+        if self._task is not None:
+            raise VmferryError("not_found", f"An export of {vm.name} by a task of AWS begins anew.")
         from .export_session import AwsExport
 
         return AwsExport(self._session, self.describe, vm, disks, "auto", job, tracking, self._flow, reference)

@@ -26,6 +26,7 @@ DISK = "vmferry:disk"
 SNAPSHOT = "vmferry:snapshot"
 DISKS = "vmferry:disks"
 POWER = "vmferry:power"
+STAGING = "vmferry:staging"  # of snapshots that a task of AWS exports: where in S3 it writes
 LONGEST_VALUE = 256  # characters of Unicode
 
 
