@@ -191,6 +191,44 @@ options:
     type: str
     choices: [keep, undo]
     default: keep
+  method:
+    description:
+      - How the disks are read, with O(provider=aws). Other providers have one way, and refuse any other than V(auto).
+      - V(direct) reads the blocks of snapshots by the EBS direct APIs, and V(auto) does so, too.
+      - V(vendor_task) has AWS write the image of the boot disk to O(staging) by a task of VM Import/Export, and reads
+        it there, straight into the export. It is for credentials that may not read blocks, and has limits. See
+        U(https://github.com/vmferry/vmferry.migrate/blob/main/docs/aws_export_tasks.md).
+      - By V(vendor_task) nothing is held for O(resume_window), O(track_changes) does nothing, and an increment reads
+        the whole disk.
+    type: str
+    choices: [auto, direct, vendor_task]
+    default: auto
+  staging:
+    description:
+      - The bucket, and a prefix in it, that AWS writes the image to with O(method=vendor_task), for example
+        V(s3://staging-bucket/vm-exports). It is in the account and the region of the VM, and not encrypted by KMS.
+    type: str
+  task_role:
+    description:
+      - The name of the service role in which AWS writes to O(staging).
+    type: str
+    default: vmimport
+  poll_interval:
+    description:
+      - How often AWS is asked how far its task is.
+    type: str
+    default: 10s
+  task_timeout:
+    description:
+      - How long the task of AWS may take. One that takes longer is cancelled.
+    type: str
+    default: 2h
+  cleanup_staging:
+    description:
+      - Whether the image in O(staging) is removed once the export is made. With V(false) it stays, and a warning says
+        where. An export that fails, or was killed, leaves none.
+    type: bool
+    default: true
   attach:
     description:
       - What to do while another run is exporting this VM to this store.
@@ -425,6 +463,17 @@ EXAMPLES = r"""
     snapshot:
       name: nightly-{date}
       keep: 3
+
+- name: Export an instance of AWS without reading blocks, by an image that AWS writes to a bucket
+  vmferry.migrate.vm_export:
+    provider: aws
+    aws:
+      region: eu-west-1
+    vm: web01
+    disks: [disk-0]
+    url: file:///srv/exports
+    method: vendor_task
+    staging: s3://staging-bucket/vm-exports
 
 - name: Sign the export, so that what is restored is known to be what this host exported
   vmferry.migrate.vm_export:
@@ -1126,6 +1175,10 @@ from ansible_collections.vmferry.migrate.plugins.module_utils._ansible.encryptio
     encryption_arguments,
     with_passphrase,
 )
+from ansible_collections.vmferry.migrate.plugins.module_utils._ansible.export_method_options import (
+    export_method_arguments,
+    vendor_task,
+)
 from ansible_collections.vmferry.migrate.plugins.module_utils._ansible.provider_options import (
     any_provider_arguments,
     provider_spec,
@@ -1194,7 +1247,9 @@ def argument_spec() -> ArgumentSpec:
         }
     )
     common = (any_provider_arguments(), storage_arguments(), transfer_arguments(), snapshot_arguments())
-    return own.merge(*common, copies_arguments(), signing_arguments(), encryption_arguments())
+    return own.merge(
+        *common, export_method_arguments(), copies_arguments(), signing_arguments(), encryption_arguments()
+    )
 
 
 def export_request(arguments: TaskArguments) -> ExportRequest:
@@ -1214,6 +1269,8 @@ def export_request(arguments: TaskArguments) -> ExportRequest:
         resume_window=duration_or_zero("resume_window", arguments["resume_window"]),
         snapshot=snapshot_options(arguments),
         on_failure=arguments["on_failure"],
+        method=arguments["method"],
+        vendor_task=vendor_task(arguments),
         attach=arguments["attach"],
         copies_to=copies(arguments),
         detach=tuple(arguments["detach"]),

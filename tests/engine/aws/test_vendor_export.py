@@ -5,9 +5,8 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import os
-import signal
+import re
 import subprocess
 import threading
 import time
@@ -18,17 +17,27 @@ from typing import Any
 import pytest
 
 from ansible_collections.vmferry.migrate.plugins.module_utils._errors import VmferryError
+from ansible_collections.vmferry.migrate.plugins.module_utils._operations.export_vm import export_vm
+from ansible_collections.vmferry.migrate.plugins.module_utils._operations.jobs.requests import (
+    ExportRequest,
+    ProviderSpec,
+    StoreSpec,
+    TransferOptions,
+)
 from ansible_collections.vmferry.migrate.plugins.module_utils._providers.aws import (
     snapshot_set,
     vendor_export,
     vendor_task,
 )
+from ansible_collections.vmferry.migrate.plugins.module_utils._providers.aws.provider import AwsProvider
 from ansible_collections.vmferry.migrate.plugins.module_utils._providers.aws.session import Session
+from ansible_collections.vmferry.migrate.plugins.module_utils._providers.aws.staged_image import StagedPlace
 from ansible_collections.vmferry.migrate.plugins.module_utils._providers.base import VendorTask
 from ansible_collections.vmferry.migrate.plugins.module_utils._transfer.flow import Flow
 from rigs.aws import AwsServer
 from rigs.aws.blocks import GIB
 
+from .dying import die_at
 from .exports import Exports, disk
 
 BUCKET = "staging-of-tests"
@@ -69,13 +78,13 @@ def by_task(**options: Any) -> dict[str, Any]:
     return {"method": "vendor_task", "vendor_task": task}
 
 
-def images(aws: AwsServer) -> list[str]:
-    found = aws.ec2.describe_images(Owners=["self"])["Images"]
-    return [one["Name"] for one in found if one["Name"].startswith("vmferry-")]
+def images(aws: AwsServer, vm: str) -> list[str]:
+    ours = [{"Name": "tag:vmferry:vm", "Values": [vm]}]
+    return [one["Name"] for one in aws.ec2.describe_images(Owners=["self"], Filters=ours)["Images"]]
 
 
 def assert_nothing_stays(aws: AwsServer, exports: Exports, vm: str, staging: Staging) -> None:
-    assert (staging.keys(), images(aws), exports.snapshots(vm)) == ([], [], [])
+    assert (staging.keys(), images(aws, vm), exports.snapshots(vm)) == ([], [], [])
     assert not {"active", "deleting"} & set(aws.export_tasks().values())
 
 
@@ -87,6 +96,11 @@ def refused(work: Any, kind: str, words: str) -> VmferryError:
     return caught.value
 
 
+def documented(page: str) -> set[str]:
+    text = (Path(__file__).resolve().parents[3] / "docs" / page).read_text()
+    return set(re.findall(r"\bec2:\w+", text))
+
+
 @pytest.mark.parametrize("track_changes", [True, False])
 def test_the_image_that_aws_writes_is_read_into_the_export_and_nothing_of_it_stays(
     aws: AwsServer, exports: Exports, staging: Staging, track_changes: bool
@@ -96,7 +110,9 @@ def test_the_image_that_aws_writes_is_read_into_the_export_and_nothing_of_it_sta
     made = exports.make(vm, track_changes=track_changes, **by_task())["export"]
     exports.assert_content(made, [data])
     assert (made["mode"], made["consistency"], made["change_token"]) == ("full", "crash_consistent", "")
-    assert not aws.calls("GetSnapshotBlock")
+    called = {call for call in aws.calls() if call.startswith("ec2:")}
+    assert called - documented("aws_exports.md") == documented("aws_export_tasks.md") - {"ec2:CancelExportTask"}
+    assert not [call for call in aws.calls() if call.startswith("ebs:")]
     assert_nothing_stays(aws, exports, vm, staging)
 
 
@@ -122,7 +138,7 @@ def test_the_image_stays_in_the_bucket_where_that_is_asked_and_its_place_is_told
     (key,) = staging.keys()
     assert key.startswith("vms/vmferry-")
     assert any(f"s3://{BUCKET}/{key.rpartition('/')[0]}/" in one for one in told["warnings"])
-    assert (images(aws), exports.snapshots(vm)) == ([], [])
+    assert (images(aws, vm), exports.snapshots(vm)) == ([], [])
 
 
 def test_an_increment_behind_one_by_ebs_direct_falls_back_and_says_why(
@@ -212,26 +228,36 @@ def test_an_image_that_is_of_another_disk_or_none_is_refused(
         assert_nothing_stays(aws, exports, vm, staging)
 
 
-def _export(exports: Exports, vm: str, failpoint: str) -> None:
-    os.environ["VMFERRY_FAILPOINT"] = failpoint
-    exports.make(vm, **by_task())
-
-
 @pytest.mark.parametrize(
     "failpoint",
-    ["vendor_image_registered", "vendor_task_started", "vendor_task_completed", "vendor_task_ended"],
+    [
+        pytest.param("vendor_image_registered", marks=pytest.mark.slow),
+        pytest.param("vendor_task_started", marks=pytest.mark.slow),
+        "vendor_task_completed",
+        pytest.param("vendor_task_ended", marks=pytest.mark.slow),
+    ],
 )
 def test_what_a_killed_run_left_is_removed_by_the_next(
     aws: AwsServer, exports: Exports, staging: Staging, failpoint: str
 ) -> None:
     vm = aws.make_instance(f"killed-{failpoint}", [disk(1, 2)])
-    child = multiprocessing.get_context("fork").Process(target=_export, args=(exports, vm, failpoint))
-    child.start()
-    child.join(60)
-    assert child.exitcode == -signal.SIGKILL
+    die_at(failpoint, exports.request(vm, **by_task()))
     assert exports.snapshots(vm), "by whose tags the rest is found"
     made = exports.make(vm, **by_task())["export"]
     exports.assert_content(made, [disk(1, 2)])
+    assert_nothing_stays(aws, exports, vm, staging)
+
+
+def test_the_task_of_a_killed_run_is_ended_when_its_job_is_cancelled(
+    aws: AwsServer, exports: Exports, staging: Staging, provider: AwsProvider
+) -> None:
+    vm = aws.make_instance("undone", [disk(1)])
+    aws.export_tasks(ends="never")
+    die_at("vendor_task_started", exports.request(vm, **by_task()))
+    (snapshot,) = exports.snapshots(vm)
+    (job,) = (tag["Value"] for tag in snapshot["Tags"] if tag["Key"] == "vmferry:job")
+    assert [snapshot["SnapshotId"] in said for said in provider.undo(job)] == [True]
+    assert "deleted" in aws.export_tasks().values()
     assert_nothing_stays(aws, exports, vm, staging)
 
 
@@ -242,7 +268,7 @@ def test_what_is_left_of_a_task_goes_before_the_snapshots_that_tell_of_it(
     aws.fault("DELETE", "reset", match=".vmdk", times=-1)
     told = exports.make(vm, **by_task())
     assert any("may not be removed" in one for one in told["warnings"])
-    assert (len(staging.keys()), len(images(aws)), len(exports.snapshots(vm))) == (1, 1, 1)
+    assert (len(staging.keys()), len(images(aws, vm)), len(exports.snapshots(vm))) == (1, 1, 1)
     aws.heal()
 
 
@@ -313,3 +339,22 @@ def test_the_role_is_the_one_that_is_asked_for(aws: AwsServer, exports: Exports,
     aws.fault("ExportImage", "denied", match="RoleName=exporter", skip=1)
     refused(lambda: exports.make(vm, **by_task(role="exporter")), "permission_denied", "Starting the task")
     assert_nothing_stays(aws, exports, vm, staging)
+
+
+@pytest.mark.parametrize("method", ["direct", "vendor_task"])
+def test_other_providers_have_no_choice_of_a_method(tmp_path: Path, method: str) -> None:
+    spec = ProviderSpec("image", {"url": tmp_path.as_uri()})
+    task = by_task()["vendor_task"] if method == "vendor_task" else None
+    request = ExportRequest(
+        spec, StoreSpec((tmp_path / "store").as_uri()), "web.img", method=method, vendor_task=task,
+        transfer=TransferOptions(state_dir=str(tmp_path / "state")),
+    )  # fmt: skip
+    error = refused(lambda: export_vm(request, False), "unsupported", f"The method {method} is one of provider aws")
+    assert error.hint == "Leave method out."
+
+
+def test_a_tag_that_names_another_place_removes_nothing_there() -> None:
+    own = {"vmferry:attempt": "0123abcd", "vmferry:staging": "s3://b/x/vmferry-job-0123abcd/"}
+    assert StagedPlace.of_tags(own) == StagedPlace("b", "x/vmferry-job-0123abcd/")
+    for other in ("s3://b/", "s3://b/x/", "s3://b/x/vmferry-job-99999999/", "s3://b/x/vmferry-job-0123abcd/../", "b"):
+        assert StagedPlace.of_tags({**own, "vmferry:staging": other}) is None

@@ -285,3 +285,18 @@ def test_a_failure_returns_what_was_done_before_it(modules: ModuleRun, diff: boo
     assert (outcome["msg"], outcome["changed"], outcome["deleted"]) == ("One could not be deleted.", True, ["a"])
     assert outcome["error"]["kind"] == "permission_denied"
     assert ("Mind." in json.dumps(outcome["warnings"]), "diff" in outcome) == (True, diff)
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({"method": "vendor_task"}, "needs staging"),
+        ({"staging": "s3://stage"}, "staging means nothing"),
+        ({"method": "vendor_task", "staging": "s3://stage", "task_role": ""}, "task_role is empty"),
+        ({"method": "vendor_task", "staging": "s3://stage", "poll_interval": "often"}, "poll_interval"),
+    ],
+)
+def test_a_task_of_a_cloud_has_all_that_it_needs(modules: ModuleRun, given: dict[str, Any], words: str) -> None:
+    outcome = modules.fail("vm_export", given)
+    assert outcome["error"]["kind"] == "invalid_config"
+    assert words in outcome["msg"]

@@ -193,6 +193,12 @@ EXPORT = [
     ("resume_window", "0", "resume_window", 0.0),
     ("on_failure", "undo", "on_failure", "undo"),
     ("attach", True, "attach", True),
+    ("method", "direct", "method", "direct"),
+    ("staging", "s3://stage/vms", "vendor_task.staging", "s3://stage/vms"),
+    ("task_role", "exporter", "vendor_task.role", "exporter"),
+    ("poll_interval", "1m", "vendor_task.poll_interval", 60.0),
+    ("task_timeout", "5h", "vendor_task.timeout", 5 * 3600.0),
+    ("cleanup_staging", False, "vendor_task.cleanup", False),
     *(
         (f"copies_to.{option}", value, path.replace("store", "copies_to.0", 1), wanted)
         for option, value, path, wanted in STORE
@@ -455,6 +461,8 @@ def task(option: str, value: Any) -> dict[str, Any]:
     if option == "shutdown_timeout":
         return {option: value, "consistency": "powered_off"}
     outer, _dot, inner = option.partition(".")
+    if outer in ("staging", "task_role", "poll_interval", "task_timeout", "cleanup_staging"):
+        return {"method": "vendor_task", "staging": "s3://stage", outer: value}
     if outer == "image":
         return {"provider": outer, outer: {"url": "file:///srv/images", **task(inner, value)}}
     if outer in ("aws", "vsphere"):
