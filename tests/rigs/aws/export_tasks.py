@@ -27,11 +27,10 @@ from moto.s3.models import s3_backends
 from rigs.aws.blocks import GIB, Disks
 from rigs.aws.keys import ACCOUNT
 
-# By what a task asks for: the ending of the file, and QEMU's words.
+# By what a task asks for: the ending of the file, and QEMU's words. RAW would take as much memory as the disk is long.
 _FORMATS = {
     "VMDK": ("vmdk", ("vmdk", "-o", "subformat=streamOptimized")),
     "VHD": ("vhd", ("vpc",)),
-    "RAW": ("raw", ("raw",)),
 }
 ENDS = ("completed", "failed", "never")
 

@@ -22,7 +22,7 @@ from .vendor_task import IMAGE_FORMAT, under_way
 TIB = 1 << 40
 AT_ONCE = 5  # tasks of an account in a region, unless AWS raised that
 DIRECT = "Set method: direct, which exports it."
-_OURS = ("Windows", "SQL Server")  # as PlatformDetails tells it
+_LICENSED = ("Windows", "SQL Server")  # as PlatformDetails tells it
 _BOOT_DISK = "A task of AWS exports the boot disk of a VM, and that alone"
 _KMS = ("aws:kms", "aws:kms:dsse")
 _NOT_ENCRYPTED = "ServerSideEncryptionConfigurationNotFoundError"
@@ -48,8 +48,8 @@ def _of_vm(vm: VmSpec, disks: Sequence[DiskSpec]) -> Iterator[Finding]:
         insist_on_one_disk(vm, disks)
     except VmferryError as error:
         yield Finding("error", error.message, error.hint, error.kind)
-    if vm.details["platform"].lower() == "windows" or any(word in vm.guest_os for word in _OURS):
-        yield _never(f"AWS exports no Windows or SQL Server that it licenses, and {vm.name} runs {vm.guest_os}.")
+    if vm.details["platform"].lower() == "windows" or any(word in vm.guest_os for word in _LICENSED):
+        yield _never(f"A task of AWS exports no Windows or SQL Server, and {vm.name} runs {vm.guest_os}.")
     if vm.details["product_codes"]:
         yield _never(f"AWS exports nothing that comes from its Marketplace, as {vm.name} does.")
     for disk in disks:
