@@ -98,6 +98,8 @@ class App:
             raise CutLine
         if service == "ebs":
             answer = self._by_blocks(environ, body, caller, kind)
+        elif kind == "truncate":
+            return _half(b"".join(self._moto(environ, start_response)))
         elif fault and kind not in ("slow", "lose_answer"):
             answer = refusal_by_query(service, fault)
         elif kind == "lose_answer":
