@@ -20,7 +20,7 @@ def main(name: str, arguments: str) -> None:
     try:
         module.main()
     finally:
-        print(json.dumps({"peak_rss": peak_memory()}))
+        print(json.dumps({"peak_rss": peak_memory(), "written": written_to_files()}))
 
 
 def peak_memory() -> int:
@@ -28,6 +28,13 @@ def peak_memory() -> int:
     found = re.search(r"VmHWM:\s*(\d+) kB", Path("/proc/self/status").read_text())
     assert found is not None
     return int(found.group(1)) * 1024
+
+
+def written_to_files() -> int:
+    """Bytes that this program alone sent to any medium; what it sent over a network is not of these."""
+    found = re.search(r"^write_bytes: (\d+)", Path("/proc/self/io").read_text(), re.MULTILINE)
+    assert found is not None
+    return int(found.group(1))
 
 
 if __name__ == "__main__":

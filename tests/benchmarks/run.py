@@ -14,10 +14,11 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT / "tests"), str(ROOT / ".build")]
 
-from benchmarks import export, fleet, formats, incremental, stores, vsphere
+from benchmarks import aws, export, fleet, formats, incremental, stores, vsphere
 from benchmarks.measure import Figure
 
 GROUPS = {
+    "aws": aws.measure,
     "export": export.measure,
     "fleet": fleet.measure,
     "formats": formats.measure,
