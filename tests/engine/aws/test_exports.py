@@ -14,7 +14,11 @@ import pytest
 
 from ansible_collections.vmferry.migrate.plugins.module_utils._errors import VmferryError
 from ansible_collections.vmferry.migrate.plugins.module_utils._operations.jobs.requests import TransferOptions
-from ansible_collections.vmferry.migrate.plugins.module_utils._providers.aws import export_session, snapshot_set
+from ansible_collections.vmferry.migrate.plugins.module_utils._providers.aws import (
+    export_session,
+    session,
+    snapshot_set,
+)
 from rigs.aws import AwsServer
 from rigs.aws.blocks import BLOCK, GIB
 
@@ -173,6 +177,36 @@ def test_a_set_of_snapshots_that_was_made_twice_is_there_once(
     again = exports.make(vm, mode="incremental")["export"]
     assert again["parent"] == made["id"]
     exports.assert_content(again, [b"later" + disk(1)[5:], disk(2)])
+
+
+def test_a_set_that_was_made_before_aws_refused_to_answer_is_removed(
+    aws: AwsServer, exports: Exports, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    vm = aws.make_instance("unheard", [disk(1)])
+    monkeypatch.setattr(session, "_ATTEMPTS", 2)
+    aws.fault("CreateSnapshots", "lose_answer", skip=1)  # behind the dry run
+    aws.fault("CreateSnapshots", "throttle", skip=1)
+    monkeypatch.setattr(export_session, "TURNS", 1)
+    refused(lambda: exports.make(vm), "rate_limited", "Making the snapshots of unheard")
+    assert len(aws.calls("CreateSnapshots")) == 3
+    assert exports.snapshots(vm) == []
+
+
+def test_a_snapshot_that_somebody_removes_is_not_waited_for(
+    aws: AwsServer, exports: Exports, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    vm = aws.make_instance("robbed", [disk(1), disk(2)])
+    aws.change(polls=10_000)
+    monkeypatch.setattr(snapshot_set, "GONE_AFTER", 0.1)
+    wait = snapshot_set.wait_until_completed
+
+    def rob(session: Any, flow: Any, snapshots: Any, name: str) -> Any:
+        aws.ec2.delete_snapshot(SnapshotId=snapshots[0].id)
+        return wait(session, flow, snapshots, name)
+
+    monkeypatch.setattr(export_session, "wait_until_completed", rob)
+    refused(lambda: exports.make(vm), "conflict", "was removed before it was completed")
+    assert exports.snapshots(vm) == []
 
 
 @pytest.mark.parametrize(

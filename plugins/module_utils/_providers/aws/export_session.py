@@ -32,14 +32,12 @@ from .snapshot_blocks import SnapshotBlocks
 from .snapshot_disk import PARALLEL, SnapshotDisk
 from .snapshot_hold import SnapshotHold
 from .snapshot_owner import OWNER, RELEASED, TEMPORARY, TOKEN, owner_words, tags_of_export
-from .snapshot_set import EbsSnapshot, find, look_at, make_set, remove, tag, wait_until_completed
+from .snapshot_set import APPEARING, EbsSnapshot, find, look_at, make_set, remove, tag, wait_until_completed
 from .tags import ATTEMPT, STATE
 
 METHOD = "ebs_direct"
-APPEARING = 30.0  # seconds in which snapshots may come to light of which nobody heard whether they were made
 LOOK_EVERY = 2.0
 TURN, TURNS = 15.0, 5  # seconds, and how often it is tried
-UNANSWERED = ("network", "timeout")
 # Kinds of answers to the question what changed that only mean that it cannot be told any more.
 _LOST = ("conflict", "not_found", "unsupported", "invalid_config", "internal")
 
@@ -175,14 +173,13 @@ class AwsExport(ExportSession):
 
     def _make(self, chosen: Sequence[DiskSpec]) -> None:
         """Each once: a request whose answer is lost is sent again, and EC2 makes another set for it."""
+        self._may_have_more = True
         try:
             made = self._made_in_turn(chosen)
         except VmferryError as error:
-            if error.kind in UNANSWERED:
-                self._may_have_more = True
+            if error.retryable:  # it tells of the last request alone, and an earlier one may have been heard
                 self._await_appearance()
             raise
-        self._may_have_more = True
         self._made = [one.id for one in made]
         of_volume = {one.volume: one for one in made}
         missing = [disk.name for disk in chosen if disk.source not in of_volume]
@@ -219,7 +216,7 @@ class AwsExport(ExportSession):
             if one is None or one.state != "completed" or one.tags.get(ATTEMPT) != self._job.attempt:
                 raise VmferryError("not_found", f"The snapshots of {self.vm.name} that a dead run had made are gone.")
             self._set[disk.name] = one
-        self._made = [one.id for one in self._set.values()]
+        self._made, self._may_have_more = [one.id for one in self._set.values()], True
         stack.callback(self._leave)
         self._tag({OWNER: owner_words(), STATE: TEMPORARY}, "Taking over")
         failpoint("snapshots_taken_over")
@@ -285,13 +282,17 @@ class AwsExport(ExportSession):
     def _leave(self) -> None:
         self._hold.end()
         if self._stays:
+            if not self.disks:  # it never was opened, and another is to go on with them or to remove them
+                self._tag({OWNER: RELEASED}, "Releasing")
             return
         failpoint("snapshots_unneeded")
         kept = {one.id for one in self._set.values()} if self._kept else set()
-        remove(self._session, [one for one in self._made if one not in kept], self.vm.name)
-        if self._may_have_more:
-            more = [one.id for one in self._found() if one.id not in kept]
-            remove(self._session, [one for one in more if one not in self._made], self.vm.name)
+        try:
+            remove(self._session, [one for one in self._made if one not in kept], self.vm.name)
+        finally:
+            if self._may_have_more:
+                more = [one.id for one in self._found() if one.id not in kept]
+                remove(self._session, [one for one in more if one not in self._made], self.vm.name)
 
     def _undone(self, stack: ExitStack) -> str:
         """A sentence on what could not be undone of an opening that failed; '' where there is none."""
@@ -302,4 +303,4 @@ class AwsExport(ExportSession):
         return ""
 
     def _words_of_left(self, left: VmferryError) -> str:
-        return f"Snapshots of {self.vm.name} are left, for the next export or export_cleanup to remove: {left.message}"
+        return f"Snapshots of {self.vm.name} may be left, for the next export or a cleanup to remove: {left.message}"

@@ -23,6 +23,8 @@ from .tags import PREFIX, tag_list, tag_specification, tags_of
 
 FIRST_LOOK, LONGEST_PAUSE = 2.0, 15.0  # seconds
 STANDSTILL = 6 * 3600.0  # seconds without progress, which is a whole number of percent: 16 TiB of data take a day
+APPEARING = 30.0  # seconds in which snapshots may come to light of which nobody heard whether they were made
+GONE_AFTER = 120.0  # seconds in which a snapshot that was just made may not be told of yet
 IDS_AT_ONCE = 200  # that are tagged in one call
 
 
@@ -88,10 +90,12 @@ def look_at(session: Session, doing: str, ids: Sequence[str]) -> List[EbsSnapsho
 
 
 def wait_until_completed(session: Session, flow: Flow, snapshots: Sequence[EbsSnapshot], vm: str) -> List[EbsSnapshot]:
-    """In their order. Raises `timeout` where they stand still, and what the flow is stopped by within its sleep."""
+    """In their order. Raises `timeout` where they stand still, `conflict` where one is gone or cannot be made, and what
+    the flow is stopped by within its sleep."""
     ids = [one.id for one in snapshots]
     seen: Dict[str, str] = {}
-    moved, pause = time.monotonic(), FIRST_LOOK
+    moved = all_there = time.monotonic()
+    pause = FIRST_LOOK
     while True:
         now = {one.id: one for one in look_at(session, f"Waiting for the snapshots of {vm}", ids)}
         for one in now.values():
@@ -101,6 +105,12 @@ def wait_until_completed(session: Session, flow: Flow, snapshots: Sequence[EbsSn
                 raise VmferryError("conflict", text.replace("..", "."), "Export again.", retryable=True)
         if all(one in now and now[one].state == "completed" for one in ids):
             return [now[one] for one in ids]
+        gone = [one for one in ids if one not in now]
+        if not gone:
+            all_there = time.monotonic()
+        elif time.monotonic() - all_there > GONE_AFTER:
+            text = f"The snapshot {gone[0]} of {vm} was removed before it was completed."
+            raise VmferryError("conflict", text, "Look who removes snapshots of others, and export again.")
         told = {name: one.progress for name, one in now.items()}
         if told != seen:
             seen, moved = told, time.monotonic()
