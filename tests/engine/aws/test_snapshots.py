@@ -17,7 +17,7 @@ from ansible_collections.vmferry.migrate.plugins.module_utils._operations.jobs.r
 )
 from ansible_collections.vmferry.migrate.plugins.module_utils._operations.list_snapshots import list_snapshots
 from ansible_collections.vmferry.migrate.plugins.module_utils._operations.manage_snapshots import manage_snapshots
-from ansible_collections.vmferry.migrate.plugins.module_utils._providers.aws import asking, taking
+from ansible_collections.vmferry.migrate.plugins.module_utils._providers.aws import asking, session, taking
 from ansible_collections.vmferry.migrate.plugins.module_utils._providers.aws.snapshot_owner import TEMPORARY
 from ansible_collections.vmferry.migrate.plugins.module_utils._providers.aws.tags import CHAIN, JOB, STATE, VM
 from rigs.aws import AwsServer
@@ -137,6 +137,34 @@ def test_one_that_an_export_reads_is_not_removed(bench: Bench) -> None:
         bench.task("absent", name=read)
     assert (refused.value.kind, "orphans: true" in refused.value.hint) == ("conflict", True)
     assert bench.in_aws() == {read}
+
+
+def test_one_that_cannot_be_removed_does_not_keep_the_others(bench: Bench) -> None:
+    bench.task(name="stuck")
+    stuck = [disk["image"] for disk in bench.listed("stuck")[0]["disks"]]
+    bench.aws.fault("DeleteSnapshot", "refuse", code="InvalidSnapshot.InUse", match=stuck[0], skip=1)  # the dry run
+    with pytest.raises(VmferryError, match="an AMI is made of it"):
+        bench.task("absent", name="stuck")
+    assert bench.in_aws() == {stuck[0]}
+
+
+def test_one_of_which_nobody_heard_is_removed_once_it_comes_to_light(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(session, "_ATTEMPTS", 1)
+    looks = []
+    every = asking.every
+
+    def late(*given: Any, **named: Any) -> list[Any]:
+        looks.append(given)
+        return [] if len(looks) < 3 else every(*given, **named)
+
+    monkeypatch.setattr(taking, "every", late)
+    bench.aws.fault("CreateSnapshots", "lose_answer", skip=1)
+    with pytest.raises(VmferryError, match="the connection broke"):
+        bench.task(name="unheard")
+    assert len(looks) == 3
+    assert bench.in_aws() == set()
 
 
 def test_one_that_an_image_is_made_of_stays_whole(bench: Bench) -> None:

@@ -14,7 +14,7 @@ from typing import Any, List, Mapping, Sequence
 from ..._errors import VmferryError
 from .asking import every, every_of, of
 from .session import Session
-from .snapshot_set import remove
+from .snapshot_set import APPEARING, remove
 from .tags import ATTEMPT, tag_specification
 
 DESCRIPTION = "Made by vmferry.migrate"
@@ -65,12 +65,16 @@ def wait_until_completed(session: Session, doing: str, ids: Sequence[str], secon
 
 def _discard_after(error: VmferryError, session: Session, doing: str, instance: str, attempt: str) -> None:
     """Of a request that may have been heard. `error` tells where that could not be found out."""
+    deadline = time.monotonic() + APPEARING
     try:
-        _discard(session, doing, instance, attempt, ())
+        while not _discard(session, doing, instance, attempt, ()) and time.monotonic() < deadline:
+            time.sleep(LOOK_EVERY)
     except VmferryError:
         error.message = f"{error.message} It may have made snapshots, which have the tag {ATTEMPT} {attempt}."
 
 
-def _discard(session: Session, doing: str, instance: str, attempt: str, kept: Sequence[str]) -> None:
+def _discard(session: Session, doing: str, instance: str, attempt: str, kept: Sequence[str]) -> bool:
+    """Whether there are any, those that are kept included."""
     found = every(session, "describe_snapshots", doing, [of(f"tag:{ATTEMPT}", [attempt])], OwnerIds=["self"])
     remove(session, [one["SnapshotId"] for one in found if one["SnapshotId"] not in kept], instance)
+    return bool(found)
