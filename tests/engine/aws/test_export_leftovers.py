@@ -28,9 +28,12 @@ from ansible_collections.vmferry.migrate.plugins.module_utils._providers.aws.pro
 from ansible_collections.vmferry.migrate.plugins.module_utils._providers.aws.snapshot_owner import (
     HELD,
     OWNER,
+    TOKEN,
     owner_words,
     tags_of_export,
 )
+from ansible_collections.vmferry.migrate.plugins.module_utils._providers.aws.tags import STATE
+from ansible_collections.vmferry.migrate.plugins.module_utils._providers.base import Tracking
 from ansible_collections.vmferry.migrate.plugins.module_utils._providers.job import Job
 from rigs.aws import AwsServer
 
@@ -164,6 +167,60 @@ def test_nothing_of_an_instance_stays_that_is_removed(aws: AwsServer, exports: E
     assert exports.snapshots(vm) == []
 
 
+def test_a_snapshot_of_an_instance_that_is_gone_and_cannot_be_removed_fails_nobody_else(
+    aws: AwsServer, exports: Exports, provider: AwsProvider
+) -> None:
+    gone, there = aws.make_instance("kept", [disk(1)]), aws.make_instance("beside", [disk(1)])
+    _make(aws, gone, {OWNER: "released"})
+    aws.ec2.terminate_instances(InstanceIds=[gone])
+    (left,) = exports.snapshots(gone)
+    aws.fault("DeleteSnapshot", "denied", times=-1, match=left["SnapshotId"])
+    (undone,) = provider.clean_up(provider.describe(there))
+    assert "could not all be removed" in undone.sentence
+    assert left["SnapshotId"] in undone.sentence
+    aws.heal()
+    assert provider.clean_up(provider.describe(there))
+
+
+def test_whoever_fails_to_go_on_owns_nothing_of_it(aws: AwsServer, exports: Exports, provider: AwsProvider) -> None:
+    vm = aws.make_instance("reopened", [disk(1)])
+    _make(aws, vm, {OWNER: UNKNOWN})
+    (left,) = exports.snapshots(vm)
+    aws.ec2.describe_snapshots(SnapshotIds=[left["SnapshotId"]])
+    machine = provider.describe(vm)
+    reference = {"kind": "ebs_direct", "snapshots": f"{left['VolumeId']}={left['SnapshotId']}", "token": ""}
+    aws.fault("DescribeInstances", "denied", skip=1)  # behind the description of the machine
+    session = provider.reopen_export(machine, machine.disks, OTHER, Tracking(), reference)
+    with pytest.raises(VmferryError, match="access was denied"):
+        session.__enter__()
+    (tags,) = [{tag["Key"]: tag["Value"] for tag in one["Tags"]} for one in exports.snapshots(vm)]
+    assert tags[OWNER] == "released"
+    assert provider.clean_up(machine, dead=["0000000a"])
+    assert exports.snapshots(vm) == []
+
+
+def test_what_is_not_removed_of_an_instance_leaves_the_rest_as_it_was(
+    aws: AwsServer, exports: Exports, provider: AwsProvider
+) -> None:
+    vm = aws.make_instance("protected", [disk(1)], running=False)
+    _make(aws, vm, {OWNER: "released", HELD: str(int(time.time()) + 3600)})
+    aws.ec2.modify_instance_attribute(InstanceId=vm, DisableApiTermination={"Value": True})
+    with pytest.raises(VmferryError, match="protected"):
+        provider.remove(provider.describe(vm), disks=True)
+    assert len(exports.snapshots(vm)) == 1
+
+
+def test_a_token_that_stays_when_its_instance_is_removed_is_told(
+    aws: AwsServer, exports: Exports, provider: AwsProvider
+) -> None:
+    vm = aws.make_instance("token stays", [disk(1)], running=False)
+    exports.make(vm)
+    aws.fault("DeleteSnapshot", "denied")
+    (said,) = provider.remove(provider.describe(vm), disks=True)
+    assert "asked what changed may stay" in said
+    assert exports.states(vm) == ["token"]
+
+
 def test_a_change_token_is_forgotten_by_name_and_no_other(
     aws: AwsServer, exports: Exports, provider: AwsProvider
 ) -> None:
@@ -177,6 +234,16 @@ def test_a_change_token_is_forgotten_by_name_and_no_other(
     assert provider.forget(machine, [here]) == []
     with pytest.raises(VmferryError, match="is no token"):
         provider.forget(machine, ["snap-1"])
+
+
+def test_tokens_of_a_year_are_forgotten_at_once(aws: AwsServer, exports: Exports, provider: AwsProvider) -> None:
+    """One filter takes 200 values."""
+    vm = aws.make_instance("long", [disk(1)])
+    machine = provider.describe(vm)
+    names = [f"vmferry-0000000b-{number:08x}" for number in range(365)]
+    _make(aws, vm, {STATE: TOKEN}, Job("12345678", "0000016c", "0000000b"))
+    assert provider.forget(machine, names) == [f"Dropped the change token {names[-1]} of long."]
+    assert exports.snapshots(vm) == []
 
 
 def test_orphans_of_a_store_are_found_in_the_account(aws: AwsServer, exports: Exports) -> None:

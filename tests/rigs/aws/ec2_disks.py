@@ -22,6 +22,8 @@ from rigs.aws.blocks import Disks, Stored
 
 NO_VOLUME = "vol-ffffffff"  # of snapshots that were made of no volume
 
+FILTER_VALUES = 200  # that one filter may have
+
 
 @dataclass(frozen=True)
 class Taken:
@@ -133,6 +135,9 @@ def _teach_snapshots(disks: Disks) -> None:
         return snapshot
 
     def describe(self: Any, snapshot_ids: list[str] | None = None, filters: Any = None) -> Any:
+        if any(len(values) > FILTER_VALUES for values in (filters or {}).values()):
+            words = f"The maximum number of filter values specified on a single call is {FILTER_VALUES}"
+            raise EC2ClientError("FilterLimitExceeded", words)
         found = describe_snapshots(self, snapshot_ids)
         for snapshot in found:
             stored = disks.snapshots[snapshot.id]

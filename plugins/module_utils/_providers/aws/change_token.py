@@ -15,7 +15,7 @@ from typing import List, Mapping, Sequence
 
 from ..._errors import VmferryError
 from ..spec import DiskSpec, VmSpec
-from .asking import instances_of
+from .asking import VALUES, instances_of
 from .filters import THERE
 from .session import Session
 from .snapshot_owner import TOKEN
@@ -87,7 +87,9 @@ def forget(session: Session, vm: VmSpec, names: Sequence[str]) -> List[str]:
 
 def _named(session: Session, vm: VmSpec, names: Sequence[str]) -> List[EbsSnapshot]:
     attempts = sorted({name.rpartition("-")[2] for name in names})
-    found = find(session, f"Looking for the change tokens of {vm.name}", vm=[vm.id], attempt=attempts)
+    parts = [attempts[start : start + VALUES] for start in range(0, len(attempts), VALUES)]
+    doing = f"Looking for the change tokens of {vm.name}"
+    found = [one for part in parts for one in find(session, doing, vm=[vm.id], attempt=part)]
     return [one for one in found if _name_of(one) in names]
 
 

@@ -87,9 +87,11 @@ def _of_gone_instances(
     told = instances_of(session, _LISTING, "instance-id", list(dead))
     there = {one["InstanceId"] for one in told if one["State"]["Name"] in THERE}
     undone = []
-    for vm, found in dead.items():
-        if vm not in there:
-            undone += _cleaned(session, found, f"{vm}, which is gone", over, held_too=True)
+    for vm in dead.keys() - there:
+        try:
+            undone += _cleaned(session, dead[vm], f"{vm}, which is gone", over, held_too=True)
+        except VmferryError as error:  # whoever works on another instance is not to fail over it
+            undone.append(Undone(f"What exports left of {vm}, which is gone, could not all be removed: {error}"))
     return undone
 
 

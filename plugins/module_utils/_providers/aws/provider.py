@@ -170,11 +170,16 @@ class AwsProvider(Provider):
 
     def remove(self, vm: VmSpec, disks: bool) -> Sequence[str]:
         from .leftovers import clean_up
-        from .removal import remove_instance
+        from .removal import insist_on_removable, remove_instance
 
-        clean_up(self._session, vm, (), held_too=True)  # raises where a job of ours still works on it
-        said = remove_instance(self._session, self.describe(vm.id), disks)
-        self.forget(vm, self.tokens(vm))  # of what is gone, nobody asks what changed
+        now = self.describe(vm.id)
+        insist_on_removable(self._session, now)
+        clean_up(self._session, now, (), held_too=True)  # raises where a job of ours still works on it
+        said = remove_instance(self._session, now, disks)
+        try:
+            self.forget(now, self.tokens(now))  # of what is gone, nobody asks what changed
+        except VmferryError as error:
+            said.append(f"Snapshots by which exports of {now.name} asked what changed may stay: {error}")
         return said
 
     def clean_up(

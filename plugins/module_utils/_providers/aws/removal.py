@@ -19,14 +19,11 @@ OFF = "powered_off"
 
 
 def remove_instance(session: Session, vm: VmSpec, disks: bool) -> List[str]:
-    """`vm`: as it is now. A sentence for each disk that stays although it was to go. Its snapshots stay always.
+    """`vm`: as it is now. A sentence for each disk that stays although it was to go. No snapshot goes.
 
     What becomes of a volume is written into the instance before AWS removes it: then AWS does both, and a run that
     dies in between leaves no volume behind that was to go.
     """
-    if vm.power_state != OFF:
-        raise VmferryError("conflict", f"{vm.name} is {vm.power_state}, not powered_off.", "Shut it down first.")
-    _insist_on_unprotected(session, vm)
     staying = {disk.name: why for disk in vm.disks for why in [_not_its_alone(vm, disk)] if why} if disks else {}
     goes = {disk.name: disks and disk.name not in staying for disk in vm.disks}
     _say_what_goes(session, vm, goes)
@@ -40,7 +37,10 @@ def remove_instance(session: Session, vm: VmSpec, disks: bool) -> List[str]:
     ]
 
 
-def _insist_on_unprotected(session: Session, vm: VmSpec) -> None:
+def insist_on_removable(session: Session, vm: VmSpec) -> None:
+    """As it is now. Raises `conflict`, before anything of it is touched."""
+    if vm.power_state != OFF:
+        raise VmferryError("conflict", f"{vm.name} is {vm.power_state}, not powered_off.", "Shut it down first.")
     doing = f"Looking whether {vm.name} may be removed"
     with session.doing(doing):
         answer = session.client("ec2").describe_instance_attribute(InstanceId=vm.id, Attribute="disableApiTermination")
