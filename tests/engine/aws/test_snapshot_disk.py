@@ -14,6 +14,7 @@ import pytest
 
 from ansible_collections.vmferry.migrate.plugins.module_utils._blocks import Extent
 from ansible_collections.vmferry.migrate.plugins.module_utils._errors import VmferryError
+from ansible_collections.vmferry.migrate.plugins.module_utils._providers.aws import snapshot_blocks
 from ansible_collections.vmferry.migrate.plugins.module_utils._providers.aws.block_reader import BlockReader
 from ansible_collections.vmferry.migrate.plugins.module_utils._providers.aws.crew import Crew
 from ansible_collections.vmferry.migrate.plugins.module_utils._providers.aws.request_rate import (
@@ -148,6 +149,18 @@ def test_pages_that_are_short_or_empty_lose_nothing(aws: AwsServer, volume: str,
     assert sum(one.length for one in changes if one.kind == "zero") == 250 * BLOCK
     assert sum(one.length for one in changes) == GIB
     assert (len(aws.calls("ListSnapshotBlocks")), len(aws.calls("ListChangedBlocks"))) == (4, 5)
+
+
+def test_more_pages_may_be_empty_the_larger_a_disk_is_and_not_without_end(
+    aws: AwsServer, volume: str, opened: Opened, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(snapshot_blocks, "EMPTY", 2)
+    snapshot = taken(aws, volume)
+    aws.fault("ListSnapshotBlocks", "empty", times=3)  # 2,048 blocks are two more
+    assert sum(one.length for one in opened(snapshot).extents() if one.kind == "data") == 3 * BLOCK
+    aws.fault("ListSnapshotBlocks", "empty", times=-1)
+    with pytest.raises(VmferryError, match="4 pages of the list are empty"):
+        list(opened(snapshot).extents())
 
 
 def test_tokens_that_are_over_are_asked_for_again(aws: AwsServer, volume: str, opened: Opened) -> None:

@@ -26,7 +26,8 @@ BLOCK = 512 * 1024  # bytes
 GIB = 1 << 30
 PAGE = 10_000  # blocks, the most that AWS gives at once
 KEPT = 8  # pages whose tokens are remembered, at 1.2 MB each; the others are asked for again when they are read
-EMPTY = 1_000  # empty pages one after the other, before it is taken for an error
+EMPTY = 1_000  # empty pages one after the other, before it is taken for an error; and more of a large disk:
+LOOKED_AT = 1_000  # blocks that AWS is taken to compare for a page at least, whether any of them is listed or not
 GONE = ""  # in the place of the token of a block that the older snapshot has, and this one has not: it reads as zeros
 
 
@@ -101,8 +102,8 @@ class SnapshotBlocks:
                 del self._kept[start]
 
     def _listed(self, start: int) -> Page:
-        next_page = ""
-        for _empty in range(EMPTY):
+        next_page, most = "", EMPTY + self._count // LOOKED_AT
+        for _empty in range(most):
             try:
                 answer = self._asked(start, next_page)
             except VmferryError as error:
@@ -114,7 +115,7 @@ class SnapshotBlocks:
             next_page = answer.get("NextToken") or ""
             if page.tokens or not next_page:
                 return page
-        raise self._untrue(f"{EMPTY} pages of the list are empty")
+        raise self._untrue(f"{most} pages of the list are empty")
 
     def _asked(self, start: int, next_page: str) -> Dict[str, Any]:
         asked: Dict[str, Any] = {"MaxResults": PAGE}
