@@ -221,3 +221,9 @@ def test_each_service_is_where_the_sdks_own_variables_say(aws: AwsServer, monkey
     assert session.client("ec2").meta.endpoint_url == "http://127.0.0.1:1"
     assert session.client("ebs").meta.endpoint_url == "http://127.0.0.1:2"
     session.close()
+
+
+def test_the_endpoint_of_ec2_is_not_asked_whose_the_credentials_are(settings: dict[str, Any]) -> None:
+    session = Session(AwsSettings.from_options({**settings, "sts_endpoint_url": None}))
+    assert session.client("ec2").meta.endpoint_url == settings["endpoint_url"]
+    assert session.client("sts").meta.endpoint_url.endswith(".amazonaws.com")

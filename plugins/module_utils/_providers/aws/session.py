@@ -81,7 +81,7 @@ class Session:
         from botocore.config import Config
 
         settings = self.settings
-        endpoint = settings.credentials.sts_endpoint_url or settings.endpoint_url
+        endpoint = settings.credentials.sts_endpoint_url if service == "sts" else settings.endpoint_url
         config = {
             **_PATIENCE,
             "max_pool_connections": _CONNECTIONS,
@@ -91,7 +91,7 @@ class Session:
             return boto.client(
                 service,
                 region_name=self._region,
-                endpoint_url=endpoint if service == "sts" else settings.endpoint_url,
+                endpoint_url=endpoint,
                 verify=settings.verify,
                 config=Config(**known_to(Config, config)),
             )
