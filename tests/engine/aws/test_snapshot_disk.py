@@ -23,7 +23,10 @@ from ansible_collections.vmferry.migrate.plugins.module_utils._providers.aws.req
 )
 from ansible_collections.vmferry.migrate.plugins.module_utils._providers.aws.session import Session
 from ansible_collections.vmferry.migrate.plugins.module_utils._providers.aws.settings import AwsSettings
-from ansible_collections.vmferry.migrate.plugins.module_utils._providers.aws.snapshot_blocks import SnapshotBlocks
+from ansible_collections.vmferry.migrate.plugins.module_utils._providers.aws.snapshot_blocks import (
+    KeptPages,
+    SnapshotBlocks,
+)
 from ansible_collections.vmferry.migrate.plugins.module_utils._providers.aws.snapshot_disk import MOST, SnapshotDisk
 from rigs.aws import AwsServer
 from rigs.aws.blocks import BLOCK, GIB
@@ -46,9 +49,9 @@ def opened(aws: AwsServer, monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> It
     session, crew = Session(AwsSettings.from_options(aws.settings())), Crew(4)
     rates = RequestRates(aws.account, aws.region, time.sleep)
 
-    def open_disk(snapshot: str, older: str = "", **more: Any) -> SnapshotDisk:
+    def open_disk(snapshot: str, older: str = "", kept: KeptPages | None = None, **more: Any) -> SnapshotDisk:
         reader = BlockReader(session, rates, snapshot, "/dev/sda1 of disk", lambda _seconds: None)
-        blocks = SnapshotBlocks(session, rates, snapshot, GIB, "/dev/sda1 of disk")
+        blocks = SnapshotBlocks(session, rates, snapshot, GIB, "/dev/sda1 of disk", kept=kept)
         changed = SnapshotBlocks(session, rates, snapshot, GIB, "/dev/sda1 of disk", older) if older else None
         return SnapshotDisk(crew, reader, blocks, "/dev/sda1 of disk", changed, **more)
 
@@ -149,6 +152,18 @@ def test_pages_that_are_short_or_empty_lose_nothing(aws: AwsServer, volume: str,
     assert sum(one.length for one in changes if one.kind == "zero") == 250 * BLOCK
     assert sum(one.length for one in changes) == GIB
     assert (len(aws.calls("ListSnapshotBlocks")), len(aws.calls("ListChangedBlocks"))) == (4, 5)
+
+
+def test_so_many_pages_are_kept_of_all_disks_together(
+    aws: AwsServer, volume: str, opened: Opened, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(snapshot_blocks, "KEPT", 1)
+    snapshot, kept = taken(aws, volume), KeptPages()
+    first, second = opened(snapshot, kept=kept), opened(snapshot, kept=kept)
+    for source in (first, second, first):
+        assert sum(one.length for one in source.extents() if one.kind == "data") == 3 * BLOCK
+    assert len(aws.calls("ListSnapshotBlocks")) == 3, "that of the first was dropped for the second"
+    assert read(first, 0, 4 * BLOCK) == read(second, 0, 4 * BLOCK) == disk(1, 2, 0, 3)
 
 
 def test_more_pages_may_be_empty_the_larger_a_disk_is_and_not_without_end(

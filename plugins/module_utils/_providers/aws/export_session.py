@@ -28,7 +28,7 @@ from .export_checks import NO_QUIESCE, QUIESCE_HINT, SHUT_DOWN
 from .native_files import native_files
 from .request_rate import RequestRates
 from .session import Session
-from .snapshot_blocks import SnapshotBlocks
+from .snapshot_blocks import KeptPages, SnapshotBlocks
 from .snapshot_disk import PARALLEL, SnapshotDisk
 from .snapshot_hold import SnapshotHold
 from .snapshot_owner import OWNER, RELEASED, TEMPORARY, TOKEN, owner_words, tags_of_export
@@ -67,6 +67,7 @@ class AwsExport(ExportSession):
         self._made: List[str] = []  # ids of all that were made
         self._stays = self._kept = False
         self._hold = SnapshotHold(lambda tags: self._tag(tags, "Holding"))
+        self._pages = KeptPages()
         self._may_have_more = False  # of the same attempt, that nobody told us of
         self._cleanup = ExitStack()
 
@@ -248,7 +249,7 @@ class AwsExport(ExportSession):
 
     def _blocks(self, rates: RequestRates, disk: DiskSpec, older: str = "") -> SnapshotBlocks:
         one = self._set[disk.name]
-        return SnapshotBlocks(self._session, rates, one.id, one.size, self._label(disk), older)
+        return SnapshotBlocks(self._session, rates, one.id, one.size, self._label(disk), older, self._pages)
 
     def _changed(self, rates: RequestRates, chosen: Sequence[DiskSpec]) -> Dict[str, SnapshotBlocks]:
         """By a disk's name; none where that of one is lost, which the first page of its list tells."""

@@ -15,7 +15,7 @@ from array import array
 from bisect import bisect_left
 from collections import OrderedDict
 from threading import Lock
-from typing import Any, Dict, Iterator, List, Optional
+from typing import Any, Dict, Iterator, List, Optional, Tuple
 
 from ..._errors import VmferryError
 from .errors import reason_of
@@ -47,18 +47,54 @@ class Page:
         return self.tokens[at] if at < len(self.indexes) and self.indexes[at] == index else None
 
 
+class KeptPages:
+    """The last ones that were needed, of any list of an export: its disks are read one after the other. Thread-safe."""
+
+    def __init__(self) -> None:
+        self._lock = Lock()
+        self._pages: OrderedDict[Tuple[object, int], Page] = OrderedDict()  # by their list and their start
+
+    def find(self, blocks: object, index: int) -> Optional[Page]:
+        with self._lock:
+            for key in self._of(blocks, index):
+                self._pages.move_to_end(key)
+                return self._pages[key]
+        return None
+
+    def keep(self, blocks: object, page: Page) -> None:
+        with self._lock:
+            self._pages[blocks, page.start] = page
+            while len(self._pages) > KEPT:
+                self._pages.popitem(last=False)
+
+    def drop(self, blocks: object, index: int) -> None:
+        with self._lock:
+            for key in self._of(blocks, index):
+                del self._pages[key]
+
+    def _of(self, blocks: object, index: int) -> List[Tuple[object, int]]:
+        return [key for key, page in self._pages.items() if key[0] is blocks and page.start <= index < page.end]
+
+
 class SnapshotBlocks:
     """Of a snapshot, all; or with `older`, one of the same volume, those that differ. Thread-safe."""
 
     def __init__(
-        self, session: Session, rates: RequestRates, snapshot: str, size: int, label: str, older: str = ""
+        self,
+        session: Session,
+        rates: RequestRates,
+        snapshot: str,
+        size: int,
+        label: str,
+        older: str = "",
+        kept: Optional[KeptPages] = None,
     ) -> None:
-        """`size`: of the disk, in bytes; `label`: "/dev/sda1 of web01"."""
+        """`size`: of the disk, in bytes; `label`: "/dev/sda1 of web01"; `kept`: shared with other lists."""
         self._session, self._rates, self._label = session, rates, label
         self.snapshot, self.older, self.size = snapshot, older, size
         self._count = size // BLOCK
-        self._lock, self._asking = Lock(), Lock()
-        self._kept: OrderedDict[int, Page] = OrderedDict()  # by their start
+        self._asking = Lock()
+        self._kept = kept or KeptPages()
 
     def pages(self) -> Iterator[Page]:
         """All of the disk, each page when it is asked for."""
@@ -77,29 +113,16 @@ class SnapshotBlocks:
             page = self.known(index)  # by now
             if page is None:
                 page = self._listed(index)
-                self._keep(page)
+                self._kept.keep(self, page)
             return page
 
     def known(self, index: int) -> Optional[Page]:
         """As `page_at`, where that asks nobody."""
-        with self._lock:
-            for start, page in self._kept.items():
-                if start <= index < page.end:
-                    self._kept.move_to_end(start)
-                    return page
-        return None
-
-    def _keep(self, page: Page) -> None:
-        with self._lock:
-            self._kept[page.start] = page
-            while len(self._kept) > KEPT:
-                self._kept.popitem(last=False)
+        return self._kept.find(self, index)
 
     def forget(self, index: int) -> None:
         """The token of this block is not good any more, nor are those that came with it."""
-        with self._lock:
-            for start in [start for start, page in self._kept.items() if start <= index < page.end]:
-                del self._kept[start]
+        self._kept.drop(self, index)
 
     def _listed(self, start: int) -> Page:
         next_page, most = "", EMPTY + self._count // LOOKED_AT
