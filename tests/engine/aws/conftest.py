@@ -45,6 +45,22 @@ def aws(server: AwsServer, monkeypatch: pytest.MonkeyPatch) -> Iterator[AwsServe
     yield server
     server.heal()
     server.change(polls=1)
+    empty(server)
+
+
+def empty(server: AwsServer) -> None:
+    """Names are no other test's, and what one left is not found by the next."""
+    told = server.ec2.describe_instances()["Reservations"]
+    there = [one for each in told for one in each["Instances"] if one["State"]["Name"] != "terminated"]
+    for one in there:
+        server.ec2.modify_instance_attribute(InstanceId=one["InstanceId"], DisableApiTermination={"Value": False})
+    if there:
+        server.ec2.terminate_instances(InstanceIds=[one["InstanceId"] for one in there])
+    for image in server.ec2.describe_images(Owners=["self"])["Images"]:
+        if image["Name"] != "base":  # that of which the instances are made
+            server.ec2.deregister_image(ImageId=image["ImageId"])
+    for snapshot in server.leftovers().snapshots:
+        server.ec2.delete_snapshot(SnapshotId=snapshot)
 
 
 @pytest.fixture
