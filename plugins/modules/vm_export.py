@@ -272,6 +272,8 @@ options:
         store first, so if the whole host is gone, the next export of the VM to that store starts it, and so do
         M(vmferry.migrate.job) with O(vmferry.migrate.job#module:state=cancelled)
         and M(vmferry.migrate.export_cleanup) with O(vmferry.migrate.export_cleanup#module:orphans), given the provider.
+      - AWS cuts the power by itself where the guest takes longer than some minutes. What is in an instance store is
+        lost, and an Auto Scaling group may terminate an instance that is off, of which warnings tell.
       - Nobody can go on with such an export that failed, so nothing of it is kept for O(resume_window).
       - Without a guest agent, VMware Tools or ACPI in the guest, nobody hears of it, and the task fails after that time
         with the kind V(timeout).

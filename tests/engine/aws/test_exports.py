@@ -293,3 +293,34 @@ def test_the_permissions_that_exports_need_are_the_documented_ones(aws: AwsServe
     policy = page.partition("<!-- permissions of vm_export -->")[2].partition("<!-- end -->")[0]
     documented = {word for word in policy.replace('"', " ").split() if word.startswith(("ec2:", "ebs:", "sts:"))}
     assert documented == set(aws.calls()) | {"sts:GetCallerIdentity"}
+
+
+def test_an_export_that_stops_an_instance_tells_what_goes_with_its_power(aws: AwsServer, exports: Exports) -> None:
+    vm = aws.make_instance("grouped", [disk(1)], tags={"aws:autoscaling:groupName": "fleet"}, type="m5d.large")
+
+    def told(**asked: Any) -> list[str]:
+        return [one["message"] for one in exports.make(vm, check_mode=True, **asked)["findings"]]
+
+    asked: dict[str, Any] = {"consistency": "powered_off", "shutdown_timeout": 60.0}
+    said = " ".join(told(**asked))
+    assert "the Auto Scaling group fleet, which may terminate" in said
+    assert "What is in the instance store of grouped is lost" in said
+    assert "Auto Scaling" not in " ".join(told())
+
+
+@pytest.mark.parametrize("operation", ["StopInstances", "StartInstances"])
+def test_an_instance_that_may_not_be_stopped_and_started_is_found_before(
+    aws: AwsServer, exports: Exports, operation: str
+) -> None:
+    vm = aws.make_instance("kept", [disk(1)])
+    aws.fault(operation, "refuse", times=-1, code="UnauthorizedOperation", status=403)
+    asked: dict[str, Any] = {"consistency": "powered_off", "shutdown_timeout": 60.0}
+    found = exports.make(vm, check_mode=True, **asked)["findings"]
+    assert [one["kind"] for one in found if one["severity"] == "error"] == ["permission_denied"]
+    error = refused(lambda: exports.make(vm, **asked), "permission_denied", "kept")
+    assert operation in error.hint
+    (reservation,) = aws.ec2.describe_instances(InstanceIds=[vm])["Reservations"]
+    assert reservation["Instances"][0]["State"]["Name"] == "running"
+    aws.heal()
+    exports.make(vm, **asked)
+    assert {"ec2:StopInstances", "ec2:StartInstances"} <= set(aws.calls())

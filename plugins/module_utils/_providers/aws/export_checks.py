@@ -39,12 +39,23 @@ def export_findings(
     findings += denied(
         session, "create_snapshots", doing, InstanceSpecification=wanted, TagSpecifications=[specification]
     )
+    if _goes_off(vm):
+        for operation, doing in (
+            ("stop_instances", f"Shutting {vm.name} down"),
+            ("start_instances", f"Starting {vm.name}"),
+        ):
+            findings += denied(session, operation, doing, InstanceIds=[vm.id])
     if len(disks) < len(vm.disks):
         left = ", ".join(disk.name for disk in vm.disks if disk not in disks)
         findings.append(Finding("info", f"{left} of {vm.name} is not exported."))
     if by_blocks:
         findings.append(_cost(vm, disks))
     return findings
+
+
+def _goes_off(vm: VmSpec) -> bool:
+    """It runs, and is shut down for its export: such a VM is told as it will be then."""
+    return vm.power_state == "powered_off" and vm.details["state"] in ("pending", "running")
 
 
 def _of_vm(vm: VmSpec, consistency: Consistency) -> Iterator[Finding]:
@@ -54,7 +65,14 @@ def _of_vm(vm: VmSpec, consistency: Consistency) -> Iterator[Finding]:
     if vm.details["outpost"]:
         text = f"{vm.name} is on an Outpost, of whose snapshots AWS gives no blocks."
         yield Finding("error", text, "", "unsupported")
-    if vm.details["instance_store_gb"]:
+    group = vm.details["auto_scaling_group"]
+    if group and _goes_off(vm):
+        text = f"{vm.name} is in the Auto Scaling group {group}, which may terminate it while it is off."
+        yield Finding("warning", text, "Put it into standby there first, or leave shutdown_timeout out.")
+    if vm.details["instance_store_gb"] and _goes_off(vm):
+        text = f"What is in the instance store of {vm.name} is lost when it is shut down, and not exported."
+        yield Finding("warning", text, "Keep what matters on EBS volumes, or leave shutdown_timeout out.")
+    elif vm.details["instance_store_gb"]:
         text = f"The instance store of {vm.name}, which ends with its power, is not exported."
         yield Finding("warning", text, "Keep what matters on EBS volumes.")
     if consistency == "quiesced":
