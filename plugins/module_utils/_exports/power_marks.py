@@ -26,6 +26,8 @@ class PowerMark:
     """Times are seconds since the epoch."""
 
     provider: str
+    site: str  # of the provider: elsewhere another VM may have the same id, as a copy of it has
+    origin: str  # the export that the VM was made of, if any: one that was made anew since is another
     vm_id: str
     vm_name: str
     job_id: str
@@ -56,6 +58,8 @@ def read_power_mark(text: bytes, where: str) -> PowerMark:
         raise own.lie("names a folder that is no export's")
     return PowerMark(
         provider=own.text("provider"),
+        site=own.text("site"),
+        origin=own.text("origin"),
         vm_id=own.text("vm_id"),
         vm_name=own.text("vm_name"),
         job_id=own.text("job_id"),

@@ -295,6 +295,9 @@ class _CleanUp:
                 self._result.remove_each(f"the provider {spec.name}", orphans)
                 starts = guests_to_start(provider, self._store, self._request.vm)
                 self._result.remove_each(f"VMs of {spec.name} that were shut down", starts)
+                for owed in owed_starts(self._store):
+                    if not owed.is_at(provider):
+                        self._result.warn(owed.elsewhere)
 
     def _is_of_vm(self, entry: CatalogEntry) -> bool:
         return bool({entry.manifest.machine.name, entry.manifest.machine.id} & set(self._request.vm))

@@ -195,8 +195,17 @@ class _Ending:
     def _start_guests(self, provider: Provider) -> None:
         """That the job had shut down."""
         for owed in list(owed_starts(self._store())):
-            if owed.mark.job_id == self._request.job:
+            if owed.mark.job_id != self._request.job:
+                continue
+            if not owed.is_at(provider):
+                self.warnings.append(owed.elsewhere)
+                continue
+            try:
                 settle(self._store(), provider, owed)
+            except VmferryError as error:
+                if error.kind != "not_found":
+                    raise
+                self._store().delete(owed.mark.key)  # the VM is gone, and nobody owes it anything
 
     def _remove_from_store(self, provider: Provider) -> None:
         def forget_point_in_time(intent: Intent) -> None:

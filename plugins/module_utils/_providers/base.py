@@ -221,6 +221,11 @@ class Provider(ABC):
     def account(self) -> str:
         """What `max_jobs` counts on: one hypervisor, or one account at a cloud."""
 
+    @property
+    def site(self) -> str:
+        """The same however it is reached, and no other's: within it, an id is one VM's."""
+        return self.account
+
     @abstractmethod
     def vms(self) -> Sequence[VmSpec]:
         """All that this connection may see, in few round trips."""

@@ -121,10 +121,10 @@ class ProviderBench:
         found: list[dict[str, Any]] = list_jobs(str(self.state), "", "", "", 50)["jobs"]
         return found
 
-    def die_at(self, failpoint: str, request: Request, *, keep_record: bool = False) -> list[str]:
+    def die_at(self, failpoint: str, request: Request, *, keep_record: bool = False, alone: bool = False) -> list[str]:
         """The job's id, if it is one. Its record goes, as the kill left it."""
         before = {job["id"] for job in self.jobs()}
-        die_at(failpoint, request)
+        die_at(failpoint, request, alone=alone)
         self.driver.died()
         died = [job["id"] for job in self.jobs() if job["id"] not in before]
         for job in died if not keep_record else ():

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from typing import Any, Union
 
 from ansible_collections.vmferry.migrate.plugins.module_utils._operations.export_vm import export_vm
+from ansible_collections.vmferry.migrate.plugins.module_utils._operations.exporting import start_watchdog
 from ansible_collections.vmferry.migrate.plugins.module_utils._operations.import_vm import import_vm
 from ansible_collections.vmferry.migrate.plugins.module_utils._operations.jobs.requests import (
     ExportRequest,
@@ -30,15 +31,26 @@ _WORK: dict[type, Callable[[Any, bool], object]] = {
 }
 
 
+class NoWatchdog:
+    """In the place of a start watchdog, an interpreter of its own that is needed only where it is what is tested."""
+
+    def __init__(self, *_unused: object) -> None:
+        pass
+
+    def finish(self) -> None:
+        pass
+
+
 def start_server() -> None:
     """To be called before a test's mark is in the environment: what it forks would seem to be left behind."""
     multiprocessing.set_forkserver_preload([__name__, f"{__package__}.loaded"])
     _run(os.getpid, ())
 
 
-def die_at(failpoint: str, request: Request) -> None:
-    """Do what is asked in another process, which is killed at that point."""
-    ended = _run(_work, (failpoint, dict(os.environ), request))
+def die_at(failpoint: str, request: Request, *, alone: bool = False) -> None:
+    """Do what is asked in another process, which is killed at that point. `alone`: as with the power of its whole host,
+    so that no start watchdog of it lives on."""
+    ended = _run(_work, (failpoint, dict(os.environ), request, alone))
     assert ended == -signal.SIGKILL, f"it never came to {failpoint}, but ended with {ended}"
 
 
@@ -52,7 +64,9 @@ def _run(work: Callable[..., object], arguments: tuple[object, ...]) -> int | No
     return ended
 
 
-def _work(failpoint: str, environment: dict[str, str], request: Request) -> None:
+def _work(failpoint: str, environment: dict[str, str], request: Request, alone: bool) -> None:
     os.environ.update(environment)
     os.environ[VARIABLE] = failpoint
+    if alone:
+        setattr(start_watchdog, "StartWatchdog", NoWatchdog)  # noqa: B010
     _WORK[type(request)](request, False)

@@ -13,12 +13,14 @@ from ..._errors import VmferryError
 from ..._exports.intent import INTENT, LEASE
 from ..._exports.power_marks import POWER, PowerMark, marks_of, read_power_mark
 from ..._providers.base import Provider
+from ..._providers.spec import VmSpec
 from ..._stores.base import Store
 from ..._transfer.owner import is_owner_alive
 from .litter import time_of_store
 
 OFF = ("powered_off", "crashed")
-# A guest that was asked, and that nobody saw go off, may go off late. One that is off a day later others shut down.
+# A guest that was asked, and that its run saw still running at its end, may go off late. One that is off a day later
+# others shut down.
 LATE = 3600.0  # seconds
 
 
@@ -34,8 +36,28 @@ class OwedStart:
         return not self.mark.was_off and time.time() - self.mark.asked_at < LATE
 
     @property
+    def is_ours(self) -> bool:
+        """Whether it was shut down by the run, if it is off: one that died while it waited did not see it go off."""
+        return self.mark.was_off or not self.mark.given_up or self.may_go_off
+
+    def is_at(self, provider: Provider) -> bool:
+        """Elsewhere a copy of the VM may have its id."""
+        return (self.mark.provider, self.mark.site) == (provider.name, provider.site)
+
+    @property
     def reason(self) -> str:
-        return f"Job {self.mark.job_id} had shut down {self.mark.vm_name} for its export, and died."
+        ended = "could not start it again" if self.mark.given_up else "died"
+        return f"Job {self.mark.job_id} had shut down {self.mark.vm_name} for its export, and {ended}."
+
+    @property
+    def elsewhere(self) -> str:
+        return f"{self.reason} That is started with the connection to {self.mark.site} alone."
+
+
+def origin_of(vm: VmSpec) -> str:
+    """The export that a VM was made of; ''."""
+    made_of = vm.details.get("imported_from") or {}
+    return str(made_of.get("export") or "")
 
 
 def owed_starts(store: Store, provider: str = "", vm_id: str = "") -> Iterator[OwedStart]:
@@ -52,10 +74,13 @@ def owed_starts(store: Store, provider: str = "", vm_id: str = "") -> Iterator[O
 
 
 def settle(store: Store, provider: Provider, owed: OwedStart) -> str:
-    """What was done, as a sentence; '' where the VM runs again, or was never off. Raises where it cannot be started."""
+    """What was done, as a sentence; '' where the VM runs again, or was never off. Raises where it cannot be started,
+    and `not_found`. The mark has to be of this provider's site."""
     mark = owed.mark
     vm, said = provider.describe(mark.vm_id), ""
-    if vm.power_state in OFF and (mark.was_off or owed.may_go_off):
+    if origin_of(vm) != mark.origin:
+        said = f"{vm.name} was made anew since, and is left as it is. {owed.reason}"
+    elif vm.power_state in OFF and owed.is_ours:
         provider.start(vm)
         said = f"Started {vm.name}. {owed.reason}"
     elif owed.may_go_off:

@@ -15,12 +15,18 @@ from .orphans import Orphan
 
 
 def guests_to_start(provider: Provider, store: Store, vms: Sequence[str]) -> Iterator[Orphan]:
-    """Of this store's exports, on this provider. `vms`: names or ids; empty: all. What runs again is no finding."""
-    owed = [one for one in owed_starts(store) if one.mark.provider == provider.name]
+    """Of this store's exports, at this provider. `vms`: names or ids; empty: all. What runs again is no finding."""
+    owed = [one for one in owed_starts(store) if one.is_at(provider)]
     machines = {vm.id: vm for vm in provider.vms()} if owed else {}
     for one in owed:
-        vm = machines.get(one.mark.vm_id)
-        if vm is None or (vm.power_state not in OFF and one.may_go_off) or (vms and not {vm.name, vm.id} & set(vms)):
+        vm, mark = machines.get(one.mark.vm_id), one.mark
+        if vms and not {mark.vm_name, mark.vm_id, mark.vm_name if vm is None else vm.name} & set(vms):
+            continue
+        if vm is None:
+            gone = f"{one.reason} It is not there any more."
+            yield Orphan("power", mark.vm_name, gone, partial(store.delete, mark.key))
+            continue
+        if vm.power_state not in OFF and one.may_go_off:
             continue
         reason = one.reason if vm.power_state in OFF else f"{one.reason} It runs again."
         yield Orphan("power", vm.name, reason, partial(settle, store, provider, one))

@@ -21,12 +21,13 @@ from ..._providers.finding import Finding
 from ..._providers.spec import VmSpec
 from ..._stores.base import Store
 from ..._transfer.failpoints import failpoint
-from ..attempts.owed_starts import OFF, owed_starts, settle
+from ..attempts.owed_starts import OFF, OwedStart, origin_of, owed_starts, settle
 from ..jobs.requests import ExportRequest
 from ..jobs.running_job import RunningJob
 
 ASK_AGAIN = 15.0  # seconds; a guest that was just booting did not hear it, and so long a cancel may go unheard
 LOOK_EVERY = 1.0
+NEVER_ASKED = ("permission_denied", "unsupported", "not_found", "invalid_config")  # what refuses to ask at all
 LAST_WAIT = 30.0  # seconds for a guest that was asked, and is on its way down while its export is given up
 START_PATIENCE = 600.0  # seconds; a vCenter takes minutes to start again
 HURRY = 40.0  # seconds of that for a run that was stopped, which is left behind after a minute
@@ -60,15 +61,13 @@ class GuestPower:
 
     def owed_findings(self, vm: VmSpec) -> Iterator[Finding]:
         if vm.power_state in OFF:
-            for owed in owed_starts(self._store, self._provider.name, vm.id):
+            for owed in self._owed(vm):
                 yield Finding("info", f"{owed.reason} A run starts it first.")
 
     def start_what_is_owed(self, vm: VmSpec) -> bool:
         """Whether it was started: dead runs had shut it down. What cannot be is a warning: it can be exported so."""
-        if self._timeout is None and vm.power_state not in OFF:
-            return False
         started = False
-        for owed in owed_starts(self._store, self._provider.name, vm.id):
+        for owed in self._owed(vm):  # also of one that runs: it is owed nothing, should others shut it down one day
             try:
                 said = settle(self._store, self._provider, owed)
             except VmferryError as error:
@@ -79,6 +78,11 @@ class GuestPower:
                 started = True
         return started
 
+    def _owed(self, vm: VmSpec) -> Iterator[OwedStart]:
+        for owed in owed_starts(self._store, self._provider.name, vm.id):
+            if owed.is_at(self._provider):
+                yield owed
+
     @contextmanager
     def off(self, vm: VmSpec, folder: str) -> Iterator[VmSpec]:
         """Inside, the VM is off, which is what it yields. `folder`: of the attempt."""
@@ -87,10 +91,10 @@ class GuestPower:
         if not self.goes_off(vm):
             yield vm
             return
-        whose = (self._provider.name, vm.id, vm.name, self._job.id, folder)
+        vm_is = (self._provider.name, self._provider.site, origin_of(vm), vm.id, vm.name)
         from .start_watchdog import StartWatchdog  # a module is compiled anew at every start, and few need it
 
-        mark = PowerMark(*whose, asked_at=time.time(), owner=self._job.owner)
+        mark = PowerMark(*vm_is, self._job.id, folder, asked_at=time.time(), owner=self._job.owner)
         watchdog = StartWatchdog(*self._specs, mark)
         try:
             self._mark = mark
@@ -119,7 +123,7 @@ class GuestPower:
             self._store.put(self._mark.key, self._mark.to_json())
 
     def _shut_down(self, vm: VmSpec) -> VmSpec:
-        timeout = self._timeout or 0.0
+        timeout, asked = self._timeout or 0.0, False
         deadline = time.monotonic() + timeout
         while True:
             left = deadline - time.monotonic()
@@ -128,10 +132,11 @@ class GuestPower:
                 return self._provider.shut_down(vm, max(0.0, min(left, ASK_AGAIN)), force=False)
             except VmferryError as error:
                 if error.kind != "timeout":
-                    self._may_go_off = error.kind == "network"
+                    self._may_go_off = asked or error.kind not in NEVER_ASKED
                     raise
+                asked = True
                 if left <= ASK_AGAIN:
-                    hint = "Shut it down from within, or give it more time. It may still go off, and is started then."
+                    hint = "Give it more time, or see what holds it up. It may still go off, and is started then."
                     message = f"{vm.name} did not shut down within {timeout:g} s, so it was not exported."
                     raise VmferryError("timeout", message, hint, retryable=True) from error
             self._job.going_on()

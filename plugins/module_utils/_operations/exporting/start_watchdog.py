@@ -13,6 +13,7 @@ from __future__ import annotations
 import json
 import os
 import pkgutil
+import selectors
 import subprocess
 import sys
 import time
@@ -27,7 +28,7 @@ from ..attempts.owed_starts import OwedStart, settle
 from ..jobs.requests import ProviderSpec, StoreSpec
 
 TITLE = "vmferry-start-watchdog"
-READY_LIMIT = 30.0  # seconds, for an interpreter and its imports on a busy host
+READY_LIMIT = 180.0  # seconds, for an interpreter and its imports, compiled anew, on a host that is busy
 END_LIMIT = 10.0
 PATIENCE = 3600.0  # seconds for which it is tried; a vCenter, or libvirtd, may be down for maintenance
 AGAIN, SELDOM = 1.0, 30.0  # seconds from one try to the next, at first and at last
@@ -53,15 +54,18 @@ class StartWatchdog:
     def __init__(self, provider: ProviderSpec, store: StoreSpec, mark: PowerMark) -> None:
         """Returns when it is ready. Raises `internal` where it cannot be started."""
         program = _BOOTSTRAP.format(package=__package__)
-        self._process = subprocess.Popen(  # pylint: disable=ansible-bad-function
-            [sys.executable, "-I", "-c", program, f"{TITLE}:{mark.key}"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            start_new_session=True,  # a kill of the export's process group or session must not reach it
-            cwd="/",
-            env={name: value for name, value in os.environ.items() if name != VARIABLE},  # it does not die with it
-        )
+        try:
+            self._process = subprocess.Popen(  # pylint: disable=ansible-bad-function
+                [sys.executable, "-I", "-c", program, f"{TITLE}:{mark.key}"],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,
+                start_new_session=True,  # a kill of the export's process group or session must not reach it
+                cwd="/",
+                env={name: value for name, value in os.environ.items() if name != VARIABLE},  # it does not die with it
+            )
+        except OSError as error:
+            raise _not_started() from error
         told = {
             "provider": [provider.name, dict(provider.settings)],
             "store": [store.url, dict(store.settings)],
@@ -70,13 +74,12 @@ class StartWatchdog:
         try:
             self._send(json.dumps([os.path.abspath(path) for path in sys.path]).encode() + b"\n")  # noqa: PTH100
             self._send(json.dumps(told).encode() + b"\n")
-            answer = self._process.stdout.read(1) if self._process.stdout is not None else b""
+            answer = self._answer()
         except OSError:
             answer = b""
         if answer != b"r":
             self.finish()
-            hint = f"Can {sys.executable} start another process?"
-            raise VmferryError("internal", "The watchdog that would start the VM again did not start.", hint)
+            raise _not_started()
 
     def finish(self) -> None:
         """Nobody has to start anything any more."""
@@ -92,10 +95,24 @@ class StartWatchdog:
             self._process.kill()
             self._process.wait()
 
+    def _answer(self) -> bytes:
+        """Empty where it ended, or says nothing for too long."""
+        pipe = self._process.stdout
+        if pipe is None:
+            return b""
+        with selectors.DefaultSelector() as waiting:
+            waiting.register(pipe, selectors.EVENT_READ)
+            return os.read(pipe.fileno(), 1) if waiting.select(READY_LIMIT) else b""
+
     def _send(self, data: bytes) -> None:
         if self._process.stdin is not None:
             self._process.stdin.write(data)
             self._process.stdin.flush()
+
+
+def _not_started() -> VmferryError:
+    hint = f"Can {sys.executable} start another process?"
+    return VmferryError("internal", "The watchdog that would start the VM again did not start.", hint)
 
 
 def watch() -> None:

@@ -61,6 +61,10 @@ class LibvirtProvider(Provider):
     def account(self) -> str:
         return f"libvirt {self._uri}"
 
+    @property
+    def site(self) -> str:
+        return f"libvirt {self._connection.call('Asking the host for its name', lambda opened: opened.getHostname())}"
+
     def vms(self) -> Sequence[VmSpec]:
         return describe_all(self._connection)
 

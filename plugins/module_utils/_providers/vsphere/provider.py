@@ -42,6 +42,12 @@ class VsphereProvider(Provider):
     def account(self) -> str:
         return f"vsphere {self._settings.address}"
 
+    @property
+    def site(self) -> str:
+        """An ESXi host of its own may have no such UUID."""
+        about = self._session.read("Asking vSphere who it is", lambda content: content.about)
+        return f"vsphere {about.instanceUuid or self._settings.address}"
+
     def vms(self) -> Sequence[VmSpec]:
         return describe_all(self._session)
 
