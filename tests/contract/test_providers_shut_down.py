@@ -45,6 +45,9 @@ from .test_providers_killed import failpoints_of
 
 SHUT_DOWN = [one for one in DRIVERS if one.abilities.power and one.abilities.powered_off and one.abilities.live]
 each = pytest.mark.parametrize("bench", SHUT_DOWN, ids=lambda driver: driver.name, indirect=True)
+may_not_hear = pytest.mark.parametrize(
+    "bench", [one for one in SHUT_DOWN if one.guests_decide], ids=lambda driver: driver.name, indirect=True
+)
 # What no provider has a part in: what marks say, and who acts on them.
 any_one = pytest.mark.parametrize("bench", [VsphereDriver], ids=lambda driver: driver.name, indirect=True)
 OWN = ("shutdown_noted", "guest_off", "guest_to_start", "guest_started")
@@ -161,7 +164,7 @@ def test_a_guest_runs_again_where_its_export_is_cancelled(
     bench.assert_nothing_left(vm)
 
 
-@each
+@may_not_hear
 def test_a_guest_that_takes_too_long_is_not_exported_and_is_started_should_it_go_off_later(
     bench: ProviderBench, monkeypatch: pytest.MonkeyPatch, unwatched: None
 ) -> None:

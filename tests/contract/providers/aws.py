@@ -22,6 +22,7 @@ from .base import Abilities, Broken, Driver, Fate, Power
 class AwsDriver(Driver):
     name = "aws"
     sources = "plugins/module_utils/_providers/aws"
+    guests_decide = False  # AWS cuts the power of one that does not hear
     abilities = Abilities(
         live=True,
         powered_off=True,
