@@ -246,12 +246,12 @@ def test_one_card_lands_in_the_subnet_of_the_task(aws: AwsServer, importing: Imp
 
 
 def test_disks_have_the_type_that_the_map_says(aws: AwsServer, importing: Import) -> None:
-    made = importing.run(name="mapped", storage_map={"disk-1": "st1"})
+    made = importing.run(name="mapped", storage_map={"disk-1": "standard"})
     kinds = {
         one["VolumeId"]: one["VolumeType"]
         for one in aws.ec2.describe_volumes(VolumeIds=list(aws.volumes(made.id).values()))["Volumes"]
     }
-    assert [kinds[volume] for volume in aws.volumes(made.id).values()] == ["gp3", "st1"]
+    assert [kinds[volume] for volume in aws.volumes(made.id).values()] == ["gp3", "standard"]
 
 
 def test_encrypted_disks_are_encrypted_with_the_key_of_the_task(aws: AwsServer, importing: Import) -> None:

@@ -10,7 +10,7 @@ Boot modes: https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/ami-boot.html
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Iterable, Iterator, List, Mapping, Optional, Sequence
+from typing import Any, Iterable, Iterator, List, Mapping, Optional, Sequence, Tuple
 
 from ..._errors import VmferryError
 from ..base import Placement
@@ -20,7 +20,15 @@ from .session import Session
 from .snapshot_blocks import GIB
 
 LARGEST_DISK = 64 << 40  # bytes: what StartSnapshot takes
-VOLUME_TYPES = ("gp3", "gp2", "st1", "sc1", "standard")  # io1 and io2 want a number of operations, too
+# Each with the sizes that it has, in GiB: https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_ModifyVolume.html
+# io1 and io2 want a number of operations, too.
+VOLUME_TYPES: Mapping[str, Tuple[int, int]] = {
+    "gp3": (1, 65536),
+    "gp2": (1, 16384),
+    "st1": (125, 16384),
+    "sc1": (125, 16384),
+    "standard": (1, 1024),
+}
 _NO_ROOT = ("st1", "sc1")
 _USUAL = "gp3"
 ARCHITECTURES: Mapping[str, str] = {"x86_64": "x86_64", "amd64": "x86_64", "aarch64": "arm64", "arm64": "arm64"}
@@ -47,6 +55,7 @@ class InstanceType:
     memory_mb: int
     architectures: Sequence[str]
     boot_modes: Sequence[str]
+    needs_ena: bool = False
 
     @classmethod
     def of(cls, said: Mapping[str, Any]) -> InstanceType:
@@ -56,6 +65,7 @@ class InstanceType:
             int(said["MemoryInfo"]["SizeInMiB"]),
             said.get("ProcessorInfo", {}).get("SupportedArchitectures", ()),
             said.get("SupportedBootModes", ()),
+            said.get("NetworkInfo", {}).get("EnaSupport") == "required",
         )
 
 
@@ -178,10 +188,19 @@ def _of_disks(vm: VmSpec, placement: Placement, disks: Sequence[NewDisk]) -> Ite
         elif number == 0 and disk.volume_type in _NO_ROOT:
             text = f"{disk.spec.id} of {vm.name} boots, which volumes of the type {disk.volume_type} cannot."
             yield Finding("error", text, "Use gp3, and storage_map for the other disks.", "invalid_config")
+        elif disk.size <= LARGEST_DISK:
+            yield from _of_size(vm, disk)
         if disk.spec.size % GIB:
             text = f"{disk.spec.id} of {vm.name} becomes {disk.size // GIB} GiB, since volumes have whole ones."
             yield Finding("info", text)
     yield from _of_map(vm, placement)
+
+
+def _of_size(vm: VmSpec, disk: NewDisk) -> Iterator[Finding]:
+    least, most = VOLUME_TYPES[disk.volume_type]
+    if not least <= disk.size // GIB <= most:
+        text = f"{disk.spec.id} of {vm.name} has {disk.size // GIB} GiB, and volumes of the type {disk.volume_type}"
+        yield Finding("error", f"{text} have {least} to {most}.", "Use gp3 for it, by storage_map.", "invalid_config")
 
 
 def _of_map(vm: VmSpec, placement: Placement) -> Iterable[Finding]:
@@ -203,6 +222,10 @@ def fit_findings(
     if chosen.boot_modes and mode in ("uefi", "legacy-bios") and mode not in chosen.boot_modes:
         text = f"{chosen.name} cannot boot in the mode {mode}, for which {vm.name} was installed."
         yield Finding("error", text, "Set placement.instance_type to another one.", "invalid_config")
+    if chosen.needs_ena and not has_ena(vm):
+        text = f"{chosen.name} has the network card ENA alone, which {vm.name} is not marked to have a driver for."
+        hint = "Install that driver, mark the instance with enaSupport, and export it again; or choose an older type."
+        yield Finding("error", text, hint, "invalid_config")
     cpus, memory = cpus_of(vm, placement), memory_of(vm, placement)
     if chosen.cpu < cpus or chosen.memory_mb < memory:
         text = f"{chosen.name} has {chosen.cpu} CPUs and {chosen.memory_mb} MiB of memory"

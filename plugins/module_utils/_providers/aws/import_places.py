@@ -52,11 +52,12 @@ def places_of(session: Session, vm: VmSpec, placement: Placement) -> Places:
         text = f"Nothing says in which subnet the first network card of {placement.name} is to be."
         raise VmferryError("invalid_config", text, "Set placement.subnet_id, or name its network in network_map.")
     subnets = [_subnet(session, network) for network in wanted if network]
+    vpc = subnets[0].vpc if subnets else _default_vpc(session, placement)
     zones = sorted({subnet.zone for subnet in subnets})
     if len(zones) > 1:
         text = f"The subnets of {placement.name} are in {' and '.join(zones)}, and an instance is in one zone."
         raise VmferryError("invalid_config", text, "Choose subnets of one zone.")
-    return Places(subnets, _groups(session, placement, subnets), left_out)
+    return Places(subnets, [_group(session, wanted, vpc) for wanted in placement.security_groups], left_out)
 
 
 def insist_on_key(session: Session, name: str) -> None:
@@ -77,17 +78,21 @@ def _subnet(session: Session, wanted: str) -> Subnet:
     return Subnet(found[0]["SubnetId"], found[0]["AvailabilityZone"], found[0]["VpcId"])
 
 
-def _groups(session: Session, placement: Placement, subnets: Sequence[Subnet]) -> Sequence[str]:
-    vpc = subnets[0].vpc if subnets else ""
-    return [_group(session, wanted, vpc) for wanted in placement.security_groups]
+def _default_vpc(session: Session, placement: Placement) -> str:
+    """In which an instance is that names no subnet."""
+    found = _found(session, "describe_subnets", "Subnets", "default-for-az", "true")
+    if not found:
+        text = f"Nothing says in which subnet {placement.name} is to be, and {session.region} has no default VPC."
+        raise VmferryError("invalid_config", text, "Set placement.subnet_id, or name its network in network_map.")
+    return str(found[0]["VpcId"])
 
 
 def _group(session: Session, wanted: str, vpc: str) -> str:
     by = "group-id" if wanted.startswith("sg-") else "group-name"
     found = _found(session, "describe_security_groups", "SecurityGroups", by, wanted)
-    here = [one for one in found if not vpc or one.get("VpcId") == vpc]
+    here = [one for one in found if one.get("VpcId") == vpc]
     if not here:
-        text = f"There is no security group {wanted} in {vpc or session.region}."
+        text = f"There is no security group {wanted} in {vpc}."
         raise VmferryError("not_found", text, "Name one of the VPC of the subnet in placement.security_groups.")
     if len(here) > 1:
         ids = ", ".join(sorted(one["GroupId"] for one in here)[:_SHOWN])
