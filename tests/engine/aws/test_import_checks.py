@@ -6,13 +6,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from ansible_collections.vmferry.migrate.plugins.module_utils._errors import VmferryError
 from ansible_collections.vmferry.migrate.plugins.module_utils._providers.aws.import_hardware import new_disks
-from ansible_collections.vmferry.migrate.plugins.module_utils._providers.aws.import_image import image_name
+from ansible_collections.vmferry.migrate.plugins.module_utils._providers.aws.import_image import (
+    image_name,
+    image_request,
+)
+from ansible_collections.vmferry.migrate.plugins.module_utils._providers.aws.new_snapshot import SnapshotPlan
 from ansible_collections.vmferry.migrate.plugins.module_utils._providers.aws.provider import AwsProvider
 from ansible_collections.vmferry.migrate.plugins.module_utils._providers.base import Placement
 from ansible_collections.vmferry.migrate.plugins.module_utils._providers.finding import Finding
@@ -106,6 +111,7 @@ def test_what_is_about_an_instance_is_refused_where_none_is_made(
         ({"storage_map": {"vdz": "gp3"}}, "invalid_config", "storage_map names vdz"),
         ({"storage_map": {"vda": "fast"}}, "invalid_config", "fast is no type of volume"),
         ({"volume_type": "st1"}, "invalid_config", "boots"),
+        ({"storage_map": {"vdb": "sc1"}}, "invalid_config", "of the type sc1 have 125 to 16384"),
         ({"security_groups": ["nobodys"]}, "not_found", "no security group nobodys"),
         ({"key_name": "nobodys"}, "not_found", "no key pair nobodys"),
         ({"kms_key_id": KEY}, "invalid_config", "encrypted: true"),
@@ -118,7 +124,7 @@ def test_what_is_about_an_instance_is_refused_where_none_is_made(
 def test_what_cannot_be_is_told(
     aws: AwsServer, imports: AwsProvider, asked: dict[str, Any], kind: str, words: str
 ) -> None:
-    found = errors(imports, **asked)
+    found = errors(imports, a_vm(SMALL, SMALL), **asked)
     assert [one for one in found if one[0] == kind and words in one[1]], found
 
 
@@ -131,6 +137,57 @@ def test_vm_that_ec2_has_no_machine_for_is_refused(aws: AwsServer, imports: AwsP
         "unsupported"
     ]
     assert [message for _kind, message in errors(imports, a_vm(*[SMALL] * 40)) if "has 40 disks" in message]
+
+
+def test_disk_that_is_too_large_for_its_type_is_refused(aws: AwsServer, imports: AwsProvider) -> None:
+    (disk,) = a_vm(SMALL).disks
+    large = a_vm().with_disks((replace(disk, size=2 << 40),))
+    assert errors(imports, large) == []
+    ((kind, message),) = errors(imports, large, volume_type="standard")
+    assert (kind, "of the type standard have 1 to 1024" in message) == ("invalid_config", True)
+
+
+def test_instance_without_the_driver_of_a_card_gets_no_type_that_has_no_other(
+    aws: AwsServer, imports: AwsProvider
+) -> None:
+    vm = a_vm(SMALL, provider="aws", details={"ena": False}, nics=())
+    ((kind, message),) = errors(imports, vm, instance_type="m5.large")
+    assert (kind, "network card ENA alone" in message) == ("invalid_config", True)
+    assert errors(imports, vm, instance_type="t2.micro") == []
+
+
+def test_group_of_another_vpc_is_told_where_no_subnet_is_named(aws: AwsServer, imports: AwsProvider) -> None:
+    network = aws.ec2.create_vpc(CidrBlock="10.6.0.0/16")["Vpc"]["VpcId"]
+    group = aws.ec2.create_security_group(GroupName="far", Description="d", VpcId=network)["GroupId"]
+    for name in ("far", group):
+        assert [kind for kind, message in errors(imports, security_groups=[name]) if name in message] == ["not_found"]
+    assert errors(imports, security_groups=["default"]) == []
+
+
+def test_account_without_a_default_vpc_needs_a_subnet(
+    aws: AwsServer, imports: AwsProvider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client = imports._session.client("ec2")
+    ask = client.describe_subnets
+
+    def none_by_default(Filters: list[dict[str, Any]]) -> Any:  # as the SDK has it
+        told = ask(Filters=Filters)
+        return {"Subnets": [one for one in told["Subnets"] if not one["DefaultForAz"]]}
+
+    monkeypatch.setattr(client, "describe_subnets", none_by_default)
+    network = aws.ec2.create_vpc(CidrBlock="10.5.0.0/16")["Vpc"]["VpcId"]
+    subnet = aws.ec2.create_subnet(VpcId=network, CidrBlock="10.5.1.0/24")["Subnet"]["SubnetId"]
+    ((kind, message),) = errors(imports)
+    assert (kind, "has no default VPC" in message) == ("invalid_config", True)
+    assert errors(imports, subnet_id=subnet) == []
+    assert errors(imports, stop_at="image") == []
+
+
+def test_long_names_are_described_in_short() -> None:
+    plan = SnapshotPlan("disk-0", 1 << 30, "token", "n" * 300, dict)
+    disks = new_disks(a_vm(SMALL), Placement("n" * 256))
+    image = image_request(a_vm(SMALL), Placement("n" * 256), disks, ["snap-1"], {}, "image")
+    assert [len(asked["Description"]) for asked in (plan.request(), image)] == [255, 255]
 
 
 def test_names_of_devices_are_there_once(imports: AwsProvider) -> None:

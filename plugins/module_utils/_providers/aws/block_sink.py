@@ -101,7 +101,7 @@ class SnapshotSink:
         if self._partial or self._done or self._next * BLOCK != self._size:
             text = f"Nobody told all of the disk that {self._snapshot.id or 'a new snapshot'} is to hold."
             raise VmferryError("internal", f"{text} Block {self._next} is missing.")
-        if not self._written:  # AWS counts on one block, at least; what is zero anyway may be sent
+        if not self._written:  # nowhere is said what a snapshot of no block is; what is zero anyway may be sent
             self._snapshot.put(0, _EMPTY, _ZERO)
             self._digest, self._written = sha256(_ZERO), 1
         self._snapshot.seal(self._written, self._digest.digest())

@@ -96,6 +96,12 @@ def reason_of(error: Exception) -> str:
     return str(said.get("Reason") or "") if isinstance(said, dict) else ""
 
 
+def was_sent_again(error: Exception) -> bool:
+    """Of an error of ours, whether it answers a request that the SDK had sent before, to no use as far as it knows."""
+    said = getattr(error.__cause__, "response", None)
+    return isinstance(said, dict) and bool(said.get("ResponseMetadata", {}).get("RetryAttempts"))
+
+
 def _explained(error: Exception) -> Meaning:
     return unanswered(error, "AWS", "the settings of aws")
 

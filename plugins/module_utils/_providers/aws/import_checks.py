@@ -8,6 +8,7 @@ Whether the credentials may write and make what they have to is told by no call 
 
 from __future__ import annotations
 
+from time import gmtime, strftime
 from typing import Callable, Iterable, Iterator, List, Sequence
 
 from ..._errors import WAIT_OR_CANCEL, VmferryError
@@ -17,8 +18,9 @@ from ..network_names import unknown_networks
 from ..placement_options import IN_AN_INVENTORY, unknown_options
 from ..spec import VmSpec
 from .import_hardware import fit_findings, hardware_findings, instance_type
+from .import_mark import ImportMark, by_attempt
 from .import_places import insist_on_key, places_of
-from .import_things import Thing, called
+from .import_things import called
 from .session import Session
 from .tags import LONGEST_VALUE
 
@@ -94,29 +96,25 @@ def _of_name(session: Session, placement: Placement, export_id: str) -> Iterator
     if len(name) > LONGEST_VALUE:
         text = f"{name} has {len(name)} characters, and tags of AWS up to {LONGEST_VALUE}."
         yield Finding("error", text, "Give it a shorter name.", "invalid_config")
-    busy: List[str] = []
-    for found in called(session, name):
-        mark = found.mark
-        if mark is not None and mark.unfinished:
-            if (
-                mark.alive is not False and mark.attempt not in busy
-            ):  # else the import itself removes it before it begins
-                busy.append(mark.attempt)
-                yield _being_made(found)
-        elif mark is None or mark.export != export_id:
+    met = called(session, name)
+    for unfinished in by_attempt(one.mark for one in met if one.mark is not None and one.mark.unfinished):
+        if unfinished.alive is not False:  # else the import itself removes it before it begins
+            yield _being_made(unfinished)
+    for found in met:
+        if not found.unfinished and (found.mark is None or found.mark.export != export_id):
             what = f"{'An' if found.kind != 'snapshot' else 'A'} {found.kind} named {name} exists already"
             hint = "Import under another name, or remove it first."
             yield Finding("error", f"{what}: {found.id}.", hint, "conflict")
 
 
-def _being_made(found: Thing) -> Finding:
-    mark = found.mark
+def _being_made(mark: ImportMark) -> Finding:
     hint = WAIT_OR_CANCEL
-    if mark is not None and mark.alive is None:
-        hint += f" If it died there, remove {found.id} and what else has the tag vmferry:attempt={mark.attempt}."
-    who = mark.describe() if mark is not None else "another import"
-    name = mark.name if mark is not None else found.id
-    return Finding("error", f"{name} is being made by {who}.", hint, "busy")
+    if mark.alive is None and mark.held_until:
+        until = strftime("%H:%M:%S UTC", gmtime(mark.held_until))
+        hint += f" If it died there, what it made is removed by an import after {until}."
+    elif mark.alive is None:
+        hint += f" If it died there, remove what has the tag vmferry:attempt={mark.attempt}."
+    return Finding("error", f"{mark.name} is being made by {mark.describe()}.", hint, "busy")
 
 
 def _of_type(session: Session, vm: VmSpec, placement: Placement) -> Iterator[Finding]:

@@ -15,8 +15,11 @@ from ..._errors import VmferryError
 from ..._transfer.flow import Flow
 from ..base import Placement
 from ..spec import VmSpec
+from .asking import every, literal, of
+from .errors import was_sent_again
 from .import_hardware import NewDisk, architecture_of, boot_mode_of, has_ena
-from .import_waits import wait_for
+from .import_waits import KNOWN_WITHIN, wait_for
+from .new_snapshot import LONGEST_DESCRIPTION
 from .session import Session
 from .snapshot_blocks import GIB
 from .tags import tag_specification
@@ -43,7 +46,7 @@ def image_request(
     """`snapshots`: of each disk."""
     return {
         "Name": name,
-        "Description": f"{placement.name}, imported by vmferry.migrate",
+        "Description": f"{placement.name}, imported by vmferry.migrate"[:LONGEST_DESCRIPTION],
         "Architecture": architecture_of(vm),
         "VirtualizationType": "hvm",
         "RootDeviceName": disks[0].device,
@@ -65,9 +68,21 @@ def _mapping(disk: NewDisk, snapshot: str) -> Dict[str, Any]:
 
 
 def register(session: Session, flow: Flow, asked: Mapping[str, Any]) -> str:
-    """The id of the image."""
-    with session.doing(f"Registering the image {asked['Name']}"):
-        return str(session.client("ec2").register_image(**asked)["ImageId"])
+    """The id of the image. A request whose answer was lost is sent again, and refused: the first one has the name."""
+    name = asked["Name"]
+    try:
+        with session.doing(f"Registering the image {name}"):
+            return str(session.client("ec2").register_image(**asked)["ImageId"])
+    except VmferryError as error:
+        if error.kind != "conflict" or not was_sent_again(error):
+            raise
+        return wait_for(flow, lambda: _called(session, name), KNOWN_WITHIN, f"the image {name} to appear")
+
+
+def _called(session: Session, name: str) -> Optional[str]:
+    doing = f"Looking for the image {name}"
+    found = every(session, "describe_images", doing, [of("name", [literal(name)])], Owners=["self"])
+    return str(found[0]["ImageId"]) if found else None
 
 
 def wait_available(session: Session, flow: Flow, image: str) -> None:

@@ -2,24 +2,27 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 """What an import writes into the tags of all that it makes: whose work it is, of what it is made, and that it is not
-whole yet.
+whole yet; and until when it is held, which is renewed as long as the process lives, so that whoever cannot see that
+process knows some time after its end that it is dead.
 
 The tags are part of the very calls that make something, so that there is never anything of ours without them.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any, Dict, Mapping, Optional
+import time
+from dataclasses import dataclass, replace
+from typing import Any, Dict, Iterable, List, Mapping, Optional
 
 from ..._errors import VmferryError
 from ..._transfer.owner import current_owner, is_owner_alive
 from ..job import Job
-from .snapshot_owner import OWNER, owner_words, read_owner
+from .snapshot_owner import HELD, OWNER, owner_words, read_owner
 from .tags import ATTEMPT, EXPORT, JOB, NAME, PREFIX, STATE, of_job
 
 IMPORT = f"{PREFIX}import"  # the name of the VM that is made; nothing else of ours has this tag
 UNFINISHED = "unfinished"  # the state; what is whole has none
+HELD_FOR = 1200.0  # seconds; clocks that differ by minutes already are refused by AWS
 
 
 @dataclass(frozen=True)
@@ -30,6 +33,7 @@ class ImportMark:
     attempt: str
     owner: Mapping[str, Any]
     unfinished: bool = True
+    held_until: int = 0  # seconds since the epoch
 
     @classmethod
     def of(cls, job: Job, export: str, name: str) -> ImportMark:
@@ -37,14 +41,15 @@ class ImportMark:
 
     @property
     def alive(self) -> Optional[bool]:
-        """None where this process cannot tell: the owner is in another container or on another host."""
-        return is_owner_alive(self.owner)
+        """None where this process cannot tell: the owner is in another container or on another host, and holds it."""
+        seen = is_owner_alive(self.owner)
+        return False if seen is None and 0 < self.held_until < time.time() else seen
 
     def describe(self) -> str:
         return f"import job {self.job} (process {self.owner.get('pid', '?')} on {self.owner.get('hostname', '?')})"
 
     def tags(self) -> Dict[str, str]:
-        """As long as it is not whole."""
+        """As long as it is not whole, held from now on."""
         return {
             NAME: self.name,
             IMPORT: self.name,
@@ -52,6 +57,7 @@ class ImportMark:
             **of_job(Job(self.job, self.attempt)),
             STATE: UNFINISHED,
             OWNER: owner_words(),
+            HELD: str(int(time.time() + HELD_FOR)),
         }
 
 
@@ -60,8 +66,26 @@ def mark_in(tags: Mapping[str, str]) -> Optional[ImportMark]:
     if IMPORT not in tags:
         return None
     owner = read_owner(tags.get(OWNER, ""))
-    unfinished = tags.get(STATE) == UNFINISHED
-    return ImportMark(tags[IMPORT], tags.get(EXPORT, ""), tags.get(JOB, ""), tags.get(ATTEMPT, ""), owner, unfinished)
+    held = tags.get(HELD, "")
+    return ImportMark(
+        name=tags[IMPORT],
+        export=tags.get(EXPORT, ""),
+        job=tags.get(JOB, ""),
+        attempt=tags.get(ATTEMPT, ""),
+        owner=owner,
+        unfinished=tags.get(STATE) == UNFINISHED,
+        held_until=int(held) if held.isdigit() else 0,
+    )
+
+
+def by_attempt(marks: Iterable[ImportMark]) -> List[ImportMark]:
+    """One of each attempt, held as long as anything of it: what is made late is held longer than what was there."""
+    found: Dict[str, ImportMark] = {}
+    for mark in marks:
+        known = found.setdefault(mark.attempt, mark)
+        if known.held_until < mark.held_until:
+            found[mark.attempt] = replace(known, held_until=mark.held_until)
+    return list(found.values())
 
 
 def insist_on_dead(mark: ImportMark) -> None:

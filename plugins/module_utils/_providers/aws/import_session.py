@@ -9,9 +9,11 @@ Until then all of it carries a tag that says whose work it is, so that what is l
 
 from __future__ import annotations
 
+import time
 from contextlib import ExitStack
+from threading import Lock
 from types import TracebackType
-from typing import Callable, Dict, List, Optional, Sequence
+from typing import Callable, Dict, List, Mapping, Optional, Sequence
 
 from ..._errors import VmferryError
 from ..._transfer.failpoints import failpoint
@@ -26,7 +28,7 @@ from .import_hardware import InstanceType, hardware_findings, instance_type, new
 from .import_image import image_name, image_request, register, wait_available
 from .import_instance import instance_request, run_instance, stop, wait_running
 from .import_leftovers import remove, remove_attempt
-from .import_mark import UNFINISHED, ImportMark
+from .import_mark import HELD_FOR, UNFINISHED, ImportMark
 from .import_places import Places, places_of
 from .import_things import Thing, by_id
 from .imported import image_spec, snapshot_spec
@@ -35,7 +37,9 @@ from .request_rate import RequestRates
 from .session import Session
 from .snapshot_blocks import SnapshotBlocks
 from .snapshot_disk import SnapshotDisk
-from .tags import DISK, STATE
+from .snapshot_hold import SnapshotHold
+from .snapshot_owner import HELD
+from .tags import DISK, STATE, tag_list
 
 PARALLEL = 16  # blocks under way
 COMPLETED_WITHIN = 6 * 3600.0  # seconds; a snapshot that was sealed is completed within minutes
@@ -58,7 +62,10 @@ class AwsImport(ImportSession):
         self.warnings: List[str] = []
         self._open = ExitStack()
         self._made: List[Thing] = []  # but for snapshots, which their sinks know
-        self._whole = False
+        self._whole = self._finishing = False
+        self._hold = SnapshotHold(self._renew)
+        self._renewing = Lock()
+        self._renewed_at = time.monotonic()
 
     def __enter__(self) -> AwsImport:
         placement = self._placement
@@ -76,6 +83,8 @@ class AwsImport(ImportSession):
             self._crew = Crew(PARALLEL)
             stack.callback(self._crew.close)
             self._sinks = [self._sink(number) for number in range(len(self._disks))]
+            stack.callback(self._hold.end)
+            self._hold.begin(HELD_FOR)
             self._open = stack.pop_all()
         self.sinks = tuple(self._sinks)
         return self
@@ -121,7 +130,7 @@ class AwsImport(ImportSession):
             size=disk.size,
             token=f"vmferry-{self._mark.attempt}-{number}",
             description=f"{disk.spec.id} of {placement.name}, imported by vmferry.migrate",
-            tags={**self._mark.tags(), DISK: f"disk-{number}"},
+            tags=lambda: {**self._mark.tags(), DISK: f"disk-{number}"},
             encrypted=placement.encrypted,
             kms_key=placement.kms_key_id,
         )
@@ -180,15 +189,38 @@ class AwsImport(ImportSession):
             return error
         return None
 
+    def _renew(self, tags: Mapping[str, str]) -> None:
+        """Of all that is there. What cannot be held any more may be taken for a dead job's: the import ends before."""
+        with self._renewing:
+            ids = [one for one in [*(sink.snapshot.id for sink in self._sinks), *(one.id for one in self._made)] if one]
+            if self._finishing or not ids:
+                self._renewed_at = time.monotonic()
+                return
+            try:
+                with self._session.doing(f"Holding what {self._placement.name} is made of"):
+                    self._session.client("ec2").create_tags(Resources=ids, Tags=tag_list(tags))
+            except VmferryError as error:
+                if error.kind == "permission_denied" or time.monotonic() > self._renewed_at + HELD_FOR:
+                    self._flow.stop(error)
+                raise
+            self._renewed_at = time.monotonic()
+
     def _finish(self, ids: Sequence[str], last: bool = False) -> None:
         """What belongs to the last step of the import comes last: from then on it is whole."""
+        self._hold.end()
+        with self._renewing:
+            self._finishing = True
         with self._session.doing(f"Finishing {', '.join(ids)}"):
-            tags: List[Dict[str, str]] = [{"Key": STATE, "Value": UNFINISHED}]
+            tags: List[Dict[str, str]] = [{"Key": STATE, "Value": UNFINISHED}, {"Key": HELD}]
             self._session.client("ec2").delete_tags(Resources=list(ids), Tags=tags)
         self._whole = last
 
     def _remove_what_it_was_made_of(self) -> None:
-        """The volumes have their data, or fetch it by themselves: "Delete an Amazon EBS snapshot"."""
+        """The volumes have their data, or fetch it by themselves: neither an AMI that is deregistered nor a snapshot
+        that is deleted has an effect on instances and volumes that are there.
+        https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/deregister-ami.html,
+        https://docs.aws.amazon.com/ebs/latest/userguide/ebs-deleting-snapshot.html
+        """
         snapshots = [Thing("snapshot", sink.snapshot.id, "", self._mark, {}) for sink in self._sinks]
         images = [thing for thing in self._made if thing.kind == "image"]
         try:

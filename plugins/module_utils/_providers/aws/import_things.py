@@ -6,10 +6,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Dict, List, Mapping, Optional, Sequence
+from typing import Any, List, Mapping, Optional, Sequence
 
 from .asking import Filter, every, instances, literal, of
-from .import_mark import IMPORT, UNFINISHED, ImportMark, mark_in
+from .import_mark import IMPORT, UNFINISHED, ImportMark, by_attempt, mark_in
 from .session import Session
 from .tags import ATTEMPT, NAME, STATE, tags_of
 
@@ -55,12 +55,8 @@ def of_attempt(session: Session, attempt: str) -> List[Thing]:
 def unfinished_attempts(session: Session) -> Sequence[ImportMark]:
     """One mark of each import of which something is not whole, whoever's."""
     wanted = {IMPORT: "", f"tag:{STATE}": UNFINISHED}
-    marks: Dict[str, ImportMark] = {}
-    for kind in KINDS:
-        for thing in things(session, kind, wanted):
-            if thing.mark is not None:
-                marks.setdefault(thing.mark.attempt, thing.mark)
-    return list(marks.values())
+    found = [thing.mark for kind in KINDS for thing in things(session, kind, wanted)]
+    return by_attempt(mark for mark in found if mark is not None)
 
 
 def called(session: Session, name: str) -> Sequence[Thing]:

@@ -14,14 +14,16 @@ from ..._transfer.flow import Flow
 Found = TypeVar("Found")
 LOOK_FIRST, LOOK_LAST = 0.5, 10.0  # seconds between two looks: the first, and at most
 _SLOWER = 1.5
+KNOWN_WITHIN = 60.0  # seconds until all of AWS knows what it has just made: what is not found then is gone
 
 
 def wait_for(flow: Flow, look: Callable[[], Optional[Found]], limit: float, what: str) -> Found:
     """What `look` returns once that is something. Raises `timeout` after so many seconds.
 
-    What is not found is looked for again: AWS may not know everywhere yet what it has just made.
+    What is not found is looked for again, for a while: AWS may not know everywhere yet what it has just made.
     """
-    deadline = time.monotonic() + limit
+    began = time.monotonic()
+    deadline, known_by = began + limit, began + min(limit, KNOWN_WITHIN)
     pause = LOOK_FIRST
     while True:
         missing: Optional[VmferryError] = None
@@ -33,9 +35,10 @@ def wait_for(flow: Flow, look: Callable[[], Optional[Found]], limit: float, what
             found, missing = None, error
         if found is not None:
             return found
-        if time.monotonic() + pause > deadline:
-            if missing is not None:
-                raise missing
+        soon = time.monotonic() + pause
+        if missing is not None and soon > known_by:
+            raise missing
+        if soon > deadline:
             hint = "Look at its state in the console of AWS, and try again."
             raise VmferryError("timeout", f"Waiting for {what} took longer than {limit:.0f} s.", hint)
         flow.sleep(pause)

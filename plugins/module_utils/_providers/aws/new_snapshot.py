@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import time
 from base64 import b64encode
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from threading import Lock
 from typing import Any, Callable, Dict, Mapping, Optional
 
@@ -19,7 +19,7 @@ from ..._errors import VmferryError
 from ..._transfer.failpoints import failpoint
 from ..._transfer.flow import Flow
 from ..._transfer.retry import Retry, RetryPolicy
-from .errors import reason_of
+from .errors import reason_of, was_sent_again
 from .import_waits import wait_for
 from .session import Session
 from .snapshot_blocks import BLOCK, GIB
@@ -28,8 +28,9 @@ from .tags import tag_list
 # Minutes without a block until AWS gives up on a snapshot, the most that it takes: a timetable may pause a transfer
 # over a weekend.
 _GIVEN_UP_AFTER = 4320
+LONGEST_DESCRIPTION = 255  # characters, of a snapshot as of an image
 _SETTLING = 60.0  # seconds in which parts of EBS may not know of a snapshot that was just begun
-_SEALED_WITHIN = 30.0  # seconds for one whose sealing was answered by nobody
+_SEALED_WITHIN = 1800.0  # seconds for one whose sealing was answered by nobody: it is completed some time after
 # Reasons of a ValidationException that another try gets over.
 _PASSING = ("WRITE_REQUEST_TIMEOUT", "CONFLICTING_BLOCK_UPDATE")
 _MAYBE_SEALED = ("internal", "invalid_config", "not_found", "conflict")  # by a request whose answer got lost
@@ -40,22 +41,25 @@ Pace = Callable[[str], object]
 
 @dataclass(frozen=True)
 class SnapshotPlan:
-    """What a snapshot is to be. `size`: bytes, whole GiB. `token`: by which AWS knows a request that it had before."""
+    """What a snapshot is to be. `size`: bytes, whole GiB. `token`: by which AWS knows a request that it had before.
+    `tags`: as they are when it is begun.
+    """
 
     name: str  # of the disk, in messages
     size: int
     token: str
     description: str
-    tags: Mapping[str, str] = field(default_factory=dict)
+    tags: Callable[[], Mapping[str, str]]
     encrypted: bool = False
     kms_key: str = ""  # the ARN; empty: the account's default
 
     def request(self) -> Dict[str, Any]:
+        """Asked for once: a token that comes with another request is refused."""
         asked: Dict[str, Any] = {
             "VolumeSize": self.size // GIB,
             "ClientToken": self.token,
-            "Description": self.description,
-            "Tags": tag_list(self.tags),
+            "Description": self.description[:LONGEST_DESCRIPTION],
+            "Tags": tag_list(self.tags()),
             "Timeout": _GIVEN_UP_AFTER,
         }
         if self.encrypted:  # left out otherwise: the account may encrypt whatever is made
@@ -75,6 +79,7 @@ class NewSnapshot:
         self._starting = Lock()
         self._started_at = 0.0
         self._ended = False
+        self._unanswered = False  # a request to seal it, which AWS may have had all the same
         self.id = ""
 
     @property
@@ -89,7 +94,7 @@ class NewSnapshot:
                 self._flow.raise_if_stopped()
                 if self._ended:
                     raise VmferryError("cancelled", f"Writing {self.name} was ended.")
-                self.id = self._retry.call(self._start)
+                self.id = self._retry.call(self._start, self._plan.request())
                 self._started_at = time.monotonic()
                 failpoint("snapshot_begun")
             return self.id
@@ -112,13 +117,13 @@ class NewSnapshot:
         try:
             self._retry.call(self._complete, count, b64encode(digest).decode())
         except VmferryError as error:
-            if error.kind not in _MAYBE_SEALED or not self._was_sealed():
+            if not self._unanswered or error.kind not in _MAYBE_SEALED or not self._was_sealed():
                 raise
 
-    def _start(self) -> str:
+    def _start(self, asked: Mapping[str, Any]) -> str:
         self._pace("StartSnapshot")
         with self._session.doing(f"Beginning a snapshot for {self._plan.name}"):
-            begun = self._session.client("ebs").start_snapshot(**self._plan.request())
+            begun = self._session.client("ebs").start_snapshot(**asked)
         if begun.get("BlockSize", BLOCK) != BLOCK:
             text = f"AWS wants blocks of {begun['BlockSize']} bytes for {self._plan.name}, and not of {BLOCK}."
             raise VmferryError("unsupported", text, "Report this with the region.")
@@ -147,14 +152,18 @@ class NewSnapshot:
 
     def _complete(self, count: int, checksum: str) -> None:
         self._pace("CompleteSnapshot")
-        with self._session.doing(f"Completing the snapshot {self.id} of {self._plan.name}"):
-            self._session.client("ebs").complete_snapshot(
-                SnapshotId=self.id,
-                ChangedBlocksCount=count,
-                Checksum=checksum,
-                ChecksumAlgorithm="SHA256",
-                ChecksumAggregationMethod="LINEAR",
-            )
+        try:
+            with self._session.doing(f"Completing the snapshot {self.id} of {self._plan.name}"):
+                self._session.client("ebs").complete_snapshot(
+                    SnapshotId=self.id,
+                    ChangedBlocksCount=count,
+                    Checksum=checksum,
+                    ChecksumAlgorithm="SHA256",
+                    ChecksumAggregationMethod="LINEAR",
+                )
+        except VmferryError as error:
+            self._unanswered = self._unanswered or error.retryable or was_sent_again(error)
+            raise
 
     def _was_sealed(self) -> bool:
         try:
