@@ -220,26 +220,26 @@ def test_a_guest_runs_again_soon_after_the_run_that_shut_it_down_was_killed(benc
 
 
 @any_one
-@pytest.mark.parametrize("point", OWN)
+@pytest.mark.parametrize("failpoint", OWN)
 def test_a_guest_runs_again_with_the_next_run_wherever_the_one_that_shut_it_down_was_killed(
-    bench: ProviderBench, point: str, monkeypatch: pytest.MonkeyPatch, unwatched: None
+    bench: ProviderBench, failpoint: str, monkeypatch: pytest.MonkeyPatch, unwatched: None
 ) -> None:
     """However long ago that was."""
     monkeypatch.setattr(owed_starts, "LATE", 0.0)
     driver = bench.driver
     vm = driver.make_vm(disk(1), power="on")
     with obedient(bench, vm):
-        bench.die_at(point, request(bench, vm), alone=True)
-    if point == "shutdown_noted":
+        bench.die_at(failpoint, request(bench, vm), alone=True)
+    if failpoint == "shutdown_noted":
         driver.power(vm, "off")
-    assert driver.is_on(vm) == (point == "guest_started")
-    if point == "guest_started":
+    assert driver.is_on(vm) == (failpoint == "guest_started")
+    if failpoint == "guest_started":
         with obedient(bench, vm):
             made = bench.export(vm, consistency="powered_off", shutdown_timeout=LONG)
     else:
         made = bench.export(vm, max_age=3600.0)
         assert any(told.startswith(f"Started {vm}.") for told in made["warnings"])
-        assert made["changed"] == (point != "guest_to_start")
+        assert made["changed"] == (failpoint != "guest_to_start")
     assert driver.is_on(vm)
     assert bench.content(made["export"]) == bench.disks(vm)
     bench.assert_nothing_left(vm)

@@ -58,7 +58,7 @@ class Exports:
     def assert_content(self, export: Mapping[str, Any], disks: Sequence[bytes], sizes: Sequence[int] = ()) -> None:
         """Through all it stands on. Behind what is given, a disk of so many bytes is zeros."""
         assert len(export["disks"]) == len(disks)
-        for number, (one, data) in enumerate(zip(export["disks"], disks, strict=True)):
+        for number, (one, data) in enumerate(zip(export["disks"], disks)):
             expected = self.folder / f"expected-{number}"
             with expected.open("wb") as file:
                 file.write(data)

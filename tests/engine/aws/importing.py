@@ -88,7 +88,7 @@ class Import:
         with self.provider.open_import(vm or a_vm(*disks), {}, placed, export, job) as session:
             if opened is not None:
                 opened.append(session)
-            for sink, data in zip(session.sinks, disks, strict=True):
+            for sink, data in zip(session.sinks, disks):
                 limits = Limits.of_transfer(False, None)
                 copy_blocks(Memory(data, before), sink, None, limits=limits, flow=flow or Flow())
             return session.commit()

@@ -46,7 +46,7 @@ class Runs:
 
     def content(self, instance: str, *lengths: int) -> list[bytes]:
         volumes = self.aws.volumes(instance).values()
-        return [self.aws.volume_bytes(one, length) for one, length in zip(volumes, lengths, strict=True)]
+        return [self.aws.volume_bytes(one, length) for one, length in zip(volumes, lengths)]
 
 
 @pytest.fixture

@@ -43,7 +43,7 @@ def importing(aws: AwsServer, imports: AwsProvider, monkeypatch: pytest.MonkeyPa
 def content(aws: AwsServer, instance: str, *lengths: int) -> list[bytes]:
     """Of each volume that much, and of the rest that there is nothing but zeros."""
     found = []
-    for volume, length in zip(aws.volumes(instance).values(), lengths, strict=True):
+    for volume, length in zip(aws.volumes(instance).values(), lengths):
         whole = aws.volume_bytes(volume)
         assert not whole[length:].strip(b"\0")
         found.append(whole[:length].ljust(length, b"\0"))

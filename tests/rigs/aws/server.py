@@ -41,6 +41,12 @@ class Leftovers:
         return any((self.snapshots, self.images, self.volumes, self.instances))
 
 
+def interpreter() -> str:
+    """Of a Python that moto runs with: it needs a newer one than hosts may have."""
+    newest = Path(__file__).resolve().parents[3] / ".venv/bin/python"
+    return str(newest) if sys.version_info < (3, 10) and newest.exists() else sys.executable
+
+
 class AwsServer:
     region = REGION
     account = ACCOUNT
@@ -59,7 +65,7 @@ class AwsServer:
                 "PYTHONPATH": str(Path(__file__).resolve().parents[2]),
                 "MOTO_EC2_LOAD_DEFAULT_AMIS": "false",
             }
-            command = [sys.executable, "-m", "rigs.aws.app", str(self.port), str(folder)]
+            command = [interpreter(), "-m", "rigs.aws.app", str(self.port), str(folder)]
             ready = f"{self.endpoint_url}/_rig/ready"
             self.process = stack.enter_context(running(command, ready, folder / "log", environment))
             self._image = str(self._ask("ready")["image"])
@@ -132,12 +138,12 @@ class AwsServer:
                         **({"Encrypted": True} if encrypted else {}),
                     },
                 }
-                for device, size in zip(devices, whole, strict=True)
+                for device, size in zip(devices, whole)
             ],
             TagSpecifications=[{"ResourceType": "instance", "Tags": named}],
         )
         instance = str(made["Instances"][0]["InstanceId"])
-        for device, disk in zip(devices, disks, strict=True):
+        for device, disk in zip(devices, disks):
             self.load(self.volumes(instance)[device], disk)
         if not running:
             self.ec2.stop_instances(InstanceIds=[instance])

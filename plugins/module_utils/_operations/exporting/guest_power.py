@@ -79,7 +79,7 @@ class GuestPower:
         return started
 
     def _owed(self, vm: VmSpec) -> Iterator[OwedStart]:
-        for owed in owed_starts(self._store, self._provider.name, vm.id):
+        for owed in owed_starts(self._store, vm.provider, vm.id):
             if owed.is_at(self._provider):
                 yield owed
 
