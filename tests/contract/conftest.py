@@ -96,15 +96,16 @@ def wrapped(tmp_path_factory: pytest.TempPathFactory) -> StoreRig:
 def nfs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StoreRig]:
     from .nfs_rig import NfsRig  # which imports what this file does
 
-    def mounted(descriptor: int) -> Mount | None:
-        """The bridge stands for the kernel's client, whose locks reach all hosts."""
-        found = mount_of(descriptor)
-        return found and replace(found, fstype=found.fstype.replace("fuse.nfs", "nfs4"))
+    home = tmp_path_factory.mktemp("nfs")
 
-    with (
-        patch.object(roots, "mount_of", mounted),
-        NfsRig.started(tmp_path_factory.mktemp("nfs")) as rig,
-    ):
+    def mounted(descriptor: int) -> Mount | None:
+        """The bridge stands for the kernel's client, whose locks reach all hosts. No other mount of the tests does."""
+        found = mount_of(descriptor)
+        if found is None or not Path(found.point).is_relative_to(home):
+            return found
+        return replace(found, fstype=found.fstype.replace("fuse.nfs", "nfs4"))
+
+    with patch.object(roots, "mount_of", mounted), NfsRig.started(home) as rig:
         yield rig
 
 

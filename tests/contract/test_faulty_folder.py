@@ -10,6 +10,7 @@ import os
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
 
@@ -18,6 +19,8 @@ import pytest
 from ansible_collections.vmferry.migrate.plugins.module_utils._blocks import LEAF, Part, PartReceipt, PartWriter
 from ansible_collections.vmferry.migrate.plugins.module_utils._errors import Kind, VmferryError
 from ansible_collections.vmferry.migrate.plugins.module_utils._stores.base import Store
+from ansible_collections.vmferry.migrate.plugins.module_utils._stores.filesystem import roots
+from ansible_collections.vmferry.migrate.plugins.module_utils._stores.filesystem.mounts import Mount, mount_of
 from ansible_collections.vmferry.migrate.plugins.module_utils._stores.filesystem.parts import FilesystemParts
 from ansible_collections.vmferry.migrate.plugins.module_utils._stores.open import open_store
 from ansible_collections.vmferry.migrate.plugins.module_utils._stores.retrying import RetryingStore
@@ -120,7 +123,17 @@ def test_no_space_that_is_told_by_a_close_alone_is_told_of_what_waits_for_no_flu
     assert files(folder, tmp_path) == ["vm/lease"]
 
 
-def test_what_was_flushed_is_whole_whatever_its_close_says(folder: FaultyFolder, store: Store) -> None:
+@pytest.mark.parametrize("fstype", ["fuse.nfs", "nfs4"])
+def test_what_was_flushed_is_whole_whatever_its_close_says(
+    folder: FaultyFolder, store: Store, fstype: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nor what the close of a lock says, where locks reach other hosts."""
+
+    def mounted(descriptor: int) -> Mount | None:
+        found = mount_of(descriptor)
+        return found and replace(found, fstype=fstype)
+
+    monkeypatch.setattr(roots, "mount_of", mounted)
     folder.fail("flush", errno.EIO)
     write(store)
     folder.heal()

@@ -37,7 +37,8 @@ def locked(folder: int, url: str, mount: Optional[Mount]) -> Iterator[None]:
     finally:
         with suppress(OSError):
             os.unlink(LOCK, dir_fd=folder)
-        os.close(file)
+        with suppress(OSError):  # it holds no data that could be lost, and is let go of whatever the server says
+            os.close(file)
 
 
 @contextmanager
