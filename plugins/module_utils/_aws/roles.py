@@ -8,8 +8,9 @@ https://docs.aws.amazon.com/STS/latest/APIReference/API_AssumeRole.html and API_
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Callable, Dict, Mapping, Union
+from typing import TYPE_CHECKING, Any, ClassVar, Dict, Mapping, Union
 
 from .._errors import VmferryError
 from .client_config import known_to
@@ -41,42 +42,37 @@ def assume_role(
     from botocore.credentials import CredentialResolver
 
     inner = botocore.session.Session(profile=credentials.profile)
-    ask = _asking(session, region or _ANY_REGION, credentials, verify, config, translated)
-    provider: Any = _Provider(ask)
+    provider: Any = _Role(session, region or _ANY_REGION, credentials, verify, config, translated)
     inner.register_component("credential_provider", CredentialResolver([provider]))
     return boto3.Session(botocore_session=inner, region_name=region or None)
 
 
-class _Provider:
-    METHOD = "assume-role"
+@dataclass(frozen=True)
+class _Role:
+    """Plays botocore's CredentialProvider."""
 
-    def __init__(self, ask: Callable[[], Dict[str, Any]]) -> None:
-        self._ask = ask
+    METHOD: ClassVar[str] = "assume-role"
+
+    session: Any
+    region: str
+    credentials: AwsCredentials
+    verify: Union[str, bool, None]
+    config: Mapping[str, Any]
+    translated: Translated
 
     def load(self) -> Any:
         from botocore.credentials import DeferredRefreshableCredentials
 
         return DeferredRefreshableCredentials(self._ask, self.METHOD)
 
-
-def _asking(
-    session: Any,
-    region: str,
-    credentials: AwsCredentials,
-    verify: Union[str, bool, None],
-    config: Mapping[str, Any],
-    translated: Translated,
-) -> Callable[[], Dict[str, Any]]:
-    asked = {"RoleArn": credentials.role_arn, "RoleSessionName": credentials.role_session_name or SESSION_NAME}
-    if credentials.external_id:
-        asked["ExternalId"] = credentials.external_id
-    token_file = credentials.web_identity_token_file
-
-    def ask() -> Dict[str, Any]:
-        token = _token(token_file) if token_file else ""
-        secrets = [*credentials.secrets, *([token] if token else [])]
-        with translated(f"Assuming the role {credentials.role_arn}", secrets):
-            client = _sts(session, region, credentials, verify, config)
+    def _ask(self) -> Dict[str, Any]:
+        mine = self.credentials
+        token = _token(mine.web_identity_token_file) if mine.web_identity_token_file else ""
+        asked = {"RoleArn": mine.role_arn, "RoleSessionName": mine.role_session_name or SESSION_NAME}
+        if mine.external_id:
+            asked["ExternalId"] = mine.external_id
+        with self.translated(f"Assuming the role {mine.role_arn}", [*mine.secrets, *([token] if token else [])]):
+            client = self._sts()
             try:
                 if token:
                     answer = client.assume_role_with_web_identity(**asked, WebIdentityToken=token)
@@ -92,27 +88,18 @@ def _asking(
             "expiry_time": given["Expiration"].isoformat(),
         }
 
-    return ask
+    def _sts(self) -> Any:
+        from botocore import UNSIGNED
+        from botocore.config import Config
 
-
-def _sts(
-    session: Any,
-    region: str,
-    credentials: AwsCredentials,
-    verify: Union[str, bool, None],
-    config: Mapping[str, Any],
-) -> Any:
-    from botocore import UNSIGNED
-    from botocore.config import Config
-
-    unsigned = {"signature_version": UNSIGNED} if credentials.web_identity_token_file else {}
-    return session.client(
-        "sts",
-        region_name=region,
-        endpoint_url=credentials.sts_endpoint_url,
-        verify=verify,
-        config=Config(**known_to(Config, config), **unsigned),
-    )
+        unsigned = {"signature_version": UNSIGNED} if self.credentials.web_identity_token_file else {}
+        return self.session.client(
+            "sts",
+            region_name=self.region,
+            endpoint_url=self.credentials.sts_endpoint_url,
+            verify=self.verify,
+            config=Config(**known_to(Config, self.config), **unsigned),
+        )
 
 
 def _token(path: str) -> str:
