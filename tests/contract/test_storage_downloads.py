@@ -380,7 +380,7 @@ def test_versions_that_a_server_does_not_tell_apart_are_not_mixed(
         Thread(target=server.serve_forever, daemon=True).start()
         spec = StoreSpec(f"http://127.0.0.1:{server.server_port}")
         monkeypatch.setattr(Bare, "left", 3)
-        error = refused("rate_limited", "", spec, dest)
+        error = refused("rate_limited", "asks to slow down", spec, dest)
         assert "kept" not in error.done
         assert files(tmp_path) == []
         monkeypatch.setattr(Bare, "left", 1000)
