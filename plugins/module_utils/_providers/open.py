@@ -28,6 +28,12 @@ def _libvirt(settings: Settings, flow: Flow | None) -> Provider:
     return LibvirtProvider(settings)
 
 
+def _proxmox(settings: Settings, flow: Flow | None) -> Provider:
+    from .proxmox.provider import ProxmoxProvider
+
+    return ProxmoxProvider(settings, flow)
+
+
 def _vsphere(settings: Settings, flow: Flow | None) -> Provider:
     from .vsphere.provider import VsphereProvider
 
@@ -37,6 +43,7 @@ def _vsphere(settings: Settings, flow: Flow | None) -> Provider:
 _OPENERS: Mapping[str, Callable[[Settings, Optional[Flow]], Provider]] = {
     "aws": _aws,
     "libvirt": _libvirt,
+    "proxmox": _proxmox,
     "vsphere": _vsphere,
 }
 _FILES = "image"  # whoever can work with files opens it itself

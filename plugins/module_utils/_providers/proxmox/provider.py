@@ -1,0 +1,110 @@
+# Copyright (c) 2026 the vmferry.migrate authors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The provider of Proxmox VE: VMs of a cluster are described, exported, made, started, stopped and removed, and their
+snapshots managed.
+
+Ansible's modules are compiled anew at every start, so what only some tasks need is imported where it is needed.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Collection, ContextManager, Mapping, Sequence
+
+from ..._errors import VmferryError
+from ..base import Consistency, ExportSession, ImportSession, Placement, Provider, Tracking, Undone
+from ..finding import Finding
+from ..job import Job
+from ..snapshots import SnapshotService
+from ..spec import DiskSpec, VmSpec
+from .session import Session
+from .settings import ProxmoxSettings
+
+if TYPE_CHECKING:
+    from ..._transfer.flow import Flow
+
+
+class ProxmoxProvider(Provider):
+    """Settings: those of `ProxmoxSettings`. Nothing is asked of it before the first call. A VM's id is its vmid."""
+
+    name = "proxmox"
+    has_tags = True
+    max_jobs = 4
+
+    def __init__(self, settings: Mapping[str, Any], flow: Flow | None = None) -> None:
+        """`flow`: of the job that works with it."""
+        self._flow = flow
+        self._settings = ProxmoxSettings.from_options(settings)
+        self._session = Session(self._settings)
+
+    @property
+    def account(self) -> str:
+        return f"proxmox {self._session.site}"
+
+    def vms(self) -> Sequence[VmSpec]:
+        return self.vms_like({})
+
+    def vms_like(self, filters: Mapping[str, str]) -> Sequence[VmSpec]:
+        raise _not_yet("Listing VMs of Proxmox VE")
+
+    def describe(self, vm: str) -> VmSpec:
+        return self.describe_each([vm])[0]
+
+    def describe_each(self, vms: Sequence[str]) -> Sequence[VmSpec]:
+        raise _not_yet("Describing VMs of Proxmox VE")
+
+    def check_export(self, vm: VmSpec, disks: Sequence[DiskSpec], consistency: Consistency) -> Sequence[Finding]:
+        error = _not_yet("Exporting VMs from Proxmox VE")
+        return [Finding("error", error.message, error.hint, error.kind)]
+
+    def open_export(
+        self,
+        vm: VmSpec,
+        disks: Sequence[DiskSpec],
+        consistency: Consistency,
+        job: Job,
+        tracking: Tracking = Tracking(),  # noqa: B008 - it never changes
+    ) -> ContextManager[ExportSession]:
+        raise _not_yet("Exporting VMs from Proxmox VE")
+
+    def snapshots(self, vm: VmSpec) -> SnapshotService:
+        raise _not_yet("Managing snapshots of Proxmox VE")
+
+    def imported(self, name: str, folder: str = "") -> tuple[VmSpec, str] | None:
+        raise _not_yet("Importing VMs to Proxmox VE")
+
+    def check_import(self, vm: VmSpec, placement: Placement, export_id: str) -> Sequence[Finding]:
+        error = _not_yet("Importing VMs to Proxmox VE")
+        return [Finding("error", error.message, error.hint, error.kind)]
+
+    def open_import(
+        self, vm: VmSpec, native: Mapping[str, bytes], placement: Placement, export_id: str, job: Job
+    ) -> ContextManager[ImportSession]:
+        raise _not_yet("Importing VMs to Proxmox VE")
+
+    def start(self, vm: VmSpec) -> VmSpec:
+        raise _not_yet("Starting VMs of Proxmox VE")
+
+    def shut_down(self, vm: VmSpec, timeout: float, force: bool) -> VmSpec:
+        raise _not_yet("Shutting VMs of Proxmox VE down")
+
+    def remove(self, vm: VmSpec, disks: bool) -> Sequence[str]:
+        raise _not_yet("Removing VMs of Proxmox VE")
+
+    def clean_up(
+        self, vm: VmSpec, *, held_by: Collection[str] | None = None, dead: Collection[str] = ()
+    ) -> Sequence[Undone]:
+        return []
+
+    def clean_up_imports(self) -> Sequence[tuple[str, str]]:
+        return []
+
+    def undo(self, job_id: str) -> Sequence[str]:
+        return []
+
+    def close(self) -> None:
+        self._session.close()
+
+
+def _not_yet(what: str) -> VmferryError:
+    return VmferryError("unsupported", f"{what} is not there yet.", "See docs/proxmox.md for what is.")
