@@ -121,13 +121,20 @@ def explained(said: str, doing: str, who: str = "") -> VmferryError:
     forbidden = _FORBIDDEN.search(said)
     if forbidden:
         return _forbidden(forbidden, doing, who)
-    locked = _LOCKED.search(said)
-    if locked:
+    if _LOCKED.search(said):
         return VmferryError("busy", text, LOCKED.format(vmid="VMID"))
     for words, kind, hint in _KINDS:
         if words in said.lower():
             return VmferryError(kind, text, hint)
     return VmferryError("internal", text, "See the list of tasks in Proxmox VE, and the log of the node.")
+
+
+def locked(what: str, lock: str, vmid: str) -> VmferryError:
+    """`lock`: in the words of Proxmox VE, such as backup, migrate or snapshot-delete."""
+    if lock == "suspended":
+        hint = "Start it, and shut it down from within; or have its memory dropped: qm unlock."
+        return VmferryError("conflict", f"{what} is hibernated: its memory lies on a disk.", hint)
+    return VmferryError("busy", f"{what} is locked by Proxmox VE: {lock}.", LOCKED.format(vmid=vmid))
 
 
 def _answered(error: BaseException, doing: str, settings: ProxmoxSettings) -> VmferryError:
@@ -140,7 +147,7 @@ def _answered(error: BaseException, doing: str, settings: ProxmoxSettings) -> Vm
     if status == 400:
         return VmferryError("invalid_config", f"{doing} failed: {said}.", "This Proxmox VE does not take that.")
     if status == 403 and not _FORBIDDEN.search(said):
-        return VmferryError("permission_denied", f"{doing} failed: {said}.", _grant(settings.who, "", ""))
+        return VmferryError("permission_denied", f"{doing} failed: {said}.", grant(settings.who, "", ""))
     if status in _STATUSES:
         kind, hint = _STATUSES[status]
         return VmferryError(kind, f"{doing} failed: {said}.", hint)  # type: ignore[arg-type]
@@ -152,10 +159,11 @@ def _forbidden(found: re.Match[str], doing: str, who: str) -> VmferryError:
     if not privileges:
         return VmferryError("permission_denied", f"{doing} failed: it takes {path}.", ROOT_ALONE)
     text = f"{doing} failed: {who or 'the user'} lacks the privilege {privileges} on {path}."
-    return VmferryError("permission_denied", text, _grant(who, path, privileges))
+    return VmferryError("permission_denied", text, grant(who, path, privileges))
 
 
-def _grant(who: str, path: str, privileges: str) -> str:
+def grant(who: str, path: str, privileges: str) -> str:
+    """What whoever lacks them is to do."""
     whose = f"--tokens '{who}'" if "!" in who else f"--users '{who}'"
     where = f" with {privileges}" if privileges else ""
     what = f"Give it a role{where}: pveum acl modify {path or '/'} {whose} --roles ROLE. See docs/proxmox.md."

@@ -39,19 +39,24 @@ class ProxmoxProvider(Provider):
 
     @property
     def account(self) -> str:
+        """A cluster, by whichever of its nodes it is reached."""
         return f"proxmox {self._session.site}"
 
     def vms(self) -> Sequence[VmSpec]:
         return self.vms_like({})
 
     def vms_like(self, filters: Mapping[str, str]) -> Sequence[VmSpec]:
-        raise _not_yet("Listing VMs of Proxmox VE")
+        from .describe import describe_all
+
+        return describe_all(self._session, filters)
 
     def describe(self, vm: str) -> VmSpec:
         return self.describe_each([vm])[0]
 
     def describe_each(self, vms: Sequence[str]) -> Sequence[VmSpec]:
-        raise _not_yet("Describing VMs of Proxmox VE")
+        from .describe import describe_each
+
+        return describe_each(self._session, vms)
 
     def check_export(self, vm: VmSpec, disks: Sequence[DiskSpec], consistency: Consistency) -> Sequence[Finding]:
         error = _not_yet("Exporting VMs from Proxmox VE")
@@ -68,7 +73,9 @@ class ProxmoxProvider(Provider):
         raise _not_yet("Exporting VMs from Proxmox VE")
 
     def snapshots(self, vm: VmSpec) -> SnapshotService:
-        raise _not_yet("Managing snapshots of Proxmox VE")
+        from .snapshots import ProxmoxSnapshots
+
+        return ProxmoxSnapshots(self._session, vm)
 
     def imported(self, name: str, folder: str = "") -> tuple[VmSpec, str] | None:
         raise _not_yet("Importing VMs to Proxmox VE")
@@ -83,13 +90,24 @@ class ProxmoxProvider(Provider):
         raise _not_yet("Importing VMs to Proxmox VE")
 
     def start(self, vm: VmSpec) -> VmSpec:
-        raise _not_yet("Starting VMs of Proxmox VE")
+        from .power import start
+
+        start(self._session, self.describe(vm.id))
+        return self.describe(vm.id)
 
     def shut_down(self, vm: VmSpec, timeout: float, force: bool) -> VmSpec:
-        raise _not_yet("Shutting VMs of Proxmox VE down")
+        from .power import shut_down
+
+        shut_down(self._session, self.describe(vm.id), timeout, force)
+        return self.describe(vm.id)
 
     def remove(self, vm: VmSpec, disks: bool) -> Sequence[str]:
-        raise _not_yet("Removing VMs of Proxmox VE")
+        from .removal import insist_on_removable, remove_vm
+
+        now = self.describe(vm.id)
+        insist_on_removable(now, disks)
+        self.clean_up(now)  # raises where a job of ours still works on it
+        return remove_vm(self._session, now, disks)
 
     def clean_up(
         self, vm: VmSpec, *, held_by: Collection[str] | None = None, dead: Collection[str] = ()

@@ -55,16 +55,16 @@ class Session:
         with translated(what, self.settings):
             yield
 
-    def get(self, path: str, **params: Any) -> Any:
+    def get(self, path: str, /, **params: Any) -> Any:
         return self._call(lambda api: api(path).get(**params))
 
-    def post(self, path: str, **params: Any) -> Any:
+    def post(self, path: str, /, **params: Any) -> Any:
         return self._call(lambda api: api(path).post(**params))
 
-    def put(self, path: str, **params: Any) -> Any:
+    def put(self, path: str, /, **params: Any) -> Any:
         return self._call(lambda api: api(path).put(**params))
 
-    def delete(self, path: str, **params: Any) -> Any:
+    def delete(self, path: str, /, **params: Any) -> Any:
         return self._call(lambda api: api(path).delete(**params))
 
     def wait(self, upid: str, timeout: float, doing: str = "The task") -> List[str]:
