@@ -129,13 +129,15 @@ options: {}
 attributes:
   action_group:
     description: >-
-      Use C(group/vmferry.migrate.all), C(group/vmferry.migrate.aws), C(group/vmferry.migrate.libvirt) or
-      C(group/vmferry.migrate.vsphere) in C(module_defaults) to set defaults for this module.
+      Use C(group/vmferry.migrate.all), C(group/vmferry.migrate.aws), C(group/vmferry.migrate.libvirt),
+      C(group/vmferry.migrate.proxmox) or C(group/vmferry.migrate.vsphere) in C(module_defaults) to set defaults for
+      this module.
     support: full
     membership:
       - vmferry.migrate.all
       - vmferry.migrate.aws
       - vmferry.migrate.libvirt
+      - vmferry.migrate.proxmox
       - vmferry.migrate.vsphere
 """
 
@@ -145,14 +147,15 @@ attributes:
   action_group:
     description: >-
       Use C(group/vmferry.migrate.all), C(group/vmferry.migrate.aws), C(group/vmferry.migrate.image),
-      C(group/vmferry.migrate.libvirt) or C(group/vmferry.migrate.vsphere) in C(module_defaults) to set defaults for
-      this module.
+      C(group/vmferry.migrate.libvirt), C(group/vmferry.migrate.proxmox) or C(group/vmferry.migrate.vsphere) in
+      C(module_defaults) to set defaults for this module.
     support: full
     membership:
       - vmferry.migrate.all
       - vmferry.migrate.aws
       - vmferry.migrate.image
       - vmferry.migrate.libvirt
+      - vmferry.migrate.proxmox
       - vmferry.migrate.vsphere
 """
 
@@ -162,14 +165,15 @@ attributes:
   action_group:
     description: >-
       Use C(group/vmferry.migrate.all), C(group/vmferry.migrate.aws), C(group/vmferry.migrate.image),
-      C(group/vmferry.migrate.libvirt), C(group/vmferry.migrate.storage) or C(group/vmferry.migrate.vsphere) in
-      C(module_defaults) to set defaults for this module.
+      C(group/vmferry.migrate.libvirt), C(group/vmferry.migrate.proxmox), C(group/vmferry.migrate.storage) or
+      C(group/vmferry.migrate.vsphere) in C(module_defaults) to set defaults for this module.
     support: full
     membership:
       - vmferry.migrate.all
       - vmferry.migrate.aws
       - vmferry.migrate.image
       - vmferry.migrate.libvirt
+      - vmferry.migrate.proxmox
       - vmferry.migrate.storage
       - vmferry.migrate.vsphere
 """
@@ -180,13 +184,14 @@ attributes:
   action_group:
     description: >-
       Use C(group/vmferry.migrate.all), C(group/vmferry.migrate.aws), C(group/vmferry.migrate.libvirt),
-      C(group/vmferry.migrate.storage) or C(group/vmferry.migrate.vsphere) in C(module_defaults) to set defaults for
-      this module.
+      C(group/vmferry.migrate.proxmox), C(group/vmferry.migrate.storage) or C(group/vmferry.migrate.vsphere) in
+      C(module_defaults) to set defaults for this module.
     support: full
     membership:
       - vmferry.migrate.all
       - vmferry.migrate.aws
       - vmferry.migrate.libvirt
+      - vmferry.migrate.proxmox
       - vmferry.migrate.storage
       - vmferry.migrate.vsphere
 """

@@ -43,6 +43,7 @@ options:
     choices:
       - aws
       - libvirt
+      - proxmox
       - vsphere
 """
 
@@ -57,6 +58,7 @@ options:
     choices:
       - aws
       - libvirt
+      - proxmox
       - vsphere
       - image
 """

@@ -11,6 +11,7 @@ from ansible_collections.vmferry.migrate.plugins.doc_fragments._aws import Modul
 from ansible_collections.vmferry.migrate.plugins.doc_fragments._image import ModuleDocFragment as Image
 from ansible_collections.vmferry.migrate.plugins.doc_fragments._libvirt import ModuleDocFragment as Libvirt
 from ansible_collections.vmferry.migrate.plugins.doc_fragments._provider import ModuleDocFragment as Provider
+from ansible_collections.vmferry.migrate.plugins.doc_fragments._proxmox import ModuleDocFragment as Proxmox
 from ansible_collections.vmferry.migrate.plugins.doc_fragments._vsphere import ModuleDocFragment as Vsphere
 
 _OPTIONS = re.compile(r"^options:\n((?:(?: .*)?\n)+)", re.MULTILINE)
@@ -19,9 +20,9 @@ _REQUIREMENTS = re.compile(r"^requirements:\n((?:(?: .*)?\n)+)", re.MULTILINE)
 
 def provider_below(option: str) -> str:
     """The documentation of `provider` and of every provider's settings, as suboptions of `option`."""
-    parts = (Provider.ANY, Aws.DOCUMENTATION, Libvirt.DOCUMENTATION, Vsphere.DOCUMENTATION, Image.DOCUMENTATION)
+    parts = (Provider.ANY, *(one.DOCUMENTATION for one in (Aws, Libvirt, Proxmox, Vsphere, Image)))
     text = "".join(_OPTIONS.findall(part)[0] for part in parts)
-    text = re.sub(r"\bO\((provider|aws|libvirt|vsphere|image)\b", rf"O({option}.\1", text)
+    text = re.sub(r"\bO\((provider|aws|libvirt|proxmox|vsphere|image)\b", rf"O({option}.\1", text)
     return re.sub(r"(?m)^(?=.)", "    ", text)
 
 
@@ -48,5 +49,5 @@ options:
     required: true
     suboptions:
 {provider_below("destination")}
-{requirements(Aws.DOCUMENTATION, Libvirt.DOCUMENTATION, Vsphere.DOCUMENTATION)}
+{requirements(*(one.DOCUMENTATION for one in (Aws, Libvirt, Proxmox, Vsphere)))}
 """

@@ -34,6 +34,7 @@ extends_documentation_fragment:
   - vmferry.migrate._provider.hypervisors
   - vmferry.migrate._aws
   - vmferry.migrate._libvirt
+  - vmferry.migrate._proxmox
   - vmferry.migrate._vsphere
   - vmferry.migrate._signing
   - vmferry.migrate._signing.trust

@@ -18,6 +18,7 @@ extends_documentation_fragment:
   - vmferry.migrate._provider.any
   - vmferry.migrate._aws
   - vmferry.migrate._libvirt
+  - vmferry.migrate._proxmox
   - vmferry.migrate._vsphere
   - vmferry.migrate._image
   - vmferry.migrate._storage

@@ -18,6 +18,7 @@ extends_documentation_fragment:
   - vmferry.migrate._provider.hypervisors
   - vmferry.migrate._aws
   - vmferry.migrate._libvirt
+  - vmferry.migrate._proxmox
   - vmferry.migrate._vsphere
 attributes:
   check_mode:

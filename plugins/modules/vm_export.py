@@ -27,6 +27,7 @@ extends_documentation_fragment:
   - vmferry.migrate._provider.any
   - vmferry.migrate._aws
   - vmferry.migrate._libvirt
+  - vmferry.migrate._proxmox
   - vmferry.migrate._vsphere
   - vmferry.migrate._image
   - vmferry.migrate._signing

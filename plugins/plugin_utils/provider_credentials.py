@@ -11,7 +11,7 @@ from typing import Any
 
 from ansible_collections.vmferry.migrate.plugins.module_utils._errors import VmferryError
 
-from . import aws_credentials, vsphere_credentials
+from . import aws_credentials, proxmox_credentials, vsphere_credentials
 from .credentials import said_in
 
 FROM = "credentials_from"
@@ -39,6 +39,13 @@ ACCOUNTS = {
         aws_credentials.OF_THE_HOST,
         aws_credentials.credentials,
         aws_credentials.WANTED,
+    ),
+    "proxmox": Account(
+        "Proxmox VE",
+        proxmox_credentials.CREDENTIALS,
+        proxmox_credentials.OF_THE_HOST,
+        proxmox_credentials.credentials,
+        proxmox_credentials.WANTED,
     ),
     "vsphere": Account(
         "vSphere",

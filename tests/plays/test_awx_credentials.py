@@ -13,6 +13,7 @@ from jinja2 import StrictUndefined
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from ansible_collections.vmferry.migrate.plugins.plugin_utils.credentials import hand_over
+from ansible_collections.vmferry.migrate.plugins.plugin_utils.credentials_of_all import hand_over_all
 from ansible_collections.vmferry.migrate.tests.unit.plugins.modules.module_run import ModuleRun
 
 from .awx import credential_types, injected
@@ -23,12 +24,17 @@ ANSWERS = {
     "region": "eu-central-1",
     "access_key": "AKIDAWX",
     "secret_key": "known to AWX",
+    "api_host": "pve.example.com:8006",
+    "api_user": "backup@pve",
+    "api_token_id": "awx",
+    "api_token_secret": "known to AWX",
 }
+STORES = [name for name in TYPES if name != "Proxmox VE"]
 # The only things that AWX lets a field or an injector have.
 FIELD_KEYS = {"id", "label", "type", "format", "help_text", "secret", "multiline", "choices", "default"}
 OF_ANSIBLE = re.compile(r"ANSIBLE_.*|PATH|PYTHONPATH|VIRTUAL_ENV|JOB_ID|INVENTORY_ID|CACHE|AWX_.*")
 # The same settings, by the modules' names.
-SECRET_SETTINGS = {"secret_key", "session_token", "sse_customer_key"}
+SECRET_SETTINGS = {"secret_key", "session_token", "sse_customer_key", "api_token_secret"}
 
 
 @pytest.fixture
@@ -42,7 +48,7 @@ def answers(kind: dict[str, Any], *, all_fields: bool) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("module", ["vm_export", "vm_import", "export_info"])
-@pytest.mark.parametrize("name", TYPES)
+@pytest.mark.parametrize("name", STORES)
 def test_what_a_credential_injects_comes_out_as_connection_settings(
     modules: ModuleRun, monkeypatch: pytest.MonkeyPatch, name: str, module: str
 ) -> None:
@@ -54,12 +60,26 @@ def test_what_a_credential_injects_comes_out_as_connection_settings(
     assert {field: settings.get(field) for field in filled} == filled
 
 
-@pytest.mark.parametrize("name", TYPES)
+@pytest.mark.parametrize("name", STORES)
 def test_what_a_credential_injects_is_handed_to_the_host_that_moves_the_data(name: str) -> None:
     filled = answers(TYPES[name], all_fields=True)
     task = {"url": "s3://exports/vms", "storage": {"addressing_style": "path"}}
     handed = hand_over(task, {}, injected(TYPES[name], filled))
     assert handed["storage"] == {**filled, "addressing_style": "path"}
+
+
+@pytest.mark.parametrize("module", ["vm_export", "vm_import", "vm_info", "vm"])
+def test_a_token_of_proxmox_comes_out_as_connection_settings_and_is_handed_over(
+    modules: ModuleRun, monkeypatch: pytest.MonkeyPatch, module: str
+) -> None:
+    filled = answers(TYPES["Proxmox VE"], all_fields=True)
+    variables = injected(TYPES["Proxmox VE"], filled)
+    assert hand_over_all({"provider": "proxmox"}, {}, variables)["proxmox"] == filled
+    for variable, value in variables.items():
+        monkeypatch.setenv(variable, value)
+    request = modules.request(module, {"provider": "proxmox"})
+    settings = (request if module == "vm_info" else request.provider).settings
+    assert {field: settings[field] for field in filled} == filled
 
 
 @pytest.mark.parametrize("name", TYPES)

@@ -13,10 +13,11 @@ from .._errors import VmferryError
 from .._operations.jobs.requests import ProviderSpec
 from .argspec import ArgumentSpec, TaskArguments, invalid, without_unset
 from .aws_options import aws_options, aws_settings
+from .proxmox_options import proxmox_options, proxmox_settings
 from .storage_options import storage_arguments, store_spec
 from .vsphere_options import vsphere_options, vsphere_settings
 
-PROVIDERS = ("aws", "libvirt", "vsphere")
+PROVIDERS = ("aws", "libvirt", "proxmox", "vsphere")
 FILES = "image"  # whose VMs lie in a store
 
 
@@ -58,7 +59,7 @@ def provider_ends_arguments() -> ArgumentSpec:
 
 
 def _hypervisor_options() -> dict[str, dict[str, Any]]:
-    return {**aws_options(), **_libvirt_options(), **vsphere_options()}
+    return {**aws_options(), **_libvirt_options(), **proxmox_options(), **vsphere_options()}
 
 
 def _libvirt_options() -> dict[str, dict[str, Any]]:
@@ -85,6 +86,8 @@ def provider_spec(arguments: TaskArguments) -> ProviderSpec:
         return _files(arguments.below(FILES))
     if name == "aws":
         return ProviderSpec(name, aws_settings(arguments[name], arguments.given_suboptions(name)))
+    if name == "proxmox":
+        return ProviderSpec(name, proxmox_settings(arguments[name], arguments.given_suboptions(name)))
     if name == "vsphere":
         return ProviderSpec(name, vsphere_settings(arguments[name], arguments.given_suboptions(name)))
     return ProviderSpec(name, without_unset(arguments[name]))

@@ -18,6 +18,7 @@ from .dav_options import speaks_http
 OLDEST_BOTO3 = (1, 26)  # of Debian 12; the first to know the checksums of parts is a little older
 OLDEST_AZURE = (12, 14)  # azure-storage-blob of Debian 12
 OLDEST_GOOGLE_AUTH = (2, 0)  # the first for Python 3 alone
+OLDEST_PROXMOXER = (2, 0)  # the first with tokens and a timeout for each call
 OLDEST_PYVMOMI = (8, 0, 1)  # the first that is typed, and that knows all that is asked of vSphere 8
 _OF_GCS = {"google.auth": "google-auth", "requests": "requests", "google_crc32c": "google-crc32c"}
 
@@ -30,6 +31,8 @@ def require_provider_sdk(provider: ProviderSpec) -> None:
             raise _missing("libvirt-python", "python3-libvirt", error) from error
     if provider.name == "aws":
         _require_boto3("the provider aws")
+    if provider.name == "proxmox":
+        _require_proxmoxer()
     if provider.name == "vsphere":
         _require_pyvmomi()
     if provider.name == "image":
@@ -60,6 +63,24 @@ def require_encryption() -> None:
         import numpy  # noqa: F401
     except ImportError as error:
         raise _missing("numpy", "python3-numpy", error) from error
+
+
+def _require_proxmoxer() -> None:
+    """Without requests it would end the whole program."""
+    for package in ("requests", "proxmoxer"):
+        try:
+            import_module(package)
+        except ImportError as error:
+            raise VmferryError(
+                "invalid_config",
+                f"{missing_required_lib(package)} ({error})",
+                f"Install proxmoxer {'.'.join(map(str, OLDEST_PROXMOXER))} or newer and requests with pip for "
+                f"{sys.executable}; distributions package older ones.",
+                phase="validating",
+            ) from error
+    from importlib import metadata
+
+    _insist_on("proxmoxer", metadata.version("proxmoxer"), OLDEST_PROXMOXER, "the provider proxmox")
 
 
 def _require_pyvmomi() -> None:

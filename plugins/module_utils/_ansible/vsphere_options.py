@@ -9,18 +9,8 @@ import os
 from typing import Any, Collection, Mapping
 from urllib.parse import urlsplit
 
-from ansible.module_utils.errors import AnsibleFallbackNotFound
-from ansible.module_utils.parsing.convert_bool import boolean
-
 from .argspec import invalid, without_unset
-
-
-def _variable(*names: str) -> str:
-    """The first that is set to something: a template that had nothing sets an empty one."""
-    for name in names:
-        if os.environ.get(name):
-            return os.environ[name]
-    raise AnsibleFallbackNotFound
+from .environment import truth, variable
 
 
 def vsphere_settings(values: Mapping[str, Any], said: Collection[str]) -> dict[str, Any]:
@@ -50,13 +40,9 @@ def host_of(url: str) -> str:
 
 def are_certificates_validated(environment: Mapping[str, str]) -> bool:
     for name, wanted in (("VMWARE_VALIDATE_CERTS", True), ("GOVC_INSECURE", False)):
-        text = environment.get(name)
-        if text:
-            try:
-                return bool(boolean(text)) is wanted
-            except TypeError as error:
-                hint = "Set it to true or false."
-                raise invalid(f"The environment variable {name} is {text}.", hint) from error
+        said = truth(environment, name)
+        if said is not None:
+            return said is wanted
     return True
 
 
@@ -66,19 +52,19 @@ def vsphere_options() -> dict[str, dict[str, Any]]:
             "type": "dict",
             "apply_defaults": True,  # or the environment is not asked when the whole dict is left out
             "options": {
-                "hostname": {"type": "str", "fallback": (_variable, ["VMWARE_HOST"])},
-                "port": {"type": "int", "fallback": (_variable, ["VMWARE_PORT"])},
-                "username": {"type": "str", "fallback": (_variable, ["VMWARE_USER", "GOVC_USERNAME"])},
+                "hostname": {"type": "str", "fallback": (variable, ["VMWARE_HOST"])},
+                "port": {"type": "int", "fallback": (variable, ["VMWARE_PORT"])},
+                "username": {"type": "str", "fallback": (variable, ["VMWARE_USER", "GOVC_USERNAME"])},
                 "password": {
                     "type": "str",
                     "no_log": True,
-                    "fallback": (_variable, ["VMWARE_PASSWORD", "GOVC_PASSWORD"]),
+                    "fallback": (variable, ["VMWARE_PASSWORD", "GOVC_PASSWORD"]),
                 },
                 "validate_certs": {"type": "bool", "default": True},
-                "ca_path": {"type": "path", "fallback": (_variable, ["GOVC_TLS_CA_CERTS"])},
-                "thumbprint": {"type": "str", "fallback": (_variable, ["VMFERRY_VSPHERE_THUMBPRINT"])},
-                "proxy_host": {"type": "str", "fallback": (_variable, ["VMWARE_PROXY_HOST"])},
-                "proxy_port": {"type": "int", "fallback": (_variable, ["VMWARE_PROXY_PORT"])},
+                "ca_path": {"type": "path", "fallback": (variable, ["GOVC_TLS_CA_CERTS"])},
+                "thumbprint": {"type": "str", "fallback": (variable, ["VMFERRY_VSPHERE_THUMBPRINT"])},
+                "proxy_host": {"type": "str", "fallback": (variable, ["VMWARE_PROXY_HOST"])},
+                "proxy_port": {"type": "int", "fallback": (variable, ["VMWARE_PROXY_PORT"])},
                 "host_map": {"type": "dict"},
                 "vddk_libdir": {"type": "path"},
                 "nbd_uri": {"type": "str"},

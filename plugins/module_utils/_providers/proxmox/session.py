@@ -121,7 +121,7 @@ class Session:
             port=given.api_port,
             user=given.api_user,
             verify_ssl=given.verify,
-            timeout=given.timeout,
+            timeout=given.api_timeout,
             **credentials,
         )
 

@@ -34,7 +34,7 @@ class ProxmoxSettings:
     api_token_secret: str = field(default="", repr=False)
     validate_certs: bool = True
     ca_path: str = ""
-    timeout: int = SHORTEST_TIMEOUT  # seconds, of a call; tasks have limits of their own
+    api_timeout: int = SHORTEST_TIMEOUT  # seconds, of a call; tasks have limits of their own
     transport: str = "auto"  # of disks: on the node itself, to it by SSH, or by the API alone
     host_map: Mapping[str, str] = field(default_factory=dict, hash=False)  # addresses for SSH by a node's name
     ssh_user: str = "root"
@@ -102,9 +102,9 @@ class ProxmoxSettings:
         for name in ("api_port", "ssh_port"):
             if not 1 <= getattr(self, name) <= HIGHEST_PORT:
                 raise _invalid(f"proxmox.{name} {getattr(self, name)} is no port.", f"Give 1 to {HIGHEST_PORT}.")
-        if not SHORTEST_TIMEOUT <= self.timeout <= LONGEST_TIMEOUT:
+        if not SHORTEST_TIMEOUT <= self.api_timeout <= LONGEST_TIMEOUT:
             hint = f"Give {SHORTEST_TIMEOUT} to {LONGEST_TIMEOUT} seconds: some calls answer when their work is done."
-            raise _invalid(f"proxmox.timeout {self.timeout} is too short or too long.", hint)
+            raise _invalid(f"proxmox.api_timeout {self.api_timeout} is too short or too long.", hint)
         if self.transport not in TRANSPORTS:
             raise _invalid(f"proxmox.transport {self.transport} is not known.", f"Known are {', '.join(TRANSPORTS)}.")
         for node, address in self.host_map.items():

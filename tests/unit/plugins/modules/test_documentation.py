@@ -21,6 +21,7 @@ from ansible_collections.vmferry.migrate.plugins.doc_fragments import (
     _libvirt,
     _placement,
     _provider,
+    _proxmox,
     _signing,
     _storage,
     _transfer,
@@ -41,6 +42,7 @@ FRAGMENTS = {
     "_libvirt": _libvirt,
     "_placement": _placement,
     "_provider": _provider,
+    "_proxmox": _proxmox,
     "_signing": _signing,
     "_storage": _storage,
     "_transfer": _transfer,
@@ -58,6 +60,8 @@ SECRET = (
 NOT_SECRET = {
     "aws.access_key",
     "aws.web_identity_token_file",
+    "proxmox.api_token_id",
+    "proxmox.ssh_private_key_file",
     "placement.key_name",
     "placement.kms_key_id",
     "encryption.passphrase_command",
@@ -171,7 +175,7 @@ def test_groups_documentation_and_modules_agree(module: str) -> None:
 @pytest.mark.parametrize("module", MODULES)
 def test_module_is_in_the_group_of_every_connection_it_takes(module: str) -> None:
     groups = read_yaml((COLLECTION / "meta" / "runtime.yml").read_text())["action_groups"]
-    takes = {"all", *({"aws", "image", "libvirt", "storage", "vsphere"} & implemented(module).keys())}
+    takes = {"all", *({"aws", "image", "libvirt", "proxmox", "storage", "vsphere"} & implemented(module).keys())}
     assert {group for group, modules in groups.items() if module in modules} == takes
 
 

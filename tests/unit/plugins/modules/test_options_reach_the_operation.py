@@ -83,7 +83,25 @@ AWS: list[tuple[str, Any, str, Any]] = [
     ("aws.validate_certs", False, "provider.settings.validate_certs", False),
     ("aws.ca_path", "/etc/ssl/lab.pem", "provider.settings.ca_path", "/etc/ssl/lab.pem"),
 ]
-HYPERVISORS = [*PROVIDER, *AWS, *VSPHERE]
+PROXMOX: list[tuple[str, Any, str, Any]] = [
+    ("provider", "proxmox", "provider.name", "proxmox"),
+    ("proxmox.api_host", "pve.example.com", "provider.settings.api_host", "pve.example.com"),
+    ("proxmox.api_port", 443, "provider.settings.api_port", 443),
+    ("proxmox.api_user", "backup@pve", "provider.settings.api_user", "backup@pve"),
+    ("proxmox.api_password", "not so open", "provider.settings.api_password", "not so open"),
+    ("proxmox.api_token_id", "nightly", "provider.settings.api_token_id", "nightly"),
+    ("proxmox.api_token_secret", "not so open", "provider.settings.api_token_secret", "not so open"),
+    ("proxmox.validate_certs", False, "provider.settings.validate_certs", False),
+    ("proxmox.ca_path", "/etc/ssl/pve.pem", "provider.settings.ca_path", "/etc/ssl/pve.pem"),
+    ("proxmox.api_timeout", 90, "provider.settings.api_timeout", 90),
+    ("proxmox.transport", "ssh", "provider.settings.transport", "ssh"),
+    ("proxmox.host_map", {"pve1": "192.0.2.11"}, "provider.settings.host_map", {"pve1": "192.0.2.11"}),
+    ("proxmox.ssh_user", "ferry", "provider.settings.ssh_user", "ferry"),
+    ("proxmox.ssh_port", 2222, "provider.settings.ssh_port", 2222),
+    ("proxmox.ssh_private_key_file", "/root/.ssh/pve", "provider.settings.ssh_private_key_file", "/root/.ssh/pve"),
+    ("proxmox.ssh_known_hosts", "/etc/ssh/pve_hosts", "provider.settings.ssh_known_hosts", "/etc/ssh/pve_hosts"),
+]
+HYPERVISORS = [*PROVIDER, *AWS, *PROXMOX, *VSPHERE]
 STORE: list[tuple[str, Any, str, Any]] = [
     ("url", "s3://backups/vms", "store.url", "s3://backups/vms"),
     ("storage.allowed_hosts", ["s3.example.org"], "store.settings.allowed_hosts", ["s3.example.org"]),
@@ -465,7 +483,7 @@ def task(option: str, value: Any) -> dict[str, Any]:
         return {"method": "vendor_task", "staging": "s3://stage", outer: value}
     if outer == "image":
         return {"provider": outer, outer: {"url": "file:///srv/images", **task(inner, value)}}
-    if outer in ("aws", "vsphere"):
+    if outer in ("aws", "proxmox", "vsphere"):
         return {"provider": outer, outer: task(inner, value)}
     if outer == "copies_to":
         return {outer: [{"url": "file:///srv/copies", **task(inner, value)}]}

@@ -107,6 +107,7 @@ def test_the_cleanup_after_an_export_offers_what_its_module_offers() -> None:
         "provider",
         "aws",
         "libvirt",
+        "proxmox",
         "vsphere",
         "storage",
         "url",
