@@ -20,7 +20,7 @@ import signal
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -45,8 +45,16 @@ Subsystem sftp internal-sftp
 class SshServer:
     """`variables` reach it from a play, without anybody's own ssh configuration."""
 
-    def __init__(self, folder: Path, address: str = "127.0.0.1", enter: Sequence[str] = ()) -> None:
-        """`enter`: a command that runs another where the address is, such as in a network namespace."""
+    def __init__(
+        self,
+        folder: Path,
+        address: str = "127.0.0.1",
+        enter: Sequence[str] = (),
+        variables: Mapping[str, str] | None = None,
+    ) -> None:
+        """`enter`: a command that runs another where the address is, such as in a network namespace. `variables`: of
+        the environment of sessions.
+        """
         self._folder, self.port, self._address, self._enter = folder, free_port(), address, tuple(enter)
         self._daemon: subprocess.Popen[bytes] | None = None
         for name in ("host", "user"):
@@ -55,10 +63,20 @@ class SshServer:
         shutil.copy(folder / "user.pub", authorized)
         (folder / "home").mkdir()
         paths = f"ListenAddress {address}\nPort {self.port}\nHostKey {folder}/host\nAuthorizedKeysFile {authorized}\n"
-        paths += f"SetEnv HOME={folder}/home\n"  # the user's own shell start-up is no part of the test
+        # The user's own shell start-up is no part of the test. sshd minds no second line of these.
+        session = {"HOME": f"{folder}/home", **(variables or {})}
+        paths += f"SetEnv {' '.join(f'{name}={value}' for name, value in session.items())}\n"
         (folder / "sshd_config").write_text(paths + CONFIGURATION)
         kind, key = (folder / "host.pub").read_text().split()[:2]
         (folder / "known").write_text(f"[{address}]:{self.port} {kind} {key}\n")
+
+    @property
+    def private_key(self) -> Path:
+        return self._folder / "user"
+
+    @property
+    def known_hosts(self) -> Path:
+        return self._folder / "known"
 
     @property
     def variables(self) -> dict[str, Any]:
