@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import json
+import re
 import tempfile
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -19,6 +20,8 @@ from rigs.proxmox.commands import Commands
 from rigs.proxmox.faults import Fault
 from rigs.proxmox.machines import drives_of
 from rigs.proxmox.node_pve import ADMIN, NodePve, told_size
+
+VOLUME_KEY = re.compile(r"(scsi|virtio|sata|ide|efidisk|tpmstate|unused)\d+")
 
 
 class Control:
@@ -117,10 +120,7 @@ class Control:
         self._pve.catch_up()
         for config in (vm.config, *vm.snapshots.values()):
             for key in list(config):
-                if (
-                    key.startswith(("scsi", "virtio", "sata", "ide", "efidisk", "tpmstate", "unused"))
-                    and key[-1].isdigit()
-                ):
+                if VOLUME_KEY.fullmatch(key):
                     self._pve._qm_free(split_drive(str(config[key]))[0])
         self._pve.vms.remove(vm)
         self._pve.catch_up()

@@ -218,11 +218,10 @@ def _block_device(drive: Drive, volumes: Volumes, group: str) -> dict[str, Any]:
     }
     driver = "host_device" if path.is_block_device() else "file"
     file = {"driver": driver, "filename": str(path), "node-name": f"e{name}", **common}
-    image = {"driver": volumes.format(drive.volid), "node-name": f"f{name}", "file": file, **common}
+    image: dict[str, Any] = {"driver": volumes.format(drive.volid), "node-name": f"f{name}", "file": file, **common}
     if drive.bus == "efidisk":
         image["size"] = EFI_VARIABLES  # also of a volume that is larger
-    top = {"driver": "throttle", "throttle-group": group, "node-name": f"drive-{drive.key}", "file": image, **common}
-    return top
+    return {"driver": "throttle", "throttle-group": group, "node-name": f"drive-{drive.key}", "file": image, **common}
 
 
 def _old_drive(drive: Drive, volumes: Volumes) -> str:

@@ -62,7 +62,7 @@ class NodePve(FakePve):
         self.machines: dict[int, Machine] = {}
         self._folder = folder
 
-    # --- disks and machines are as the model says ----------------------------------------------------------------------
+    # --- disks and machines are as the model says ---------------------------------------------------------------------
 
     def catch_up(self) -> None:
         """Raises `TaskError` where that cannot be."""
@@ -112,7 +112,7 @@ class NodePve(FakePve):
             self.machines.pop(vmid).stop()
         self.volumes.close()
 
-    # --- what is asked is noted, and checked against the schema --------------------------------------------------------
+    # --- what is asked is noted, and checked against the schema -------------------------------------------------------
 
     async def _answer(self, request: web.Request, handler: Any, generic: Any, path_node: str | None) -> Any:
         user = request[USER] or ""
@@ -167,7 +167,7 @@ class NodePve(FakePve):
     def noted(self) -> list[dict[str, Any]]:
         return [asdict(call) for call in self.calls]
 
-    # --- what fakepve does in its own way, and Proxmox VE in another ----------------------------------------------------
+    # --- what fakepve does in its own way, and Proxmox VE in another --------------------------------------------------
 
     def _routes_rig(self) -> list[tuple[str, str, Any]]:
         return [("PUT", "/nodes/{node}/qemu/{vmid}/resize", self._resize)]

@@ -114,7 +114,7 @@ class ProxmoxServer:
         return f"{self.commands_folder}:/usr/sbin:/usr/bin:/sbin:/bin"
 
     def settings(self, transport: str = "ssh", *, token: bool = True) -> dict[str, Any]:
-        """Those of the provider that reach it, by root's token or password. On the node, `on_the_node` is needed, too."""
+        """Those of the provider that reach it, by root's token or password; see also `on_the_node`."""
         known: dict[str, Any] = {
             "api_host": "127.0.0.1",
             "api_port": self.api_port,
