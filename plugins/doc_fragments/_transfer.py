@@ -71,8 +71,8 @@ options:
     description:
       - How many transfers may run at once on one hypervisor or account, counted over all processes that use the same
         O(state_dir). Further ones wait, in phase V(pending), and O(max_duration) begins when their turn comes.
-      - If not given, V(4) for libvirt and Proxmox VE, V(3) for vSphere and for one region of an account of AWS, and V(8) for the
-        objects of one bucket, or of the folders of one host.
+      - If not given, V(4) for libvirt and for a cluster of Proxmox VE, V(3) for vSphere and for one region of an
+        account of AWS, and V(8) for the objects of one bucket, or of the folders of one host.
     type: int
   controller_timeout:
     description:
