@@ -9,13 +9,11 @@ https://pve.proxmox.com/pve-docs/api-viewer/#/nodes/{node}/tasks/{upid}
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, List, Tuple
+from typing import Any, ContextManager, List, Protocol, Tuple
 
 from ..._errors import VmferryError
 from .errors import explained
-
-if TYPE_CHECKING:
-    from .session import Session
+from .settings import ProxmoxSettings
 
 FIRST_LOOK, LONGEST_PAUSE, SLOWER = 0.05, 2.0, 1.6  # seconds between looks, and by what they grow
 # A node tells of a task that was begun by another one when its files have come over; so long it may know nothing of it.
@@ -25,7 +23,19 @@ _MOST_LINES = 500  # of a log that is read for its warnings
 _WARNED = "WARNINGS:"
 
 
-def wait(session: Session, upid: str, timeout: float, doing: str) -> List[str]:
+class Api(Protocol):
+    """What is needed of a session."""
+
+    settings: ProxmoxSettings
+
+    def doing(self, what: str) -> ContextManager[None]: ...
+
+    def get(self, path: str, /, **params: Any) -> Any: ...
+
+    def delete(self, path: str, /, **params: Any) -> Any: ...
+
+
+def wait(session: Api, upid: str, timeout: float, doing: str) -> List[str]:
     """Its warnings. Raises what it failed with and, of a task that still runs after so many seconds, `timeout`."""
     node, began, pause = node_of(upid), time.monotonic(), FIRST_LOOK
     while True:
@@ -40,7 +50,7 @@ def wait(session: Session, upid: str, timeout: float, doing: str) -> List[str]:
         pause = min(pause * SLOWER, LONGEST_PAUSE)
 
 
-def stop(session: Session, upid: str, doing: str) -> None:
+def stop(session: Api, upid: str, doing: str) -> None:
     """Have it ended. One that has ended by itself is no error."""
     try:
         with session.doing(doing):
@@ -58,7 +68,7 @@ def node_of(upid: str) -> str:
     return parts[1]
 
 
-def log(session: Session, upid: str, lines: int = LINES_TOLD) -> List[str]:
+def log(session: Api, upid: str, lines: int = LINES_TOLD) -> List[str]:
     """Its last lines. Nothing where it cannot be read."""
     try:
         with session.doing("Reading the log of a task"):
@@ -69,7 +79,7 @@ def log(session: Session, upid: str, lines: int = LINES_TOLD) -> List[str]:
     return found[-lines:]
 
 
-def _look(session: Session, node: str, upid: str, doing: str, began: float) -> Tuple[str, str]:
+def _look(session: Api, node: str, upid: str, doing: str, began: float) -> Tuple[str, str]:
     """A connection that fails for a moment ends no task."""
     try:
         with session.doing(doing):
@@ -81,7 +91,7 @@ def _look(session: Session, node: str, upid: str, doing: str, began: float) -> T
     return found.get("status", ""), found.get("exitstatus", "")
 
 
-def _ended(session: Session, node: str, upid: str, ended_with: str, doing: str) -> List[str]:
+def _ended(session: Api, node: str, upid: str, ended_with: str, doing: str) -> List[str]:
     if ended_with == "OK":
         return []
     told = log(session, upid, _MOST_LINES)
