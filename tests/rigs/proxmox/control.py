@@ -17,6 +17,7 @@ from fakepve.model import FakeVm
 from fakepve.qemu import join_drive, split_drive
 
 from rigs.proxmox.commands import Commands
+from rigs.proxmox.dumps import Dumps
 from rigs.proxmox.faults import Fault
 from rigs.proxmox.machines import drives_of
 from rigs.proxmox.node_pve import ADMIN, NodePve, told_size
@@ -26,9 +27,11 @@ VOLUME_KEY = re.compile(r"(scsi|virtio|sata|ide|efidisk|tpmstate|unused)\d+")
 
 class Control:
     def __init__(self, pve: NodePve, commands: Commands) -> None:
-        self._pve, self._commands = pve, commands
+        self._pve, self._commands, self._dumps = pve, commands, Dumps(pve)
 
     async def answer(self, what: str, words: Mapping[str, str], body: bytes) -> Any:
+        if what in ("dump_begin", "dump_end", "restore"):
+            return self._dumps.answer(what, body)
         return await getattr(self, f"_{what}")(words, body)
 
     async def _ready(self, _words: Mapping[str, str], _body: bytes) -> Any:
@@ -105,6 +108,10 @@ class Control:
 
     async def _agent_asked(self, words: Mapping[str, str], _body: bytes) -> Any:
         return {"requests": self._vm(words).agent_requests, "frozen": self._vm(words).agent_frozen}
+
+    async def _obeys(self, words: Mapping[str, str], _body: bytes) -> Any:
+        """Whether the guest shuts down when it is asked to."""
+        self._vm(words).acpi = words["obeys"] == "True"
 
     async def _power(self, words: Mapping[str, str], _body: bytes) -> Any:
         """At once, by nobody who asks the API. "crash": QEMU dies, with all that it has in memory."""

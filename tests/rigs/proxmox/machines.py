@@ -125,12 +125,16 @@ class Machine:
     def write(self, key: str, what: str) -> None:
         """By a command of qemu-io, as the guest would."""
         before = self._log.stat().st_size
-        device = f"/machine/peripheral/{key}"
-        device += "/virtio-backend" if key.startswith("virtio") else ""
-        said = self.ask("human-monitor-command", **{"command-line": f'qemu-io -d {device} "{what}"'})
+        device = f"drive-{key}" if key.startswith("efidisk") else f"-d {_device_path(key)}"
+        said = self.ask("human-monitor-command", **{"command-line": f'qemu-io {device} "{what}"'})
         told = self._log.read_bytes()[before:].decode(errors="replace")
         if said.strip() or "failed" in told or "rror" in told:
             raise MachineError(f"{key}: {what}: {said} {told}")
+
+    def grow(self, key: str, size: int) -> None:
+        inserted = {str(one.get("qdev")): one["inserted"] for one in self.ask("query-block") if "inserted" in one}
+        top = next(told for device, told in inserted.items() if device in (key, _device_path(key)))
+        self.ask("block_resize", **{"node-name": top["node-name"], "size": size})
 
     def flush(self, key: str) -> None:
         self.write(key, "flush")
@@ -163,6 +167,10 @@ class Monitor:
     def close(self) -> None:
         self._file.close()
         self._socket.close()
+
+
+def _device_path(key: str) -> str:
+    return f"/machine/peripheral/{key}" + ("/virtio-backend" if key.startswith("virtio") else "")
 
 
 def _arguments(vmid: int, config: Mapping[str, Any], volumes: Volumes, release: int) -> list[str]:
@@ -219,7 +227,7 @@ def _block_device(drive: Drive, volumes: Volumes, group: str) -> dict[str, Any]:
     driver = "host_device" if path.is_block_device() else "file"
     file = {"driver": driver, "filename": str(path), "node-name": f"e{name}", **common}
     image: dict[str, Any] = {"driver": volumes.format(drive.volid), "node-name": f"f{name}", "file": file, **common}
-    if drive.bus == "efidisk":
+    if drive.bus == "efidisk" and image["driver"] == "raw":
         image["size"] = EFI_VARIABLES  # also of a volume that is larger
     return {"driver": "throttle", "throttle-group": group, "node-name": f"drive-{drive.key}", "file": image, **common}
 

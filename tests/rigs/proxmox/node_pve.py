@@ -8,6 +8,7 @@ https://pypi.org/project/fakepve/
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
 from collections.abc import Mapping
@@ -32,6 +33,8 @@ from rigs.proxmox.volumes import VolumeError, Volumes
 # By the first part of an access control path: what stands for the second one.
 ACL_PARTS = {"vms": "{vmid}", "storage": "{storage}", "pool": "{poolid}", "nodes": "{node}", "sdn": "{zone}"}
 ADMIN = "rig@pve"  # whose calls are neither counted nor met by faults
+LONG_TASKS = ("qmshutdown", "qmreboot")
+LOOK_EVERY = 0.02  # seconds
 SIZES = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
 
 
@@ -49,6 +52,8 @@ _call: ContextVar[Call | None] = ContextVar("call", default=None)
 
 
 class NodePve(FakePve):
+    time_scale: float
+
     def __init__(self, folder: Path, node: str, release: int, first_vmid: int, password: str) -> None:
         super().__init__(user="root@pam", password=password, host="127.0.0.1", port=0)
         self.major, self.first_vmid, self.node = release, first_vmid, node
@@ -60,6 +65,7 @@ class NodePve(FakePve):
         self.faults = Faults()
         self.calls: list[Call] = []
         self.machines: dict[int, Machine] = {}
+        self._snapshots: dict[int, dict[str, list[str]]] = {}  # volumes by machine and name
         self._folder = folder
 
     # --- disks and machines are as the model says ---------------------------------------------------------------------
@@ -73,10 +79,33 @@ class NodePve(FakePve):
                     self._power_off(vmid)
             self.volumes.catch_up()
             for vm in self.vms:
+                self._keep_snapshots(vm)
+            for vm in self.vms:
                 if vm.status == "running" and vm.vmid not in self.machines:
                     self._power_on(vm)
         except (MachineError, VolumeError) as error:
             raise TaskError(str(error)) from error
+
+    def _keep_snapshots(self, vm: FakeVm) -> None:
+        known = self._snapshots.setdefault(vm.vmid, {})
+        for name in set(known) - set(vm.snapshots):
+            for volid in known.pop(name):
+                self.volumes.forget(volid, name)
+        for name in set(vm.snapshots) - set(known):
+            known[name] = []
+            for drive in drives_of(vm.snapshots[name]):
+                if vm.vmid in self.machines:
+                    self.machines[vm.vmid].flush(drive.key)
+                self.volumes.keep(drive.volid, name)
+                known[name].append(drive.volid)
+
+    def _revert(self, vm: FakeVm, name: str) -> None:
+        if vm.vmid in self.machines:
+            self._power_off(vm.vmid)
+        for drive in drives_of(vm.config):
+            self._qm_volume(drive.volid)["size"] = self.volumes.revert(drive.volid, name)
+        if vm.snapshots[name].get("vmstate"):  # it goes on where it was
+            vm.status = vm.qmpstatus = "running"
 
     def _power_on(self, vm: FakeVm) -> None:
         machine = Machine(vm.vmid, self._folder)
@@ -101,11 +130,35 @@ class NodePve(FakePve):
     ) -> str:
         async def whole() -> Any:
             note = await body()
+            if ttype == "qmrollback":
+                self._revert(vm, vm.config["parent"])
             self.catch_up()
             return note
 
-        upid: str = await super().task(node, ttype, tid, user, whole, vm=vm, lock=lock, log=log)
+        scale = self.time_scale
+        try:
+            if ttype in LONG_TASKS:  # which go on when their call has answered
+                self.time_scale = scale or 1.0
+            upid: str = await super().task(node, ttype, tid, user, whole, vm=vm, lock=lock, log=log)
+        finally:
+            self.time_scale = scale
         return upid
+
+    async def _powerdown(self, vm: FakeVm, p: Mapping[str, Any]) -> str | None:
+        """A guest that does not obey may still go off by itself while Proxmox VE waits."""
+        if vm.acpi:
+            done: str | None = await super()._powerdown(vm, p)
+            return done
+        clock = asyncio.get_running_loop().time
+        deadline = clock() + int(p.get("timeout") or self.shutdown_default_timeout)
+        while vm.status == "running":
+            if clock() > deadline:
+                if str(p.get("forceStop", "0")) not in ("1", "true"):
+                    raise TaskError("VM quit/powerdown failed - got timeout")
+                vm.status = vm.qmpstatus = "stopped"
+                return "VM still running - terminating now with SIGTERM"
+            await asyncio.sleep(LOOK_EVERY)
+        return None
 
     def close(self) -> None:
         for vmid in list(self.machines):
@@ -267,11 +320,11 @@ class NodePve(FakePve):
 
     def grow(self, vm: FakeVm, key: str, size: int) -> None:
         volume, options = split_drive(vm.config[key])
-        size = self.volumes.grow(volume, size)
+        size = self.volumes.grow(volume, size, vm.vmid in self.machines)
         self._qm_volume(volume)["size"] = size
         vm.config[key] = join_drive(volume, {**options, "size": told_size(size)})
         if vm.vmid in self.machines:
-            self.machines[vm.vmid].ask("block_resize", **{"node-name": f"drive-{key}", "size": size})
+            self.machines[vm.vmid].grow(key, size)
 
 
 def told_size(size: int) -> str:

@@ -31,6 +31,7 @@ from rigs.server_process import running
 from rigs.sshd import SshServer
 
 RUN = Path("/run/vmferry")
+ARCHIVERS = ("vzdump", "qmrestore")
 COMMANDS = ("pvesm", "qm", "lvchange")
 PASSWORD, TOKEN, TOKEN_SECRET = "root's own", "rig", "f1c7a9d2-0000-4000-8000-5d1e57a9c001"
 _COMMAND = """#!{python} -IS
@@ -40,6 +41,9 @@ told = json.load(urllib.request.urlopen("{control}/command", data=asked))
 sys.stdout.write(told["out"])
 sys.stderr.write(told["error"])
 sys.exit(told["code"])
+"""
+_ARCHIVER = """#!/bin/sh
+PYTHONPATH={tests} exec {python} -m rigs.proxmox.archives {control} {name} "$@"
 """
 
 
@@ -196,6 +200,10 @@ class ProxmoxServer:
         """`requests`: command and parameters; `frozen`: whether the guest's file systems are."""
         return self._ask("agent_asked", vmid=vmid)
 
+    def obeys(self, vmid: int, obeys: bool) -> None:
+        """Whether the guest shuts down when it is asked to, which it does at first."""
+        self._ask("obeys", vmid=vmid, obeys=obeys)
+
     def power(self, vmid: int, state: str) -> None:
         """on, off, or crash: QEMU dies, with all that it has in memory."""
         self._ask("power", vmid=vmid, state=state)
@@ -311,7 +319,7 @@ class ProxmoxServer:
 
     def _is_mine(self, folder: Path) -> bool:
         """Of a job that has to do with a volume or a machine of this rig; others may run beside it."""
-        told = b"".join(_bytes_of(file) for file in folder.rglob("*"))
+        told = os.fsencode(folder.name) + b"".join(_bytes_of(file) for file in folder.rglob("*"))
         numbers = {int(number) for number in re.findall(rb"\d{9}", told)}
         mine = any(0 <= number - self.first_vmid < COUNT for number in numbers)
         return mine or os.fsencode(self._folder) in told
@@ -328,6 +336,11 @@ class ProxmoxServer:
         for name in COMMANDS:
             program = self.commands_folder / name
             program.write_text(_COMMAND.format(python=interpreter(), name=name, control=self._control))
+            program.chmod(0o755)
+        tests = Path(__file__).resolve().parents[2]
+        for name in ARCHIVERS:
+            program = self.commands_folder / name
+            program.write_text(_ARCHIVER.format(python=interpreter(), name=name, control=self._control, tests=tests))
             program.chmod(0o755)
 
     @contextmanager

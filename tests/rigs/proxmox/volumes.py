@@ -119,15 +119,41 @@ class Volumes:
         finally:
             scratch.unlink()
 
-    def grow(self, volid: str, size: int) -> int:
-        """The size that it then has, which a machine that runs is told by whoever grows it."""
+    def keep(self, volid: str, snapshot: str) -> None:
+        """What it has now. A copy stands for whatever the storage does."""
+        kept = self.kept(volid, snapshot)
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        _run(["qemu-img", "convert", "-U", "-f", self.format(volid), "-O", "raw", str(self.file(volid)), str(kept)])
+
+    def forget(self, volid: str, snapshot: str) -> None:
+        self.kept(volid, snapshot).unlink(missing_ok=True)
+
+    def revert(self, volid: str, snapshot: str) -> int:
+        """And the size that it had then."""
+        kept = self.kept(volid, snapshot)
+        size = kept.stat().st_size
+        if not self._is_block(_parts(volid)[0]):
+            self.path(volid).unlink()
+            self._make(*_parts(volid), self.format(volid), size)
+        was_active = self.is_active(volid)
+        self.activate(volid, False)
+        self.fill(volid, kept, size)
+        self.activate(volid, was_active)
+        self._known[_parts(volid)]["size"] = size
+        return size
+
+    def kept(self, volid: str, snapshot: str) -> Path:
+        return self._folder / "snapshots" / volid.replace("/", "+") / snapshot
+
+    def grow(self, volid: str, size: int, running: bool) -> int:
+        """The size that it then has. That of a file is changed by the machine itself, if it is running."""
         sid, name = _parts(volid)
         if self._is_block(sid):
             size = _whole(size, EXTENT)
             os.truncate(self._backing(sid, name), size)
             if (sid, name) in self._devices:
                 _run(["/sbin/losetup", "--set-capacity", self._devices[sid, name]])
-        else:
+        elif not running:
             _run(["qemu-img", "resize", "-q", "-f", self.format(volid), str(self.path(volid)), str(size)])
         self._known[sid, name]["size"] = size
         return size
