@@ -21,6 +21,7 @@ from rigs.aws import AwsServer, shared_models
 from rigs.azurite import AzuriteServer, azurite
 from rigs.fault_proxy import FaultProxy, fault_proxy
 from rigs.gcs import GcsServer, fake_gcs_server, gcp_storage_emulator
+from rigs.proxmox import ProxmoxServer
 from rigs.s3_server import S3Server
 from rigs.seaweedfs import seaweedfs
 from rigs.sloppy_s3 import sloppy_s3
@@ -61,6 +62,12 @@ def vsphere_server() -> Iterator[VSphere]:
 def aws_server() -> Iterator[AwsServer]:
     shared_models.share()
     with AwsServer() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def proxmox_server() -> Iterator[ProxmoxServer]:
+    with ProxmoxServer() as server:
         yield server
 
 

@@ -216,6 +216,7 @@ ELSEWHERE = {
         "merging",
         "pivoting",
     },
+    "proxmox": {"frozen"},
     "aws": {
         "snapshots_taken_over",
         "vendor_image_registered",

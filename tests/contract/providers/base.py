@@ -65,6 +65,9 @@ class Driver(ABC):
     locks = False  # whether nobody can write to the disks of a VM that is off while it is exported
     apart = False  # whether an export of a VM that is off is of its own moment, whatever is written to the disks then
     granule = LEAF  # bytes of which the provider tells at the finest that one of them changed
+    # Of VMs that run, or that are off: of which it tells what changed. Of the others the digests do.
+    tracked: Set[Power] = frozenset(POWERS)
+    remembers = True  # what changed, when a VM is switched off and on
     guests_decide = True  # whether a guest that is asked to shut down may go on as if nobody had asked
     holds = True  # whether the point in time of a run that died is there for the next one
     knows_holes = True  # whether what was never written to is not read

@@ -18,12 +18,13 @@ from .aws import AwsDriver
 from .base import Driver
 from .image import ImageDriver
 from .libvirt import LibvirtDriver
+from .proxmox import ProxmoxDriver
 from .vsphere import VsphereDriver
 
 if TYPE_CHECKING:
     from .bench import ProviderBench
 
-DRIVERS: tuple[type[Driver], ...] = (LibvirtDriver, ImageDriver, VsphereDriver, AwsDriver)
+DRIVERS: tuple[type[Driver], ...] = (LibvirtDriver, ImageDriver, VsphereDriver, AwsDriver, ProxmoxDriver)
 
 
 @pytest.fixture(scope="session")
