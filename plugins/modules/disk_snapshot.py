@@ -21,6 +21,8 @@ description:
   - 'On AWS: the snapshots of all EBS volumes of an instance, made by one request and of the same moment, are one
     snapshot here. They lie beside the volumes, slow nothing down, and each stands for itself. Those of others, such as
     of AWS Backup, are listed one by one, and called by their ids. Flags such as fast restore are left alone.'
+  - 'On Proxmox VE: a snapshot is what the storage makes, of all disks, with the memory of the VM where that is asked
+    for. What a storage cannot is told before. If the guest agent answers, Proxmox VE itself freezes the file systems.'
 extends_documentation_fragment:
   - vmferry.migrate._attributes
   - vmferry.migrate._attributes.actiongroup_hypervisors
@@ -49,6 +51,8 @@ options:
     description:
       - The VM, by name or by UUID. On vSphere, also by its path in the inventory, such as V(/DC0/vm/Prod/web01), or by
         its MoRef. On AWS, by the id of the instance or by its tag C(Name).
+      - On Proxmox VE, by its vmid or its name, also behind the name of its node, as in V(pve2/web01). A name that
+        several VMs have is refused, with their vmids.
     type: str
     required: true
   state:
@@ -64,6 +68,8 @@ options:
       - V(consolidated) merges all external snapshots that this collection made for this VM, so that it has its own
         images only. On vSphere, it also merges delta disks that were left behind, where vSphere says that the disks of
         the VM need consolidation.
+      - On Proxmox VE, V(reverted) leaves a VM off where the snapshot holds no memory, ZFS goes back to the newest
+        snapshot alone, and V(consolidated) is V(unsupported).
       - On AWS, V(reverted) and V(consolidated) are V(unsupported), and V(absent) refuses what an AMI is made of or an
         export goes by.
     type: str
@@ -86,6 +92,7 @@ options:
       - Whether the file systems of a running guest are frozen for the moment, through its agent.
       - On AWS it cannot be done. There V(auto) makes a snapshot that is crash-consistent, and V(required) is
         V(unsupported) while the instance runs.
+      - On Proxmox VE, V(never) cannot keep a guest whose agent answers from being frozen, and warns.
       - V(auto) does so if the agent answers, and warns if not. V(required) fails then. V(never) does not ask.
       - Of O(state=present). A snapshot with memory is never quiesced, or the guest would be frozen after each revert.
     type: str
@@ -105,7 +112,7 @@ options:
   method:
     description:
       - How libvirt keeps the snapshot. V(auto) is V(internal) with O(memory), else V(external). On vSphere, all are
-        V(external). On AWS only V(auto) is known.
+        V(external). On AWS and Proxmox VE only V(auto) is known.
       - V(external) suits any disk that is a file, qcow2 or raw, of a VM that runs or is off.
       - V(internal) is for disks that are all qcow2, of a VM that is off, or with O(memory).
       - Of O(state=present).
@@ -234,7 +241,7 @@ snapshot:
       sample: false
     method:
       description: >-
-        V(internal), V(external), on AWS V(ebs), or an empty string where it holds no disk.
+        V(internal), V(external), on AWS V(ebs), on Proxmox VE V(storage), or an empty string where it holds no disk.
       returned: success, not in check mode
       type: str
       sample: external

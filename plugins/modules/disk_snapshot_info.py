@@ -26,6 +26,8 @@ options:
     description:
       - The VM, by name or by UUID. On vSphere, also by its path in the inventory, such as V(/DC0/vm/Prod/web01), or by
         its MoRef. On AWS, by the id of the instance or by its tag C(Name).
+      - On Proxmox VE, by its vmid or its name, also behind the name of its node, as in V(pve2/web01). A name that
+        several VMs have is refused, with their vmids.
     type: str
     required: true
   name:
@@ -118,7 +120,7 @@ snapshots:
       sample: false
     method:
       description: >-
-        V(internal), V(external), on AWS V(ebs), or an empty string where it holds no disk.
+        V(internal), V(external), on AWS V(ebs), on Proxmox VE V(storage), or an empty string where it holds no disk.
       returned: success
       type: str
       sample: external

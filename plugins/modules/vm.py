@@ -36,6 +36,8 @@ options:
     description:
       - The VM, by name or by UUID. On vSphere, also by its path in the inventory, such as V(/DC0/vm/Prod/web01), or by
         its MoRef. On AWS, by the id of the instance or by its tag C(Name).
+      - On Proxmox VE, by its vmid or its name, also behind the name of its node, as in V(pve2/web01). A name that
+        several VMs have is refused, with their vmids.
     type: str
     required: true
   state:
@@ -44,11 +46,13 @@ options:
       - V(powered_off) has its guest shut itself down, by the guest agent where it is connected and by ACPI otherwise,
         and waits until it is off.
         On vSphere that takes VMware Tools, or open-vm-tools. AWS itself cuts the power of a guest that takes longer
-        than some minutes; what was on an instance store is gone in any case.
+        than some minutes; what was on an instance store is gone in any case. On Proxmox VE, a VM that is hibernated is
+        refused.
       - V(absent) removes it. It must be off, and its memory must not be saved. Its snapshots, and its firmware's
         variables, go with it. On vSphere, without O(remove_disks) it is unregistered, so that all of its files stay.
         On AWS it is terminated; without O(remove_disks) its volumes stay. Its snapshots stay always, but for
-        those by which exports told what changed.
+        those by which exports told what changed. Proxmox VE removes no VM without its disks, so there it takes
+        O(remove_disks), unless the VM has no disk of its own.
     type: str
     choices:
       - powered_on

@@ -30,6 +30,8 @@ options:
         A name that several VMs have is refused, with their paths.
       - On AWS, by the id of the instance or by its tag C(Name). A name that several instances have is refused, with
         their ids. Those that are terminated are not there.
+      - On Proxmox VE, by its vmid or its name, also behind the name of its node, as in V(pve2/web01). A name that
+        several VMs have is refused, with their vmids.
       - Of O(provider=image), also by the path of a file or folder below O(image.url), or by a pattern of images such as
         V(web01-*.vmdk), which are the disks of one VM then.
     type: list
@@ -150,7 +152,7 @@ vms:
     id:
       description: >-
         The provider's own id; for libvirt a UUID, for vSphere the one that vCenter gave it (C(instanceUuid)), and for
-        AWS that of the instance. Of
+        AWS that of the instance, and for Proxmox VE the vmid. Of
         files, a UUID that is made of where they are, and stays the same as long as they stay there. Files on a path are
         of their host, or of the file server that it mounts.
       returned: success
@@ -245,6 +247,9 @@ vms:
         C(connection_state). On AWS among others C(instance_type), C(image_id), C(state), C(boot_mode),
         C(current_boot_mode), C(ena), C(hypervisor), C(platform), C(root_device), C(instance_store_gb),
         C(availability_zone), C(vpc), C(subnet), C(security_groups), C(auto_scaling_group), and C(tags) as a dictionary.
+        On Proxmox VE among others C(node), C(reachable), C(pool), C(lock), C(template), C(uuid), C(agent_enabled),
+        C(agent_freezes), C(efi_disk), C(tpm_state), C(cloud_init), C(unused_volumes), C(scsi_controller), C(os_type),
+        C(ha) and C(protected).
       returned: success
       type: dict
     disks:
@@ -320,7 +325,8 @@ vms:
             V(datastore) and V(lease), each V(works) or V(possible), which is found out when its snapshot is there. Of
             an appliance, C(controller_model), where its descriptor names one. On AWS C(encrypted), C(kms_key),
             C(volume_type), C(iops), C(throughput), C(delete_on_termination), C(multi_attach), C(attached_to), C(state)
-            and C(made_of_snapshot).
+            and C(made_of_snapshot). On Proxmox VE C(owner), the vmid that it goes with, C(in_backups), C(shared),
+            C(stands_on) and C(options).
           returned: success
           type: dict
     nics:
