@@ -334,7 +334,7 @@ def test_what_a_provider_does_not_claim_it_refuses_before_anything_is_changed(be
         (can.powered_off, lambda: bench.export(vm, check_mode=True, consistency="powered_off")),
         (can.snapshots, lambda: bench.snapshot(vm, check_mode=True)),
         (can.power, lambda: bring_vm(VmRequest(driver.spec, vm, "powered_on"), check_mode=True)),
-        (can.removal, lambda: bring_vm(VmRequest(driver.spec, vm, "absent"), check_mode=True)),
+        (can.removal, lambda: bring_vm(VmRequest(driver.spec, vm, "absent", remove_disks=True), check_mode=True)),
     ]
     assert [works(work) for _claimed, work in claims] == [claimed for claimed, _work in claims]
     denied = [
@@ -342,7 +342,7 @@ def test_what_a_provider_does_not_claim_it_refuses_before_anything_is_changed(be
         (can.powered_off, lambda: bench.export(vm, consistency="powered_off")),
         (can.snapshots, lambda: bench.snapshot(vm)),
         (can.power, lambda: bring_vm(VmRequest(driver.spec, vm, "powered_on"), check_mode=False)),
-        (can.removal, lambda: bring_vm(VmRequest(driver.spec, vm, "absent"), check_mode=False)),
+        (can.removal, lambda: bring_vm(VmRequest(driver.spec, vm, "absent", remove_disks=True), check_mode=False)),
     ]
     for claimed, work in denied:
         if not claimed:

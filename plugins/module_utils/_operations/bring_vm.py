@@ -61,6 +61,7 @@ def _remove(provider: Provider, request: VmRequest, check_mode: bool) -> dict[st
     if not provider.can_remove:
         hint = "Remove it with the provider's own tools."
         raise VmferryError("unsupported", f"VMs on {provider.name} cannot be removed yet.", hint)
+    provider.check_remove(vm, request.remove_disks)
     said = [] if check_mode else provider.remove(vm, request.remove_disks)
     return _changed(None, {"vm": vm.name}, {}, said)
 

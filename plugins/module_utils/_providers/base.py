@@ -347,6 +347,9 @@ class Provider(ABC):
         A guest that still runs after so many seconds has its power cut where that is asked; else `timeout` is raised.
         """
 
+    def check_remove(self, vm: VmSpec, disks: bool) -> None:
+        """Raises what `remove` would before it touches anything, where more than the VM's power tells that."""
+
     @abstractmethod
     def remove(self, vm: VmSpec, disks: bool) -> Sequence[str]:
         """Forget a VM that is off, with the disks that are its alone if that is asked; a sentence for each that stays.

@@ -117,7 +117,7 @@ def test_whether_an_agent_may_freeze_is_told(
         ({"status": "running", "qmpstatus": "prelaunch"}, "paused"),
         ({"status": "running", "qmpstatus": "io-error"}, "paused"),
         ({"status": "running", "qmpstatus": "suspended"}, "suspended"),
-        ({"status": "running", "qmpstatus": "guest-panicked"}, "crashed"),
+        ({"status": "running", "qmpstatus": "guest-panicked"}, "paused"),
         ({"status": "running", "qmpstatus": "something-new"}, "unknown"),
         ({"status": "running"}, "powered_on"),
         ({"status": "stopped", "qmpstatus": "stopped"}, "powered_off"),

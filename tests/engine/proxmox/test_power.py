@@ -5,11 +5,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any, Callable
 
 import pytest
 
 from ansible_collections.vmferry.migrate.plugins.module_utils._errors import VmferryError
+from ansible_collections.vmferry.migrate.plugins.module_utils._operations.bring_vm import bring_vm
+from ansible_collections.vmferry.migrate.plugins.module_utils._operations.jobs.requests import ProviderSpec, VmRequest
 from ansible_collections.vmferry.migrate.plugins.module_utils._providers.proxmox.provider import ProxmoxProvider
 from rigs.proxmox import ProxmoxServer
 
@@ -167,6 +170,9 @@ def test_disks_that_were_to_stay_are_not_removed_with_it(cluster: ProxmoxServer,
     error = refused(lambda: provider.remove(vm, disks=False))
     assert (error.kind, vm.disks[0].source in error.message) == ("unsupported", True)
     assert "remove_disks: true" in error.hint
+    asked = VmRequest(ProviderSpec("proxmox", cluster.settings()), str(vmid), "absent")
+    assert refused(lambda: bring_vm(asked, check_mode=True)).kind == "unsupported"
+    assert bring_vm(replace(asked, remove_disks=True), check_mode=True)["changed"]
     assert vmid in cluster.vms()
     empty = provider.describe(str(cluster.make_vm("empty", disks=())))
     assert list(provider.remove(empty, disks=False)) == []

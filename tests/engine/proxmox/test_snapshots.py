@@ -204,6 +204,7 @@ def test_a_storage_that_makes_no_snapshots_is_told_before_with_the_disk(
         (SnapshotWish("two words"), "invalid_config"),
         (SnapshotWish("1st"), "invalid_config"),
         (SnapshotWish("current"), "invalid_config"),
+        (SnapshotWish("pending"), "invalid_config"),
         (SnapshotWish("a", memory=False), "invalid_config"),
         (SnapshotWish("one", method="internal"), "unsupported"),
         (SnapshotWish("one", temporary=True), "unsupported"),

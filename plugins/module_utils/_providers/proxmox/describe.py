@@ -33,8 +33,8 @@ _STATES: Mapping[str, PowerState] = {
     "watchdog": "paused",
     "debug": "paused",
     "suspended": "suspended",
-    "internal-error": "crashed",
-    "guest-panicked": "crashed",
+    "internal-error": "paused",  # its process is there, and holds its disks
+    "guest-panicked": "paused",
     "shutdown": "powered_on",
     "colo": "powered_on",
     "save-vm": "powered_on",

@@ -38,16 +38,13 @@ def insist_on_unlocked(vm: VmSpec, *but: str) -> None:
 
 
 def start(session: Session, vm: VmSpec) -> None:
-    """What was paused goes on, and what was put to disk as well."""
     insist_on_unlocked(vm, *_MAY_START)
     doing = f"Starting {vm.name}"
     if vm.details["template"]:
         raise VmferryError(
             "unsupported", f"{vm.name} is a template, which cannot run.", "Clone it, and start the clone."
         )
-    asleep = _state(session, vm, doing) in ("paused", "suspended") and _runs(session, vm, doing)
-    action = "resume" if asleep else "start"
-    _task(session, vm, doing, action, "powered_on", OPERATION_LIMIT)
+    _task(session, vm, doing, "start", "powered_on", OPERATION_LIMIT)
 
 
 def shut_down(session: Session, vm: VmSpec, timeout: float, force: bool) -> None:

@@ -101,6 +101,11 @@ class ProxmoxProvider(Provider):
         shut_down(self._session, self.describe(vm.id), timeout, force)
         return self.describe(vm.id)
 
+    def check_remove(self, vm: VmSpec, disks: bool) -> None:
+        from .removal import insist_on_removable
+
+        insist_on_removable(vm, disks)
+
     def remove(self, vm: VmSpec, disks: bool) -> Sequence[str]:
         from .removal import insist_on_removable, remove_vm
 

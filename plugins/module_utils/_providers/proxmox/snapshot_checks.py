@@ -19,6 +19,7 @@ from .snapshot_list import NOW, created, snapshots_in
 
 LONGEST_NAME = 40  # characters (PVE::JSONSchema, pve-snapshot-name)
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]+")
+_RESERVED = (NOW, "pending")
 _IN_IMAGES = ("dir", "nfs", "cifs", "glusterfs", "cephfs", "btrfs")  # storages of files
 _BY_THEMSELVES = ("lvmthin", "zfspool", "rbd", "btrfs", "zfs")  # storages that make snapshots of any volume
 _NEWEST_ALONE = ("zfspool", "zfs")  # storages that go back to the newest snapshot, or destroy those after it
@@ -108,7 +109,7 @@ def _of_wish(wish: SnapshotWish) -> Iterator[Finding]:
         yield Finding("error", text, "Leave method out.", "unsupported")
     if wish.temporary:
         yield Finding("error", "Temporary snapshots on Proxmox VE are not supported.", "", "unsupported")
-    if not _NAME.fullmatch(wish.name) or len(wish.name) > LONGEST_NAME or wish.name == NOW:
+    if not _NAME.fullmatch(wish.name) or len(wish.name) > LONGEST_NAME or wish.name in _RESERVED:
         text = f"{wish.name} cannot be the name of a snapshot on Proxmox VE."
         hint = f"It has 2 to {LONGEST_NAME} letters, digits, hyphens and underscores, and begins with a letter."
         yield Finding("error", text, hint, "invalid_config")
