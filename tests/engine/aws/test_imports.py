@@ -62,6 +62,13 @@ def test_disks_become_volumes_of_an_instance_that_runs(aws: AwsServer, importing
     assert content(aws, made.id, len(SYSTEM), len(SMALL)) == [SYSTEM, SMALL]
     assert [disk.size for disk in made.disks] == [GIB, GIB]
     assert list(aws.volumes(made.id)) == ["/dev/sda1", "/dev/sdf"]
+    source = a_vm()
+    assert made.details["imported_from"] == {"export": EXPORT, "vm": source.id, "vm_name": source.name}
+
+
+def test_what_is_not_whole_is_no_vm_that_was_imported(aws: AwsServer, importing: Import) -> None:
+    tags = {"vmferry:import": "half", "vmferry:source": "6f1d", STATE: "unfinished"}
+    assert importing.provider.describe(aws.make_instance("half", tags=tags)).details["imported_from"] == {}
 
 
 def test_nothing_but_the_instance_is_left(aws: AwsServer, importing: Import) -> None:

@@ -15,6 +15,7 @@ from ..._errors import VmferryError
 from ..spec import Firmware, NicSpec, PowerState, SnapshotSpec, VmSpec
 from .asking import every_of, instances, instances_of
 from .filters import passed_on
+from .import_mark import mark_in
 from .session import Session
 from .snapshot_sets import OURS_BY, sets_of
 from .tags import NAME, tags_of
@@ -161,6 +162,12 @@ def _nics(instance: Mapping[str, Any]) -> Tuple[NicSpec, ...]:
     )
 
 
+def _imported_from(tags: Mapping[str, str]) -> Dict[str, str]:
+    """The export, and the VM that was exported; empty for an instance that no import of ours made, or not yet."""
+    mark = mark_in(tags)
+    return mark.imported_from if mark is not None and not mark.unfinished else {}
+
+
 def _details(instance: Mapping[str, Any], kind: Mapping[str, Any], tags: Mapping[str, str]) -> Dict[str, Any]:
     placement = instance.get("Placement", {})
     launched = instance.get("LaunchTime")
@@ -194,5 +201,6 @@ def _details(instance: Mapping[str, Any], kind: Mapping[str, Any], tags: Mapping
         "hibernation": bool((instance.get("HibernationOptions") or {}).get("Configured")),
         "outpost": instance.get("OutpostArn", ""),
         "auto_scaling_group": tags.get("aws:autoscaling:groupName", ""),
+        "imported_from": _imported_from(tags),
         "tags": dict(tags),
     }

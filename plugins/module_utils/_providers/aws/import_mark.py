@@ -21,12 +21,15 @@ from .snapshot_owner import HELD, OWNER, owner_words, read_owner
 from .tags import ATTEMPT, EXPORT, JOB, NAME, PREFIX, STATE, of_job
 
 IMPORT = f"{PREFIX}import"  # the name of the VM that is made; nothing else of ours has this tag
+SOURCE, SOURCE_NAME = f"{PREFIX}source", f"{PREFIX}source-name"  # the id and the name of the VM that it is made of
 UNFINISHED = "unfinished"  # the state; what is whole has none
 HELD_FOR = 1200.0  # seconds; clocks that differ by minutes already are refused by AWS
 
 
 @dataclass(frozen=True)
 class ImportMark:
+    """`vm`, `vm_name`: of which it was exported, empty where nobody said."""
+
     name: str
     export: str
     job: str
@@ -34,10 +37,17 @@ class ImportMark:
     owner: Mapping[str, Any]
     unfinished: bool = True
     held_until: int = 0  # seconds since the epoch
+    vm: str = ""
+    vm_name: str = ""
 
     @classmethod
-    def of(cls, job: Job, export: str, name: str) -> ImportMark:
-        return cls(name, export, job.job_id, job.attempt, current_owner())
+    def of(cls, job: Job, export: str, name: str, vm: str = "", vm_name: str = "") -> ImportMark:
+        return cls(name, export, job.job_id, job.attempt, current_owner(), vm=vm, vm_name=vm_name)
+
+    @property
+    def imported_from(self) -> Dict[str, str]:
+        """As `vm_info` tells it, of every provider alike."""
+        return {"export": self.export, "vm": self.vm, "vm_name": self.vm_name}
 
     @property
     def alive(self) -> Optional[bool]:
@@ -54,6 +64,7 @@ class ImportMark:
             NAME: self.name,
             IMPORT: self.name,
             EXPORT: self.export,
+            **{key: value for key, value in ((SOURCE, self.vm), (SOURCE_NAME, self.vm_name)) if value},
             **of_job(Job(self.job, self.attempt)),
             STATE: UNFINISHED,
             OWNER: owner_words(),
@@ -75,6 +86,8 @@ def mark_in(tags: Mapping[str, str]) -> Optional[ImportMark]:
         owner=owner,
         unfinished=tags.get(STATE) == UNFINISHED,
         held_until=int(held) if held.isdigit() else 0,
+        vm=tags.get(SOURCE, ""),
+        vm_name=tags.get(SOURCE_NAME, ""),
     )
 
 

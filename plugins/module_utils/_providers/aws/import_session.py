@@ -58,7 +58,7 @@ class AwsImport(ImportSession):
     ) -> None:
         self._session, self._vm, self._placement, self._describe = session, vm, placement, describe
         self._flow = flow or Flow()
-        self._mark = ImportMark.of(job, export_id, placement.name)
+        self._mark = ImportMark.of(job, export_id, placement.name, vm.id, vm.name)
         self.warnings: List[str] = []
         self._open = ExitStack()
         self._made: List[Thing] = []  # but for snapshots, which their sinks know
