@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import random
+import time
 from pathlib import Path
 from typing import Any
 
@@ -83,8 +84,42 @@ def test_check_mode_tells_what_reading_takes_and_changes_nothing(aws: AwsServer,
     told = exports.make(vm, check_mode=True)
     (cost,) = [one["message"] for one in told["findings"] if "GetSnapshotBlock" in one["message"]]
     assert f"up to {2 * GIB // BLOCK} GetSnapshotBlock" in cost
+    assert "newest snapshots" not in cost
     assert not [call for call in aws.calls() if call.startswith("ebs:")]
     assert exports.snapshots(vm) == []
+    exports.make(vm)
+    aws.write(exports.volumes(vm)[0], BLOCK, b"later")
+    aws.ec2.create_snapshot(VolumeId=exports.volumes(vm)[0])  # whoever makes it
+    aws.ec2.describe_snapshots(OwnerIds=["self"])  # which lets it complete
+    told = exports.make(vm, check_mode=True)
+    assert (told["plan"]["mode"], told["plan"]["bytes_to_read"]) == ("incremental", 2 * GIB)
+    (cost,) = [one["message"] for one in told["findings"] if "GetSnapshotBlock" in one["message"]]
+    assert "The newest snapshots of its volumes hold 2 blocks." in cost
+    assert "its new snapshots alone tell" in cost
+
+
+def test_check_mode_knows_that_nothing_changed_where_nobody_can_have_written_to_it(
+    aws: AwsServer, exports: Exports
+) -> None:
+    vm = aws.make_instance("at-rest", [disk(1), disk(2)], running=False)
+    time.sleep(1.1)  # EC2 tells whole seconds
+    exports.make(vm)
+
+    def told() -> list[int]:
+        found = exports.make(vm, check_mode=True)
+        assert found["plan"]["mode"] == "incremental"
+        return [one["bytes_to_read"] for one in found["plan"]["disks"]]
+
+    assert told() == [0, 0]
+    data = exports.volumes(vm)[1]
+    aws.ec2.detach_volume(VolumeId=data, InstanceId=vm)
+    time.sleep(1.1)
+    aws.ec2.attach_volume(VolumeId=data, InstanceId=vm, Device="/dev/sdb")
+    assert told() == [0, GIB], "another may have had it meanwhile"
+    aws.ec2.start_instances(InstanceIds=[vm])
+    assert told() == [GIB, GIB]
+    aws.ec2.stop_instances(InstanceIds=[vm])
+    assert told() == [GIB, GIB]
 
 
 def test_increments_are_exact_under_random_writes_and_discards_and_read_what_changed_alone(

@@ -1,7 +1,7 @@
 # Copyright (c) 2026 the vmferry.migrate authors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What moto does not know of volumes and snapshots: their blocks, and that a snapshot takes its time."""
+"""What moto does not know of volumes and snapshots: their blocks, and that a snapshot takes its time; and of starts."""
 
 from __future__ import annotations
 
@@ -11,14 +11,16 @@ from dataclasses import dataclass
 from typing import Any
 
 from moto.core.responses import ActionResult
+from moto.core.utils import utcnow
 from moto.ec2.exceptions import EC2ClientError, InvalidSnapshotInUse
 from moto.ec2.models import ec2_backends
 from moto.ec2.models.core import TaggedEC2Resource
 from moto.ec2.models.elastic_block_store import EBSBackend, Snapshot
+from moto.ec2.models.instances import Instance
 from moto.ec2.responses import EC2Response
 from moto.ec2.utils import random_snapshot_id
 
-from rigs.aws.blocks import Disks, Stored
+from rigs.aws.blocks import BLOCK, Disks, Stored
 
 NO_VOLUME = "vol-ffffffff"  # of snapshots that were made of no volume
 
@@ -76,6 +78,7 @@ class Snapshots:
 
 def teach_disks(disks: Disks) -> None:
     _teach_tags()
+    _teach_starts()
     _teach_volumes(disks)
     _teach_snapshots(disks)
     _teach_removal(disks)
@@ -88,6 +91,17 @@ def _teach_tags() -> None:
         return [{"resource_id": self.id, "key": key, "value": value} for key, value in tags.items()]
 
     TaggedEC2Resource.get_tags = get_tags
+
+
+def _teach_starts() -> None:
+    """An instance tells when it was last launched, which is whenever it is started."""
+    start = Instance.start
+
+    def started(self: Any) -> Any:
+        self.launch_time = utcnow()
+        return start(self)
+
+    Instance.start = started
 
 
 def _teach_volumes(disks: Disks) -> None:
@@ -178,6 +192,7 @@ def _teach_snapshots(disks: Disks) -> None:
     EC2Response.create_snapshots = create_set
     Snapshot.status = property(state, ignored)
     Snapshot.state = property(state)
+    Snapshot.full_snapshot_size_in_bytes = property(lambda self: len(disks.snapshots[self.id].content) * BLOCK)
     Snapshot.progress = property(lambda self: "100%" if state(self) == "completed" else "0%")
 
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
-from typing import List, Mapping, Sequence
+from typing import Dict, List, Mapping, Sequence
 
 from ..._errors import VmferryError
 from ..spec import DiskSpec, VmSpec
@@ -20,7 +20,7 @@ from .filters import THERE
 from .session import Session
 from .snapshot_owner import TOKEN
 from .snapshot_set import EbsSnapshot, find, remove
-from .tags import ATTEMPT, CHAIN, STATE, VM
+from .tags import ATTEMPT, CHAIN, POWER, STATE, VM
 
 NAME = re.compile(r"vmferry-([0-9a-f]{8})-([0-9a-f]{8})")
 
@@ -56,6 +56,21 @@ def since(session: Session, vm: VmSpec, disks: Sequence[DiskSpec], token: str) -
             return Since(lost=f"The snapshot {one.id} of {label}, of the change token {token}, is {state}.")
         found[disk.name] = one
     return Since(found)
+
+
+def bytes_changed(session: Session, vm: VmSpec, disks: Sequence[DiskSpec], token: str) -> Dict[str, int]:
+    """By a disk's name: 0 where nobody can have written to it, since the instance was off when it was exported and was
+    not started after that, with the volume attached to it, and to no other, all the time. What changed on any other
+    disk, only a new snapshot could tell.
+    """
+    known = since(session, vm, disks, token).snapshots
+    return {disk.name: 0 for disk in disks if disk.name in known and _is_untouched(vm, disk, known[disk.name])}
+
+
+def _is_untouched(vm: VmSpec, disk: DiskSpec, older: EbsSnapshot) -> bool:
+    alone = disk.details["attached_to"] == [vm.id] and not disk.details["multi_attach"]
+    off = vm.details["state"] == "stopped" and older.tags.get(POWER) == "powered_off"
+    return alone and off and "" < max(vm.details["launched"], disk.details["attached"]) < older.started
 
 
 def tokens(session: Session, vm: VmSpec) -> List[str]:

@@ -19,7 +19,7 @@ from .import_mark import mark_in
 from .session import Session
 from .snapshot_sets import OURS_BY, sets_of
 from .tags import NAME, tags_of
-from .volumes import disks_of
+from .volumes import disks_of, iso_second
 
 _STATES: Mapping[str, PowerState] = {
     "pending": "powered_on",
@@ -170,13 +170,12 @@ def _imported_from(tags: Mapping[str, str]) -> Dict[str, str]:
 
 def _details(instance: Mapping[str, Any], kind: Mapping[str, Any], tags: Mapping[str, str]) -> Dict[str, Any]:
     placement = instance.get("Placement", {})
-    launched = instance.get("LaunchTime")
     return {
         "instance_type": instance["InstanceType"],
         "image_id": instance.get("ImageId", ""),
         "state": instance["State"]["Name"],
         "state_reason": instance.get("StateReason", {}).get("Message", ""),
-        "launched": launched.strftime("%Y-%m-%dT%H:%M:%SZ") if launched else "",
+        "launched": iso_second(instance.get("LaunchTime")),
         "boot_mode": instance.get("BootMode", ""),
         "current_boot_mode": instance.get("CurrentInstanceBootMode", ""),
         "supported_boot_modes": list(kind.get("SupportedBootModes") or ()),

@@ -13,8 +13,8 @@ from ..finding import Finding
 from ..spec import DiskSpec, VmSpec
 from .filters import THERE
 from .leftovers import temporary_ones
+from .read_cost import cost_finding
 from .session import Session
-from .snapshot_blocks import BLOCK, PAGE
 from .snapshot_checks import denied
 from .snapshot_owner import is_alive, is_held
 from .tags import JOB, VM, tag_specification
@@ -49,7 +49,7 @@ def export_findings(
         left = ", ".join(disk.name for disk in vm.disks if disk not in disks)
         findings.append(Finding("info", f"{left} of {vm.name} is not exported."))
     if by_blocks:
-        findings.append(_cost(vm, disks))
+        findings.append(cost_finding(session, vm, disks))
     return findings
 
 
@@ -102,14 +102,3 @@ def _of_others(session: Session, vm: VmSpec) -> Iterator[Finding]:
         elif not is_held(tags):
             text = f"The export job {job} left {', '.join(one.id for one in group)} of {vm.name}."
             yield Finding("warning", text, "The next export removes them, if it is known there that the job is dead.")
-
-
-def _cost(vm: VmSpec, disks: Sequence[DiskSpec]) -> Finding:
-    """AWS charges for each request, besides what leaves its region."""
-    blocks = sum(disk.size for disk in disks) // BLOCK
-    pages = sum(-(-disk.size // (BLOCK * PAGE)) for disk in disks)
-    text = (
-        f"Reading {vm.name} takes up to {blocks} GetSnapshotBlock requests, one for each 512 KiB that was ever "
-        f"written, and up to {pages} ListSnapshotBlocks requests; an increment takes one for each block that changed."
-    )
-    return Finding("info", text)

@@ -33,7 +33,7 @@ from .snapshot_disk import PARALLEL, SnapshotDisk
 from .snapshot_hold import SnapshotHold
 from .snapshot_owner import OWNER, RELEASED, TEMPORARY, TOKEN, owner_words, tags_of_export
 from .snapshot_set import APPEARING, EbsSnapshot, find, look_at, make_set, remove, tag, wait_until_completed
-from .tags import ATTEMPT, STATE
+from .tags import ATTEMPT, POWER, STATE
 
 METHOD = "ebs_direct"
 LOOK_EVERY = 2.0
@@ -118,7 +118,8 @@ class AwsExport(ExportSession):
 
     def keep_token(self) -> None:
         if self.token:
-            self._tag({STATE: TOKEN}, "Keeping")
+            power = "powered_off" if self.consistency == "powered_off" else ""
+            self._tag({STATE: TOKEN, **({POWER: power} if power else {})}, "Keeping")
             self._kept = True
 
     def _open(self, stack: ExitStack) -> None:

@@ -112,6 +112,13 @@ class AwsProvider(Provider):
 
         return AwsExport(self._session, self.describe, vm, disks, "auto", job, tracking, self._flow, reference)
 
+    def changed_since(self, vm: VmSpec, disks: Sequence[DiskSpec], token: str) -> Mapping[str, int]:
+        if self._task is not None:
+            return {}  # a task writes all of them
+        from .change_token import bytes_changed
+
+        return bytes_changed(self._session, vm, disks, token)
+
     def gone_vms(self) -> Sequence[VmSpec]:
         from .change_token import gone_vms
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, field
-from typing import Any, Dict, List, Mapping, Sequence
+from typing import Any, Dict, List, Mapping, Optional, Sequence
 
 from ..._errors import VmferryError
 from ..._transfer.flow import Flow
@@ -20,6 +20,7 @@ from .asking import every, every_of, of
 from .session import Session
 from .snapshot_blocks import GIB
 from .tags import PREFIX, tag_list, tag_specification, tags_of
+from .volumes import iso_second
 
 FIRST_LOOK, LONGEST_PAUSE = 2.0, 15.0  # seconds
 STANDSTILL = 6 * 3600.0  # seconds without progress, which is a whole number of percent: 16 TiB of data take a day
@@ -42,6 +43,8 @@ class EbsSnapshot:
     archived: bool = False
     account: str = ""
     tags: Mapping[str, str] = field(default_factory=dict)
+    started: str = ""  # as `launched` of an instance is told, in UTC
+    written: Optional[int] = None  # bytes in blocks that were ever written to; None where nobody says
 
     @classmethod
     def of(cls, told: Mapping[str, Any]) -> EbsSnapshot:
@@ -57,6 +60,8 @@ class EbsSnapshot:
             archived=told.get("StorageTier", "standard") == "archive",
             account=told.get("OwnerId", ""),
             tags=tags_of(told),
+            started=iso_second(told.get("StartTime")),
+            written=told.get("FullSnapshotSizeInBytes"),
         )
 
 

@@ -52,7 +52,13 @@ def _details(mapping: Mapping[str, Any], volume: Mapping[str, Any]) -> Dict[str,
         "availability_zone": volume.get("AvailabilityZone", ""),
         "delete_on_termination": bool(mapping["Ebs"].get("DeleteOnTermination")),
         "multi_attach": bool(volume.get("MultiAttachEnabled")),
+        "attached": iso_second(mapping["Ebs"].get("AttachTime")),
         "attached_to": [attachment.get("InstanceId", "") for attachment in volume.get("Attachments") or ()],
         "made_of_snapshot": volume.get("SnapshotId") or "",
         "outpost": volume.get("OutpostArn") or "",
     }
+
+
+def iso_second(told: Any) -> str:
+    """Of a time in UTC that boto3 told, such as 2026-11-21T06:30:00Z; '' where it told none."""
+    return told.strftime("%Y-%m-%dT%H:%M:%SZ") if told else ""
