@@ -327,7 +327,7 @@ def test_the_permissions_that_exports_need_are_the_documented_ones(aws: AwsServe
     page = (Path(__file__).resolve().parents[3] / "docs/aws_exports.md").read_text()
     policy = page.partition("<!-- permissions of vm_export -->")[2].partition("<!-- end -->")[0]
     documented = {word for word in policy.replace('"', " ").split() if word.startswith(("ec2:", "ebs:", "sts:"))}
-    assert documented == set(aws.calls()) | {"sts:GetCallerIdentity"}
+    assert documented == aws.permissions()
 
 
 def test_an_export_that_stops_an_instance_tells_what_goes_with_its_power(aws: AwsServer, exports: Exports) -> None:

@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +31,6 @@ from .importing import BLOCK, KIB, MIB, in_no_time, noise
 
 pytestmark = pytest.mark.slow
 ROOT, DATA = noise(6, 2 * MIB) + bytes(3 * MIB) + noise(7, 5 * KIB), bytes(BLOCK) + noise(8, BLOCK)
-READ_BACK = {"ebs:ListSnapshotBlocks", "ebs:GetSnapshotBlock"}
 
 
 class Runs:
@@ -114,6 +115,28 @@ def test_the_permissions_that_imports_need_are_the_documented_ones(aws: AwsServe
     page = (Path(__file__).resolve().parents[3] / "docs/aws_imports.md").read_text()
     policy = page.partition("<!-- permissions of vm_import -->")[2].partition("<!-- end -->")[0]
     documented = {word for word in policy.replace('"', " ").split() if word.startswith(("ec2:", "ebs:", "sts:"))}
-    with_tags = {"ec2:CreateTags"}  # allowed for what other calls carry
-    of_volumes = {"ec2:DeleteVolume"}  # of what an instance left that was ended
-    assert documented - with_tags - of_volumes == set(aws.calls()) - {"sts:GetCallerIdentity"} - of_volumes
+    assert documented == aws.permissions() - {"sts:GetCallerIdentity"}
+
+
+def test_what_an_option_needs_besides_is_documented(aws: AwsServer, runs: Runs) -> None:
+    page = (Path(__file__).resolve().parents[3] / "docs/aws_imports.md").read_text()
+    policy, _end, rest = page.partition("<!-- permissions of vm_import -->")[2].partition("<!-- end -->")
+    rows = dict(re.findall(r"^\| (.+?) \| ((?:`\w+:\w+`(?:, )?)+) \|$", rest, re.MULTILINE))
+    (runs.folder / "disk.raw").write_bytes(DATA)
+    image = (runs.folder / "disk.raw").as_uri()
+    aws.client("iam").create_instance_profile(InstanceProfileName="besides")
+    files = ProviderSpec("image", {"url": runs.folder.as_uri()})
+    placement = Placement("direct", power_on=True)
+    direct = MigrateRequest(files, runs.provider, "disk.raw", placement=placement, networks=(), transfer=runs.transfer)
+    acts: dict[str, Callable[[], Any]] = {
+        "`vm_migrate` with `verify: content`": lambda: migrate_vm(direct, False),
+        "`placement.power_on`, of an instance that is there": lambda: runs.bring(image, "besides"),
+        "`placement.iam_instance_profile`": lambda: runs.bring(image, "profiled", iam_instance_profile="besides"),
+    }
+    runs.bring(image, "besides", power_on=False)
+    assert rows.keys() == acts.keys()
+    for row, act in acts.items():
+        aws.forget_calls()
+        act()
+        besides = {action for action in aws.permissions() if f'"{action}"' not in policy} - {"sts:GetCallerIdentity"}
+        assert besides == set(re.findall(r"\w+:\w+", rows[row])), row

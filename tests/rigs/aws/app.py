@@ -33,6 +33,7 @@ from rigs.aws.export_tasks import ExportTasks, teach_export_tasks
 from rigs.aws.faults import Fault, Faults, query_error, refusal_by_query, refusal_of_blocks
 from rigs.aws.http_server import CutLine, Server
 from rigs.aws.keys import ADMIN_ACCESS_KEY, is_known
+from rigs.aws.permissions import needed
 from rigs.aws.rest_api import Answer, ApiError
 
 FOREVER = 3600.0  # seconds
@@ -53,10 +54,11 @@ class App:
         teach_export_tasks(tasks)
         self.faults = Faults()
         self.calls: list[str] = []
+        self.permissions: set[str] = set()
         self._lock = threading.Lock()
         self._ebs = EbsDirect(disks, Snapshots(disks))
         self._moto = DomainDispatcherApplication(create_backend_app)
-        self._control = Control(disks, self.faults, self.calls, self._ebs, tasks)
+        self._control = Control(disks, self.faults, self.calls, self.permissions, self._ebs, tasks)
 
     def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
         body = environ["wsgi.input"].getvalue()
@@ -68,6 +70,8 @@ class App:
         if key != ADMIN_ACCESS_KEY:
             with self._lock:
                 self.calls.append(f"{service}:{operation}")
+                query = environ.get("QUERY_STRING", "")
+                self.permissions |= needed(service, operation, environ["PATH_INFO"], query, body)
             fault = self.faults.met(
                 operation, f"{environ['PATH_INFO']}?{environ.get('QUERY_STRING', '')} {body[:4096]!r}"
             )

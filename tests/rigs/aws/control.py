@@ -25,10 +25,19 @@ OURS = "vmferry:"  # how tags of the project begin
 
 
 class Control:
-    def __init__(self, disks: Disks, faults: Faults, calls: list[str], ebs: EbsDirect, tasks: ExportTasks) -> None:
+    def __init__(
+        self,
+        disks: Disks,
+        faults: Faults,
+        calls: list[str],
+        permissions: set[str],
+        ebs: EbsDirect,
+        tasks: ExportTasks,
+    ) -> None:
         self._disks = disks
         self._faults = faults
         self._calls = calls
+        self._permissions = permissions
         self._ebs = ebs
         self._tasks = tasks
         self._image = _base_image(disks)
@@ -106,8 +115,12 @@ class Control:
     def _calls_made(self, _words: dict[str, str], _body: bytes) -> list[str]:
         return list(self._calls)
 
+    def _permissions_used(self, _words: dict[str, str], _body: bytes) -> list[str]:
+        return sorted(self._permissions)
+
     def _forget(self, _words: dict[str, str], _body: bytes) -> Any:
         self._calls.clear()
+        self._permissions.clear()
         return None
 
     def _leftovers(self, _words: dict[str, str], _body: bytes) -> dict[str, dict[str, dict[str, str]]]:

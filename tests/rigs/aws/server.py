@@ -250,6 +250,10 @@ class AwsServer:
         made: list[str] = self._ask("calls_made")
         return [each for each in made if operation in ("", each, each.partition(":")[2])]
 
+    def permissions(self) -> set[str]:
+        """What a policy has to allow for the calls, which is also the tags that come with a request, and the like."""
+        return set(self._ask("permissions_used"))
+
     def forget_calls(self) -> None:
         self._ask("forget")
 
