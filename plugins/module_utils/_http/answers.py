@@ -78,13 +78,23 @@ def failure(
     return VmferryError(kind, f"{doing} failed: {reason}.", hint.format(address=address), retryable=False)
 
 
+def _to_whom(error: Exception) -> str:
+    """Host and port that were tried, of a server or a proxy; '' where urllib3 does not tell."""
+    tried = vars(error).get("conn") or vars(error).get("pool")  # older ones know it as the latter
+    host, port = getattr(tried, "host", ""), getattr(tried, "port", "")
+    if not host:
+        return ""
+    return f" to {f'[{host}]' if ':' in host else host}:{port}"
+
+
 def unreached(error: Exception, address: str = "endpoint_url") -> Optional[Meaning]:
     """None where the server was there and answered in time."""
     from urllib3 import exceptions as http
 
     found = tuple(layers(error))
-    if any(isinstance(each, http.NewConnectionError) for each in found):  # which older ones count as a timeout
-        return "network", "no connection could be made", f"Check {address} and the network."
+    refused = [each for each in found if isinstance(each, http.NewConnectionError)]  # which older ones call a timeout
+    if refused:
+        return "network", f"no connection could be made{_to_whom(refused[0])}", f"Check {address} and the network."
     if any(isinstance(each, (http.TimeoutError, TimeoutError)) for each in found):
         return "timeout", "the server did not answer in time", f"Check {address} and the network."
     return None

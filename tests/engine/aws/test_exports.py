@@ -235,9 +235,9 @@ def test_a_snapshot_that_somebody_removes_is_not_waited_for(
     monkeypatch.setattr(snapshot_set, "GONE_AFTER", 0.1)
     wait = snapshot_set.wait_until_completed
 
-    def rob(session: Any, flow: Any, snapshots: Any, name: str) -> Any:
-        aws.ec2.delete_snapshot(SnapshotId=snapshots[0].id)
-        return wait(session, flow, snapshots, name)
+    def rob(session: Any, sleep: Any, ids: Any, name: str) -> Any:
+        aws.ec2.delete_snapshot(SnapshotId=ids[0])
+        return wait(session, sleep, ids, name)
 
     monkeypatch.setattr(export_session, "wait_until_completed", rob)
     refused(lambda: exports.make(vm), "conflict", "was removed before it was completed")
@@ -269,9 +269,9 @@ def test_a_snapshot_that_aws_cannot_make_fails_the_export_and_leaves_nothing(
     vm = aws.make_instance("broken", [disk(1)])
     wait = snapshot_set.wait_until_completed
 
-    def fail(session: Any, flow: Any, snapshots: Any, name: str) -> Any:
-        aws.fail_snapshot(snapshots[0].id)
-        return wait(session, flow, snapshots, name)
+    def fail(session: Any, sleep: Any, ids: Any, name: str) -> Any:
+        aws.fail_snapshot(ids[0])
+        return wait(session, sleep, ids, name)
 
     monkeypatch.setattr(export_session, "wait_until_completed", fail)
     refused(lambda: exports.make(vm), "conflict", "became error")

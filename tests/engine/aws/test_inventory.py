@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import pytest
@@ -12,7 +13,7 @@ import pytest
 from ansible_collections.vmferry.migrate.plugins.module_utils._errors import VmferryError
 from ansible_collections.vmferry.migrate.plugins.module_utils._operations.describe_vms import describe_vms
 from ansible_collections.vmferry.migrate.plugins.module_utils._operations.jobs.requests import ProviderSpec
-from ansible_collections.vmferry.migrate.plugins.module_utils._providers.aws import asking
+from ansible_collections.vmferry.migrate.plugins.module_utils._providers.aws import asking, describe
 from ansible_collections.vmferry.migrate.plugins.module_utils._providers.aws.describe import _firmware, power_state
 from ansible_collections.vmferry.migrate.plugins.module_utils._providers.aws.provider import AwsProvider
 from ansible_collections.vmferry.migrate.plugins.module_utils._providers.aws.session import Session
@@ -200,6 +201,31 @@ def test_a_hibernated_instance_is_suspended() -> None:
     assert power_state(stopped) == "powered_off"
     assert power_state({**stopped, "StateReason": {"Code": "Client.UserInitiatedHibernate"}}) == "suspended"
     assert power_state({**stopped, "StateReason": {"Code": "Client.UserInitiatedShutdown"}}) == "powered_off"
+
+
+@pytest.mark.parametrize("late", [2, 99])
+def test_volumes_that_come_to_light_late_are_waited_for_and_not_hurried(
+    aws: AwsServer, provider: AwsProvider, monkeypatch: pytest.MonkeyPatch, late: int
+) -> None:
+    vm, told, real = aws.make_instance("attaching", [b"", b""]), [], asking.every_of
+
+    def without_the_last(session: Session, operation: str, *given: Any, **named: Any) -> list[Any]:
+        answer = real(session, operation, *given, **named)
+        if operation == "describe_volumes":
+            told.append(time.monotonic())
+            return answer if len(told) > late else answer[:-1]
+        return answer
+
+    monkeypatch.setattr(describe, "every_of", without_the_last)
+    monkeypatch.setattr(describe, "_PAUSES", (0.0, 0.05, 0.1, 0.2))
+    if late == 2:
+        assert len(provider.describe(vm).disks) == 2
+    else:
+        with pytest.raises(VmferryError, match="change all the time") as restless:
+            provider.describe(vm)
+        assert (restless.value.kind, restless.value.retryable, len(told)) == ("busy", True, 4)
+    assert told[1] - told[0] >= 0.05
+    assert told[2] - told[1] >= 0.1
 
 
 def test_account_is_told_with_its_region(aws: AwsServer, provider: AwsProvider) -> None:

@@ -81,9 +81,12 @@ def test_nobody_answers_at_the_address(
 ) -> None:
     from rigs.ports import free_port
 
-    nobody = {**settings, "endpoint_url": f"http://127.0.0.1:{free_port()}"}
+    port = free_port()
+    nobody = {**settings, "endpoint_url": f"http://127.0.0.1:{port}"}
     monkeypatch.setattr("ansible_collections.vmferry.migrate.plugins.module_utils._providers.aws.session._ATTEMPTS", 1)
-    with pytest.raises(VmferryError, match="Listing the instances failed: no connection could be made") as lost:
+    with pytest.raises(
+        VmferryError, match=f"instances failed: no connection could be made to 127.0.0.1:{port}"
+    ) as lost:
         AwsProvider(nobody).vms()
     assert (lost.value.kind, lost.value.retryable) == ("network", True)
 

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -17,7 +18,13 @@ from ansible_collections.vmferry.migrate.plugins.module_utils._operations.jobs.r
 )
 from ansible_collections.vmferry.migrate.plugins.module_utils._operations.list_snapshots import list_snapshots
 from ansible_collections.vmferry.migrate.plugins.module_utils._operations.manage_snapshots import manage_snapshots
-from ansible_collections.vmferry.migrate.plugins.module_utils._providers.aws import asking, session, taking
+from ansible_collections.vmferry.migrate.plugins.module_utils._providers.aws import (
+    asking,
+    session,
+    snapshot_set,
+    snapshots,
+    taking,
+)
 from ansible_collections.vmferry.migrate.plugins.module_utils._providers.aws.snapshot_owner import TEMPORARY
 from ansible_collections.vmferry.migrate.plugins.module_utils._providers.aws.tags import CHAIN, JOB, STATE, VM
 from rigs.aws import AwsServer
@@ -69,6 +76,7 @@ _NUMBERS = itertools.count()
 @pytest.fixture
 def bench(aws: AwsServer, settings: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> Bench:
     monkeypatch.setattr(taking, "LOOK_EVERY", 0.01)
+    monkeypatch.setattr(snapshot_set, "FIRST_LOOK", 0.01)
     return Bench(aws, settings, f"snapshots-{next(_NUMBERS)}", running=True)
 
 
@@ -233,25 +241,40 @@ def test_one_is_waited_for(bench: Bench) -> None:
 
 def test_one_that_takes_too_long_is_removed_and_told(bench: Bench) -> None:
     bench.aws.change(polls=10**6)
-    with pytest.raises(VmferryError, match="was not done within") as late:
+    with pytest.raises(VmferryError, match="were not completed within 1 s") as late:
         bench.task(name="late", timeout=1.0)
     assert (late.value.kind, "more time" in late.value.hint) == ("timeout", True)
     assert bench.in_aws() == set()
 
 
 def test_one_that_aws_cannot_make_is_removed_and_told(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    real = asking.every_of
-
-    def failing(*given: Any, **named: Any) -> list[Any]:
-        for snapshot in bench.in_aws():
-            bench.aws.fail_snapshot(snapshot)
-        return real(*given, **named)
-
-    monkeypatch.setattr(taking, "every_of", failing)
-    with pytest.raises(VmferryError, match="AWS could not make snap-") as failed:
+    meanwhile(bench.aws.fail_snapshot, monkeypatch)
+    with pytest.raises(VmferryError, match="became error") as failed:
         bench.task(name="failing")
-    assert failed.value.kind == "conflict"
+    assert (failed.value.kind, "KMS" in failed.value.hint) == ("conflict", True)
     assert bench.in_aws() == set()
+
+
+def test_one_that_somebody_removes_is_not_waited_for_until_the_end(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(snapshot_set, "GONE_AFTER", 0.1)
+    meanwhile(lambda snapshot: bench.aws.ec2.delete_snapshot(SnapshotId=snapshot), monkeypatch)
+    with pytest.raises(VmferryError, match="was removed before it was completed") as robbed:
+        bench.task(name="robbed")
+    assert robbed.value.kind == "conflict"
+    assert bench.in_aws() == set()
+
+
+def meanwhile(act: Callable[[str], object], monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the first snapshot of a set that is waited for."""
+    wait = snapshot_set.wait_until_completed
+
+    def acted(session: Any, sleep: Any, ids: Any, *more: Any) -> Any:
+        act(ids[0])
+        return wait(session, sleep, ids, *more)
+
+    monkeypatch.setattr(snapshots, "wait_until_completed", acted)
 
 
 def test_a_request_whose_answer_was_lost_leaves_one_set(bench: Bench) -> None:

@@ -8,6 +8,7 @@ https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_Instance.html
 
 from __future__ import annotations
 
+import time
 from collections import defaultdict
 from typing import Any, Dict, List, Mapping, Sequence, Tuple
 
@@ -30,7 +31,7 @@ _STATES: Mapping[str, PowerState] = {
 _HIBERNATED = "Client.UserInitiatedHibernate"
 _FIRMWARE: Mapping[str, Firmware] = {"legacy-bios": "bios", "uefi": "uefi"}
 _ARCHITECTURES = {"arm64": "aarch64", "arm64_mac": "aarch64", "x86_64_mac": "x86_64", "i386": "i686"}
-_LOOKS = 3  # at an instance whose volumes change meanwhile
+_PAUSES = (0.0, 0.5, 1.0, 2.0, 4.0)  # seconds before each look at an instance whose volumes change meanwhile
 
 
 def describe_all(session: Session, filters: Mapping[str, str]) -> List[VmSpec]:
@@ -57,17 +58,20 @@ def _volumes(session: Session, doing: str, known: Dict[str, Any]) -> Dict[str, A
     """By their ids; those of every instance. `known` is brought up to date, where disks came or went meanwhile."""
     missing = [one for one in known if _attached(known[one])]
     found: Dict[str, Any] = {}
-    for _look in range(_LOOKS):
+    for pause in _PAUSES:
+        time.sleep(pause)
         told = every_of(session, "describe_volumes", doing, "attachment.instance-id", missing)
         found.update((volume["VolumeId"], volume) for volume in told)
         missing = [one for one in missing if not _attached(known[one]) <= found.keys()]
         if not missing:
             return found
-        known.update((again["InstanceId"], again) for again in instances_of(session, doing, "instance-id", missing))
+        again = instances_of(session, doing, "instance-id", missing)
+        known.update((one["InstanceId"], one) for one in again)
     raise VmferryError(
         "busy",
         f"{doing} failed: the volumes of {', '.join(missing[:5])} change all the time.",
         "Run it again once nobody attaches or detaches any.",
+        retryable=True,
     )
 
 

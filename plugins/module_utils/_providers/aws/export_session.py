@@ -159,8 +159,8 @@ class AwsExport(ExportSession):
         self.consistency = "powered_off" if off and not started else "crash_consistent"
         if self._wanted == "powered_off" != self.consistency:
             raise VmferryError("conflict", f"{self.vm.name} was started meanwhile.", SHUT_DOWN)
-        snapshots = [self._set[disk.name] for disk in chosen]
-        done = wait_until_completed(self._session, self._flow, snapshots, self.vm.name)
+        ids = [self._set[disk.name].id for disk in chosen]
+        done = wait_until_completed(self._session, self._flow.sleep, ids, self.vm.name)
         self._set = {disk.name: one for disk, one in zip(chosen, done)}
         failpoint("snapshots_made")
 

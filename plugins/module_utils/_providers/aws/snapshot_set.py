@@ -11,10 +11,9 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, field
-from typing import Any, Dict, List, Mapping, Optional, Sequence
+from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence
 
 from ..._errors import VmferryError
-from ..._transfer.flow import Flow
 from ..spec import DiskSpec, VmSpec
 from .asking import every, every_of, of
 from .session import Session
@@ -94,10 +93,15 @@ def look_at(session: Session, doing: str, ids: Sequence[str]) -> List[EbsSnapsho
     return _described(every_of(session, "describe_snapshots", doing, "snapshot-id", ids, OwnerIds=["self"]))
 
 
-def wait_until_completed(session: Session, flow: Flow, snapshots: Sequence[EbsSnapshot], vm: str) -> List[EbsSnapshot]:
-    """In their order. Raises `timeout` where they stand still, `conflict` where one is gone or cannot be made, and what
-    the flow is stopped by within its sleep."""
-    ids = [one.id for one in snapshots]
+def wait_until_completed(
+    session: Session, sleep: Callable[[float], object], ids: Sequence[str], vm: str, within: Optional[float] = None
+) -> List[EbsSnapshot]:
+    """In their order. `within`: seconds, however they get on; None: as long as they do.
+
+    Raises `timeout` where they stand still, or are late, `conflict` where one is gone or cannot be made, and whatever
+    `sleep` raises.
+    """
+    deadline = None if within is None else time.monotonic() + within
     seen: Dict[str, str] = {}
     moved = all_there = time.monotonic()
     pause = FIRST_LOOK
@@ -107,7 +111,8 @@ def wait_until_completed(session: Session, flow: Flow, snapshots: Sequence[EbsSn
             if one.state not in ("pending", "completed"):
                 said = f": {one.message}" if one.message else ""
                 text = f"The snapshot {one.id} of {vm} became {one.state}{said}."
-                raise VmferryError("conflict", text.replace("..", "."), "Export again.", retryable=True)
+                hint = "Run it again. If the volume is encrypted, let the credentials use its key of KMS."
+                raise VmferryError("conflict", text.replace("..", "."), hint, retryable=True)
         if all(one in now and now[one].state == "completed" for one in ids):
             return [now[one] for one in ids]
         gone = [one for one in ids if one not in now]
@@ -115,15 +120,22 @@ def wait_until_completed(session: Session, flow: Flow, snapshots: Sequence[EbsSn
             all_there = time.monotonic()
         elif time.monotonic() - all_there > GONE_AFTER:
             text = f"The snapshot {gone[0]} of {vm} was removed before it was completed."
-            raise VmferryError("conflict", text, "Look who removes snapshots of others, and export again.")
+            raise VmferryError("conflict", text, "Look who removes snapshots of others, and run it again.")
         told = {name: one.progress for name, one in now.items()}
         if told != seen:
             seen, moved = told, time.monotonic()
         if time.monotonic() - moved > STANDSTILL:
-            hint = "Look at them in the EC2 console, and export again. The more was written, the longer they take."
+            hint = "Look at them in the EC2 console, and run it again. The more was written, the longer they take."
             text = f"The snapshots of {vm} made no progress for {STANDSTILL / 3600:g} hours."
             raise VmferryError("timeout", text, hint)
-        flow.sleep(pause)
+        if deadline is not None:
+            left = deadline - time.monotonic()
+            if left <= 0:
+                hint = "Give it more time: the first snapshot of a volume takes long, the later ones hold what changed."
+                text = f"The snapshots of {vm} were not completed within {within:.0f} s."
+                raise VmferryError("timeout", text, hint)
+            pause = min(pause, left)
+        sleep(pause)
         pause = min(1.5 * pause, LONGEST_PAUSE)
 
 

@@ -20,10 +20,10 @@ from .asking import every_of
 from .lookup import described
 from .session import Session
 from .snapshot_checks import create_findings, remove_findings
-from .snapshot_set import remove
+from .snapshot_set import remove, wait_until_completed
 from .snapshot_sets import OURS_BY, SnapshotSet, sets_of
 from .tags import DISKS, JOB, NAME, POWER, SNAPSHOT, VM, of_job
-from .taking import take, wait_until_completed
+from .taking import take
 
 METHOD = "ebs"
 _NO_REVERT = "An instance cannot be taken back to a snapshot here: AWS changes no volume in place."
@@ -61,7 +61,7 @@ class AwsSnapshots(SnapshotService):
             if sorted(one["VolumeId"] for one in made) != sorted(disk.source for disk in vm.disks):
                 text = f"{doing} failed: volumes were attached or detached meanwhile, so it was removed."
                 raise VmferryError("conflict", text, "Run it again.", retryable=True)
-            wait_until_completed(self._session, doing, ids, max(1.0, deadline - time.monotonic()))
+            wait_until_completed(self._session, time.sleep, ids, vm.name, max(1.0, deadline - time.monotonic()))
         except VmferryError:
             remove(self._session, ids, vm.name)
             raise

@@ -1,7 +1,7 @@
 # Copyright (c) 2026 the vmferry.migrate authors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Snapshots of all EBS volumes of an instance, made at one moment and waited for, for a task that asks for them.
+"""Snapshots of all EBS volumes of an instance, made at one moment, for a task that asks for them.
 
 https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_CreateSnapshots.html
 """
@@ -12,13 +12,13 @@ import time
 from typing import Any, List, Mapping, Sequence
 
 from ..._errors import VmferryError
-from .asking import every, every_of, of
+from .asking import every, of
 from .session import Session
 from .snapshot_set import APPEARING, remove
 from .tags import ATTEMPT, tag_specification
 
 DESCRIPTION = "Made by vmferry.migrate"
-LOOK_EVERY = 5.0  # seconds, while AWS copies the blocks
+LOOK_EVERY = 5.0  # seconds, for a set of which nobody heard
 
 
 def take(session: Session, doing: str, instance: str, tags: Mapping[str, str]) -> List[Any]:
@@ -41,26 +41,6 @@ def take(session: Session, doing: str, instance: str, tags: Mapping[str, str]) -
     made = list(answer["Snapshots"])
     _discard(session, doing, instance, tags[ATTEMPT], [one["SnapshotId"] for one in made])
     return made
-
-
-def wait_until_completed(session: Session, doing: str, ids: Sequence[str], seconds: float) -> None:
-    """Raises `timeout`, and `conflict` where AWS could not make one of them."""
-    deadline = time.monotonic() + seconds
-    while True:
-        told = every_of(session, "describe_snapshots", doing, "snapshot-id", ids)
-        failed = [one for one in told if one["State"] == "error"]
-        if failed:
-            what = f"AWS could not make {failed[0]['SnapshotId']} of {failed[0]['VolumeId']}"
-            why = failed[0].get("StateMessage", "")
-            hint = "If the volume is encrypted, let the credentials use its key of KMS."
-            raise VmferryError("conflict", f"{doing} failed: {what}{f' ({why})' if why else ''}.", hint)
-        if sum(one["State"] == "completed" for one in told) == len(ids):
-            return
-        left = deadline - time.monotonic()
-        if left <= 0:
-            hint = "Give it more time: the first snapshot of a volume takes long, the later ones hold what changed."
-            raise VmferryError("timeout", f"{doing} was not done within {seconds:.0f} s.", hint)
-        time.sleep(min(LOOK_EVERY, left))
 
 
 def _discard_after(error: VmferryError, session: Session, doing: str, instance: str, attempt: str) -> None:
