@@ -5,13 +5,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from ansible_collections.vmferry.migrate.plugins.module_utils._errors import VmferryError
+from ansible_collections.vmferry.migrate.plugins.module_utils._providers.aws import import_hardware
 from ansible_collections.vmferry.migrate.plugins.module_utils._providers.aws.import_hardware import new_disks
 from ansible_collections.vmferry.migrate.plugins.module_utils._providers.aws.import_image import (
     image_name,
@@ -126,6 +127,36 @@ def test_what_cannot_be_is_told(
 ) -> None:
     found = errors(imports, a_vm(SMALL, SMALL), **asked)
     assert [one for one in found if one[0] == kind and words in one[1]], found
+
+
+def test_type_that_the_zone_of_the_subnet_does_not_offer_is_told_before_anything_is_sent(
+    aws: AwsServer, imports: AwsProvider
+) -> None:
+    """The rig knows what zones offer: this one, the oldest types alone."""
+    named = {"Name": "availability-zone", "Values": ["us-east-1e"]}
+    subnet = aws.ec2.describe_subnets(Filters=[named])["Subnets"][0]["SubnetId"]
+    ((kind, message),) = errors(imports, subnet_id=subnet, instance_type="m5.large")
+    assert (kind, "m5.large are not offered in us-east-1e" in message) == ("unsupported", True)
+    (told,) = [one for one in findings(imports, subnet_id=subnet, instance_type="m5.large") if one.severity == "error"]
+    assert "us-east-1a, us-east-1b" in told.hint
+    ((kind, message),) = errors(imports, subnet_id=subnet)
+    assert (kind, "No instance type of m7i, m6i, m5 in us-east-1e" in message) == ("unsupported", True)
+    assert errors(imports, subnet_id=subnet, instance_type="t2.micro") == []
+
+
+def test_type_is_chosen_among_those_that_the_zone_offers(
+    aws: AwsServer, imports: AwsProvider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def offered(_session: Any, names: Sequence[str]) -> dict[str, list[str]]:
+        return {name: [] if name.startswith("m7i") else ["us-east-1a"] for name in names}
+
+    monkeypatch.setattr(import_hardware, "zones_by_type", offered)
+    named = {"Name": "availability-zone", "Values": ["us-east-1a"]}
+    subnet = aws.ec2.describe_subnets(Filters=[named])["Subnets"][0]["SubnetId"]
+    (chosen,) = [one.message for one in findings(imports, subnet_id=subnet) if "of the type" in one.message]
+    assert "m6i.large" in chosen
+    (chosen,) = [one.message for one in findings(imports) if "of the type" in one.message]
+    assert "m7i.large" in chosen, "where AWS chooses the zone"
 
 
 def test_vm_that_ec2_has_no_machine_for_is_refused(aws: AwsServer, imports: AwsProvider) -> None:

@@ -104,6 +104,7 @@ def test_nobody_answers_at_the_address(
         ("InvalidParameterValue", 400, "invalid_config", False),
         ("OperationNotPermitted", 400, "conflict", False),
         ("UnsupportedOperation", 400, "unsupported", False),
+        ("Unsupported", 400, "unsupported", False),
         ("InternalError", 500, "network", True),
         ("NeverHeardOf", 400, "internal", False),
     ],

@@ -16,6 +16,7 @@ VALUES = 200  # of one filter, at the most: DescribeInstances, "Filter.N.Value"
 _PAGED = {
     "describe_instances": ("Reservations", 1000),
     "describe_instance_types": ("InstanceTypes", 100),
+    "describe_instance_type_offerings": ("InstanceTypeOfferings", 1000),
     "describe_volumes": ("Volumes", 500),
     "describe_snapshots": ("Snapshots", 1000),
     "describe_images": ("Images", 1000),

@@ -66,7 +66,7 @@ _BY_REASON: Dict[str, Meaning] = {
 }
 # With what AWS says of it, since they have many reasons.
 _BY_PREFIX: Dict[str, Kind] = {
-    "UnsupportedOperation": "unsupported",
+    "Unsupported": "unsupported",  # also `UnsupportedOperation`; by itself, of a type that a zone does not have
     "OperationNotPermitted": "conflict",
     "InvalidParameter": "invalid_config",
 }

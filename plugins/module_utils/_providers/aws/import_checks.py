@@ -118,13 +118,21 @@ def _being_made(mark: ImportMark) -> Finding:
 
 
 def _of_type(session: Session, vm: VmSpec, placement: Placement) -> Iterator[Finding]:
-    chosen = instance_type(session, vm, placement)
+    chosen = instance_type(session, vm, placement, _zone_of(session, vm, placement))
     if not placement.instance_type:
         text = f"{placement.name} becomes an instance of the type {chosen.name}, with {chosen.cpu} CPUs and "
         yield Finding(
             "info", f"{text}{chosen.memory_mb} MiB of memory.", "Set placement.instance_type for another one."
         )
     yield from fit_findings(vm, placement, chosen)
+
+
+def _zone_of(session: Session, vm: VmSpec, placement: Placement) -> str:
+    """'' where nobody knows; what is wrong with the places is told of these."""
+    try:
+        return places_of(session, vm, placement).zone
+    except VmferryError:
+        return ""
 
 
 def _of_places(session: Session, vm: VmSpec, placement: Placement) -> Iterator[Finding]:

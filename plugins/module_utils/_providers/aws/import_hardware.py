@@ -10,12 +10,13 @@ Boot modes: https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/ami-boot.html
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Iterable, Iterator, List, Mapping, Optional, Sequence, Tuple
+from typing import Any, Dict, Iterable, Iterator, List, Mapping, Optional, Sequence, Tuple
 
 from ..._errors import VmferryError
 from ..base import Placement
 from ..finding import Finding
 from ..spec import DiskSpec, VmSpec
+from .asking import every_of
 from .session import Session
 from .snapshot_blocks import GIB
 
@@ -115,9 +116,10 @@ def memory_of(vm: VmSpec, placement: Placement) -> int:
     return placement.memory_mb or vm.memory_mb or 1
 
 
-def instance_type(session: Session, vm: VmSpec, placement: Placement) -> InstanceType:
-    """That was asked for, or that an instance had, or the smallest with as many CPUs and as much memory. Raises
-    `not_found` for one that the region has not, and `unsupported` where none is large enough."""
+def instance_type(session: Session, vm: VmSpec, placement: Placement, zone: str = "") -> InstanceType:
+    """That was asked for, or that an instance had, or the smallest with as many CPUs and as much memory. `zone`: in
+    which it is to be; empty: AWS chooses. Raises `not_found` for one that the region has not, and `unsupported` for one
+    that the zone has not, and where none is large enough."""
     had = "" if placement.cpu or placement.memory_mb or vm.provider != "aws" else vm.details.get("instance_type", "")
     asked = placement.instance_type or str(had)
     if asked:
@@ -125,6 +127,11 @@ def instance_type(session: Session, vm: VmSpec, placement: Placement) -> Instanc
         if found is None:
             text = f"There is no instance type {asked} in {session.region}."
             raise VmferryError("not_found", text, "Set placement.instance_type to one that this region has.")
+        zones = zones_by_type(session, [asked])[asked] if zone else ()
+        if zone and zone not in zones:
+            text = f"Instances of the type {asked} are not offered in {zone}, where the subnet of {placement.name} is."
+            hint = f"Set placement.instance_type to another one, or take a subnet in {', '.join(zones)}."
+            raise VmferryError("unsupported", text, hint)
         return found
     architecture = architecture_of(vm)
     families = FAMILIES[architecture]
@@ -135,11 +142,31 @@ def instance_type(session: Session, vm: VmSpec, placement: Placement) -> Instanc
         for one in _types(session, wanted)
         if one.cpu >= cpus and one.memory_mb >= memory and not one.name.endswith("metal")
     ]
+    if zone and fitting:
+        zones_of = zones_by_type(session, [one.name for one in fitting])
+        fitting = [one for one in fitting if zone in zones_of[one.name]]
     fitting.sort(key=lambda one: (one.cpu, one.memory_mb, families.index(one.name.split(".")[0])))
     if not fitting:
-        text = f"No instance type of {', '.join(families)} has {cpus} CPUs and {memory} MiB of memory."
-        raise VmferryError("unsupported", text, "Set placement.instance_type.")
+        where = f" in {zone}" if zone else ""
+        text = f"No instance type of {', '.join(families)}{where} has {cpus} CPUs and {memory} MiB of memory."
+        raise VmferryError("unsupported", text, "Set placement.instance_type, or take a subnet in another zone.")
     return fitting[0]
+
+
+def zones_by_type(session: Session, names: Sequence[str]) -> Mapping[str, Sequence[str]]:
+    """The availability zones of the region that offer each of these types, in order."""
+    told = every_of(
+        session,
+        "describe_instance_type_offerings",
+        "Looking where instance types are offered",
+        "instance-type",
+        names,
+        LocationType="availability-zone",
+    )
+    zones: Dict[str, List[str]] = {name: [] for name in names}
+    for one in told:
+        zones[one["InstanceType"]].append(one["Location"])
+    return {name: sorted(found) for name, found in zones.items()}
 
 
 def _types(session: Session, filters: Sequence[Mapping[str, Any]]) -> List[InstanceType]:

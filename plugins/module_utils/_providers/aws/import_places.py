@@ -33,6 +33,11 @@ class Places:
     groups: Sequence[str]  # ids
     left_out: Sequence[str]  # ids of network cards for which nothing says where they go
 
+    @property
+    def zone(self) -> str:
+        """In which the instance is; '' where AWS chooses."""
+        return self.subnets[0].zone if self.subnets else ""
+
 
 def places_of(session: Session, vm: VmSpec, placement: Placement) -> Places:
     """Raises `not_found`, `conflict` or `invalid_config` for what is not there, or does not go together."""

@@ -73,8 +73,8 @@ class AwsImport(ImportSession):
         self._type: Optional[InstanceType] = None
         self._places = Places((), (), ())
         if self._makes("instance"):
-            self._type = instance_type(self._session, self._vm, placement)
             self._places = places_of(self._session, self._vm, placement)
+            self._type = instance_type(self._session, self._vm, placement, self._places.zone)
         weakened = [one for one in hardware_findings(self._vm, placement) if one.severity == "warning"]
         self.warnings += [f"{one.message} {one.hint}".rstrip() for one in weakened]
         with ExitStack() as stack:
