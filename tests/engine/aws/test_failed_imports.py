@@ -11,7 +11,7 @@ from base64 import b64encode
 from collections.abc import Callable, Iterator
 from hashlib import sha256
 from itertools import count
-from threading import Thread
+from threading import Lock, Thread
 from typing import Any
 
 import pytest
@@ -407,3 +407,39 @@ def test_secrets_stand_in_no_tag(aws: AwsServer, importing: Import, settings: di
     told = json.dumps(aws.leftovers().instances[made.id])
     assert settings["secret_key"] not in told
     assert settings["access_key"] not in told
+
+
+def test_of_two_imports_under_one_name_at_the_same_time_the_first_makes_the_vm(
+    aws: AwsServer, importing: Import
+) -> None:
+    """Both found the name free; the second one comes to its end while the first one still writes. Of one second, which
+    is what EC2 may tell, the first attempt by name is the first."""
+    failed: list[VmferryError] = []
+    once = Lock()
+
+    def begun() -> bool:
+        return any(tags.get("Name") == "twins" for tags in aws.leftovers().snapshots.values())
+
+    def second() -> None:
+        if begun() and once.acquire(blocking=False):
+            with pytest.raises(VmferryError, match="began before this import") as late:
+                importing.run(SMALL, name="twins", attempt="ffffffff")
+            failed.append(late.value)
+
+    made = importing.run(name="twins", attempt="00000001", before=second)
+    assert [(error.kind, error.retryable) for error in failed] == [("busy", True)]
+    assert [name for name, tags in aws.leftovers().instances.items() if tags["Name"] == "twins"] == [made.id]
+    assert not begun(), "each removed its own"
+
+
+def test_what_came_to_have_the_name_meanwhile_is_a_conflict(aws: AwsServer, importing: Import) -> None:
+    once = Lock()
+
+    def launch() -> None:
+        if once.acquire(blocking=False):
+            aws.make_instance("overtaken")
+
+    with pytest.raises(VmferryError, match="came to be while this import wrote") as late:
+        importing.run(name="overtaken", before=launch)
+    assert late.value.kind == "conflict"
+    assert not [tags for tags in aws.leftovers().snapshots.values() if tags["Name"] == "overtaken"]

@@ -30,6 +30,7 @@ from .import_instance import instance_request, run_instance, stop, wait_running
 from .import_leftovers import remove, remove_attempt
 from .import_mark import HELD_FOR, UNFINISHED, ImportMark
 from .import_places import Places, places_of
+from .import_rivals import insist_on_turn
 from .import_things import Thing, by_id
 from .imported import image_spec, snapshot_spec
 from .new_snapshot import NewSnapshot, SnapshotPlan, wait_completed
@@ -106,6 +107,7 @@ class AwsImport(ImportSession):
     def commit(self) -> VmSpec:
         snapshots = self._snapshots()
         failpoint("snapshots_completed")
+        insist_on_turn(self._session, self._placement.name, self._mark.attempt)
         if not self._makes("image"):
             self._finish(snapshots, last=True)
             return snapshot_spec(self._session, by_id(self._session, "snapshot", snapshots), self._placement.name)
