@@ -12,16 +12,22 @@ from typing import Any
 
 import pytest
 
+from ansible_collections.vmferry.migrate.plugins.module_utils._exports.retention_rules import Limits, Protections
 from ansible_collections.vmferry.migrate.plugins.module_utils._operations.bring_vm import bring_vm
+from ansible_collections.vmferry.migrate.plugins.module_utils._operations.clean_up_exports import clean_up_exports
 from ansible_collections.vmferry.migrate.plugins.module_utils._operations.describe_vms import describe_vms
 from ansible_collections.vmferry.migrate.plugins.module_utils._operations.jobs.requests import (
+    CleanupRequest,
     ProviderSpec,
     SnapshotRequest,
     VmRequest,
 )
 from ansible_collections.vmferry.migrate.plugins.module_utils._operations.list_snapshots import list_snapshots
 from ansible_collections.vmferry.migrate.plugins.module_utils._operations.manage_snapshots import manage_snapshots
+from ansible_collections.vmferry.migrate.plugins.module_utils._providers.aws import snapshot_set
 from rigs.aws import AwsServer
+
+from .exports import Exports
 
 pytestmark = pytest.mark.slow
 PAGE = Path(__file__).resolve().parents[3] / "docs" / "aws.md"
@@ -56,21 +62,40 @@ def power(spec: ProviderSpec, *states: str) -> None:
 
 def test_each_module_calls_what_its_row_says_and_nothing_else(aws: AwsServer, settings: dict[str, Any]) -> None:
     spec = ProviderSpec("aws", settings)
-    instance = aws.make_instance("policies")
-    kept = {"DeviceName": "/dev/sda1", "Ebs": {"DeleteOnTermination": False}}
-    aws.ec2.modify_instance_attribute(InstanceId=instance, BlockDeviceMappings=[kept])
+    aws.make_instance("policies")
     table = told()
     known: set[str] = set()
     for row, act in (
         (LOOK, look),
         ("`disk_snapshot`, also", snapshot),
         ("`vm`, also", lambda spec: power(spec, "powered_off", "powered_on", "powered_off")),
-        ("`vm` with `state: absent`, also", lambda spec: power(spec, "absent")),
     ):
         aws.forget_calls()
         act(spec)
         assert aws.permissions() - known == table[row], row
-        known = table[LOOK] | ({"ec2:StopInstances", "ec2:StartInstances"} if row == "`vm`, also" else set())
+        known = table[LOOK]
+
+
+def test_what_ends_with_an_instance_and_behind_it_is_in_their_rows(
+    aws: AwsServer, settings: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An instance of which increments were to be made, and one that was terminated without a word to anybody."""
+    monkeypatch.setenv("VMFERRY_STATE_DIR", str(tmp_path / "state"))
+    monkeypatch.setattr(snapshot_set, "FIRST_LOOK", 0.02)
+    spec, table, exports = ProviderSpec("aws", settings), told(), Exports(aws, tmp_path)
+    gone, there = (aws.make_instance(name, [b"x"], running=False) for name in ("gone", "policies"))
+    kept = {"DeviceName": "/dev/sda1", "Ebs": {"DeleteOnTermination": False}}
+    aws.ec2.modify_instance_attribute(InstanceId=there, BlockDeviceMappings=[kept])
+    for vm in (gone, there):
+        exports.make(vm)
+    aws.ec2.terminate_instances(InstanceIds=[gone])
+    aws.forget_calls()
+    request = CleanupRequest(exports.store, Limits(), Protections(), orphans=True, provider=spec)
+    assert clean_up_exports(request, False)["orphans"]
+    assert aws.permissions() - {"sts:GetCallerIdentity"} - table[LOOK] == table["`export_cleanup`, also"]
+    aws.forget_calls()
+    power(spec, "absent")
+    assert aws.permissions() - table[LOOK] == table["`vm` with `state: absent`, also"]
 
 
 def test_the_example_of_a_policy_allows_snapshots_and_no_more() -> None:
