@@ -1,7 +1,7 @@
 # Copyright (c) 2026 the vmferry.migrate authors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Plays that migrate VMs to and from AWS by way of a store, with an account that the environment alone names."""
+"""Plays that migrate VMs to and from AWS by way of a store, with credentials that the environment alone names."""
 
 from __future__ import annotations
 
@@ -41,6 +41,11 @@ class Ends:
         (self.folder / "scratch").mkdir(exist_ok=True)
         return {"provider": "libvirt", "libvirt": {"uri": self.rig.uri, "scratch_dir": str(self.folder / "scratch")}}
 
+    @property
+    def account(self) -> dict[str, Any]:
+        """With what the environment does not name."""
+        return {"provider": "aws", "aws": {"region": self.aws.region}}
+
     def play(self, example: str, **variables: Any) -> None:
         """The secret is in nothing that it said."""
         settings = self.aws.settings()
@@ -52,7 +57,6 @@ class Ends:
             "VMFERRY_STATE_DIR": str(self.folder / "state"),
             "AWS_ACCESS_KEY_ID": settings["access_key"],
             "AWS_SECRET_ACCESS_KEY": settings["secret_key"],
-            "AWS_REGION": settings["region"],
             "AWS_ENDPOINT_URL": settings["endpoint_url"],
         }
         staging = self.folder / "staging"
@@ -96,6 +100,7 @@ def test_vm_of_libvirt_becomes_an_instance_by_the_role(ends: Ends) -> None:
         vm="old01",
         new_name="moved01",
         source=ends.libvirt,
+        destination=ends.account,
         subnet=subnet,
         instance_type="m5.large",
         volume_type="gp2",
@@ -131,6 +136,7 @@ def test_instance_becomes_a_vm_of_libvirt_by_the_role(ends: Ends, network: str) 
         vm="web01",
         new_name="landed01",
         to="localhost",
+        source=ends.account,
         destination=ends.libvirt,
         pool=str(images),
         disk_bus="virtio",
