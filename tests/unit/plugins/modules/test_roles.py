@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -162,3 +163,27 @@ def test_what_a_migration_takes_of_a_module_is_taken_there() -> None:
     ends_with_a_vm = {"stop_at"}
     assert set(placement) - set(landing) - ends_with_a_vm == {"keep_mac", "power_on"}, "they have their own variables"
     assert all(landing[name].get("choices") == placement[name].get("choices") for name in landing)
+
+
+def test_each_task_of_a_migration_reaches_every_provider_that_the_role_takes() -> None:
+    end = described("vm_migrate")["source"]["options"]
+    providers = end["provider"]["choices"]
+    assert sorted(end) == sorted([*providers, "provider"])
+    reached = 0
+    for path in sorted((ROLES / "vm_migrate" / "tasks").iterdir()):
+        for task in every_task(yaml.safe_load(path.read_text())):
+            arguments = next((task[name] for name in task if name.startswith("vmferry.migrate.")), {})
+            given = {name.split("_", 2)[-1]: value for name, value in {**arguments, **task.get("vars", {})}.items()}
+            if "provider" in given:
+                (which,) = re.findall(r"vm_migrate_(source|destination)_provider", given["provider"])
+                for name in providers:
+                    assert f"vm_migrate_{which}.{name} " in given[name], (path.name, task["name"])
+                reached += 1
+    assert reached >= 8
+
+
+def every_task(tasks: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    for task in tasks:
+        yield task
+        for part in ("block", "rescue", "always"):
+            yield from every_task(task.get(part, []))
