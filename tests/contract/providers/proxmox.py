@@ -54,8 +54,7 @@ class ProxmoxDriver(Driver):
         return cls(fixture("proxmox_server"))
 
     def close(self) -> None:
-        for vmid in self._server.vms():
-            self._server.remove_vm(vmid)
+        self._server.clear()
         self._stack.close()
         assert not self._server.wrong_calls(), "Proxmox VE would not take them"
         self._server.forget_calls()

@@ -42,8 +42,7 @@ def pve(server: ProxmoxServer) -> Iterator[ProxmoxServer]:
     yield server
     server.heal()
     server.change(time_scale=0, quorate=True, acl=None)
-    for vmid in server.vms():
-        server.remove_vm(vmid)
+    server.clear()
     server.forget_calls()
 
 

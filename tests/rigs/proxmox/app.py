@@ -23,6 +23,8 @@ from rigs.proxmox.commands import Commands
 from rigs.proxmox.control import Control
 from rigs.proxmox.node_pve import NodePve
 
+COMMAND_ENDED = 200  # and its exit status, as a status of HTTP
+
 
 async def serve(folder: Path, ports: tuple[int, int], pve: NodePve) -> None:
     certificate, key, _der = make_cert(str(folder), "pve", hosts=("127.0.0.1",))
@@ -32,6 +34,9 @@ async def serve(folder: Path, ports: tuple[int, int], pve: NodePve) -> None:
     async def answer(request: web.Request) -> web.Response:
         """What the rig cannot do is told with words that a test can read."""
         try:
+            if request.match_info["what"] == "command":
+                code, said = await control.command(await request.read())
+                return web.Response(status=COMMAND_ENDED + code, text=said.rstrip("\n"))
             told = await control.answer(request.match_info["what"], dict(request.query), await request.read())
         except Exception:  # noqa: BLE001 - the test has to see it, whatever it is
             return web.Response(status=500, text=traceback.format_exc(limit=-4))

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any, NoReturn
 
 from fakepve.model import PveError, TaskError
@@ -18,19 +17,12 @@ from fakepve.model import PveError, TaskError
 from rigs.proxmox.node_pve import NodePve
 from rigs.proxmox.volumes import VolumeError
 
-NAMES = ("pvesm", "qm", "lvchange")
-
-
-@dataclass(frozen=True)
-class Told:
-    out: str = ""
-    error: str = ""
-    code: int = 0
+FAILED, LVM_FAILED = 255, 5  # exit statuses
 
 
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
-        raise PveError(255, f"400 Parameter verification failed.\n{message}\nusage: {self.format_usage()}")
+        raise PveError(FAILED, f"400 Parameter verification failed.\n{message}\nusage: {self.format_usage()}")
 
 
 class Commands:
@@ -42,22 +34,23 @@ class Commands:
     def break_next(self, words: str, message: str) -> None:
         self._broken[words] = message
 
-    async def run(self, argv: Sequence[str]) -> Told:
+    async def run(self, argv: Sequence[str]) -> tuple[int, str]:
+        """Its exit status, and what it says."""
         self.run_ones.append(list(argv))
         for words, message in list(self._broken.items()):
             if " ".join(argv).startswith(words):
                 del self._broken[words]
-                return Told(error=f"{message}\n", code=255)
+                return FAILED, message
         try:
-            return Told(await self._meaning(argv)(argv))
+            return 0, await self._meaning(argv)(argv)
         except (PveError, TaskError, VolumeError) as error:
-            return Told(error=f"{error}\n", code=5 if argv[0] == "lvchange" else 255)
+            return LVM_FAILED if argv[0] == "lvchange" else FAILED, str(error)
 
     def _meaning(self, argv: Sequence[str]) -> Callable[[Sequence[str]], Any]:
         name = argv[0] if argv[0] == "lvchange" else "_".join(argv[:2])
         found: Any = getattr(self, f"_{name}", None)
         if found is None:
-            raise PveError(255, f"ERROR: unknown command '{' '.join(argv[:2])}': the rig has none, or nobody has")
+            raise PveError(FAILED, f"ERROR: unknown command '{' '.join(argv[:2])}': the rig has none, or nobody has")
         return found
 
     async def _pvesm_path(self, argv: Sequence[str]) -> str:
@@ -66,7 +59,7 @@ class Commands:
         volume = parser.parse_args(argv[2:]).volume
         sid, _colon, name = volume.partition(":")
         if not name:
-            raise PveError(255, f"unable to parse volume ID '{volume}'\n")
+            raise PveError(FAILED, f"unable to parse volume ID '{volume}'\n")
         self._pve._parse_volname(self._pve._store(sid), name)
         return f"{self._pve.volumes.path(volume)}\n"
 
@@ -92,7 +85,7 @@ class Commands:
         upid = await self._pve._content_delete(asked, "root@pam")
         ended = self._pve.tasks[upid]["exitstatus"]
         if ended != "OK":
-            raise PveError(255, ended)
+            raise PveError(FAILED, ended)
         return f"Removed volume '{given.volume}'\n"
 
     async def _pvesm_list(self, argv: Sequence[str]) -> str:

@@ -9,9 +9,9 @@ import json
 import re
 import tempfile
 from collections.abc import Mapping
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qs
 
 from fakepve.model import FakeVm
 from fakepve.qemu import join_drive, split_drive
@@ -37,8 +37,9 @@ class Control:
     async def _ready(self, _words: Mapping[str, str], _body: bytes) -> Any:
         return {"storages": sorted(self._pve.storages)}
 
-    async def _command(self, _words: Mapping[str, str], body: bytes) -> Any:
-        return asdict(await self._commands.run(json.loads(body)))
+    async def command(self, body: bytes) -> tuple[int, str]:
+        """Its exit status, and what it says: on its output where that is 0, else as an error."""
+        return await self._commands.run(parse_qs(body.decode(), keep_blank_values=True)["word"])
 
     async def _commands_run(self, _words: Mapping[str, str], _body: bytes) -> Any:
         return self._commands.run_ones
@@ -119,6 +120,16 @@ class Control:
         if words["state"] == "crash":
             self._pve.machines[vm.vmid].stop(crash=True)
         vm.status = vm.qmpstatus = "running" if words["state"] == "on" else "stopped"
+        self._pve.catch_up()
+
+    async def _clear(self, _words: Mapping[str, str], _body: bytes) -> Any:
+        """No machine is there, and no volume."""
+        for vm in self._pve.vms:
+            vm.status = "stopped"
+        self._pve.catch_up()
+        self._pve.vms.clear()
+        for volid in self._pve.volumes.all():
+            self._pve._qm_free(volid)
         self._pve.catch_up()
 
     async def _remove_vm(self, words: Mapping[str, str], _body: bytes) -> Any:
