@@ -1,7 +1,9 @@
 # Copyright (c) 2026 the vmferry.migrate authors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The provider `proxmox`, on a node that is this machine: reached by SSH, or as who runs on it."""
+"""The provider `proxmox`, on a node that is this machine: reached by SSH where a test has VMs that run, and else as one
+who is on it.
+"""
 
 from __future__ import annotations
 
@@ -42,10 +44,12 @@ class ProxmoxDriver(Driver):
     }
     locks = True
     holds = False
-    transport = "ssh"
+    transports: ClassVar[Mapping[Power, str]] = {"on": "ssh", "off": "node"}
 
     def __init__(self, server: ProxmoxServer) -> None:
         self._server, self._stack = server, ExitStack()
+        self._stack.enter_context(server.on_the_node())
+        self._transport = "ssh"
         self._prefix = f"contract-{secrets.token_hex(4)}"
         self._made: dict[str, int] = {}  # ids by name
 
@@ -61,18 +65,19 @@ class ProxmoxDriver(Driver):
 
     @property
     def spec(self) -> ProviderSpec:
-        return ProviderSpec("proxmox", self._server.settings(self.transport))
+        return ProviderSpec("proxmox", self._server.settings(self._transport))
 
     @property
     def broken(self) -> Broken:
         return Broken(
-            ProviderSpec("proxmox", {**self._server.settings(self.transport), "api_port": free_port()}), "network"
+            ProviderSpec("proxmox", {**self._server.settings(self._transport), "api_port": free_port()}), "network"
         )
 
     def with_secrets(self, fixture: Callable[[str], Any], data: bytes) -> tuple[str, ProviderSpec, Sequence[str]]:
         return self.make_vm(data), self.spec, [self._server.settings()["api_token_secret"]]
 
     def make_vm(self, *disks: bytes, power: Power = "off") -> str:
+        self._transport = self.transports[power]
         name = f"{self._prefix}-{len(self._made)}"
         made = self._server.make_vm(name, disks, power == "on", format="qcow2", cores=1)
         self._server.obeys(made, False)
@@ -114,7 +119,7 @@ class ProxmoxDriver(Driver):
     def died(self) -> None:
         """On the node lives on, for a moment, what undoes all that was made there."""
         deadline = time.monotonic() + PATIENCE
-        while self._server.leftovers().folders:
+        while self._server.job_folders():
             assert time.monotonic() < deadline, self._server.leftovers()
             time.sleep(0.02)
 
@@ -161,13 +166,5 @@ class ProxmoxDriver(Driver):
         return found
 
 
-class OnTheNode(ProxmoxDriver):
-    """As a task on the node itself, with no SSH."""
-
-    transport = "node"
-
-    @classmethod
-    def started(cls, fixture: Callable[[str], Any], folder: Path) -> ProxmoxDriver:
-        driver = cls(fixture("proxmox_server"))
-        driver._stack.enter_context(driver._server.on_the_node())
-        return driver
+class OtherWayRound(ProxmoxDriver):
+    transports: ClassVar[Mapping[Power, str]] = {"on": "node", "off": "ssh"}

@@ -197,10 +197,13 @@ class Control:
         return {volid: [str(volumes.path(volid)), volumes.is_active(volid)] for volid in volumes.all()}
 
     async def _bitmaps(self, words: Mapping[str, str], _body: bytes) -> Any:
-        """Names by block node of a machine that runs."""
+        """Names by block node of a machine that runs. Those of jobs have none, and go with these."""
         machine = self._pve.machines.get(int(words["vmid"]))
         nodes = machine.ask("query-named-block-nodes") if machine else []
-        found = {node["node-name"]: [one["name"] for one in node.get("dirty-bitmaps", ())] for node in nodes}
+        found = {
+            node["node-name"]: [one["name"] for one in node.get("dirty-bitmaps", ()) if one.get("name")]
+            for node in nodes
+        }
         return {node: names for node, names in found.items() if names}
 
     async def _forget_bitmaps(self, words: Mapping[str, str], _body: bytes) -> Any:

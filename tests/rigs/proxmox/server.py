@@ -312,7 +312,7 @@ class ProxmoxServer:
         used = {str(value).partition(",")[0] for told in machines.values() for value in told["config"].values()}
         nodes = {vmid: self.qmp(vmid, "query-named-block-nodes") for vmid in running}
         return Leftovers(
-            folders=sorted(str(folder) for folder in RUN.glob("*") if self._is_mine(folder)),
+            folders=self.job_folders(),
             processes=sorted(self._processes()),
             bitmaps={f"{vmid}/{node}": names for vmid in running for node, names in self.bitmaps(vmid).items()},
             block_nodes=[
@@ -323,6 +323,10 @@ class ProxmoxServer:
             volumes=[volid for volid in self.volumes() if volid not in used],
             machines={vmid: told["name"] for vmid, told in machines.items() if vmid not in self._made},
         )
+
+    def job_folders(self) -> list[str]:
+        """In /run/vmferry, of jobs that have to do with this rig."""
+        return sorted(str(folder) for folder in RUN.glob("*") if self._is_mine(folder))
 
     def _is_here(self, told: Mapping[str, Any]) -> bool:
         return bool(told["node"] == self.node)
