@@ -77,6 +77,18 @@ def loaded_with(*names: str) -> set[str]:
                 "_providers.aws.snapshots",
             ),
         ),
+        # By whoever describes VMs of Proxmox VE, before it is asked.
+        (
+            ("_providers.proxmox.provider",),
+            (
+                "proxmoxer",
+                "requests",
+                "_providers.proxmox.describe",
+                "_providers.proxmox.power",
+                "_providers.proxmox.removal",
+                "_providers.proxmox.snapshots",
+            ),
+        ),
         # By a cleanup that merges nothing.
         (("_operations.clean_up_exports",), ("_operations.cleaning.fold_export", "_transfer.pipeline")),
     ],

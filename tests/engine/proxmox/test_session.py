@@ -52,7 +52,7 @@ def test_a_wrong_password_and_a_wrong_token_are_told_with_whom_they_are_of(clust
 def test_a_certificate_of_nobody_we_trust_is_refused_unless_the_task_says_so(cluster: ProxmoxServer) -> None:
     error = refused(opened(cluster.settings(), ca_path=None))
     assert (error.kind, error.retryable) == ("network", False)
-    assert "certificate was not accepted" in error.message
+    assert "certificate was not accepted (self" in error.message, "which OpenSSL says"
     assert "pve-root-ca.pem" in error.hint
     assert opened(cluster.settings(), ca_path=None, validate_certs=False).get("version")
 
@@ -78,9 +78,44 @@ def test_a_token_that_was_taken_away_is_asked_for_once(cluster: ProxmoxServer) -
     assert [call["path"] for call in cluster.calls()] == ["/version"]
 
 
-def test_a_line_that_is_cut_is_a_network_error(cluster: ProxmoxServer, session: Session) -> None:
-    cluster.fault("GET", "/version", "reset")
+def test_a_look_is_repeated_once_where_the_line_was_cut(cluster: ProxmoxServer, session: Session) -> None:
+    for kind in ("reset", "lose_answer"):
+        cluster.fault("GET", "/version", kind)
+        assert session.get("version")
+    cluster.fault("GET", "/version", "reset", times=2)
     assert refused(session).kind == "network"
+
+
+def test_what_changes_something_is_not_repeated(cluster: ProxmoxServer, session: Session) -> None:
+    vmid = cluster.make_vm("web01", disks=())
+    cluster.fault("POST", "/nodes/{node}/qemu/{vmid}/snapshot", "lose_answer")
+    cluster.forget_calls()
+    with pytest.raises(VmferryError) as caught, session.doing("Making one"):
+        session.post(f"nodes/{cluster.node}/qemu/{vmid}/snapshot", snapname="one")
+    assert caught.value.kind == "network"
+    assert len([call for call in cluster.calls() if call["method"] == "POST"]) == 1
+
+
+@pytest.mark.parametrize("body", [b"<html>", b"[]", b'{"hello": 1}', b'{"data": null}'])
+@pytest.mark.parametrize("token", [True, False])
+def test_a_server_that_is_no_proxmox_is_told(
+    cluster: ProxmoxServer, monkeypatch: pytest.MonkeyPatch, body: bytes, token: bool
+) -> None:
+    import requests
+
+    def answer(_session: Any, request: Any, **_given: Any) -> Any:
+        response = requests.Response()
+        response.status_code, response._content, response.url = 200, body, request.url
+        return response
+
+    monkeypatch.setattr(requests.Session, "send", answer)
+    session = opened(cluster.settings(token=token))
+    if body == b'{"data": null}' and token:
+        assert session.get("version") is None
+        return
+    error = refused(session)
+    assert (error.kind, error.retryable) == ("network", False)
+    assert "does not answer as Proxmox VE does" in error.message
 
 
 def test_the_site_is_the_same_by_token_and_password_and_whoever_asks(cluster: ProxmoxServer) -> None:

@@ -16,6 +16,7 @@ from typing import Iterator, Optional, Sequence, Tuple
 
 from ..._errors import Kind, VmferryError
 from ..._http.certificates import refused_certificate
+from ..._http.error_layers import layers
 from .settings import ProxmoxSettings
 
 LOGIN = "Look at proxmox.api_user with its realm, as in root@pam, and at the password or the token's name and secret."
@@ -108,6 +109,10 @@ _STATUSES = {
 }
 
 
+class StrangeAnswer(Exception):
+    """What came is not what Proxmox VE would send."""
+
+
 @contextmanager
 def translated(doing: str, settings: ProxmoxSettings) -> Iterator[None]:
     """What proxmoxer and requests raise inside comes out as a `VmferryError` whose sentence begins with `doing`."""
@@ -120,11 +125,20 @@ def translated(doing: str, settings: ProxmoxSettings) -> Iterator[None]:
         raise _answered(error, doing, settings) from error
     except AuthenticationError as error:
         raise _not_let_in(error, doing, settings) from error
-    except requests.exceptions.JSONDecodeError as error:
+    except StrangeAnswer as error:
         text = f"{doing} failed: {settings.address} does not answer as Proxmox VE does."
         raise VmferryError("network", text, _NOT_PVE, retryable=False) from error
     except (requests.exceptions.RequestException, OSError) as error:
         raise _of_connection(error, doing, settings) from error
+
+
+def is_line_cut(error: BaseException) -> bool:
+    """Whether the connection broke, or could not be made: not where an answer took too long, or a certificate is
+    refused."""
+    from requests import exceptions
+
+    no = (exceptions.Timeout, exceptions.SSLError)
+    return isinstance(error, exceptions.ConnectionError) and not isinstance(error, no)
 
 
 def status_of(error: BaseException) -> int:
@@ -218,7 +232,7 @@ def _of_connection(error: Exception, doing: str, settings: ProxmoxSettings) -> V
     if refused:
         kind, said, hint = refused
         hint = hint.replace("{address}", "proxmox.api_host").replace("ca_path", "proxmox.ca_path")
-        text = f"{doing} failed: {settings.address}: {said}."
+        text = f"{doing} failed: {settings.address}: {said}{_of_openssl(error)}."
         return VmferryError(
             kind, text, f"{hint} On a node, /etc/pve/pve-root-ca.pem is that of its cluster.", retryable=False
         )
@@ -227,10 +241,14 @@ def _of_connection(error: Exception, doing: str, settings: ProxmoxSettings) -> V
     return VmferryError("network", f"{doing} failed: {settings.address}: {_reason(error)}.", REACH)
 
 
+def _of_openssl(error: BaseException) -> str:
+    """Why exactly, in brackets: of certificates that were signed by their own cluster there are several ways."""
+    told = [getattr(each, "verify_message", "") for each in layers(error)]
+    return "".join(f" ({one})" for one in told if one)
+
+
 def _reason(error: BaseException) -> str:
     """Of the layers of libraries around it, what the system said."""
-    from ..._http.error_layers import layers
-
     told: Optional[str] = None
     for each in layers(error):
         told = getattr(each, "strerror", None) or told

@@ -13,7 +13,7 @@ from urllib.parse import quote
 
 from ..._errors import VmferryError
 from . import tasks
-from .errors import status_of, translated
+from .errors import StrangeAnswer, is_line_cut, status_of, translated
 from .settings import ProxmoxSettings
 
 _AUTHORITY = "pve-root-ca.pem"
@@ -56,7 +56,7 @@ class Session:
             yield
 
     def get(self, path: str, /, **params: Any) -> Any:
-        return self._call(lambda api: api(path).get(**params))
+        return self._call(lambda api: api(path).get(**params), changes=False)
 
     def post(self, path: str, /, **params: Any) -> Any:
         return self._call(lambda api: api(path).post(**params))
@@ -85,18 +85,26 @@ class Session:
         if opened is not None:
             opened._store["session"].close()
 
-    def _call(self, call: Callable[[Any], Any]) -> Any:
-        """Once more where the ticket was not taken any more: then nothing was done."""
+    def _call(self, call: Callable[[Any], Any], changes: bool = True) -> Any:
+        """Once more where the ticket was not taken any more, and of what changes nothing where the line was cut: a
+        connection that was kept may have been closed by the server just now."""
         api = self._api()
         try:
-            found = call(api)
+            return self._answer(call, api)
         except Exception as error:
-            if status_of(error) != 401 or not self.settings.api_password:
+            if status_of(error) == 401 and self.settings.api_password:
+                return self._answer(call, self._api(instead_of=api))
+            if changes or not is_line_cut(error):
                 raise
-            found = call(self._api(instead_of=api))
+        return self._answer(call, api)
+
+    def _answer(self, call: Callable[[Any], Any], api: Any) -> Any:
+        try:
+            found = call(api)
+        except (KeyError, TypeError) as error:  # JSON without the word that all of it lies below
+            raise StrangeAnswer from error
         if isinstance(found, dict) and isinstance(found.get("errors"), bytes):  # proxmoxer's word for what is no JSON
-            text = f"{self.address} does not answer as Proxmox VE does."
-            raise VmferryError("network", text, "Is that a node of Proxmox VE?", retryable=False)
+            raise StrangeAnswer
         return found
 
     def _api(self, instead_of: Any = None) -> Any:
@@ -116,14 +124,11 @@ class Session:
             if given.api_token_id
             else {"password": given.api_password}
         )
-        return ProxmoxAPI(
-            given.api_host,
-            port=given.api_port,
-            user=given.api_user,
-            verify_ssl=given.verify,
-            timeout=given.api_timeout,
-            **credentials,
-        )
+        how = {"verify_ssl": given.verify, "timeout": given.api_timeout, **credentials}
+        try:
+            return ProxmoxAPI(given.api_host, port=given.api_port, user=given.api_user, **how)
+        except (KeyError, TypeError, ValueError) as error:  # of an answer to the login that is not as it should be
+            raise StrangeAnswer from error
 
     def _authority(self) -> str:
         """The id in the certificate of the cluster's own authority: every user may ask for it."""

@@ -35,7 +35,7 @@ from .snapshot_list import created, description, mark_in, mark_of, rows_of, snap
 from .tasks import log, stop
 
 METHOD = "storage"
-_LINES = 500  # of the log of a task
+_LINES = 5000  # of the log of a task
 # In the log of a task that made one nevertheless (PVE::QemuConfig; PVE::QemuServer::Agent from Proxmox VE 9 on).
 _NOT_FROZEN = ("guest-fsfreeze-freeze problems", "unable to freeze guest fs")
 

@@ -19,7 +19,7 @@ FIRST_LOOK, LONGEST_PAUSE, SLOWER = 0.05, 2.0, 1.6  # seconds between looks, and
 # A node tells of a task that was begun by another one when its files have come over; so long it may know nothing of it.
 UNKNOWN_FOR = 15.0  # seconds
 LINES_TOLD = 5
-_MOST_LINES = 500  # of a log that is read for its warnings
+_MOST_LINES = 5000  # of a log that is read from its beginning: nothing tells how many there are
 _WARNED = "WARNINGS:"
 
 
