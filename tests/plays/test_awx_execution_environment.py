@@ -34,8 +34,10 @@ PYTHON_PACKAGES = {
     "google-crc32c",
     "libvirt-python",
     "numpy",
+    "proxmoxer",
     "pyvmomi",
     "requests",
+    "requests_toolbelt",
     "urllib3",
     "zstandard",
 }
@@ -148,7 +150,7 @@ def test_image_gets_exactly_our_system_packages_and_what_the_definition_adds(fou
         "openssh-clients [platform:rpm]"
     }
     assert packages(found, RED_HAT) == {"qemu-img", "util-linux", "libvirt-libs", "openssh-clients"}
-    assert packages(found, DEBIAN) == {"qemu-utils", "util-linux", "libvirt0"}
+    assert packages(found, DEBIAN) == {"qemu-utils", "util-linux", "libvirt0", "openssh-client"}
 
 
 def test_what_builds_the_binding_of_libvirt_stays_out_of_the_final_image(found: Path) -> None:
