@@ -62,6 +62,21 @@ def test_nobody_there_is_a_network_error_that_may_pass(cluster: ProxmoxServer) -
     assert (error.kind, error.retryable, "Connection refused" in error.message) == ("network", True, True)
 
 
+@pytest.mark.parametrize("token", [True, False])
+def test_every_call_waits_as_long_as_the_task_says(
+    cluster: ProxmoxServer, monkeypatch: pytest.MonkeyPatch, token: bool
+) -> None:
+    import requests
+
+    waits: list[Any] = []
+    send = requests.Session.send
+    monkeypatch.setattr(
+        requests.Session, "send", lambda *given, **how: waits.append(how["timeout"]) or send(*given, **how)
+    )
+    opened(cluster.settings(token=token), api_timeout=90).get("version")
+    assert set(waits) == {90}
+
+
 def test_a_ticket_that_has_run_out_is_renewed_by_the_password(cluster: ProxmoxServer) -> None:
     session = opened(cluster.settings(token=False))
     session.get("version")
