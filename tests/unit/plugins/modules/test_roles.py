@@ -172,7 +172,7 @@ def test_each_task_of_a_migration_reaches_every_provider_that_the_role_takes() -
     reached = 0
     for path in sorted((ROLES / "vm_migrate" / "tasks").iterdir()):
         for task in every_task(yaml.safe_load(path.read_text())):
-            arguments = next((task[name] for name in task if name.startswith("vmferry.migrate.")), {})
+            arguments: dict[str, Any] = next((task[name] for name in task if name.startswith("vmferry.migrate.")), {})
             given = {name.split("_", 2)[-1]: value for name, value in {**arguments, **task.get("vars", {})}.items()}
             if "provider" in given:
                 (which,) = re.findall(r"vm_migrate_(source|destination)_provider", given["provider"])
