@@ -100,7 +100,7 @@ class ProxmoxDriver(Driver):
         self._server.discard(self._id(vm), disk, offset, length)
 
     def read(self, vm: str, disk: int) -> bytes:
-        return self._server.disk_bytes(self._id(vm), disk)
+        return self._server.disk_data(self._id(vm), disk)
 
     def add_disk(self, vm: str, data: bytes) -> None:
         vmid = self._id(vm)

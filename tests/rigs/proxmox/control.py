@@ -187,9 +187,12 @@ class Control:
             self._pve.machines[vm.vmid].flush(key)
         return self._pve.volumes.bytes_of(split_drive(vm.config[key])[0])
 
+    async def _size(self, words: Mapping[str, str], _body: bytes) -> Any:
+        return self._pve.volumes.size(split_drive(self._vm(words).config[words["key"]])[0])
+
     async def _keys(self, words: Mapping[str, str], _body: bytes) -> Any:
-        """Of a VM's disks, in the order of their numbers."""
-        return [drive.key for drive in drives_of(self._vm(words).config)]
+        """Of a VM's disks, in the order of their numbers; the firmware's variables are none."""
+        return [drive.key for drive in drives_of(self._vm(words).config) if drive.bus != "efidisk"]
 
     async def _volumes(self, _words: Mapping[str, str], _body: bytes) -> Any:
         """Paths by volume, and whether it is active."""

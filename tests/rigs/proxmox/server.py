@@ -241,10 +241,14 @@ class ProxmoxServer:
 
     def disk_bytes(self, vmid: int, disk: int | str) -> bytes:
         """What the guest would read now, by QEMU's own tools."""
+        return self.disk_data(vmid, disk).ljust(int(self._ask("size", vmid=vmid, key=self._key(vmid, disk))), b"\0")
+
+    def disk_data(self, vmid: int, disk: int | str) -> bytes:
+        """The same, up to where nothing but zeros follows and nothing was written."""
         return self._open("bytes", b"", vmid=vmid, key=self._key(vmid, disk))
 
     def keys(self, vmid: int) -> list[str]:
-        """Of its disks: scsi0."""
+        """Of its disks (scsi0), which are numbered in this order. The firmware's has no number."""
         found: list[str] = self._ask("keys", vmid=vmid)
         return found
 

@@ -13,6 +13,7 @@ import json
 import os
 import subprocess
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +46,9 @@ class Volumes:
         base = Path(store["path"])
         folder = {"backup": "dump", "iso": "template/iso"}.get(kind, kind)
         return base / "images" / name if kind.isdigit() else base / folder / rest
+
+    def size(self, volid: str) -> int:
+        return int(self._known[_parts(volid)]["size"])
 
     def format(self, volid: str) -> str:
         return str(self._known[_parts(volid)]["format"])
@@ -108,14 +112,14 @@ class Volumes:
         return True
 
     def bytes_of(self, volid: str) -> bytes:
-        """Also while a machine writes to it."""
+        """Also while a machine writes to it. Behind the last data that it has, all is zeros."""
         kind, source = self.format(volid), self.file(volid)
         if kind == "raw":
-            return source.read_bytes()
+            return _data_of(source)
         scratch = self._folder / "scratch.raw"
         _run(["qemu-img", "convert", "-U", "-f", kind, "-O", "raw", str(source), str(scratch)])
         try:
-            return scratch.read_bytes()
+            return _data_of(scratch)
         finally:
             scratch.unlink()
 
@@ -227,6 +231,16 @@ class Volumes:
 
     def _is_block(self, sid: str) -> bool:
         return self._storages[sid]["type"] in BLOCK_TYPES
+
+
+def _data_of(path: Path) -> bytes:
+    with path.open("rb") as file:
+        end, size = 0, path.stat().st_size
+        with suppress(OSError):  # there is no data any more
+            while end < size:
+                end = os.lseek(file.fileno(), os.lseek(file.fileno(), end, os.SEEK_DATA), os.SEEK_HOLE)
+        file.seek(0)
+        return file.read(end)
 
 
 def _parts(volid: str) -> tuple[str, str]:
