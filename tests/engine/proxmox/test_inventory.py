@@ -13,6 +13,7 @@ import pytest
 from ansible_collections.vmferry.migrate.plugins.module_utils._errors import VmferryError
 from ansible_collections.vmferry.migrate.plugins.module_utils._operations.describe_vms import describe_vms
 from ansible_collections.vmferry.migrate.plugins.module_utils._operations.jobs.requests import ProviderSpec
+from ansible_collections.vmferry.migrate.plugins.module_utils._providers.proxmox import lookup
 from ansible_collections.vmferry.migrate.plugins.module_utils._providers.proxmox.describe import power_state
 from ansible_collections.vmferry.migrate.plugins.module_utils._providers.proxmox.provider import ProxmoxProvider
 from ansible_collections.vmferry.migrate.plugins.module_utils._providers.spec import VmSpec
@@ -211,6 +212,29 @@ def test_a_vm_that_goes_while_all_are_listed_is_left_out(cluster: ProxmoxServer,
     cluster.fault("GET", path, "refuse", match=f"/{gone}/", message=text, times=-1)
     assert [vm.id for vm in provider.vms()] == [str(kept)]
     assert refused(provider, str(gone)).kind == "not_found"
+
+
+def test_a_vm_that_is_migrated_while_nodes_are_asked_is_one_and_is_found(
+    cluster: ProxmoxServer, provider: ProxmoxProvider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cluster.change(nodes={"far": True})
+    vmid = cluster.make_vm("moved", disks=())
+    session = provider._session
+    get, asked = session.get, []
+
+    def both_or_none(path: str, **given: Any) -> Any:
+        told = get(path, **given)
+        if path.endswith("/qemu"):
+            asked.append(path)
+            rows = [{"vmid": vmid, "name": "moved", "status": "stopped"}]
+            return rows if len(asked) > 2 else []
+        return told
+
+    monkeypatch.setattr(session, "get", both_or_none)
+    assert provider.vms_like({"name": "x"}) == []
+    asked.clear()
+    assert [guest.vmid for guest in lookup.found(session, ["moved"], "Looking")] == [vmid]
+    assert len(asked) == 4
 
 
 # --- filters, and how much is asked ----------------------------------------------------------------------------------

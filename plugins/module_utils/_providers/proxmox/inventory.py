@@ -50,11 +50,11 @@ def guests(session: Session, doing: str) -> List[Guest]:
     asked = sorted({guest.node for guest in known} | {node for node, online in nodes.items() if online})
     told = dict(zip(asked, at_once(lambda node: _of_node(session, doing, node, nodes.get(node, True)), asked)))
     pools = {guest.vmid: guest.pool for guest in known}
-    found = [replace(guest, pool=pools.get(guest.vmid, "")) for rows in told.values() for guest in rows or ()]
-    seen = {guest.vmid for guest in found}
-    away = [guest for guest in known if told.get(guest.node) is None and guest.vmid not in seen]
-    found += [replace(guest, status="unknown", reachable=False) for guest in away]
-    return sorted(found, key=lambda guest: guest.vmid)
+    away = [guest for guest in known if told.get(guest.node) is None]
+    found = {guest.vmid: replace(guest, status="unknown", reachable=False) for guest in away}
+    for rows in told.values():  # one that is migrated meanwhile may be on two of them
+        found.update((guest.vmid, replace(guest, pool=pools.get(guest.vmid, ""))) for guest in rows or ())
+    return [found[vmid] for vmid in sorted(found)]
 
 
 def containers(session: Session, doing: str) -> Dict[int, str]:

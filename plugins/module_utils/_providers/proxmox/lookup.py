@@ -18,13 +18,20 @@ def found(session: Session, vms: Sequence[str], doing: str) -> List[Guest]:
     """In the order asked for. Raises `not_found`, and `conflict` where several are called so: names are nobody's alone
     in Proxmox VE. A vmid is, and is no other's name, whatever others are called."""
     known = guests(session, doing)
+    if not all(_fitting(vm, known) for vm in vms):
+        known = guests(session, doing)  # one that was just migrated was on neither node when these were asked
     return [_one(session, vm, known, doing) for vm in vms]
 
 
-def _one(session: Session, called: str, known: Sequence[Guest], doing: str) -> Guest:
+def _fitting(called: str, known: Sequence[Guest]) -> List[Guest]:
     node, slash, last = called.rpartition("/")
     there = [guest for guest in known if not slash or guest.node == node]
-    fits = [guest for guest in there if str(guest.vmid) == last] or [guest for guest in there if guest.name == last]
+    return [guest for guest in there if str(guest.vmid) == last] or [guest for guest in there if guest.name == last]
+
+
+def _one(session: Session, called: str, known: Sequence[Guest], doing: str) -> Guest:
+    fits = _fitting(called, known)
+    last = called.rpartition("/")[2]
     if len(fits) == 1:
         return fits[0]
     if fits:
