@@ -68,7 +68,8 @@ options:
   disks:
     description:
       - The disks to export, by the ids that M(vmferry.migrate.vm_info) shows, such as V(disk-0), or by the provider's
-        own names, such as V(vda). If not given, all disks.
+        own names, such as V(vda), or by what they are of, such as a volume of AWS, V(vol-0123456789abcdef0). If not
+        given, all disks.
     type: list
     elements: str
   name:
@@ -159,6 +160,7 @@ options:
       source:
         description:
           - The name of a snapshot that is there, whoever made it. It stays.
+          - On AWS, the name that M(vmferry.migrate.disk_snapshot) gave it, or the id of one that somebody else made.
           - If there is an export of it already, with the same disks, O(format), O(mode), O(name), O(tags) and
             O(purpose), nothing is done.
         type: str
@@ -173,7 +175,7 @@ options:
           - How many of the snapshots that this collection made for this VM stay once the export is made, the new one
             included. The oldest are removed, also those that somebody gave a name such as V(before-upgrade) with
             M(vmferry.migrate.disk_snapshot). Those of others are neither counted nor touched.
-          - With V(0), the new one is removed, and no other.
+          - With V(0), the new one is removed, and no other. On AWS this is refused, as every export there does that.
           - If the export fails, the new one is removed. If it is killed, the next run removes it; or, with more than
             V(0), it counts among those that stay.
         type: int
@@ -457,6 +459,17 @@ EXAMPLES = r"""
     url: file:///srv/exports
     snapshot:
       source: before-upgrade
+
+- name: Export one volume of an instance of AWS, as a snapshot has it that somebody else made
+  vmferry.migrate.vm_export:
+    provider: aws
+    aws:
+      region: eu-west-1
+    vm: db01
+    disks: [vol-0123456789abcdef0]
+    url: s3://backups/vms
+    snapshot:
+      source: snap-0123456789abcdef0
 
 - name: Make a snapshot to go back to, export that moment, and keep the last three of them
   vmferry.migrate.vm_export:

@@ -62,7 +62,8 @@ options:
   disks:
     description:
       - The disks to migrate, by the ids that M(vmferry.migrate.vm_info) shows, such as V(disk-0), or by the provider's
-        own names, such as V(vda). If not given, all disks.
+        own names, such as V(vda), or by what they are of, such as a volume of AWS, V(vol-0123456789abcdef0). If not
+        given, all disks.
     type: list
     elements: str
   consistency:

@@ -96,8 +96,10 @@ def test_a_name_of_an_export_of_a_snapshot_is_not_one_of_the_vm_as_it_is_now() -
         satisfying_export(of_snapshot, VM, DISKS, [own], nothing_known)
 
 
-def test_disks_are_named_by_our_id_or_by_the_providers_name() -> None:
+def test_disks_are_named_by_our_id_by_the_providers_name_or_by_what_they_are_of() -> None:
     assert chosen_disks(VM, ("vdb", "disk-0")) == DISKS
+    assert chosen_disks(VM, ("/vdb",)) == DISKS[1:]
+    insist_on_disks(VM, ("/vda", "/vdb"))
     with pytest.raises(VmferryError, match="no disk vdc"):
         insist_on_disks(VM, ("vda", "vdc"))
     with pytest.raises(VmferryError, match="no disk to export"):

@@ -25,13 +25,14 @@ from .export_base import Choice, sealed_otherwise
 
 
 def chosen_disks(vm: VmSpec, wanted: Sequence[str] | None) -> tuple[DiskSpec, ...]:
-    """In the VM's order. `wanted` names disks by our id or by the provider's name; None: all."""
-    return tuple(disk for disk in vm.disks if wanted is None or disk.id in wanted or disk.name in wanted)
+    """In the VM's order. `wanted` names disks by our id, by the provider's name, or by what they are of, such as a
+    volume; None: all."""
+    return tuple(disk for disk in vm.disks if wanted is None or _names(disk) & set(wanted))
 
 
 def insist_on_disks(vm: VmSpec, wanted: Sequence[str] | None) -> None:
     """Raises `not_found` for a disk that the VM does not have, `invalid_config` where none is left to export."""
-    known = {name for disk in vm.disks for name in (disk.id, disk.name)}
+    known = {name for disk in vm.disks for name in _names(disk)}
     unknown = [name for name in wanted or () if name not in known]
     if unknown:
         raise VmferryError(
@@ -41,6 +42,10 @@ def insist_on_disks(vm: VmSpec, wanted: Sequence[str] | None) -> None:
         )
     if not chosen_disks(vm, wanted):
         raise VmferryError("invalid_config", f"{vm.name} has no disk to export.", "Name at least one of its disks.")
+
+
+def _names(disk: DiskSpec) -> set[str]:
+    return {name for name in (disk.id, disk.name, disk.source) if name}
 
 
 def satisfying_export(

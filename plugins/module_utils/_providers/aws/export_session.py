@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import time
 from contextlib import ExitStack
-from dataclasses import replace
 from types import TracebackType
 from typing import Callable, Dict, List, Mapping, Sequence
 
@@ -21,25 +20,18 @@ from ..._transfer.flow import Flow
 from ..base import Consistency, ExportDisk, ExportSession, Tracking
 from ..job import Job
 from ..spec import DiskSpec, VmSpec
-from .block_reader import BlockReader
 from .change_token import since
-from .crew import Crew
+from .disk_reading import METHOD, DiskReading, with_sizes
 from .export_checks import NO_QUIESCE, QUIESCE_HINT, SHUT_DOWN
 from .native_files import native_files
-from .request_rate import RequestRates
 from .session import Session
-from .snapshot_blocks import KeptPages, SnapshotBlocks
-from .snapshot_disk import PARALLEL, SnapshotDisk
 from .snapshot_hold import SnapshotHold
 from .snapshot_owner import OWNER, RELEASED, TEMPORARY, TOKEN, owner_words, tags_of_export
 from .snapshot_set import APPEARING, EbsSnapshot, find, look_at, make_set, remove, tag, wait_until_completed
 from .tags import ATTEMPT, POWER, STATE
 
-METHOD = "ebs_direct"
 LOOK_EVERY = 2.0
 TURN, TURNS = 15.0, 5  # seconds, and how often it is tried
-# Kinds of answers to the question what changed that only mean that it cannot be told any more.
-_LOST = ("conflict", "not_found", "unsupported", "invalid_config", "internal")
 
 
 class AwsExport(ExportSession):
@@ -67,7 +59,6 @@ class AwsExport(ExportSession):
         self._made: List[str] = []  # ids of all that were made
         self._stays = self._kept = False
         self._hold = SnapshotHold(lambda tags: self._tag(tags, "Holding"))
-        self._pages = KeptPages()
         self._may_have_more = False  # of the same attempt, that nobody told us of
         self._cleanup = ExitStack()
 
@@ -225,58 +216,11 @@ class AwsExport(ExportSession):
         self.taken_at, self.consistency = time.time(), "crash_consistent"
 
     def _open_disks(self, stack: ExitStack, chosen: Sequence[DiskSpec]) -> None:
-        account = next((one.account for one in self._set.values() if one.account), "") or self._session.account
-        rates = RequestRates(account, self._session.region, self._flow.sleep)
-        stack.callback(rates.close)
-        crew = Crew(PARALLEL)
-        stack.callback(crew.close)
-        whole = {disk.name: self._blocks(rates, disk) for disk in chosen}
-        changed = self._changed(rates, chosen)
-        opened = []
-        for disk in chosen:
-            one, label = self._set[disk.name], self._label(disk)
-            reader = BlockReader(self._session, rates, one.id, label, self._flow.sleep, one.key)
-            ahead = self._left is not None
-            source = SnapshotDisk(crew, reader, whole[disk.name], label, ahead=ahead)
-            stack.callback(source.close)
-            changes = None
-            if disk.name in changed:
-                changes = SnapshotDisk(crew, reader, whole[disk.name], label, changed[disk.name], ahead)
-                stack.callback(changes.close)
-            opened.append(ExportDisk(replace(disk, size=one.size), source, changes, METHOD))
-        self.disks = tuple(opened)
-        sizes = {disk.spec.id: disk.spec for disk in opened}
-        self.vm = self.vm.with_disks(tuple(sizes.get(disk.id, disk) for disk in self.vm.disks))
-
-    def _blocks(self, rates: RequestRates, disk: DiskSpec, older: str = "") -> SnapshotBlocks:
-        one = self._set[disk.name]
-        return SnapshotBlocks(self._session, rates, one.id, one.size, self._label(disk), older, self._pages)
-
-    def _changed(self, rates: RequestRates, chosen: Sequence[DiskSpec]) -> Dict[str, SnapshotBlocks]:
-        """By a disk's name; none where that of one is lost, which the first page of its list tells."""
         known = since(self._session, self.vm, chosen, self._tracking.since)
-        if known.lost:
-            self.lost = known.lost
-            return {}
-        found = {}
-        for disk in chosen:
-            older = known.snapshots.get(disk.name)
-            if older is None:
-                continue
-            if older.size != self._set[disk.name].size:
-                return {}  # whoever compares the sizes says so
-            found[disk.name] = self._blocks(rates, disk, older.id)
-            try:
-                found[disk.name].page_at(0)
-            except VmferryError as error:
-                if error.kind not in _LOST:
-                    raise
-                self.lost = error.message
-                return {}
-        return found
-
-    def _label(self, disk: DiskSpec) -> str:
-        return f"{disk.name} of {self.vm.name}"
+        reading = DiskReading(self._session, self._flow, self.vm.name, self._set, ahead=self._left is not None)
+        stack.callback(reading.close)
+        self.disks, self.lost = reading.open(chosen, known), known.lost or reading.lost
+        self.vm = with_sizes(self.vm, self.disks)
 
     def _tag(self, tags: Mapping[str, str], verb: str) -> None:
         tag(self._session, f"{verb} the snapshots of {self.vm.name}", [one.id for one in self._set.values()], tags)

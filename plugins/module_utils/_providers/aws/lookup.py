@@ -17,6 +17,7 @@ from .session import Session
 from .tags import NAME, tags_of
 
 SHOWN = 5  # of instances that have the same name
+_VOLUME = re.compile(r"vol-([0-9a-f]{8}|[0-9a-f]{17})")
 _ID = re.compile(r"i-([0-9a-f]{8}|[0-9a-f]{17})")
 
 
@@ -56,6 +57,13 @@ def _one(session: Session, called: str, known_as: str, there: Sequence[Any]) -> 
         )
     for instance in fits.values():
         return instance
+    if _VOLUME.fullmatch(called):
+        raise VmferryError(
+            "not_found",
+            f"{called} is a volume, and no instance: an export is of a machine, with hardware to restore its disks to.",
+            f"Name the instance that it is attached to, and disks: [{called}]. A volume that is attached to none can "
+            "be attached to one that is stopped, for as long as it is exported.",
+        )
     raise VmferryError(
         "not_found",
         f"There is no instance {called} in {session.region}, or none that these credentials may see.",

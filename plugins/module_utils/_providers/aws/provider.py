@@ -24,7 +24,7 @@ from ..base import (
 )
 from ..finding import Finding
 from ..job import Job
-from ..snapshots import SnapshotService
+from ..snapshots import Snapshot, SnapshotService
 from ..spec import DiskSpec, VmSpec
 from .session import Session
 from .settings import AwsSettings
@@ -39,6 +39,7 @@ class AwsProvider(Provider):
     name = "aws"
     has_tags = True
     reads_back = True
+    exports_snapshots = True
     max_jobs = 3
 
     def __init__(self, settings: Mapping[str, Any], flow: Flow | None = None) -> None:
@@ -118,6 +119,23 @@ class AwsProvider(Provider):
         from .change_token import bytes_changed
 
         return bytes_changed(self._session, vm, disks, token)
+
+    def check_snapshot_export(self, vm: VmSpec, disks: Sequence[DiskSpec], snapshot: str) -> Sequence[Finding]:
+        from .existing_snapshot import existing_snapshot_findings
+
+        return existing_snapshot_findings(self._session, vm, disks, snapshot, self._task is None)
+
+    def open_snapshot_export(
+        self, vm: VmSpec, disks: Sequence[DiskSpec], snapshot: str, job: Job, reference: Mapping[str, str] | None = None
+    ) -> ContextManager[ExportSession]:
+        from .existing_snapshot import ExistingSnapshotExport
+
+        return ExistingSnapshotExport(self._session, self.describe, vm, disks, snapshot, self._flow, reference)
+
+    def consistency_of(self, snapshot: Snapshot) -> Consistency:
+        from .existing_snapshot import consistency_of
+
+        return consistency_of(snapshot)
 
     def gone_vms(self) -> Sequence[VmSpec]:
         from .change_token import gone_vms

@@ -81,7 +81,8 @@ def _of_wish(vm: VmSpec, wish: SnapshotWish) -> Iterator[Finding]:
         text = f"Snapshots on AWS are EBS's own, neither internal nor external: {wish.method} means nothing there."
         yield Finding("error", text, "Leave method out.", "unsupported")
     if wish.temporary:
-        yield Finding("error", "Temporary snapshots on AWS are not supported.", "", "unsupported")
+        hint = "Leave snapshot out: exports make snapshots of their own and remove them. Or set snapshot.keep."
+        yield Finding("error", "No snapshot is made on AWS to be removed behind an export.", hint, "unsupported")
     if wish.quiesce == "required" and running:
         text = f"AWS cannot freeze the file systems of {vm.name}."
         hint = "Shut it down first with vmferry.migrate.vm, or freeze them from within, or leave quiesce out."

@@ -35,7 +35,7 @@ class AwsSnapshots(SnapshotService):
         self._session, self._vm = session, vm
 
     def list(self) -> Sequence[Snapshot]:
-        return [self._snapshot(one) for one in self._sets()]
+        return [self.told(one) for one in self._sets()]
 
     def chosen_method(self, wish: SnapshotWish) -> str:
         return METHOD
@@ -69,13 +69,13 @@ class AwsSnapshots(SnapshotService):
 
     def check_remove(self, name: str, gone: Collection[str] = ()) -> Sequence[Finding]:
         try:
-            found = self._find(name)
+            found = self.find(name)
         except VmferryError as error:
             return [Finding("error", error.message, error.hint, error.kind)]
         return list(remove_findings(self._session, self._vm, found))
 
     def remove(self, name: str, job: Job, seconds: float) -> Sequence[str]:
-        remove(self._session, self._find(name).ids, self._vm.name)
+        remove(self._session, self.find(name).ids, self._vm.name)
         return []
 
     def check_revert(self, name: str) -> Sequence[Finding]:
@@ -91,25 +91,21 @@ class AwsSnapshots(SnapshotService):
             "Remove those that are not needed with state: absent.",
         )
 
-    def _find(self, name: str) -> SnapshotSet:
+    def find(self, name: str) -> SnapshotSet:
+        """Raises `not_found`, and `conflict` where several have that name."""
         found = [one for one in self._sets() if one.name == name]
         if not found:
-            hint = "List them with disk_snapshot_info."
+            sets = [one.name for one in self._sets() if name in one.ids]
+            hint = (
+                f"It is a part of the snapshot {sets[0]}: name that." if sets else "List them with disk_snapshot_info."
+            )
             raise VmferryError("not_found", f"{self._vm.name} has no snapshot {name}.", hint)
         if len(found) > 1:
             text = f"{self._vm.name} has {len(found)} snapshots called {name}, which were made at the same time."
             raise VmferryError("conflict", text, f"Change the tag {SNAPSHOT} of all but the one that is meant.")
         return found[0]
 
-    def _sets(self) -> Sequence[SnapshotSet]:
-        """Of ours, also those of volumes that are detached meanwhile."""
-        doing = f"Looking at the snapshots of {self._vm.name}"
-        volumes = [disk.source for disk in self._vm.disks]
-        found = every_of(self._session, "describe_snapshots", doing, OURS_BY, [self._vm.id], OwnerIds=["self"])
-        found += every_of(self._session, "describe_snapshots", doing, "volume-id", volumes, OwnerIds=["self"])
-        return sets_of(found)
-
-    def _snapshot(self, one: SnapshotSet) -> Snapshot:
+    def told(self, one: SnapshotSet) -> Snapshot:
         ours = one.ours and one.vm == self._vm.id
         power = one.tags.get(POWER, "unknown") if ours else "unknown"
         names = {disk.source: disk.name for disk in self._vm.disks}
@@ -132,6 +128,14 @@ class AwsSnapshots(SnapshotService):
             consistency=_consistency(power) if ours else "",
             whole=one.whole,
         )
+
+    def _sets(self) -> Sequence[SnapshotSet]:
+        """Of ours, also those of volumes that are detached meanwhile."""
+        doing = f"Looking at the snapshots of {self._vm.name}"
+        volumes = [disk.source for disk in self._vm.disks]
+        found = every_of(self._session, "describe_snapshots", doing, OURS_BY, [self._vm.id], OwnerIds=["self"])
+        found += every_of(self._session, "describe_snapshots", doing, "volume-id", volumes, OwnerIds=["self"])
+        return sets_of(found)
 
     def _now(self) -> VmSpec:
         self._vm = described(self._session, [self._vm.id])[0]
