@@ -130,6 +130,8 @@ options:
           - On AWS, what is made. V(snapshot) makes a snapshot of each disk, V(image) an image (AMI) of them, and
             V(instance) an instance of that. If not given, V(instance).
           - What an instance was made of, its image and snapshots, is removed once it is there.
+          - Snapshots that stay take the next increment of what they were made of. An import of that, under another
+            name, writes only what changed since.
           - Other providers refuse it, and all that follow, as V(unsupported).
         type: str
         choices:

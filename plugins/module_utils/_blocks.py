@@ -9,7 +9,7 @@ Offsets, lengths and sizes are bytes. A role is a protocol: whoever has its memb
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Iterator, Literal, Mapping, Protocol, Sequence, Tuple
+from typing import Iterator, Literal, Mapping, Protocol, Sequence, Tuple, runtime_checkable
 
 LEAF = 65536  # bytes of guest data per digest, per image cluster, and the unit of an increment
 
@@ -66,6 +66,14 @@ class BlockSink(Protocol):
 
     def close(self) -> None:
         """From any thread, and more than once. Writes that are under way fail, at once where they would wait."""
+
+
+@runtime_checkable
+class LayeredSink(BlockSink, Protocol):
+    """One that stands on an older state of the disk, and takes what differs from it."""
+
+    def keep(self, offset: int, length: int) -> None:
+        """Stays as it is there. Whole units of the sink's own."""
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from .._exports.artifacts import LIMIT, NAMES, is_of_others
 from .._exports.catalog import Catalog, CatalogEntry
 from .._exports.chain import chain_of
 from .._exports.naming import new_attempt
-from .._providers.base import Provider
+from .._providers.base import Below, ImportSession, Provider
 from .._providers.finding import Finding
 from .._providers.job import Job
 from .._providers.spec import VmSpec
@@ -27,9 +27,9 @@ from .jobs.running_job import RunningJob
 from .stored.image_names import names_image
 from .stored.readable_chain import held_still, readable_chain
 from .stored.results import begun_anew, export_result
-from .stored.stored_disk import StoredDisk, insist_on_keys, layers_of
+from .stored.stored_disk import insist_on_keys, layers_of
 from .stored.stored_machine import read_machine
-from .stored.stored_proof import proved_disk
+from .stored.stored_proof import proved_changes, proved_disk
 from .vm_files.open import open_target
 
 APPLIANCES = (".ova", ".ova.gz", ".ovf", ".json")  # the last: an Artifact Manifest
@@ -172,17 +172,39 @@ class _Import:
         owner = Job(self._job.id, new_attempt())
         disks = self._provider.open_import(exported, native, self._request.placement, made, owner)
         with self._job.session(disks) as session:
+            below = self._stand_on(session, chain)
             self._job.phase("importing", [(disk.id, disk.size) for disk in entry.manifest.disks])
             for warning in session.warnings:
                 self._job.warn(warning)
-            contents = [DiskContent(self._opener(layers_of(chain, disk.id))) for disk in entry.manifest.disks]
+            contents = [
+                DiskContent(self._opener(chain, disk.id, one)) for disk, one in zip(entry.manifest.disks, below)
+            ]
             with held_still(self._job, self._store, chain):
                 fill_disks(self._job, session, contents)
             self._job.phase("creating")
             return session.commit()
 
-    def _opener(self, layers: Sequence[StoredDisk]) -> Callable[[DiskProgress], ContextManager[Proved]]:
-        return lambda progress: proved_disk(self._job, self._store, layers, progress)
+    def _stand_on(self, session: ImportSession, chain: Sequence[CatalogEntry]) -> Sequence[Below | None]:
+        """Of each disk, what the provider has of it already."""
+        entry = chain[-1]
+        sizes = [disk.size for disk in entry.manifest.disks]
+        fitting = [one for one in chain[:-1] if [disk.size for disk in one.manifest.disks] == sizes]
+        exports = [one.manifest.export_id for one in fitting]
+        found = self._job.ask(lambda: session.stand_on(exports)) if exports else ()
+        for disk, below in zip(entry.manifest.disks, found):
+            of_export = f"begun from export {below.export}, which was imported before" if below else "written whole"
+            self._job.log("info", f"{disk.id} is {of_export}.")
+        return found or [None] * len(sizes)
+
+    def _opener(
+        self, chain: Sequence[CatalogEntry], disk_id: str, below: Below | None
+    ) -> Callable[[DiskProgress], ContextManager[Proved]]:
+        layers = layers_of(chain, disk_id)
+        if below is None:
+            return lambda progress: proved_disk(self._job, self._store, layers, progress)
+        number = [one.manifest.export_id for one in chain].index(below.export)
+        newer, unit = layers_of(chain[number + 1 :], disk_id), below.unit
+        return lambda progress: proved_changes(self._job, self._store, layers, newer, unit, progress)
 
 
 def _plan(chain: Sequence[CatalogEntry], *, disks: bool = True) -> dict[str, Any]:

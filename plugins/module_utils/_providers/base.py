@@ -137,6 +137,15 @@ class ReadDisk:
     check: LeafCheck | None = None
 
 
+@dataclass(frozen=True)
+class Below:
+    """What a disk of an import is begun from, in the place of zeros: it has the disk of this export already, and takes
+    units of so many bytes, each of them whole or not at all."""
+
+    export: str
+    unit: int
+
+
 class ImportSession(ABC):
     """Fresh disks, being filled. Leaving without `commit` removes every trace."""
 
@@ -151,6 +160,13 @@ class ImportSession(ABC):
         Nobody sees anything of them before `commit`. Raises `checksum_mismatch` for what a check does not fit.
         """
         raise VmferryError("internal", "Its disks are filled one by one.")
+
+    def stand_on(self, exports: Sequence[str]) -> Sequence[Below | None]:
+        """Before anything is written. `exports`: by their ids, those that the disks are increments on, the newest last,
+        of disks of the same sizes. For each disk the newest of them that is there, so that the sink of that disk takes
+        only what differs from it, and is a `LayeredSink`; none where it is to be told all. Empty: of all disks.
+        """
+        return ()
 
     @abstractmethod
     def commit(self) -> VmSpec:

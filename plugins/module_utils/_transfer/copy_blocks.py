@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from threading import Lock
 from typing import Sequence, Tuple
 
-from .._blocks import LEAF, BlockSink, BlockSource, Piece
+from .._blocks import LEAF, BlockSink, BlockSource, LayeredSink, Piece
 from .._errors import VmferryError
 from .digest_check import LeafCheck
 from .digests import Digests, equal_runs, leaf_digests, leaf_zeros
@@ -48,8 +48,9 @@ def copy_blocks(
 ) -> CopyResult:
     """Copy a disk and flush it; without a sink, only check it.
 
-    Zeros are left out where the sink reads zero already. Raises `checksum_mismatch`, naming the place on the disk,
-    before the leaf in question is written; nothing written may be used unless this returns.
+    Zeros are left out where the sink reads zero already, and what is `unchanged` is kept by one that has it. Raises
+    `checksum_mismatch`, naming the place on the disk, before the leaf in question is written; nothing written may be
+    used unless this returns.
     """
     with ExitStack() as woken:  # whoever waits for the source or the sink, when the job stops
         woken.enter_context(flow.on_stop(source.close))
@@ -76,7 +77,7 @@ def _copied(
         )
     extents = ExtentMap(source.extents(), source.size)
     if extents.bytes_of("unchanged"):
-        raise VmferryError("internal", "What was read has parts that only its parent knows.")
+        _keep(sink, extents)
     progress.expect(extents.bytes_of("data"))
     copy = _Copy(source, sink, check, extents, limits, flow, progress)
     run_workers(flow, limits.workers, copy.work)
@@ -87,6 +88,14 @@ def _copied(
             sink.flush()
     zeros = extents.bytes_of("zero") + copy.zeros_found
     return CopyResult(extents.bytes_of("data"), copy.bytes_written, zeros, root)
+
+
+def _keep(sink: BlockSink | None, extents: ExtentMap) -> None:
+    if not isinstance(sink, LayeredSink):
+        raise VmferryError("internal", "What was read has parts that only its parent knows.")
+    for run in extents:
+        if run.kind == "unchanged":
+            sink.keep(run.offset, run.length)
 
 
 class _Copy:

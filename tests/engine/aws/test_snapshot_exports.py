@@ -14,10 +14,10 @@ from ansible_collections.vmferry.migrate.plugins.module_utils._errors import Vmf
 from ansible_collections.vmferry.migrate.plugins.module_utils._operations.jobs.requests import (
     SnapshotOptions,
     SnapshotRequest,
-    VendorTask,
 )
 from ansible_collections.vmferry.migrate.plugins.module_utils._operations.manage_snapshots import manage_snapshots
 from ansible_collections.vmferry.migrate.plugins.module_utils._providers.aws import snapshot_set
+from ansible_collections.vmferry.migrate.plugins.module_utils._providers.base import VendorTask
 from rigs.aws import AwsServer
 
 from .dying import die_at

@@ -19,7 +19,8 @@ from ..._transfer.digest_file import CHUNK_LEAVES
 from ..._transfer.progress import DiskProgress
 from ..jobs.requests import Verify
 from ..jobs.running_job import RunningJob
-from .stored_disk import Key, StoredDisk, disk_leaves, disk_source, holders
+from .changed_units import ChangedUnits
+from .stored_disk import Blank, Key, StoredDisk, disk_leaves, disk_source, holders
 from .stored_objects import StoredParts, flaw_of_file, flaw_of_size
 
 SAMPLED_PARTS = 8  # re-read where the store itself vouches for all of them
@@ -98,6 +99,25 @@ def proved_disk(
         yield source, check
     finally:
         source.close()
+
+
+@contextmanager
+def proved_changes(
+    job: RunningJob,
+    store: Store,
+    layers: Sequence[StoredDisk],
+    newer: Sequence[StoredDisk],
+    unit: int,
+    progress: DiskProgress,
+) -> Iterator[tuple[BlockSource, DigestCheck]]:
+    """As `proved_disk`, with all `unchanged` that none of the `newer` layers has anything of, in units of so many
+    bytes. What is read is compared with what the whole disk has to be there, and so is its root."""
+    with proved_disk(job, store, layers, progress) as (source, check):
+        changes = disk_source(store, newer, Blank(source.size, "unchanged"))
+        try:
+            yield ChangedUnits(source, changes, unit), check
+        finally:
+            changes.close()
 
 
 def _verify_digests(job: RunningJob, store: Store, layers: Sequence[StoredDisk], progress: DiskProgress) -> None:

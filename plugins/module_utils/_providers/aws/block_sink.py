@@ -17,6 +17,7 @@ from ..._blocks import Piece
 from ..._errors import VmferryError
 from .crew import Crew, Task
 from .new_snapshot import NewSnapshot
+from .parent_blocks import ParentBlocks
 from .snapshot_blocks import BLOCK
 
 _EMPTY = bytes(BLOCK)
@@ -39,9 +40,10 @@ class SnapshotSink:
 
     reads_zero = False  # what is never written reads as zeros, but see above
 
-    def __init__(self, snapshot: NewSnapshot, size: int, crew: Crew) -> None:
-        """`size`: bytes, whole blocks. `crew` puts the blocks of one call side by side."""
-        self._snapshot, self._size, self._crew = snapshot, size, crew
+    def __init__(self, snapshot: NewSnapshot, size: int, crew: Crew, parent: Optional[ParentBlocks] = None) -> None:
+        """`size`: bytes, whole blocks. `crew` puts the blocks of one call side by side. `parent`: what the snapshot is
+        a child of; a block of it that is zeros now has to be put."""
+        self._snapshot, self._size, self._crew, self._parent = snapshot, size, crew, parent
         self._joining = Lock()
         self._putting: Set[Task[None]] = set()
         self._partial: Dict[int, _Partial] = {}
@@ -82,16 +84,27 @@ class SnapshotSink:
         self._insist_on_open()
         self._insist_on_place(offset, length)
         first, last = -(-offset // BLOCK), (offset + length) // BLOCK
-        whole: List[Tuple[int, bytes]] = []
+        held = self._parent.held(first, last) if self._parent is not None else []
+        whole = [(index, _EMPTY) for index in held]
         with self._joining:
-            if first < last:
-                self._settle(first, last, b"")
+            for start, end in zip([first, *(index + 1 for index in held)], [*held, last]):
+                if start < end:
+                    self._settle(start, end, b"")
             for index, at, _start, count in _in_blocks(offset, min(length, max(0, first * BLOCK - offset))):
                 whole += self._join(index, at, None, count)
             if first <= last and (offset + length) % BLOCK:
                 tail = max(offset, last * BLOCK)
                 whole += self._join(last, tail % BLOCK, None, offset + length - tail)
         self._put(whole)
+
+    def keep(self, offset: int, length: int) -> None:
+        """Of a child: whole blocks that are the parent's."""
+        self._insist_on_open()
+        self._insist_on_place(offset, length)
+        if self._parent is None or offset % BLOCK or length % BLOCK:
+            raise VmferryError("internal", f"Nothing is known of byte {offset}, which is to stay as it is.")
+        with self._joining:
+            self._settle(offset // BLOCK, (offset + length) // BLOCK, b"")
 
     def flush(self) -> None:
         """Seals the snapshot: nothing can be written to it any more."""
@@ -101,9 +114,11 @@ class SnapshotSink:
         if self._partial or self._done or self._next * BLOCK != self._size:
             text = f"Nobody told all of the disk that {self._snapshot.id or 'a new snapshot'} is to hold."
             raise VmferryError("internal", f"{text} Block {self._next} is missing.")
-        if not self._written:  # nowhere is said what a snapshot of no block is; what is zero anyway may be sent
-            self._snapshot.put(0, _EMPTY, _ZERO)
-            self._digest, self._written = sha256(_ZERO), 1
+        if not self._written:  # nowhere is said what a snapshot of no block is; what is there anyway may be sent
+            index, data = (self._parent.any_block() if self._parent is not None else None) or (0, _EMPTY)
+            digest = sha256(data).digest()
+            self._snapshot.put(index, data, digest)
+            self._digest, self._written = sha256(digest), 1
         self._snapshot.seal(self._written, self._digest.digest())
         self._sealed = True
 
@@ -132,7 +147,7 @@ class SnapshotSink:
 
     def _put_one(self, index: int, data: bytes) -> None:
         digest = sha256(data).digest()
-        if digest == _ZERO:
+        if digest == _ZERO and not (self._parent is not None and self._parent.held(index, index + 1)):
             digest = b""
         else:
             self._snapshot.put(index, data, digest)
@@ -153,10 +168,10 @@ class SnapshotSink:
         del self._partial[index]
         if block.known > BLOCK:
             raise VmferryError("internal", f"A part of block {index} was written twice.")
-        if block.data is None:
+        if block.data is None and self._parent is None:
             self._settle(index, index + 1, b"")
             return []
-        return [(index, bytes(block.data))]
+        return [(index, _EMPTY if block.data is None else bytes(block.data))]
 
     def _settle(self, first: int, end: int, digest: bytes) -> None:
         """Blocks that are done, whoever is done first. Called with the lock held."""

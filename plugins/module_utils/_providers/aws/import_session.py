@@ -18,7 +18,7 @@ from typing import Callable, Dict, List, Mapping, Optional, Sequence
 from ..._errors import VmferryError
 from ..._transfer.failpoints import failpoint
 from ..._transfer.flow import Flow
-from ..base import ImportSession, Placement
+from ..base import Below, ImportSession, Placement
 from ..job import Job
 from ..spec import VmSpec
 from .block_reader import BlockReader
@@ -34,9 +34,11 @@ from .import_rivals import insist_on_turn
 from .import_things import Thing, by_id
 from .imported import image_spec, snapshot_spec
 from .new_snapshot import NewSnapshot, SnapshotPlan, wait_completed
+from .parent_blocks import ParentBlocks
+from .parent_snapshots import REFUSALS, Parent, parents_of
 from .request_rate import RequestRates
 from .session import Session
-from .snapshot_blocks import SnapshotBlocks
+from .snapshot_blocks import BLOCK, SnapshotBlocks
 from .snapshot_disk import SnapshotDisk
 from .snapshot_hold import SnapshotHold
 from .snapshot_owner import HELD
@@ -100,6 +102,25 @@ class AwsImport(ImportSession):
             if not self._whole:
                 self._remove_all()
 
+    def stand_on(self, exports: Sequence[str]) -> Sequence[Optional[Below]]:
+        """A child is begun here, so that what AWS has against its parent is known while all can still be written."""
+        found: List[Optional[Below]] = [None] * len(self._disks)
+        parents, unfit = parents_of(self._session, exports, self._disks, self._placement)
+        self.warnings += unfit
+        for number, parent in parents.items():
+            sink = self._sink(number, parent)
+            try:
+                sink.snapshot.begin()
+            except VmferryError as error:
+                if error.kind not in REFUSALS:
+                    raise
+                text = f"{sink.snapshot.name} is written whole, as AWS refuses a child of {parent.id}: {error.message}"
+                self.warnings.append(text)
+                continue
+            self._sinks[number], found[number] = sink, Below(parent.export, BLOCK)
+        self.sinks = tuple(self._sinks)
+        return found
+
     def read_back(self) -> Sequence[SnapshotDisk]:
         snapshots = self._snapshots()
         return tuple(self._readable(sink, snapshot) for sink, snapshot in zip(self._sinks, snapshots))
@@ -125,19 +146,24 @@ class AwsImport(ImportSession):
         steps = ("snapshot", "image", "instance")
         return steps.index(step) <= steps.index(self._placement.stop_at or "instance")
 
-    def _sink(self, number: int) -> SnapshotSink:
+    def _sink(self, number: int, parent: Optional[Parent] = None) -> SnapshotSink:
         disk, placement = self._disks[number], self._placement
         plan = SnapshotPlan(
             name=f"{disk.spec.id} of {placement.name}",
             size=disk.size,
-            token=f"vmferry-{self._mark.attempt}-{number}",
+            token=f"vmferry-{self._mark.attempt}-{number}{'-child' if parent is not None else ''}",
             description=f"{disk.spec.id} of {placement.name}, imported by vmferry.migrate",
             tags=lambda: {**self._mark.tags(), DISK: f"disk-{number}"},
             encrypted=placement.encrypted,
             kms_key=placement.kms_key_id,
+            parent=parent.id if parent is not None else "",
         )
         new = NewSnapshot(self._session, plan, self._flow, self._rates.take)
-        return SnapshotSink(new, disk.size, self._crew)
+        if parent is None:
+            return SnapshotSink(new, disk.size, self._crew)
+        blocks = SnapshotBlocks(self._session, self._rates, parent.id, disk.size, plan.name)
+        reader = BlockReader(self._session, self._rates, parent.id, plan.name, self._flow.sleep)
+        return SnapshotSink(new, disk.size, self._crew, ParentBlocks(reader, blocks))
 
     def _readable(self, sink: SnapshotSink, snapshot: str) -> SnapshotDisk:
         label = f"{sink.snapshot.name} in {snapshot}"

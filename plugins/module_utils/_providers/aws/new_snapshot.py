@@ -52,6 +52,7 @@ class SnapshotPlan:
     tags: Callable[[], Mapping[str, str]]
     encrypted: bool = False
     kms_key: str = ""  # the ARN; empty: the account's default
+    parent: str = ""  # the id of a snapshot that it is a child of, and is encrypted as that is
 
     def request(self) -> Dict[str, Any]:
         """Asked for once: a token that comes with another request is refused."""
@@ -62,7 +63,9 @@ class SnapshotPlan:
             "Tags": tag_list(self.tags()),
             "Timeout": _GIVEN_UP_AFTER,
         }
-        if self.encrypted:  # left out otherwise: the account may encrypt whatever is made
+        if self.parent:
+            asked["ParentSnapshotId"] = self.parent
+        elif self.encrypted:  # left out otherwise: the account may encrypt whatever is made
             asked["Encrypted"] = True
             if self.kms_key:
                 asked["KmsKeyArn"] = self.kms_key
