@@ -185,11 +185,11 @@ class _Import:
             return session.commit()
 
     def _stand_on(self, session: ImportSession, chain: Sequence[CatalogEntry]) -> Sequence[Below | None]:
-        """Of each disk, what the provider has of it already."""
+        """Of each disk, what the provider has of it already. Nothing where the session writes them by itself."""
         entry = chain[-1]
         sizes = [disk.size for disk in entry.manifest.disks]
         fitting = [one for one in chain[:-1] if [disk.size for disk in one.manifest.disks] == sizes]
-        exports = [one.manifest.export_id for one in fitting]
+        exports = [one.manifest.export_id for one in fitting if not session.takes_disks]
         found = self._job.ask(lambda: session.stand_on(exports)) if exports else ()
         for disk, below in zip(entry.manifest.disks, found):
             of_export = f"begun from export {below.export}, which was imported before" if below else "written whole"

@@ -6,26 +6,33 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from ansible_collections.vmferry.migrate.plugins.module_utils._blocks import Extent
 from ansible_collections.vmferry.migrate.plugins.module_utils._errors import VmferryError
 from ansible_collections.vmferry.migrate.plugins.module_utils._operations.import_vm import import_vm
 from ansible_collections.vmferry.migrate.plugins.module_utils._operations.jobs.requests import (
     ImportRequest,
     TransferOptions,
 )
+from ansible_collections.vmferry.migrate.plugins.module_utils._operations.stored.changed_units import ChangedUnits
 from ansible_collections.vmferry.migrate.plugins.module_utils._providers.aws import snapshot_set
-from ansible_collections.vmferry.migrate.plugins.module_utils._providers.base import Placement
+from ansible_collections.vmferry.migrate.plugins.module_utils._providers.aws.provider import AwsProvider
+from ansible_collections.vmferry.migrate.plugins.module_utils._providers.base import Below, Placement
+from ansible_collections.vmferry.migrate.plugins.module_utils._providers.job import Job
+from ansible_collections.vmferry.migrate.plugins.module_utils._transfer.copy_blocks import copy_blocks
+from ansible_collections.vmferry.migrate.plugins.module_utils._transfer.flow import Flow
+from ansible_collections.vmferry.migrate.plugins.module_utils._transfer.limits import Limits
 from rigs.aws import AwsServer
 from rigs.aws.blocks import BLOCK
 
 from .exports import Exports, block, disk
-from .importing import in_no_time
+from .importing import EXPORT, Import, Memory, a_vm, in_no_time, noise
 
 KIB = 1 << 10
 
@@ -211,3 +218,48 @@ def test_what_fails_removes_its_children_and_no_parent_and_damage_is_found_as_ev
         warm.bring("second")
     assert damaged.value.kind == "checksum_mismatch"
     assert warm.snapshots() == parents
+
+
+def test_a_snapshot_that_only_has_the_tags_is_no_parent(aws: AwsServer, warm: Warm) -> None:
+    """As one of a volume that was written to since, whose tags went on to it."""
+    warm.export("full")
+    first = warm.bring("first")["vm"]["details"]["snapshots"]
+    told = aws.ec2.describe_snapshots(SnapshotIds=first)["Snapshots"]
+    aws.write(warm.volumes[0], 0, block(8))
+    for one, volume in zip(sorted(told, key=lambda one: first.index(one["SnapshotId"])), warm.volumes):
+        other = aws.ec2.create_snapshot(VolumeId=volume)["SnapshotId"]
+        aws.ec2.create_tags(Resources=[other], Tags=one["Tags"])
+        aws.ec2.delete_snapshot(SnapshotId=one["SnapshotId"])
+    warm.export()
+    warm.assert_same(warm.bring("second"))
+    assert warm.put == 7
+
+
+def test_a_disk_of_an_odd_size_is_put_onto_its_parent_with_its_last_block(
+    aws: AwsServer, provider: AwsProvider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    in_no_time(monkeypatch.setattr)
+    old = noise(1, 3 * BLOCK + 1000)
+    new = noise(2, 10) + old[10:]
+    Import(provider).run(old, name="odd", stop_at="snapshot", power_on=False)
+    placed = Placement(name="odd-2", stop_at="snapshot")
+    aws.forget_calls()
+    with provider.open_import(a_vm(new), {}, placed, "20261122T063000Z-1a2b3c4d", Job("0" * 32, "1a2b3c4e")) as session:
+        (below,) = session.stand_on([EXPORT])
+        assert below == Below(EXPORT, BLOCK)
+        source = ChangedUnits(Memory(new), Changes(len(new)), below.unit)
+        copy_blocks(source, session.sinks[0], None, limits=Limits.of_transfer(False, None), flow=Flow())
+        made = session.commit()
+    assert aws.snapshot_bytes(made.details["snapshots"][0], 4 * BLOCK) == new.ljust(4 * BLOCK, b"\0")
+    assert len(aws.calls("PutSnapshotBlock")) == 2
+
+
+class Changes(Memory):
+    """Of its first ten bytes."""
+
+    def __init__(self, size: int) -> None:
+        super().__init__(bytes(size))
+
+    def extents(self) -> Iterator[Extent]:
+        yield Extent(0, 65536, "data")
+        yield Extent(65536, self.size - 65536, "unchanged")

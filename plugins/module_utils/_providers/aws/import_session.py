@@ -33,7 +33,7 @@ from .import_places import Places, places_of
 from .import_rivals import insist_on_turn
 from .import_things import Thing, by_id
 from .imported import image_spec, snapshot_spec
-from .new_snapshot import NewSnapshot, SnapshotPlan, wait_completed
+from .new_snapshot import NewSnapshot, SnapshotPlan, description_of, wait_completed
 from .parent_blocks import ParentBlocks
 from .parent_snapshots import REFUSALS, Parent, parents_of
 from .request_rate import RequestRates
@@ -152,7 +152,7 @@ class AwsImport(ImportSession):
             name=f"{disk.spec.id} of {placement.name}",
             size=disk.size,
             token=f"vmferry-{self._mark.attempt}-{number}{'-child' if parent is not None else ''}",
-            description=f"{disk.spec.id} of {placement.name}, imported by vmferry.migrate",
+            description=description_of(disk.spec.id, placement.name),
             tags=lambda: {**self._mark.tags(), DISK: f"disk-{number}"},
             encrypted=placement.encrypted,
             kms_key=placement.kms_key_id,

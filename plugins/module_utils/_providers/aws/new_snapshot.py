@@ -39,6 +39,11 @@ _POLICY = RetryPolicy(max_retries=6, base=0.5, cap=20.0)  # the SDK has tried so
 Pace = Callable[[str], object]
 
 
+def description_of(disk: str, vm: str) -> str:
+    """Of a snapshot of a disk, by our id of it, that an import makes."""
+    return f"{disk} of {vm}, imported by vmferry.migrate"[:LONGEST_DESCRIPTION]
+
+
 @dataclass(frozen=True)
 class SnapshotPlan:
     """What a snapshot is to be. `size`: bytes, whole GiB. `token`: by which AWS knows a request that it had before.
@@ -59,7 +64,7 @@ class SnapshotPlan:
         asked: Dict[str, Any] = {
             "VolumeSize": self.size // GIB,
             "ClientToken": self.token,
-            "Description": self.description[:LONGEST_DESCRIPTION],
+            "Description": self.description,
             "Tags": tag_list(self.tags()),
             "Timeout": _GIVEN_UP_AFTER,
         }

@@ -17,6 +17,7 @@ from ..base import Placement
 from .asking import VALUES, every, literal, of
 from .import_hardware import NewDisk
 from .import_mark import IMPORT, mark_in
+from .new_snapshot import description_of
 from .session import Session
 from .snapshot_set import EbsSnapshot
 from .tags import DISK, EXPORT, tags_of
@@ -46,7 +47,7 @@ def parents_of(
     unfit: List[str] = []
     for number, disk in enumerate(disks):
         label = f"{disk.spec.id} of {placement.name}"
-        of_disk = [one for one in whole if tags_of(one).get(DISK) == f"disk-{number}"]
+        of_disk = [one for one in whole if _is_of(one, f"disk-{number}", disk.spec.id)]
         reasons = [_unfit(one, disk, placement) for one in of_disk]
         fitting = [one for one, reason in zip(of_disk, reasons) if not reason]
         if fitting:
@@ -59,6 +60,13 @@ def parents_of(
 def _is_whole(told: Mapping[str, Any]) -> bool:
     mark = mark_in(tags_of(told))
     return mark is not None and not mark.unfinished
+
+
+def _is_of(told: Mapping[str, Any], tag: str, disk: str) -> bool:
+    """The tags of a volume may go on to snapshots of what was written to it since. Descriptions do not."""
+    mark = mark_in(tags_of(told))
+    ours = mark is not None and told.get("Description") == description_of(disk, mark.name)
+    return ours and tags_of(told).get(DISK) == tag
 
 
 def _unfit(told: Mapping[str, Any], disk: NewDisk, placement: Placement) -> str:
