@@ -67,7 +67,7 @@ class ExistingSnapshotExport(ExportSession):
         if self._left is not None and self._left.get("snapshots") != told:
             text = f"The snapshot {self.snapshot} of {self.vm.name} is another one than when the export began."
             raise VmferryError("not_found", text)
-        done = wait_until_completed(self._session, self._flow, members, self.vm.name)
+        done = wait_until_completed(self._session, self._flow.sleep, [one.id for one in members], self.vm.name)
         self._set = {disk.name: one for disk, one in zip(chosen, done)}
         self.taken_at = created_at(found.created)
         self.consistency = consistency_of(service.told(found))
