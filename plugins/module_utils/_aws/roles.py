@@ -31,11 +31,13 @@ def assume_role(
     verify: Union[str, bool, None],
     config: Mapping[str, Any],
     translated: Translated,
+    models: Any,
 ) -> Any:
     """A boto3 session whose credentials are the role's. Nothing is asked of STS before the first request.
 
     `session` has the credentials that may assume it. Where the token of another identity provider is what counts, it
-    is read anew each time, since whoever wrote the file replaces it. `config`: of the client.
+    is read anew each time, since whoever wrote the file replaces it. `config`: of the client. `models`: botocore's
+    loader, of which the new session makes its clients, too.
     """
     import boto3
     import botocore.session
@@ -43,6 +45,7 @@ def assume_role(
 
     inner = botocore.session.Session(profile=credentials.profile)
     provider: Any = _Role(session, region or _ANY_REGION, credentials, verify, config, translated)
+    inner.register_component("data_loader", models)
     inner.register_component("credential_provider", CredentialResolver([provider]))
     return boto3.Session(botocore_session=inner, region_name=region or None)
 

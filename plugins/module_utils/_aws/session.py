@@ -10,6 +10,7 @@ from typing import Any, Mapping, Optional, Tuple, Union
 from .._errors import VmferryError
 from .credentials import AwsCredentials
 from .errors import Translated
+from .models import Models
 
 
 def open_session(
@@ -19,30 +20,36 @@ def open_session(
     config: Mapping[str, Any],
     translated: Translated,
     needed_by: str,
+    models: Optional[Models] = None,
 ) -> Tuple[Any, str]:
     """The session, and the region that was given or that the environment or a profile names: '' where none does.
 
     Nothing is sent before the first request, not to STS either. `verify`, `config`: of clients, as boto3 takes them.
-    `translated` says in the task's words what goes wrong, `needed_by` who needs boto3 where it is missing.
+    `translated` says in the task's words what goes wrong, `needed_by` who needs boto3 where it is missing. `models`:
+    what its clients know of services, if not all.
     """
     try:
         import boto3
+        import botocore.session
     except ImportError as error:
         raise VmferryError(
             "unsupported", f"{needed_by} needs the Python package boto3.", "Install boto3 where the task runs."
         ) from error
 
     with translated("Preparing the AWS session", credentials.secrets):
+        core = botocore.session.Session(profile=credentials.profile)
+        known = (models or Models()).of(core)
+        core.register_component("data_loader", known)
         session = boto3.Session(
+            botocore_session=core,
             aws_access_key_id=credentials.access_key,
             aws_secret_access_key=credentials.secret_key,
             aws_session_token=credentials.session_token,
-            profile_name=credentials.profile,
             region_name=region,
         )
         found = session.region_name or ""
         if credentials.role_arn:
             from .roles import assume_role
 
-            session = assume_role(session, found, credentials, verify, config, translated)
+            session = assume_role(session, found, credentials, verify, config, translated, known)
     return session, found

@@ -10,6 +10,8 @@ from threading import Lock
 from typing import Any, Dict, Iterator, Optional
 
 from ..._aws.client_config import known_to, patience
+from ..._aws.few_first import FewFirst
+from ..._aws.models import Models
 from ..._aws.session import open_session
 from ..._errors import VmferryError
 from .errors import translated
@@ -17,6 +19,12 @@ from .settings import AwsSettings
 
 _CONNECTIONS = 64  # of a client: each thread that reads or writes blocks has one
 _ATTEMPTS = 8
+# Of EC2, what exports ask all the time: the description of the others, too, takes 25 MB.
+FEW = (
+    *("DescribeInstances", "DescribeInstanceTypes", "DescribeInstanceAttribute", "DescribeVolumes"),
+    *("DescribeSnapshots", "DescribeImages", "DescribeExportImageTasks"),
+    *("CreateSnapshots", "DeleteSnapshot", "CreateTags", "DeleteTags", "StopInstances", "StartInstances"),
+)
 _PATIENCE = patience(connect_timeout=10, read_timeout=60)
 
 
@@ -30,6 +38,7 @@ class Session:
         self._region = ""
         self._account = ""
         self._clients: Dict[str, Any] = {}
+        self._models = Models({"ec2": FEW})
 
     @property
     def region(self) -> str:
@@ -50,8 +59,14 @@ class Session:
         boto = self._boto()
         with self._lock:
             if service not in self._clients:
-                self._clients[service] = self._made(boto, service)
+                made = self._made(boto, service)
+                self._clients[service] = FewFirst(made, lambda: self._whole(service)) if service == "ec2" else made
             return self._clients[service]
+
+    def credentials(self) -> Any:
+        """As botocore signs with them, those of a role made new in time; None where there are none."""
+        found = self._boto().get_credentials()
+        return found and found.get_frozen_credentials()
 
     @contextmanager
     def doing(self, what: str) -> Iterator[None]:
@@ -70,12 +85,24 @@ class Session:
             if self._opened is None:
                 settings = self.settings
                 self._opened, self._region = open_session(
-                    settings.credentials, settings.region, settings.verify, _PATIENCE, translated, "The provider aws"
+                    settings.credentials,
+                    settings.region,
+                    settings.verify,
+                    _PATIENCE,
+                    translated,
+                    "The provider aws",
+                    self._models,
                 )
             if not self._region:
                 hint = "Set it, or AWS_REGION in the environment, or a region in the profile."
                 raise VmferryError("invalid_config", "aws.region is not set.", hint)
             return self._opened
+
+    def _whole(self, service: str) -> Any:
+        boto = self._boto()
+        with self._lock:
+            self._models.know_all(service)
+            return self._made(boto, service)
 
     def _made(self, boto: Any, service: str) -> Any:
         from botocore.config import Config
