@@ -109,6 +109,8 @@ options:
     description:
       - How much of what is said to be unchanged is read and compared all the same, in pieces of 64 KiB that hold data,
         others each time. The first and the last mebibyte of a disk are always compared.
+      - On AWS, several pieces are of one block of 512 KiB, which is what a request brings. There are 8 such blocks,
+        or as many as the pieces need.
       - If anything differs, the change tracking cannot be trusted. The export is a full one then, and says so.
       - What nobody tracks is read in full, and needs no such check.
     type: int

@@ -9,7 +9,7 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Callable, Collection, ContextManager, Literal, Mapping, Sequence
 
-from .._blocks import BlockSink, BlockSource
+from .._blocks import LEAF, BlockSink, BlockSource
 from .._errors import VmferryError
 from .finding import Finding
 from .job import Job
@@ -52,13 +52,15 @@ _NO_TRACKING = Tracking()
 @dataclass(frozen=True)
 class ExportDisk:
     """`changes`: the same disk, whose extents are `unchanged` where it did not change; None where nobody can tell.
-    `method`: how it is read, where the provider has several ways.
+    `method`: how it is read, where the provider has several ways. `block`: bytes of what is asked for at once, where
+    less than that is not to be had.
     """
 
     spec: DiskSpec
     source: BlockSource
     changes: BlockSource | None = None
     method: str = ""
+    block: int = LEAF
 
 
 @dataclass(frozen=True)

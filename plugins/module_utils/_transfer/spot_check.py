@@ -4,14 +4,15 @@
 """A cheap proof against change tracking that lies: some leaves said to be unchanged are read, and compared.
 
 The first and last mebibyte, where a partition table and a boot loader lie, are always looked at; the other leaves are
-spread over the disk, hold data, and are others each time.
+spread over the disk, hold data, and are others each time. Where a source is read in blocks larger than a leaf, each of
+which is a request that somebody pays for, several leaves are of one block.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import zip_longest
-from typing import Dict, Iterator, Optional, Tuple
+from typing import Dict, Iterator, List, Optional, Tuple
 
 from .._blocks import LEAF, BlockSource
 from .digest_file import CHUNK_LEAVES
@@ -19,9 +20,11 @@ from .digests import LeafHash, leaf_digests, plain_hash
 from .windows import ExtentMap
 
 EDGE_LEAVES = 16  # at either end
-_CANDIDATES = 8  # of each stretch, as some of them may have changed, and other stretches may be empty
+_CANDIDATES = 8  # blocks of each stretch, as some of them may have changed, and other stretches may be empty
+_PLACES = 8  # at least, however many leaves a block has: what changes behind everybody's back does so in places
 _AT_ONCE = 16  # leaves read in one call
 MergedLeaves = Iterator[Tuple[int, Dict[int, bytes]]]
+_Leaves = List[Tuple[int, bytes]]  # of one block, with what the parent has
 
 
 @dataclass(frozen=True)
@@ -33,13 +36,20 @@ class Mismatch:
 
 
 class SpotCheck:
-    def __init__(self, size: int, count: int, shift: float, leaf_hash: LeafHash = plain_hash) -> None:
-        """`count`: leaves to read besides the ends. `shift`: where in each stretch, from 0 to 1; another every time."""
-        self._count, self._leaf_hash = count, leaf_hash
+    def __init__(
+        self, size: int, count: int, shift: float, leaf_hash: LeafHash = plain_hash, block: int = LEAF
+    ) -> None:
+        """`count`: leaves to read besides the ends. `shift`: where in each stretch, from 0 to 1; another every time.
+        `block`: bytes that the source has to read for any of them."""
+        self._leaf_hash, self._in_block = leaf_hash, max(1, block // LEAF)
         self._leaf_count, self._size = -(-size // LEAF), size
+        self._count = min(count, max(_PLACES, -(-count // self._in_block)))  # of blocks
+        self._of_block = -(-count // self._count) if count else 0
+        self._turn = int(shift * (1 << 16))  # by which other stretches have theirs looked at each time
         stretch = self._leaf_count / count if count else 0.0
-        self._points = sorted({int(stretch * (number + shift)) for number in range(count)}) if size else []
-        self._found: list[list[tuple[int, bytes]]] = [[] for _unused in self._points]
+        starts = (int(stretch * (number + shift)) for number in range(count))
+        self._points = sorted({start - start % self._in_block for start in starts}) if size else []
+        self._found: List[List[_Leaves]] = [[] for _unused in self._points]
         ends = (range(min(EDGE_LEAVES, self._leaf_count)), range(self._leaf_count)[-EDGE_LEAVES:])
         self._edges: Dict[int, Optional[bytes]] = {index: None for end in ends for index in end}
         self.bytes_read = 0
@@ -59,7 +69,7 @@ class SpotCheck:
                     while at + 1 < len(self._points) and self._points[at + 1] <= index:
                         at += 1
                     if inside[position] and index not in self._edges and self._wants(at, index + 1):
-                        self._found[at].append((index, inside[position]))
+                        self._note(at, index, inside[position])
             yield chunk, inside
 
     def compare(self, source: BlockSource, extents: ExtentMap) -> Mismatch | None:
@@ -75,15 +85,32 @@ class SpotCheck:
                     return Mismatch(index * LEAF, min((index + 1) * LEAF, self._size))
         return None
 
-    def _chosen(self, extents: ExtentMap) -> list[tuple[int, bytes]]:
-        """One of each stretch, and more of some where others have none."""
-        unchanged = [[one for one in candidates if _is_same(extents, one[0])] for candidates in self._found]
-        rounds = zip_longest(*unchanged)
-        return [one for turn in rounds for one in turn if one is not None][: self._count]
+    def _note(self, at: int, index: int, digest: bytes) -> None:
+        blocks = self._found[at]
+        if not blocks or blocks[-1][0][0] // self._in_block != index // self._in_block:
+            if len(blocks) == _CANDIDATES:
+                return
+            blocks.append([])
+        if len(blocks[-1]) < self._of_block:
+            blocks[-1].append((index, digest))
+
+    def _chosen(self, extents: ExtentMap) -> _Leaves:
+        """Of as many stretches as there are blocks to read, spread over the disk, and more of some where others have
+        none."""
+        same = [[[one for one in block if _is_same(extents, one[0])] for block in blocks] for blocks in self._found]
+        chosen: List[_Leaves] = []
+        for turn in zip_longest(*([block for block in blocks if block] for blocks in same), fillvalue=[]):
+            there, wanted = [block for block in turn if block], self._count - len(chosen)
+            count = min(wanted, len(there))
+            chosen += [there[(number * len(there) // count + self._turn) % len(there)] for number in range(count)]
+        return [leaf for block in chosen for leaf in block]
 
     def _wants(self, at: int, end: int) -> bool:
         """Whether leaves before `end` may be candidates of a stretch."""
-        return at < len(self._points) and self._points[at] < end and len(self._found[at]) < _CANDIDATES
+        if at >= len(self._points) or self._points[at] >= end:
+            return False
+        blocks = self._found[at]
+        return len(blocks) < _CANDIDATES or len(blocks[-1]) < self._of_block
 
     def _read(self, source: BlockSource, indexes: list[int], buffer: bytearray) -> list[bytes | None]:
         with memoryview(buffer) as view:

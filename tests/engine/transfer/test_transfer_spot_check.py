@@ -49,10 +49,10 @@ def leaves_of(disk: bytes) -> list[tuple[int, dict[int, bytes]]]:
 
 
 def checked(
-    now: bytes, extents: list[Extent], count: int = 32, shift: float = 0.0, before: bytes = b""
+    now: bytes, extents: list[Extent], count: int = 32, shift: float = 0.0, before: bytes = b"", block: int = LEAF
 ) -> tuple[Mismatch | None, list[int]]:
     before = before or disk()
-    check, source = SpotCheck(len(before), count, shift), Watched(now)
+    check, source = SpotCheck(len(before), count, shift, block=block), Watched(now)
     assert list(check.watching(iter(leaves_of(before)))) == leaves_of(before), "what goes by is not touched"
     found = check.compare(source, ExtentMap(extents, len(before)))
     assert check.bytes_read == sum(min(LEAF, len(before) - n * LEAF) for n in source.seen)
@@ -96,11 +96,63 @@ def test_the_ends_are_always_looked_at_even_if_they_were_zeros(place: int) -> No
     assert found == Mismatch(place * LEAF, min((place + 1) * LEAF, len(disk())))
 
 
-def test_a_lie_about_many_leaves_is_found_at_once() -> None:
+BLOCK = 8 * LEAF
+
+
+@pytest.mark.parametrize(("count", "blocks"), [(0, 0), (4, 4), (32, 8), (100, 13)])
+def test_of_a_source_that_reads_blocks_few_of_them_are_asked_for(count: int, blocks: int) -> None:
+    source, check = Watched(disk()), SpotCheck(len(disk()), count, 0.3, block=BLOCK)
+    assert list(check.watching(iter(leaves_of(disk()))))
+    assert check.compare(source, ExtentMap(UNCHANGED, len(disk()))) is None
+    inner = [n for n in source.seen if 16 <= n < LEAVES - 16]
+    assert count <= len(inner) < count + 8, "as many leaves as are wanted"
+    assert len({n // 8 for n in inner}) == blocks
+    if count >= 32:
+        assert min(inner) < 100
+        assert max(inner) > 500
+
+
+def test_of_a_source_that_reads_blocks_every_one_has_its_day() -> None:
+    chance, seen = random.Random(3), set()
+    for _export in range(60):
+        source, check = Watched(disk()), SpotCheck(len(disk()), 32, chance.random(), block=BLOCK)
+        assert list(check.watching(iter(leaves_of(disk()))))
+        assert check.compare(source, ExtentMap(UNCHANGED, len(disk()))) is None
+        seen |= {n // 8 for n in source.seen}
+    assert len(seen) > 50, "of 55 that hold data"
+
+
+def test_of_a_source_that_reads_blocks_one_that_changed_is_none_to_look_at() -> None:
+    """All of a block changes at once there, so that another one is looked at in its place."""
+    changed = [n for n in range(LEAVES) if n // 8 % 2]
+    extents = [Extent(n * BLOCK, BLOCK, "data" if n % 2 else "unchanged") for n in range(LEAVES // 8 - 1)]
+    extents.append(Extent(SIZE // BLOCK * BLOCK, SIZE % BLOCK, "data"))
+    source, check = Watched(disk()), SpotCheck(len(disk()), 32, 0.0, block=BLOCK)
+    assert list(check.watching(iter(leaves_of(disk()))))
+    assert check.compare(source, ExtentMap(extents, len(disk()))) is None
+    inner = {n for n in source.seen if 16 <= n < LEAVES - 16}
+    assert not inner & set(changed)
+    assert len(inner) == 32
+    assert len({n // 8 for n in inner}) == 8
+
+
+def test_of_a_source_that_reads_blocks_those_with_little_data_are_no_more() -> None:
+    before = bytearray(len(disk()))
+    for n in range(0, LEAVES - 1, 8):
+        before[n * LEAF : (n + 1) * LEAF] = disk()[:LEAF]
+    now = bytes(before)
+    source, check = Watched(now), SpotCheck(len(now), 32, 0.0, block=BLOCK)
+    assert list(check.watching(iter(leaves_of(now))))
+    assert check.compare(source, ExtentMap(UNCHANGED, len(now))) is None
+    assert len({n // 8 for n in source.seen if 16 <= n < LEAVES - 16}) == 8
+
+
+@pytest.mark.parametrize("block", [LEAF, BLOCK])
+def test_a_lie_about_many_leaves_is_found_at_once(block: int) -> None:
     now = bytearray(disk())
     for index in range(100, 200):
         now[index * LEAF] ^= 1
-    found, _unused = checked(bytes(now), UNCHANGED)
+    found, _unused = checked(bytes(now), UNCHANGED, block=block)
     assert found is not None
     assert 100 <= found.start // LEAF < 200
 

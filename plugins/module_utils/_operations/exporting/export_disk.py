@@ -251,7 +251,9 @@ class _Parent:
         self.image = f"../{entry.manifest.export_id}/{record.file}"  # as tools find it, wherever both are copied to
         self._damage = ""
         shift = int(attempt_of(export_id), 16) / (1 << 32)  # of attempts no two of which are alike, changes or none
-        self._spot_check = SpotCheck(record.size, samples, shift, leaf_hash) if disk.changes is not None else None
+        self._spot_check = None
+        if disk.changes is not None:
+            self._spot_check = SpotCheck(record.size, samples, shift, leaf_hash, disk.block)
 
     @property
     def bytes_checked(self) -> int:
