@@ -12,6 +12,7 @@ import json
 import os
 import random
 import shutil
+import statistics
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -21,7 +22,7 @@ from typing import Any
 
 from benchmarks.export import BUCKET, MB, empty, fresh, s3_bucket, s3_environment, s3_settings, s5cmd_program, shell
 from benchmarks.exported import newest_export
-from benchmarks.measure import Cost, Figure, in_turn, ratio, run
+from benchmarks.measure import Cost, Figure, cpu_seconds, in_turn, ratio, run
 from rigs.aws.blocks import BLOCK, GIB
 from rigs.aws.server import ROOT, AwsServer
 
@@ -80,11 +81,17 @@ class AwsBench:
             image.unlink(missing_ok=True)
 
     def to_s3(self) -> Iterator[Figure]:
+        servers: list[float] = []  # seconds of the cores that simulated AWS and S3 took from each run of ours
+
         with s3_bucket() as store:
+            beside = (self.server.process.pid, store.pid)
 
             def ours() -> Cost:
                 empty(store)
-                return self.ours(f"s3://{BUCKET}/ours", s3_settings(store), mode="full")
+                before = sum(map(cpu_seconds, beside))
+                cost = self.ours(f"s3://{BUCKET}/ours", s3_settings(store), mode="full")
+                servers.append(sum(map(cpu_seconds, beside)) - before)
+                return cost
 
             def theirs() -> Cost:
                 empty(store)
@@ -93,6 +100,10 @@ class AwsBench:
 
             mine, (others,) = in_turn(ours, [theirs], self.runs)
         yield ratio("to S3: wall", mine, others, lambda cost: cost.wall, 0.7, STEPS)
+        yield ratio("to S3: CPU", mine, others, lambda cost: cost.cpu, None, STEPS)
+        shares = [taken / (taken + cost.cpu) for taken, cost in zip(servers[1:], mine)]
+        name = "to S3: CPU of the simulated AWS and S3, of theirs and ours together"
+        yield Figure(name, statistics.median(shares), None, "lower", "", shares)
         for name, key, most in (("peak RSS", "peak_rss", 150), ("written to files", "written", 1)):
             values = [told[key] / MB for told in self.told[1:]]  # the first one compiles what it loads
             yield Figure(f"to S3: {name}, MB", max(values), most, "lower", "", values)

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Callable, Literal, Sequence
 
 Command = Sequence[str]
@@ -68,6 +69,12 @@ def run(command: Command, environment: dict[str, str] | None = None) -> Cost:
     if process.returncode:
         sys.exit(f"{' '.join(command)} failed with {process.returncode}:\n{said.decode(errors='replace')}")
     return Cost(wall, used.ru_utime + used.ru_stime, used.ru_maxrss * 1024, said.decode(errors="replace"))
+
+
+def cpu_seconds(pid: int) -> float:
+    """That a running process has taken until now, with its children that ended."""
+    words = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return sum(int(word) for word in words[11:15]) / os.sysconf("SC_CLK_TCK")
 
 
 def in_turn(
