@@ -23,7 +23,7 @@ from ansible_collections.vmferry.migrate.plugins.module_utils._providers.aws imp
 from rigs.aws import AwsServer
 from rigs.aws.blocks import BLOCK, GIB
 
-from .exports import Exports, disk
+from .exports import Exports, block, disk
 
 
 @pytest.fixture
@@ -154,6 +154,24 @@ def test_increments_are_exact_under_random_writes_and_discards_and_read_what_cha
     assert len(set(tokens)) == 4
     assert not exports.make(vm)["changed"], "nothing did since"
     assert exports.states(vm) == ["token", "token"]
+
+
+def test_what_is_said_to_be_unchanged_is_looked_at_in_few_blocks(
+    aws: AwsServer, exports: Exports, tmp_path: Path
+) -> None:
+    """Each of them is a request, which AWS bills: eight besides the two at either end, of a disk with data all over."""
+    image = tmp_path / "sparse"
+    with image.open("wb") as file:
+        for place in range(32):
+            file.seek(place * 64 * BLOCK)
+            file.write(block(place + 1))
+        file.truncate(GIB)
+    vm = aws.make_instance("checked", [image])
+    exports.make(vm)
+    aws.write(exports.volumes(vm)[0], 30 * BLOCK, b"new")
+    aws.forget_calls()
+    assert exports.make(vm, mode="incremental")["export"]["mode"] == "incremental"
+    assert 1 + 8 <= len(aws.calls("GetSnapshotBlock")) <= 1 + 8 + 4
 
 
 def test_where_nobody_can_tell_what_changed_the_export_is_full_and_says_why(aws: AwsServer, exports: Exports) -> None:
@@ -293,6 +311,7 @@ def test_a_snapshot_that_comes_too_soon_behind_another_is_tried_again(
 ) -> None:
     vm = aws.make_instance("soon", [disk(1)])
     monkeypatch.setattr(export_session, "TURN", 0.01)
+    monkeypatch.setattr(export_session, "APPEARING", 0.1)  # none was made that nobody was told of
     code = "SnapshotCreationPerVolumeRateExceeded"
     aws.fault("CreateSnapshots", "refuse", code=code, skip=1, times=export_session.TURNS - 1)
     assert exports.make(vm)["changed"]

@@ -224,6 +224,7 @@ def test_a_key_that_may_not_be_used_is_named(aws: AwsServer, volume: str, opened
         raise ClientError(said, "GetSnapshotBlock")
 
     reader._session.client("ebs").get_snapshot_block = refuse
+    aws.fault("GetSnapshotBlock", "denied")
     with pytest.raises(
         VmferryError, match=r"/dev/sda1 of disk .* may not use the key arn:aws:kms:eu-west-1:1:key/k"
     ) as caught:

@@ -10,10 +10,11 @@ from __future__ import annotations
 
 from base64 import b64encode
 from hashlib import sha256
-from typing import Callable, TypeVar
+from typing import Callable, List, Optional, TypeVar, Union
 
 from ..._errors import VmferryError
 from ..._transfer.retry import Retry, RetryPolicy
+from .block_requests import BlockRequests, Proof
 from .errors import reason_of
 from .request_rate import RequestRates
 from .session import Session
@@ -35,16 +36,21 @@ class BlockReader:
         label: str,
         sleep: Callable[[float], object],
         key: str = "",
+        free: Optional[List[bytearray]] = None,
     ) -> None:
-        """`label`: "/dev/sda1 of web01"; `key`: of KMS, of an encrypted snapshot."""
+        """`label`: "/dev/sda1 of web01"; `key`: of KMS, of an encrypted snapshot; `free`: memory of blocks that nobody
+        needs any more, shared with other disks, so that one after the other takes no more than one."""
         self._session, self._rates, self._snapshot, self._label, self._key = session, rates, snapshot, label, key
         self._retry = Retry(PATIENCE, sleep)
+        self._requests = BlockRequests(session)
+        self._free: List[bytearray] = [] if free is None else free
 
     def page(self, blocks: SnapshotBlocks, index: int) -> Page:
         return self._patiently(lambda: blocks.page_at(index))
 
-    def read(self, blocks: SnapshotBlocks, index: int) -> bytes:
-        """Raises `checksum_mismatch` where it never arrives as AWS has it. Nothing of one that reads as zeros: b''."""
+    def read(self, blocks: SnapshotBlocks, index: int) -> Union[bytes, bytearray]:
+        """Raises `checksum_mismatch` where it never arrives as AWS has it. Nothing of one that reads as zeros: b''.
+        Its memory may be given back with `reuse`."""
         token = self.page(blocks, index).token(index)
         if not token:
             return b""
@@ -60,21 +66,45 @@ class BlockReader:
             raise VmferryError("conflict", text, "Export again.", retryable=True)
         return self._patiently(lambda: self._block(index, again))
 
-    def _block(self, index: int, token: str) -> bytes:
-        self._rates.take("GetSnapshotBlock")
+    def reuse(self, block: Union[bytes, bytearray]) -> None:
+        """Of one that was read here, and that nobody looks at any more."""
+        if isinstance(block, bytearray):
+            self._free.append(block)
+
+    def _block(self, index: int, token: str) -> bytearray:
+        try:
+            buffer = self._free.pop()
+        except IndexError:
+            buffer = bytearray(BLOCK)
+        try:
+            self._fill(index, token, buffer)
+        except BaseException:
+            self._free.append(buffer)
+            raise
+        return buffer
+
+    def _fill(self, index: int, token: str, buffer: bytearray) -> None:
         with self._session.doing(f"Reading block {index} of {self._label}"):
-            answer = self._session.client("ebs").get_snapshot_block(
-                SnapshotId=self._snapshot, BlockIndex=index, BlockToken=token
-            )
-            data: bytes = answer["BlockData"].read()
-        algorithm, told = answer.get("ChecksumAlgorithm", "SHA256"), answer.get("Checksum", "")
-        if algorithm != "SHA256" or not told:
+            self._rates.take("GetSnapshotBlock")
+            told = self._requests.ask(self._snapshot, index, token, buffer)
+            if told is None:
+                self._rates.take("GetSnapshotBlock")
+                told = self._asked_of_sdk(index, token, buffer)
+        if told.algorithm != "SHA256" or not told.checksum:
             text = f"AWS sent block {index} of {self._label} without a SHA-256, so that nobody could prove it."
             raise VmferryError("checksum_mismatch", text, "Look whether endpoint_url is a server of AWS.")
-        if len(data) != BLOCK or b64encode(sha256(data).digest()).decode() != told:
+        if told.length != BLOCK or b64encode(sha256(buffer).digest()).decode() != told.checksum:
             text = f"Block {index} of {self._label} arrived otherwise than AWS says that it sent it."
             raise VmferryError("checksum_mismatch", text, "Check the network path.", retryable=True)
-        return data
+
+    def _asked_of_sdk(self, index: int, token: str, buffer: bytearray) -> Proof:
+        answer = self._session.client("ebs").get_snapshot_block(
+            SnapshotId=self._snapshot, BlockIndex=index, BlockToken=token
+        )
+        data: bytes = answer["BlockData"].read()
+        if len(data) == BLOCK:
+            buffer[:] = data
+        return Proof(answer.get("ChecksumAlgorithm", "SHA256"), answer.get("Checksum", ""), len(data))
 
     def _patiently(self, work: Callable[[], Result]) -> Result:
         try:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from contextlib import ExitStack
 from dataclasses import replace
-from typing import Dict, Mapping, Sequence, Tuple
+from typing import Dict, List, Mapping, Sequence, Tuple
 
 from ..._errors import VmferryError
 from ..._transfer.flow import Flow
@@ -18,7 +18,7 @@ from .change_token import Since
 from .crew import Crew
 from .request_rate import RequestRates
 from .session import Session
-from .snapshot_blocks import KeptPages, SnapshotBlocks
+from .snapshot_blocks import BLOCK, KeptPages, SnapshotBlocks
 from .snapshot_disk import PARALLEL, SnapshotDisk
 from .snapshot_set import EbsSnapshot
 
@@ -40,6 +40,7 @@ class DiskReading:
         account = next((one.account for one in snapshots.values() if one.account), "") or session.account
         self._session, self._flow, self._vm, self._set, self._ahead = session, flow, vm, snapshots, ahead
         self._pages = KeptPages()
+        self._free: List[bytearray] = []  # memory for blocks, used again
         self._open = ExitStack()
         self._rates = RequestRates(account, session.region, flow.sleep)
         self._open.callback(self._rates.close)
@@ -57,14 +58,14 @@ class DiskReading:
 
     def _disk(self, disk: DiskSpec, whole: SnapshotBlocks, changed: SnapshotBlocks | None) -> ExportDisk:
         one, label = self._set[disk.name], self._label(disk)
-        reader = BlockReader(self._session, self._rates, one.id, label, self._flow.sleep, one.key)
+        reader = BlockReader(self._session, self._rates, one.id, label, self._flow.sleep, one.key, self._free)
         source = SnapshotDisk(self._crew, reader, whole, label, ahead=self._ahead)
         self._open.callback(source.close)
         changes = None
         if changed is not None:
             changes = SnapshotDisk(self._crew, reader, whole, label, changed, self._ahead)
             self._open.callback(changes.close)
-        return ExportDisk(replace(disk, size=one.size), source, changes, METHOD)
+        return ExportDisk(replace(disk, size=one.size), source, changes, METHOD, BLOCK)
 
     def _blocks(self, disk: DiskSpec, older: str = "") -> SnapshotBlocks:
         one = self._set[disk.name]

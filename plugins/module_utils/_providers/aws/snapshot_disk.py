@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from threading import Lock
-from typing import Dict, Iterator, List, Sequence, Set, Tuple
+from typing import Dict, Iterator, List, Sequence, Set, Tuple, Union
 
 from ..._blocks import Extent, Kind, Piece
 from ..._errors import VmferryError
@@ -20,16 +20,17 @@ from .crew import Crew, Task
 from .snapshot_blocks import BLOCK, GONE, Page, SnapshotBlocks
 
 PARALLEL = 16  # requests under way: at 30 ms each, half of what an account may send
-MOST = 28  # blocks in memory, those under way included, unless more are asked for at once: 14 MiB
+MOST = 20  # blocks in memory, those under way included, unless more are asked for at once: 10 MiB
 _NEAR = 8  # blocks that may be passed over where what is read is still in order: several threads do
 
+Block = Union[bytes, bytearray]
 Taking = List[Tuple[int, memoryview]]  # where in a block, and where it belongs
 
 
 class _Slot:
     """A block that is under way, or was brought. `users`: who wait for it; `left`: bytes that nobody took yet."""
 
-    def __init__(self, task: Task[bytes]) -> None:
+    def __init__(self, task: Task[Block]) -> None:
         self.task, self.users, self.left = task, 0, BLOCK
 
 
@@ -125,7 +126,7 @@ class SnapshotDisk:
             self._look_ahead(index)
         return slot
 
-    def _read(self, index: int) -> bytes:
+    def _read(self, index: int) -> Block:
         """By a thread of the crew. What did not change is read as the snapshot itself has it."""
         if self._changed is not None and self._reader.page(self._changed, index).token(index) is None:
             return self._reader.read(self._blocks, index)
@@ -155,7 +156,7 @@ class SnapshotDisk:
         for task in begun:
             self._crew.add(task)
 
-    def _begun(self, index: int, token: str) -> List[Task[bytes]]:
+    def _begun(self, index: int, token: str) -> List[Task[Block]]:
         if token == GONE or index in self._slots:
             return []
         slot = self._slots[index] = _Slot(Task(lambda: self._reader.read(self._listed, index)))
@@ -168,6 +169,7 @@ class SnapshotDisk:
                 slot.left -= lengths[index]
                 if slot.users == 0 and slot.left <= 0 and self._slots.get(index) is slot:
                     del self._slots[index]
+                    self._reuse(slot)
             self._trim()
 
     def _trim(self) -> None:
@@ -175,7 +177,12 @@ class SnapshotDisk:
         for index in [index for index, slot in self._slots.items() if not slot.users]:
             if len(self._slots) <= MOST:
                 return
-            del self._slots[index]
+            self._reuse(self._slots.pop(index))
+
+    def _reuse(self, slot: _Slot) -> None:
+        """Nobody looks at it, nor will: it is out of `_slots`. One that is still under way keeps its memory."""
+        if slot.task.done and not slot.task.failed:
+            self._reader.reuse(slot.task.result())
 
     def _cancelled(self) -> VmferryError:
         return VmferryError("cancelled", f"Reading {self._label} was ended.")
@@ -207,7 +214,7 @@ def _by_block(pieces: Sequence[Piece]) -> OrderedDict[int, Taking]:
     return found
 
 
-def _fill(parts: Taking, block: bytes) -> None:
+def _fill(parts: Taking, block: Block) -> None:
     with memoryview(block or bytes(BLOCK)) as view:
         for inside, buffer in parts:
             buffer[:] = view[inside : inside + len(buffer)]
