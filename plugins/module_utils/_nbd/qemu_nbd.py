@@ -110,7 +110,7 @@ def run(
         address = Address.unix(path)
         at = len(command) - 1 - command[::-1].index("--")
         whole = [*command[:at], f"--socket={path}", *command[at:]]
-        child = ChildServer("qemu-nbd", whole, partial(_complaint, image), inherited)
+        child = ChildServer("qemu-nbd", whole, partial(complaint, image), inherited)
         try:
             child.wait_until_serving(address, str(image), START_TIMEOUT)
             yield Server(address, child.pid)
@@ -123,7 +123,7 @@ def run(
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _complaint(image: Path, said: str) -> VmferryError:
+def complaint(image: Path | str, said: str) -> VmferryError:
     for needle, kind, meaning in _COMPLAINTS:
         if needle in said:
             hint = "Shut the VM down, or export it while it runs." if kind == "busy" else ""

@@ -1,0 +1,242 @@
+# Copyright (c) 2026 the vmferry.migrate authors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The program that runs on a node while a job works there: it takes orders, and undoes all when they end.
+
+One order a line, `{"do": "…", …}`; one answer a line, `{"done": …}` or `{"kind": "…", "error": "…"}`:
+
+    open    folder, owner            the job's folder below RUN_FOLDER, which says whose it is
+    will    undo                     to be undone from now on (see `node_undo`); answers under which number
+    change  number, undo             in the place of that; null: there is nothing left to undo of it
+    serve   argv, name               a server of NBD at the socket of that name in the folder; answers its number
+    stop    number, patience         end that server, cleanly
+    qmp     vmid, commands           a batch for the monitor of a VM
+    list                             all jobs' folders: whose, and whether their keeper lives
+    undo    folder                   of another job, whose keeper is dead
+    end     folder                   of another job, whose keeper lives: have it undo all
+    ping
+    finish                           undo all that is left, and say how that went; then the program ends
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from contextlib import suppress
+from pathlib import Path
+from typing import IO, Any, Callable, Dict, List, Optional
+
+from .node_undo import (
+    POLL,
+    RUN_FOLDER,
+    SAID,
+    SILENCE,
+    START_TIMEOUT,
+    UNDO_TIMEOUT,
+    Refused,
+    qmp,
+    read_whole,
+    started_of,
+    undo,
+    write_whole,
+)
+
+GREETING = b"NBDMAGIC"  # of a server that has opened its image
+
+
+class Ended(Exception):
+    """By a signal: another job wants everything undone."""
+
+
+class Keeper:
+    def __init__(self) -> None:
+        self._folder: Optional[Path] = None
+        self._undo: List[Dict[str, Any]] = []
+        self._servers: Dict[int, subprocess.Popen[bytes]] = {}
+        self._said: Dict[int, IO[bytes]] = {}
+        self._count = 0
+
+    def answer(self, order: Dict[str, Any]) -> Any:
+        name = str(order.pop("do"))
+        work: Callable[..., Any] = getattr(self, f"do_{name}")
+        return work(**order)
+
+    def leave(self) -> None:
+        """Undo everything; whoever looks meanwhile sees that it is under way."""
+        if self._folder is not None:
+            write_whole(self._folder / "ending.json", True)
+            undo(self._folder)
+
+    def do_ping(self) -> None:
+        pass
+
+    def do_open(self, folder: str, owner: Dict[str, Any]) -> None:
+        RUN_FOLDER.mkdir(mode=0o700, exist_ok=True)
+        path = RUN_FOLDER / folder
+        try:
+            path.mkdir(mode=0o700)
+        except FileExistsError as error:
+            raise Refused("conflict", f"{path} is there already, from another run of this job.") from error
+        self._folder = path
+        write_whole(path / "owner.json", {**owner, "pid": os.getpid(), "started": started_of(os.getpid())})
+
+    def do_will(self, undo: Dict[str, Any]) -> int:
+        self._count += 1
+        self._undo.append({**undo, "number": self._count})
+        self._write()
+        return self._count
+
+    def do_change(self, number: int, undo: Optional[Dict[str, Any]]) -> None:
+        changed = [
+            ({**undo, "number": number} if undo else None) if one["number"] == number else one for one in self._undo
+        ]
+        self._undo = [one for one in changed if one is not None]
+        self._write()
+
+    def do_serve(self, argv: List[str], name: str) -> int:
+        path = self._mine() / name
+        said = tempfile.TemporaryFile()  # noqa: SIM115 - closed by `do_stop`, or with this process
+        # Between the start and the next line nothing is written down: the server itself ends with this process.
+        process = subprocess.Popen(
+            ["setpriv", "--pdeathsig=TERM", *[word.replace("SOCKET", str(path)) for word in argv]],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=said,
+        )
+        number = self.do_will({"kind": "process", "pid": process.pid, "started": started_of(process.pid)})
+        self._servers[number], self._said[number] = process, said
+        deadline = time.monotonic() + START_TIMEOUT
+        while not _greets(path):
+            if process.poll() is not None:
+                raise Refused("server", self._ended(number))
+            if time.monotonic() > deadline:
+                raise Refused("timeout", f"{argv[0]} did not open its image within {START_TIMEOUT:.0f} s.")
+            time.sleep(POLL)
+        return number
+
+    def do_stop(self, number: int, patience: float) -> None:
+        process = self._servers[number]
+        process.terminate()
+        try:
+            process.wait(patience)
+        except subprocess.TimeoutExpired as error:
+            raise Refused("timeout", f"The server did not end within {patience:.0f} s.") from error
+        failed = process.returncode not in (0, -signal.SIGTERM)
+        said = self._ended(number)
+        if failed:
+            raise Refused("server", said)
+
+    def do_qmp(self, vmid: int, commands: List[List[Any]]) -> List[Any]:
+        return qmp(vmid, commands)
+
+    def do_list(self) -> List[Dict[str, Any]]:
+        return [_seen(path) for path in sorted(RUN_FOLDER.glob("*")) if path.is_dir() and path != self._folder]
+
+    def do_undo(self, folder: str) -> None:
+        undo(RUN_FOLDER / folder)
+
+    def do_end(self, folder: str) -> None:
+        seen = _seen(RUN_FOLDER / folder)
+        if seen["alive"]:
+            with suppress(ProcessLookupError):
+                os.kill(seen["owner"]["pid"], signal.SIGTERM)
+        deadline = time.monotonic() + 2 * UNDO_TIMEOUT
+        while _seen(RUN_FOLDER / folder)["alive"] and time.monotonic() < deadline:
+            time.sleep(POLL)
+
+    def _ended(self, number: int) -> str:
+        """What it said last, once it has ended."""
+        self.do_change(number, None)
+        del self._servers[number]
+        with self._said.pop(number) as said:
+            said.seek(0)
+            return said.read().decode("utf-8", "replace").strip()[-SAID:]
+
+    def _mine(self) -> Path:
+        if self._folder is None:
+            raise Refused("internal", "No folder was opened.")
+        return self._folder
+
+    def _write(self) -> None:
+        write_whole(self._mine() / "undo.json", self._undo)
+
+
+def _greets(path: Path) -> bool:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as client:
+        client.settimeout(START_TIMEOUT)
+        try:
+            client.connect(str(path))
+            return client.recv(len(GREETING)) == GREETING
+        except OSError:
+            return False
+
+
+def _seen(path: Path) -> Dict[str, Any]:
+    owner = read_whole(path / "owner.json", {})
+    pid = owner.get("pid")
+    alive = isinstance(pid, int) and owner.get("started") is not None and started_of(pid) == owner["started"]
+    made = read_whole(path / "undo.json", [])
+    return {
+        "folder": path.name,
+        "owner": owner,
+        "alive": alive,
+        "ending": (path / "ending.json").exists(),
+        "made": made,
+    }
+
+
+def _orders() -> Any:
+    """As they come, until there are no more, or none for too long."""
+    left = b""
+    while True:
+        ready, _unused, _none = select.select([0], [], [], SILENCE)
+        piece = os.read(0, 65536) if ready else b""
+        if not piece:
+            return
+        *lines, left = (left + piece).split(b"\n")
+        for line in lines:
+            yield json.loads(line)
+
+
+def _say(answer: Dict[str, Any]) -> None:
+    with suppress(OSError):  # nobody listens any more, which the end of the input will tell
+        os.write(1, json.dumps(answer).encode() + b"\n")
+
+
+def main() -> None:
+    for number in (signal.SIGHUP, signal.SIGINT, signal.SIGPIPE):
+        signal.signal(number, signal.SIG_IGN)  # only the end of the orders, or another job, ends this program
+
+    def end(_number: int, _frame: object) -> None:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        raise Ended
+
+    os.umask(0o077)  # sockets are their user's alone
+    signal.signal(signal.SIGTERM, end)
+    keeper = Keeper()
+    try:
+        for order in _orders():
+            if order["do"] == "finish":
+                break
+            try:
+                _say({"done": keeper.answer(order)})
+            except Refused as error:
+                _say({"kind": error.kind, "error": str(error)})
+            except (OSError, subprocess.SubprocessError) as error:
+                _say({"kind": "internal", "error": str(error)})
+    except Ended:
+        pass
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    try:
+        keeper.leave()
+        _say({"done": None})
+    except Refused as error:
+        _say({"kind": "internal", "error": str(error)})
+        sys.exit(1)
