@@ -219,6 +219,7 @@ class Placement:
     volume_type: str = ""
     encrypted: bool = False
     kms_key_id: str = ""
+    vmid: int = 0  # on Proxmox VE; 0: the next that is free
 
 
 class Provider(ABC):

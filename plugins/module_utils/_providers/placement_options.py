@@ -23,11 +23,11 @@ IN_A_CLOUD = (
     "encrypted",
     "kms_key_id",
 )
+ON_PROXMOX = ("vmid",)
+_EVERY = (*IN_AN_INVENTORY, *IN_A_CLOUD, *ON_PROXMOX)
 
 
-def unknown_options(
-    placement: Placement, provider: str, names: Sequence[str] = (*IN_AN_INVENTORY, *IN_A_CLOUD)
-) -> Iterator[Finding]:
+def unknown_options(placement: Placement, provider: str, names: Sequence[str] = _EVERY) -> Iterator[Finding]:
     """`names`: left out of a provider that has neither an inventory of folders and pools nor what clouds have."""
     for name in names:
         if getattr(placement, name):
@@ -35,8 +35,6 @@ def unknown_options(
             yield Finding("error", text, "Leave it out.", "unsupported")
 
 
-def insist_on_known(
-    placement: Placement, provider: str, names: Sequence[str] = (*IN_AN_INVENTORY, *IN_A_CLOUD)
-) -> None:
+def insist_on_known(placement: Placement, provider: str, names: Sequence[str] = _EVERY) -> None:
     for finding in unknown_options(placement, provider, names):
         raise VmferryError("unsupported", finding.message, finding.hint)

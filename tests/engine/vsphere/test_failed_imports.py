@@ -15,14 +15,14 @@ import pytest
 
 from ansible_collections.vmferry.migrate.plugins.module_utils._blocks import Part
 from ansible_collections.vmferry.migrate.plugins.module_utils._errors import VmferryError
+from ansible_collections.vmferry.migrate.plugins.module_utils._providers import import_mark
 from ansible_collections.vmferry.migrate.plugins.module_utils._providers.base import Placement
+from ansible_collections.vmferry.migrate.plugins.module_utils._providers.import_mark import ImportMark
 from ansible_collections.vmferry.migrate.plugins.module_utils._providers.vsphere import (
     import_leftovers,
-    import_mark,
     import_session,
 )
 from ansible_collections.vmferry.migrate.plugins.module_utils._providers.vsphere.disk_servers import DiskServers
-from ansible_collections.vmferry.migrate.plugins.module_utils._providers.vsphere.import_mark import ImportMark
 from ansible_collections.vmferry.migrate.plugins.module_utils._providers.vsphere.provider import VsphereProvider
 from ansible_collections.vmferry.migrate.plugins.module_utils._providers.vsphere.settings import VsphereSettings
 from ansible_collections.vmferry.migrate.plugins.module_utils._providers.vsphere.upload import DiskUpload

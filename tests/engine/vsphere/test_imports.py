@@ -12,18 +12,18 @@ import pytest
 from pyVmomi import vim
 
 from ansible_collections.vmferry.migrate.plugins.module_utils._providers.base import Placement
+from ansible_collections.vmferry.migrate.plugins.module_utils._providers.import_mark import (
+    ImportMark,
+    mark_in,
+    notes_of,
+    with_mark,
+)
 from ansible_collections.vmferry.migrate.plugins.module_utils._providers.job import Job
 from ansible_collections.vmferry.migrate.plugins.module_utils._providers.spec import NicSpec, VmSpec
 from ansible_collections.vmferry.migrate.plugins.module_utils._providers.vsphere.import_hardware import (
     guest_id,
     hardware_version,
     new_disks,
-)
-from ansible_collections.vmferry.migrate.plugins.module_utils._providers.vsphere.import_mark import (
-    ImportMark,
-    mark_in,
-    notes_of,
-    with_mark,
 )
 from ansible_collections.vmferry.migrate.plugins.module_utils._providers.vsphere.provider import VsphereProvider
 from rigs.vsphere import VSphere

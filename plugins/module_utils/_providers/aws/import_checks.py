@@ -15,7 +15,7 @@ from ..._errors import WAIT_OR_CANCEL, VmferryError
 from ..base import Placement
 from ..finding import Finding
 from ..network_names import unknown_networks
-from ..placement_options import IN_AN_INVENTORY, unknown_options
+from ..placement_options import IN_AN_INVENTORY, ON_PROXMOX, unknown_options
 from ..spec import VmSpec
 from .import_hardware import fit_findings, hardware_findings, instance_type
 from .import_mark import ImportMark, by_attempt
@@ -58,7 +58,7 @@ def insist_on_options(placement: Placement) -> None:
 
 
 def option_findings(placement: Placement) -> Iterator[Finding]:
-    yield from unknown_options(placement, "aws", IN_AN_INVENTORY)
+    yield from unknown_options(placement, "aws", (*IN_AN_INVENTORY, *ON_PROXMOX))
     yield from _refused(placement)
     stop_at = placement.stop_at or "instance"
     if stop_at not in STEPS:

@@ -8,9 +8,9 @@ from __future__ import annotations
 from typing import Any, Mapping, Sequence
 from urllib.parse import unquote
 
+from ..import_mark import WHOLE, mark_in
 from ..spec import Firmware, PowerState, VmSpec
 from .devices import Devices, Layout, leaf
-from .import_mark import WHOLE, mark_in
 from .places import PATHS, STEPS, Places
 from .properties import Row, Rows, every, of_view, retrieve
 from .session import Session

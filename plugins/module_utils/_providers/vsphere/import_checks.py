@@ -13,7 +13,7 @@ from ..._errors import WAIT_OR_CANCEL, VmferryError
 from ..base import Placement
 from ..finding import Finding
 from ..network_names import unknown_networks
-from ..placement_options import IN_A_CLOUD, unknown_options
+from ..placement_options import IN_A_CLOUD, ON_PROXMOX, unknown_options
 from ..spec import VmSpec
 from .import_hardware import hardware_findings, uuid_of
 from .import_leftovers import called, machines
@@ -43,7 +43,7 @@ def import_findings(session: Session, vm: VmSpec, placement: Placement, export_i
     places = ImportPlaces(session, placement)
     checks: Sequence[_Check] = (
         lambda: _of_name(session, placement, export_id, places),
-        lambda: unknown_options(placement, "vsphere", IN_A_CLOUD),
+        lambda: unknown_options(placement, "vsphere", (*IN_A_CLOUD, *ON_PROXMOX)),
         lambda: _of_options(vm, placement),
         lambda: unknown_networks(vm, placement),
         lambda: hardware_findings(vm, placement),

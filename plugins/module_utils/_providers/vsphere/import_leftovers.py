@@ -14,8 +14,8 @@ from typing import Any, Iterator, Sequence
 from urllib.parse import unquote
 
 from ..._errors import VmferryError
+from ..import_mark import UNFINISHED, ImportMark, insist_on_dead, mark_in
 from .faults import is_fault
-from .import_mark import UNFINISHED, ImportMark, insist_on_dead, mark_in
 from .properties import Rows, every, of_view, retrieve
 from .session import Session
 from .tasks import run_task

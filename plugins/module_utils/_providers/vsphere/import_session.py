@@ -25,13 +25,13 @@ from ..._transfer.pipeline import export_disk
 from ..._transfer.proved_digests import digests_of
 from ..._transfer.workers import run_workers
 from ..base import ImportSession, Placement, ReadDisk
+from ..import_mark import UNFINISHED, WHOLE, ImportMark, notes_of, with_mark
 from ..job import Job
 from ..spec import VmSpec
 from .describe import describe_these
 from .disk_servers import DiskServers
 from .import_hardware import NewDisk, hardware_findings, insist_on_stream
 from .import_leftovers import UNDO_PATIENCE, destroy, destroy_own
-from .import_mark import UNFINISHED, WHOLE, ImportMark, notes_of, with_mark
 from .import_places import ImportPlaces
 from .import_spec import ImportPlan, ImportSpec, create_import_spec, settle
 from .lease import Lease, LeaseFile

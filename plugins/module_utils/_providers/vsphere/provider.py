@@ -103,8 +103,8 @@ class VsphereProvider(Provider):
 
     def imported(self, name: str, folder: str = "") -> tuple[VmSpec, str] | None:
         """One that is not whole is none: `check_import` finds it, or it is removed."""
+        from ..import_mark import UNFINISHED
         from .import_leftovers import called, machines
-        from .import_mark import UNFINISHED
         from .import_places import ImportPlaces
 
         where = ImportPlaces(self._session, Placement(name, folder=folder)).folder_of_name() if folder else ""
@@ -118,10 +118,10 @@ class VsphereProvider(Provider):
         return None
 
     def made_otherwise(self, vm: VmSpec, placement: Placement) -> str:
-        from ..placement_options import IN_A_CLOUD, insist_on_known
+        from ..placement_options import IN_A_CLOUD, ON_PROXMOX, insist_on_known
         from .import_hardware import new_disks
 
-        insist_on_known(placement, self.name, IN_A_CLOUD)
+        insist_on_known(placement, self.name, (*IN_A_CLOUD, *ON_PROXMOX))
         new_disks(vm, placement)
         if placement.disk_format not in ("", "vmdk"):
             hint = "Leave placement.disk_format out."

@@ -10,10 +10,10 @@ from typing import Any, Iterator, Mapping, Sequence
 from urllib.parse import unquote
 
 from ..._errors import VmferryError
+from ..import_mark import insist_on_dead, mark_in
 from ..spec import DiskSpec, VmSpec
 from .devices import leaf
 from .import_leftovers import REMOVE_LIMIT, destroy
-from .import_mark import insist_on_dead, mark_in
 from .properties import Row, Rows, every, of_view, retrieve
 from .session import Session
 from .snapshot_tree import nodes

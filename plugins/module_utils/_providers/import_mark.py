@@ -3,21 +3,23 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """What an import writes into the notes of its VM: whose work it is, of what it is made, and whether it is whole.
 
-The notes are part of what vSphere is asked to make, so that there is never a VM of ours without them.
+The notes are part of what a provider is asked to make, so that there is never a VM of ours without them.
 """
 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+import time
+from dataclasses import dataclass, replace
 from typing import Any, Dict, Mapping
 from urllib.parse import quote, unquote
 
-from ..._errors import VmferryError
-from ..._transfer.owner import current_owner, is_owner_alive
-from ..job import Job
+from .._errors import VmferryError
+from .._transfer.owner import current_owner, is_owner_alive
+from .job import Job
 
 UNFINISHED, WHOLE = "unfinished", "whole"
+HELD_FOR = 1200.0  # seconds after the last sign of life; no two clocks of one site differ by so much
 _MARK = re.compile(r"\s*(?:Made by vmferry\.migrate\. )?\[vmferry-import ([^][]*)\]")
 _FIELD = re.compile(r"(\w+)=(\S*)")
 _OWNER = {"hostname": str, "boot_id": str, "pid_namespace": int, "pid": int, "pid_started": int}
@@ -26,7 +28,9 @@ _OWNER = {"hostname": str, "boot_id": str, "pid_namespace": int, "pid": int, "pi
 @dataclass(frozen=True)
 class ImportMark:
     """`name`: that the VM was made with; `vm` and `vm_name`: of which it was exported, empty where nobody said. Of one
-    that is whole, it does not matter any more whose work it was."""
+    that is whole, it does not matter any more whose work it was. `held_until`: seconds since the epoch, renewed as long
+    as the process lives, so that others know some time after its end that it is dead; 0 where a provider ends what dies
+    by itself."""
 
     state: str
     export: str
@@ -36,6 +40,7 @@ class ImportMark:
     owner: Mapping[str, Any]
     vm: str = ""
     vm_name: str = ""
+    held_until: int = 0
 
     @classmethod
     def of(cls, job: Job, export: str, name: str, vm: str = "", vm_name: str = "") -> ImportMark:
@@ -48,8 +53,13 @@ class ImportMark:
 
     @property
     def alive(self) -> bool | None:
-        """None where this process cannot tell: the owner is in another container or on another host."""
-        return is_owner_alive(self.owner)
+        """None where this process cannot tell: the owner is in another container or on another host, and holds it."""
+        seen = is_owner_alive(self.owner)
+        return False if seen is None and 0 < self.held_until < time.time() else seen
+
+    def held(self) -> ImportMark:
+        """From now on."""
+        return replace(self, held_until=int(time.time() + HELD_FOR))
 
     def describe(self) -> str:
         return f"import job {self.job} (process {self.owner.get('pid', '?')} on {self.owner.get('hostname', '?')})"
@@ -60,6 +70,8 @@ class ImportMark:
         if state == UNFINISHED:
             known = {key: value for key, value in self.owner.items() if key in _OWNER and value is not None}
             fields.update(name=self.name, **known)
+            if self.held_until:
+                fields.update(held=self.held_until)
         marked = " ".join(f"{key}={quote(str(value), safe='')}" for key, value in fields.items())
         return f"Made by vmferry.migrate. [vmferry-import {marked}]"
 
@@ -75,7 +87,11 @@ def mark_in(notes: str) -> ImportMark | None:
     except ValueError:
         owner = {}
     state, export, job, attempt, name = (fields.get(key, "") for key in ("state", "export", "job", "attempt", "name"))
-    return ImportMark(state, export, job, attempt, name, owner, fields.get("vm", ""), fields.get("vm_name", ""))
+    held = fields.get("held", "")
+    held_until = int(held) if held.isdecimal() else 0
+    return ImportMark(
+        state, export, job, attempt, name, owner, fields.get("vm", ""), fields.get("vm_name", ""), held_until
+    )
 
 
 def notes_of(details: Mapping[str, Any]) -> str:
