@@ -39,16 +39,18 @@ options:
       storage:
         description:
           - Where the disks go. For libvirt, a storage pool or the path of a folder. For vSphere, a datastore or a
-            datastore cluster, by name, path or MoRef; of a cluster, the datastore with the most room is taken.
+            datastore cluster, by name, path or MoRef; of a cluster, the datastore with the most room is taken. For
+            Proxmox VE, a storage of the node that takes disk images.
           - AWS refuses it; see O(placement.volume_type).
-          - If not given, the provider's default. On vSphere that is the only datastore there; where there are several,
-            it has to be given.
+          - If not given, the provider's default. On vSphere that is the only datastore there, and on Proxmox VE the
+            only such storage; where there are several, it has to be given.
           - Must not be given where the provider is V(image), whose files go below its URL.
         type: str
       disk_format:
         description:
           - The format of the disks on the provider, for example V(qcow2) or V(raw). If not given, the provider's
-            default. On vSphere all are VMDKs; see O(placement.disk_provisioning). AWS refuses it.
+            default. On vSphere all are VMDKs; see O(placement.disk_provisioning). AWS refuses it. On Proxmox VE, a
+            format that the storage takes; its default is that of the storage.
           - Where the provider is V(image), what is written. V(ova) is one archive, V(ova_gz) the same within gzip;
             V(ovf), V(qcow2), V(raw), V(vmdk), V(vmdk_sparse), V(vhd), V(vhd_dynamic) or V(vhdx) is a folder with an OVF
             descriptor, checksums, and images in that format, in V(vmdk) where it is V(ovf). If not given, V(qcow2).
@@ -63,12 +65,16 @@ options:
           - On vSphere, V(pvscsi), V(lsilogic), V(lsisas1068), V(buslogic), V(sata), V(nvme), V(ide), or V(scsi) for the
             model that it had, or V(pvscsi). Disks that were on a bus that vSphere has not, such as V(virtio), go on
             V(sata).
+          - On Proxmox VE, V(virtio), V(scsi), V(sata) or V(ide), or a model of SCSI controller, V(virtio-scsi-single),
+            V(virtio-scsi-pci), V(pvscsi), V(megasas), V(lsi) or V(lsi53c810). Disks that were on a bus or a controller
+            that it has not, such as V(nvme), go on V(sata).
         type: str
       disk_provisioning:
         description:
           - On vSphere, how the disks are made. V(thin) takes room as it is written to, V(thick) all of it at once, and
             V(eager) overwrites it with zeros as well. If not given, V(thin).
-          - Other providers refuse it, and the next four, as V(unsupported).
+          - Other providers refuse it, and the next four, as V(unsupported), but for O(placement.host) and
+            O(placement.resource_pool) on Proxmox VE.
         type: str
         choices:
           - thin
@@ -90,10 +96,13 @@ options:
       host:
         description:
           - On vSphere, the ESXi host that the VM is to run on, by name, path or MoRef.
+          - On Proxmox VE, the node that the VM is made on, by name. If not given, the node that the task runs on, the
+            only one, or the one that the API is reached at.
         type: str
       resource_pool:
         description:
           - On vSphere, the resource pool of the VM, by name, path or MoRef. If not given, that of the cluster or host.
+          - On Proxmox VE, the pool of the VM. If not given, it is in none.
         type: str
       firmware:
         description:
@@ -112,7 +121,7 @@ options:
         default: false
       keep_uuid:
         description:
-          - On vSphere, whether the VM keeps the UUID that its guest sees. Otherwise it gets a new one.
+          - On vSphere and Proxmox VE, whether the VM keeps the UUID that its guest sees. Otherwise it gets a new one.
           - Two VMs with the same UUID confuse whoever tells VMs apart by it, such as backups. Other providers refuse
             V(true) as V(unsupported).
         type: bool
@@ -183,11 +192,17 @@ options:
           - On AWS, the ARN of the key of KMS that they are encrypted with. If not given, the account's default.
           - EBS direct takes neither ids nor aliases.
         type: str
+      vmid:
+        description:
+          - On Proxmox VE, the id of the VM, which has to be free. If not given, the next that is.
+          - Other providers refuse it as V(unsupported).
+        type: int
   network_map:
     description:
       - For networks that the VM was in, the networks to use instead. Those that are not named keep their names.
       - For one network card, give its MAC address in the place of the network that it was in.
-      - On vSphere, networks are named by name, path or MoRef. On AWS, they are subnets, by id or by the tag C(Name).
+      - On vSphere, networks are named by name, path or MoRef. On AWS, they are subnets, by id or by the tag C(Name). On
+        Proxmox VE, they are bridges, with a VLAN behind a dot, as V(vmbr0) or V(vmbr0.20).
     type: dict
   storage_map:
     description:

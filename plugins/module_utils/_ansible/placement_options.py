@@ -9,6 +9,8 @@ from .._providers.base import Placement
 from .argspec import ArgumentSpec, TaskArguments, without_unset
 from .values import count, mebibytes, name_map, network_names
 
+LOWEST_VMID = 100  # Proxmox VE keeps those below for itself
+
 
 def placement_arguments() -> ArgumentSpec:
     return ArgumentSpec(
@@ -46,6 +48,7 @@ def placement_arguments() -> ArgumentSpec:
                     "volume_type": {"type": "str", "choices": ["gp3", "gp2", "st1", "sc1", "standard"]},
                     "encrypted": {"type": "bool", "default": False},
                     "kms_key_id": {"type": "str", "no_log": False},
+                    "vmid": {"type": "int"},
                 },
             },
             "network_map": {"type": "dict"},
@@ -58,13 +61,16 @@ def placement_arguments() -> ArgumentSpec:
 def placement(arguments: TaskArguments, name: str) -> Placement:
     """`name`: of the VM to be."""
     hardware = without_unset(arguments["hardware"] or {})
+    placed = without_unset(arguments["placement"])
+    if "vmid" in placed:
+        count("placement.vmid", placed["vmid"], LOWEST_VMID)
     return Placement(
         name=name,
         cpu=count("hardware.cpu", hardware["cpu"], 1) if "cpu" in hardware else 0,
         memory_mb=mebibytes("hardware.memory", hardware["memory"]) if "memory" in hardware else 0,
         network_map=name_map("network_map", arguments["network_map"]),
         storage_map=name_map("storage_map", arguments["storage_map"]),
-        **without_unset(arguments["placement"]),
+        **placed,
     )
 
 

@@ -29,6 +29,7 @@ class ProxmoxProvider(Provider):
 
     name = "proxmox"
     has_tags = True
+    reads_back = True
     max_jobs = 4
 
     def __init__(self, settings: Mapping[str, Any], flow: Flow | None = None) -> None:
@@ -78,16 +79,27 @@ class ProxmoxProvider(Provider):
         return ProxmoxSnapshots(self._session, vm)
 
     def imported(self, name: str, folder: str = "") -> tuple[VmSpec, str] | None:
-        raise _not_yet("Importing VMs to Proxmox VE")
+        """One that is not whole has another name."""
+        from .import_found import made_as
+
+        return made_as(self._session, name)
+
+    def made_otherwise(self, vm: VmSpec, placement: Placement) -> str:
+        from .import_found import made_otherwise
+
+        return made_otherwise(vm, placement)
 
     def check_import(self, vm: VmSpec, placement: Placement, export_id: str) -> Sequence[Finding]:
-        error = _not_yet("Importing VMs to Proxmox VE")
-        return [Finding("error", error.message, error.hint, error.kind)]
+        from .import_checks import import_findings
+
+        return import_findings(self._session, vm, placement, export_id)
 
     def open_import(
         self, vm: VmSpec, native: Mapping[str, bytes], placement: Placement, export_id: str, job: Job
     ) -> ContextManager[ImportSession]:
-        raise _not_yet("Importing VMs to Proxmox VE")
+        from .import_session import ProxmoxImport
+
+        return ProxmoxImport(self._session, vm, native, placement, export_id, job, self._flow)
 
     def start(self, vm: VmSpec) -> VmSpec:
         from .power import start
@@ -120,10 +132,14 @@ class ProxmoxProvider(Provider):
         return []
 
     def clean_up_imports(self) -> Sequence[tuple[str, str]]:
-        return []
+        from .import_leftovers import clean_up_imports
+
+        return clean_up_imports(self._session)
 
     def undo(self, job_id: str) -> Sequence[str]:
-        return []
+        from .import_leftovers import undo_imports
+
+        return undo_imports(self._session, job_id)
 
     def close(self) -> None:
         self._session.close()

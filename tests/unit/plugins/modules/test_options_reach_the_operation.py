@@ -255,6 +255,7 @@ LANDING: list[tuple[str, Any, str, Any]] = [
     ("placement.keep_uuid", True, "placement.keep_uuid", True),
     ("placement.power_on", True, "placement.power_on", True),
     ("placement.stop_at", "image", "placement.stop_at", "image"),
+    ("placement.vmid", 120, "placement.vmid", 120),
     ("placement.instance_type", "m7i.large", "placement.instance_type", "m7i.large"),
     ("placement.subnet_id", "subnet-0f1e", "placement.subnet_id", "subnet-0f1e"),
     ("placement.security_groups", ["web"], "placement.security_groups", ["web"]),
