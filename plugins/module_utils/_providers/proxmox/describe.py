@@ -15,6 +15,7 @@ from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
 
 from ..._appliances.qm_words import DEFAULT_MEMORY_MB, EFI_DISK, TPM_STATE
 from ..._errors import VmferryError
+from ..import_mark import WHOLE, mark_in
 from ..spec import DiskSpec, PowerState, VmSpec
 from .drives import Drive, disks_of, drives_of, nics_of, own_state, properties, unused_volumes
 from .inventory import Guest, at_once, guests, tags_in
@@ -279,7 +280,14 @@ def _details(facts: _Facts, own: Mapping[str, Drive], cdroms: Sequence[Drive]) -
         "of_its_node": sorted(key for key in config if _OF_HOST.fullmatch(key)),
         "arguments": str(config.get("args") or ""),
         "config_digest": str(config.get("digest") or ""),
+        "imported_from": _imported_from(str(config.get("description") or "")),
     }
+
+
+def _imported_from(notes: str) -> Dict[str, str]:
+    """The export, and the VM that was exported; empty for a VM that no import of ours made, or has not made yet."""
+    mark = mark_in(notes)
+    return mark.imported_from if mark is not None and mark.state == WHOLE else {}
 
 
 def _is_ha(current: Mapping[str, Any]) -> bool:

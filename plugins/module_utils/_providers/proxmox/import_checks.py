@@ -19,6 +19,7 @@ from .import_hardware import PlacedDisk, drives_of, hardware_findings
 from .import_leftovers import made_by, unfinished
 from .import_places import ImportPlaces, Storage
 from .import_privileges import privilege_findings
+from .import_state import state_findings
 from .inventory import Guest, guests
 from .session import Session
 
@@ -36,6 +37,7 @@ def import_findings(session: Session, vm: VmSpec, placement: Placement, export_i
         lambda: unknown_options(placement, "proxmox", MEANS_NOTHING),
         lambda: unknown_networks(vm, placement),
         lambda: hardware_findings(vm, placement),
+        lambda: state_findings(vm, placement),
         checks.of_vmid,
         checks.of_pool,
         checks.of_storages,

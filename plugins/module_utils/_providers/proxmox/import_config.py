@@ -117,7 +117,7 @@ class ImportPlan:
         yield "bios", "ovmf" if is_uefi else "seabios"
         if self.home is None:
             return
-        made = f"{self.home.name}:1"
+        made = f"{self.home.name}:1,format=raw"
         if is_uefi:
             keys = int(is_secure(self.vm, self.placement))
             yield EFI_DISK, f"{made},efitype=4m,pre-enrolled-keys={keys}"

@@ -229,9 +229,3 @@ def _of_firmware(vm: VmSpec, placement: Placement) -> Iterator[Finding]:
     if placement.firmware and vm.firmware != "unknown" and placement.firmware != vm.firmware:
         text = f"{vm.name} was installed for {vm.firmware}; with {placement.firmware} it may not boot."
         yield Finding("warning", text, "Leave firmware out to keep it.")
-    if vm.firmware == "uefi" and firmware_of(vm, placement) == "uefi":
-        text = f"The variables of the firmware of {vm.name} begin anew."
-        yield Finding("warning", text, "If the guest does not boot, choose its boot loader in the firmware's setup.")
-    if vm.tpm:
-        text = f"The TPM of {vm.name} is a new one: what the old one kept is left behind."
-        yield Finding("warning", text, "Have the recovery keys of encrypted disks (BitLocker) at hand.")

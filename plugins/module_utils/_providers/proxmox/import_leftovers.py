@@ -16,6 +16,7 @@ from typing import Any, Iterator, List, Mapping, Optional, Sequence
 
 from ..._errors import VmferryError
 from ..import_mark import UNFINISHED, ImportMark, insist_on_dead, mark_in
+from ..spec import VmSpec
 from .inventory import Guest, guests
 from .session import Session
 
@@ -80,6 +81,13 @@ def clean_up_imports(session: Session) -> Sequence[tuple[str, str]]:
 def undo_imports(session: Session, job_id: str) -> Sequence[str]:
     """Of this job, which is dead, as the caller knows. Raises `busy` where it can be seen that it lives."""
     return list(_undo_imports(session, job_id))
+
+
+def insist_on_no_import(vm: VmSpec) -> None:
+    """Raises `busy` for a VM that an import is making just now."""
+    mark = mark_in(str(vm.details.get("description") or ""))
+    if mark is not None:
+        insist_on_dead(mark, mark.name)
 
 
 def _undo_imports(session: Session, job_id: str) -> Iterator[str]:

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from types import TracebackType
 from typing import List, Mapping, Sequence
 
@@ -26,11 +26,18 @@ from .import_config import ImportPlan
 from .import_hardware import hardware_findings
 from .import_hold import ImportHold
 from .import_places import ImportPlaces
+from .import_state import kept_state, state_findings
 from .import_vm import ImportedVm
 from .keeper import Keeper
+from .node import Node
 from .node_nbd import served
 from .power import start
 from .session import Session
+
+
+def volume_path(node: Node, volume: str) -> str:
+    """A file, a device, or what QEMU opens by its own drivers: `rbd:…`."""
+    return node.run(["pvesm", "path", volume]).decode("utf-8", "surrogateescape").strip()
 
 
 class ProxmoxImport(ImportSession):
@@ -46,6 +53,7 @@ class ProxmoxImport(ImportSession):
     ) -> None:
         insist_on_name(placement.name)
         self._session, self._vm, self._placement, self._job = session, vm, placement, job
+        self._state = kept_state(vm, placement, native)
         self._flow = flow or Flow()
         self._mark = ImportMark.of(job, export_id, placement.name, vm.id, vm.name)
         self.warnings: List[str] = []
@@ -54,7 +62,10 @@ class ProxmoxImport(ImportSession):
 
     def __enter__(self) -> ProxmoxImport:
         self._plan = ImportPlan.of(self._vm, self._placement, ImportPlaces(self._session, self._placement))
-        told = hardware_findings(self._vm, self._placement)
+        told = [
+            *hardware_findings(self._vm, self._placement),
+            *state_findings(self._vm, self._placement, self._state),
+        ]
         self.warnings += [f"{one.message} {one.hint}".rstrip() for one in told if one.severity == "warning"]
         with ExitStack() as stack:
             self._begin(stack)
@@ -99,10 +110,12 @@ class ProxmoxImport(ImportSession):
         self._working = stack.enter_context(ExitStack())
         self._working.enter_context(ImportHold(self._made.renew))
         self._keeper = self._working.enter_context(Keeper(node))
-        self._keeper.open(self._job, "import", str(self._made.vmid), self._placement.name)
-        self._paths = [
-            node.run(["pvesm", "path", volume]).decode("utf-8", "replace").strip() for volume in self._made.volumes
-        ]
+        # A VM may move from a node to the same node, and both ends of that are one job.
+        self._folder = f"{self._job.job_id}-import"
+        self._keeper.open(self._job, "import", str(self._made.vmid), self._placement.name, self._folder)
+        self._paths = [volume_path(node, volume) for volume in self._made.volumes]
+        for key, content in self._state.items():
+            self._restore(volume_path(node, self._made.volume(key)), content)
         self._serving = self._working.enter_context(ExitStack())
         self.sinks = tuple(self._sink(number) for number in range(len(self._plan.volumes)))
         failpoint("import_opened")
@@ -122,17 +135,27 @@ class ProxmoxImport(ImportSession):
     def _serve(self, number: int, *, read_only: bool) -> Address:
         """What the page cache of the node holds is neither written to nor read."""
         path, format = self._paths[number], self._plan.volumes[number].format
+        zeroes = "off" if read_only else "unmap"
         return self._serving.enter_context(
             served(
                 self._keeper,
-                self._job.job_id,
+                self._folder,
                 path,
                 format,
                 read_only=read_only,
                 cache="none",
-                detect_zeroes="off" if read_only else "unmap",
+                detect_zeroes=zeroes,
             )
         )
+
+    def _restore(self, path: str, content: bytes) -> None:
+        """What the machine itself keeps, onto a raw volume that Proxmox VE has filled for a new one."""
+        with (
+            served(self._keeper, self._folder, path, "raw", read_only=False) as address,
+            closing(NbdSink(address)) as sink,
+        ):
+            sink.write([(0, memoryview(content))])
+            sink.flush()
 
     def _undo(self) -> None:
         if self._whole:

@@ -31,7 +31,7 @@ class ImportedVm:
         self._session, self._plan, self._flow = session, plan, flow
         self._mark = mark
         self.vmid = 0  # none was asked for yet
-        self._volumes: Sequence[str] = ()
+        self._made: Mapping[str, Any] = {}  # its configuration, when it was new
 
     @property
     def path(self) -> str:
@@ -41,7 +41,11 @@ class ImportedVm:
     @property
     def volumes(self) -> Sequence[str]:
         """Ids, in the order of the VM's disks."""
-        return self._volumes
+        return self._volumes_in(self._made)
+
+    def volume(self, key: str) -> str:
+        """The id of the machine's own one."""
+        return drive_of(key, self._made.get(key)).volume.text
 
     def create(self) -> List[str]:
         """Warnings of Proxmox VE. Raises `conflict` where the vmid is taken that the task wants."""
@@ -54,7 +58,7 @@ class ImportedVm:
                 if given or not left or error.kind != "conflict" or _TAKEN not in error.message:
                     raise
                 continue  # somebody else was faster
-            self._volumes = self._volumes_in(self._config())
+            self._made = self._config()
             return warnings
         raise VmferryError("internal", "The last try returns or raises.")
 
@@ -122,7 +126,7 @@ class ImportedVm:
         with self._session.doing(f"Looking at {self._plan.placement.name}"):
             status = str(self._session.get(f"{self.path}/status/current").get("status"))
         is_ours = mark is not None and mark.attempt == self._mark.attempt
-        if is_ours and status == "stopped" and self._volumes_in(config) == list(self._volumes):
+        if is_ours and status == "stopped" and self._volumes_in(config) == self.volumes:
             return
         text = f"VM {self.vmid} on {self._plan.node}, of which {self._plan.placement.name} was being made, "
         text += "was started meanwhile." if status != "stopped" else "was changed by somebody else meanwhile."

@@ -84,11 +84,11 @@ class Keeper:
     def node(self) -> Node:
         return self._node
 
-    def open(self, job: Job, purpose: str, vmid: str, vm_name: str) -> None:
-        """The job's folder on the node. Raises `conflict` where it is there."""
+    def open(self, job: Job, purpose: str, vmid: str, vm_name: str, folder: str = "") -> None:
+        """The job's folder on the node, called by its id or as is said. Raises `conflict` where it is there."""
         about = {"job": job.job_id, "attempt": job.attempt, "purpose": purpose, "vmid": vmid, "vm": vm_name}
         owner = {**about, "began": time.time(), "worker": current_owner()}
-        self.ask({"do": "open", "folder": job.job_id, "owner": owner})
+        self.ask({"do": "open", "folder": folder or job.job_id, "owner": owner})
 
     def will(self, **undo: Any) -> int:
         """To be undone from now on, as `node_undo` knows it; only then may it be done."""

@@ -119,9 +119,11 @@ class ProxmoxProvider(Provider):
         insist_on_removable(vm, disks)
 
     def remove(self, vm: VmSpec, disks: bool) -> Sequence[str]:
+        from .import_leftovers import insist_on_no_import
         from .removal import insist_on_removable, remove_vm
 
         now = self.describe(vm.id)
+        insist_on_no_import(now)
         insist_on_removable(now, disks)
         self.clean_up(now)  # raises where a job of ours still works on it
         return remove_vm(self._session, now, disks)

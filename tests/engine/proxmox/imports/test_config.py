@@ -34,9 +34,14 @@ from ansible_collections.vmferry.migrate.plugins.module_utils._providers.proxmox
     hardware_findings,
 )
 from ansible_collections.vmferry.migrate.plugins.module_utils._providers.proxmox.import_places import Storage
+from ansible_collections.vmferry.migrate.plugins.module_utils._providers.proxmox.import_state import (
+    EFI_VARIABLES,
+    kept_state,
+    state_findings,
+)
 from ansible_collections.vmferry.migrate.plugins.module_utils._providers.spec import DiskSpec, NicSpec, VmSpec
 
-from .importing import EXPORT, KIB, SMALL, SYSTEM, a_vm
+from .importing import EXPORT, KIB, SMALL, SYSTEM, a_vm, noise
 
 GIB = 1 << 30
 FILES = Storage("files", "dir", ["raw", "qcow2", "vmdk"], "qcow2", None)
@@ -183,13 +188,13 @@ def test_drives_for_cds_are_there_again_and_empty() -> None:
 def test_uefi_gets_a_disk_for_its_variables(secure: bool, keys: int) -> None:
     made = parameters(a_vm(SMALL, firmware="uefi", secure_boot=secure))
     assert (made["bios"], made["machine"]) == ("ovmf", "q35")
-    assert made["efidisk0"] == f"files:1,efitype=4m,pre-enrolled-keys={keys}"
+    assert made["efidisk0"] == f"files:1,format=raw,efitype=4m,pre-enrolled-keys={keys}"
 
 
 def test_machines_own_volumes_go_to_the_storage_of_the_task() -> None:
     made = parameters(a_vm(SMALL, firmware="uefi", tpm=True), storage="group")
     assert made["efidisk0"].startswith("group:1,")
-    assert made["tpmstate0"] == "group:1,version=v2.0"
+    assert made["tpmstate0"] == "group:1,format=raw,version=v2.0"
 
 
 def test_task_changes_the_hardware() -> None:
@@ -309,6 +314,35 @@ def test_only_new_volumes_that_read_as_zeros_are_taken_for_such(kind: str, forma
 def test_machine_of_other_processors_is_refused() -> None:
     (told,) = hardware_findings(a_vm(SMALL, architecture="aarch64"), Placement("new"))
     assert (told.severity, told.kind) == ("error", "unsupported")
+
+
+VARIABLES = bytes(40) + b"_FVH" + noise(7, EFI_VARIABLES - 44)
+
+
+@pytest.mark.parametrize(
+    ("provider", "native", "kept", "told"),
+    [
+        ("libvirt", {"nvram.fd": VARIABLES}, {"efidisk0": VARIABLES}, ["TPM"]),
+        ("proxmox", {"efidisk0.raw": VARIABLES + bytes(999), "tpmstate0.raw": SMALL},
+         {"efidisk0": VARIABLES, "tpmstate0": SMALL}, []),
+        ("proxmox", {"efidisk0.raw": VARIABLES[:131072]}, {}, ["variables", "TPM"]),
+        ("proxmox", {"efidisk0.raw": VARIABLES + b"x"}, {}, ["variables", "TPM"]),
+        ("libvirt", {"nvram.fd": b"QFI" + VARIABLES}, {}, ["variables", "TPM"]),
+        ("vsphere", {"nvram.fd": VARIABLES, "tpmstate0.raw": SMALL}, {}, ["variables", "TPM"]),
+    ],
+)  # fmt: skip
+def test_what_the_machine_kept(
+    provider: str, native: dict[str, bytes], kept: dict[str, bytes], told: list[str]
+) -> None:
+    vm, placed = a_vm(SMALL, provider=provider, firmware="uefi", tpm=True), Placement("new")
+    assert kept_state(vm, placed, native) == kept
+    words = " ".join(one.message for one in state_findings(vm, placed, kept))
+    assert [word for word in ("variables", "TPM") if word in words] == told
+    assert kept_state(vm, Placement("new", firmware="bios"), native).keys() == kept.keys() - {"efidisk0"}
+
+
+def test_nothing_begins_anew_of_an_old_machine() -> None:
+    assert list(state_findings(a_vm(SMALL), Placement("new"))) == []
 
 
 def test_lsi_controller_does_not_boot_by_uefi() -> None:

@@ -145,6 +145,11 @@ def test_living_import_is_not_undone(pve: ProxmoxServer, importing: Importing) -
         with pytest.raises(VmferryError, match="is being made by import job") as refused:
             importing.provider.undo(job)
         assert refused.value.kind == "busy"
+        half = importing.provider.describe(str(next(iter(pve.vms()))))
+        assert half.details["imported_from"] == {}
+        with pytest.raises(VmferryError, match="new is being made by import job") as refused:
+            importing.provider.remove(half, disks=True)
+        assert refused.value.kind == "busy"
         told = importing.provider.check_import(a_vm(), Placement("new", storage="local"), "another")
         assert [one.kind for one in told if one.severity == "error"] == ["busy"]
 

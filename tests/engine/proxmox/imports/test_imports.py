@@ -14,10 +14,11 @@ import pytest
 from ansible_collections.vmferry.migrate.plugins.module_utils._errors import VmferryError
 from ansible_collections.vmferry.migrate.plugins.module_utils._providers.base import Placement
 from ansible_collections.vmferry.migrate.plugins.module_utils._providers.proxmox import import_hold, import_vm
+from ansible_collections.vmferry.migrate.plugins.module_utils._providers.proxmox.import_state import EFI_VARIABLES
 from ansible_collections.vmferry.migrate.plugins.module_utils._providers.proxmox.provider import ProxmoxProvider
 from rigs.proxmox import ProxmoxServer
 
-from .importing import EXPORT, MIB, SMALL, SYSTEM, Importing, a_vm, read
+from .importing import EXPORT, MIB, SMALL, SYSTEM, Importing, a_vm, noise, read
 
 
 @pytest.mark.parametrize(
@@ -91,11 +92,23 @@ def test_vm_has_the_vmid_pool_and_power_that_the_task_wants(pve: ProxmoxServer, 
     assert pve.vms()[vmid]["status"] == "running"
 
 
+def test_machine_keeps_its_variables_and_its_tpm(pve: ProxmoxServer, importing: Importing) -> None:
+    variables, state = bytes(40) + b"_FVH" + noise(8, EFI_VARIABLES - 44), noise(9, MIB)
+    vm = a_vm(firmware="uefi", tpm=True, provider="proxmox")
+    warnings: list[str] = []
+    native = {"efidisk0.raw": variables, "tpmstate0.raw": state}
+    made = importing.run(vm, [SMALL], native=native, begun=lambda session: warnings.extend(session.warnings))
+    assert pve.disk_bytes(int(made.id), "efidisk0")[: len(variables)] == variables
+    assert pve.disk_bytes(int(made.id), "tpmstate0")[: len(state)] == state
+    assert (made.firmware, made.tpm, warnings) == ("uefi", True, [])
+
+
 def test_import_is_known_by_its_export(pve: ProxmoxServer, importing: Importing) -> None:
     made = importing.run(a_vm(), [SMALL])
     found = importing.provider.imported("new")
     assert found is not None
     assert (found[0].id, found[1]) == (made.id, EXPORT)
+    assert found[0].details["imported_from"] == {"export": EXPORT, "vm": a_vm().id, "vm_name": "source"}
     assert importing.provider.imported("another") is None
     foreign = pve.make_vm("theirs")
     found = importing.provider.imported("theirs")
