@@ -110,6 +110,13 @@ options:
             used.
           - A node whose key is not known there is never connected to.
         type: path
+      fleecing_storage:
+        description:
+          - The storage that keeps what a running VM overwrites while it is exported, until the export is over. It has
+            to be there on the VM's node, and to be of type dir, nfs, cifs, btrfs, cephfs, lvm, lvmthin or zfspool.
+          - If not given, the storage of each disk keeps what is overwritten on it. Name another one where that has
+            little room, is a thick LVM, which needs as much room as the disk has, or is of another type, such as rbd.
+        type: str
 requirements:
   - for Proxmox VE, proxmoxer 2.0 or newer and requests on the host that runs the module, and Proxmox VE 8 or newer
 """

@@ -61,6 +61,7 @@ def proxmox_options() -> dict[str, dict[str, Any]]:
                 "ssh_port": {"type": "int", "default": 22},
                 "ssh_private_key_file": {"type": "path", "no_log": False},
                 "ssh_known_hosts": {"type": "path"},
+                "fleecing_storage": {"type": "str"},
             },
         },
     }

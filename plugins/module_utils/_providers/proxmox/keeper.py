@@ -17,6 +17,7 @@ from typing import Any, List, Mapping, Sequence, Tuple, get_args
 
 from ..._errors import Kind, VmferryError
 from ..._transfer.owner import current_owner
+from .. import qemu_lock
 from ..job import Job
 from . import node_keeper, node_undo  # so that the files are shipped with this one
 from .node import Node
@@ -35,14 +36,15 @@ while left:
     if not piece:
         sys.exit(0)
     program, left = program + piece, left - len(piece)
-sys.modules["vmferry"] = types.ModuleType("vmferry")
 for name, text in json.loads(program).items():
-    module = sys.modules["vmferry." + name] = types.ModuleType("vmferry." + name)
-    module.__package__ = "vmferry"
+    package = name.rpartition(".")[0]
+    sys.modules.setdefault(package, types.ModuleType(package))
+    module = sys.modules[name] = types.ModuleType(name)
+    module.__package__ = package
     exec(compile(text, name, "exec"), module.__dict__)
-sys.modules["vmferry.node_keeper"].main()
+module.main()
 """
-PROGRAM = (node_undo, node_keeper)  # what the second needs of the first is there by then
+PROGRAM = (qemu_lock, node_undo, node_keeper)  # what each needs of those before is there by then
 
 
 class QemuRefused(VmferryError):
@@ -102,6 +104,10 @@ class Keeper:
         """`SOCKET` in it becomes the path of the socket, which is `name` in the folder. Raises `ServerFailed`."""
         return int(self.ask({"do": "serve", "argv": list(argv), "name": name}))
 
+    def lock(self, path: str) -> None:
+        """Keeps others from writing to an image, as long as this lives. Raises `busy` where one does already."""
+        self.ask({"do": "lock", "path": path})
+
     def stop(self, number: int, patience: float) -> None:
         """Raises `ServerFailed` where it could not write everything."""
         self.ask({"do": "stop", "number": number, "patience": patience}, patience + ANSWER_TIMEOUT)
@@ -116,6 +122,11 @@ class Keeper:
                 raise
             raise QemuRefused(vmid, error.message) from error
         return answers
+
+    def stopped(self) -> List[int]:
+        """Numbers of what was undone before its time, since a file system ran low."""
+        found: List[int] = self.ask({"do": "stopped"})
+        return found
 
     def others(self) -> List[Mapping[str, Any]]:
         """Of each other job's folder: `folder`, `owner`, `alive`, `ending`, `made`."""
@@ -217,9 +228,9 @@ class _Refused(VmferryError):
 def _program() -> bytes:
     sources = {}
     for module in PROGRAM:
-        name = module.__name__.rpartition(".")[2]
-        text = pkgutil.get_data(__package__ or "", f"{name}.py")
+        package, _dot, name = module.__name__.rpartition(".")
+        text = pkgutil.get_data(package, f"{name}.py")
         if text is None:
             raise VmferryError("internal", f"The program of {module.__name__} cannot be read.")
-        sources[name] = text.decode()
+        sources[module.__name__] = text.decode()
     return json.dumps(sources).encode()

@@ -38,7 +38,7 @@ class CommandFailed(VmferryError):
     """A command of the node's ended with `status`, having `said` this."""
 
     def __init__(self, where: str, argv: Sequence[str], status: int, said: str) -> None:
-        kind = next((kind for words, kind in _COMPLAINTS if words in said), "internal")
+        kind: Kind = next((kind for words, kind in _COMPLAINTS if words in said), "internal")
         told = said.strip() or f"exit status {status}"
         super().__init__(kind, f"{argv[0]} failed on {where}: {told}")
         self.status, self.said = status, said

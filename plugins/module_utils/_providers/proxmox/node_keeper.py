@@ -9,11 +9,13 @@ One order a line, `{"do": "…", …}`; one answer a line, `{"done": …}` or `{
     will    undo                     to be undone from now on (see `node_undo`); answers under which number
     change  number, undo             in the place of that; null: there is nothing left to undo of it
     serve   argv, name               a server of NBD at the socket of that name in the folder; answers its number
+    lock    path                     of an image that nobody may write to as long as the program runs
     stop    number, patience         end that server, cleanly
     qmp     vmid, commands           a batch for the monitor of a VM
     list                             all jobs' folders: whose, and whether their keeper lives
     undo    folder                   of another job, whose keeper is dead
     end     folder                   of another job, whose keeper lives: have it undo all
+    stopped                         numbers of what was undone already, since what it watches ran low
     ping
     finish                           undo all that is left, and say how that went; then the program ends
 """
@@ -33,6 +35,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any, Callable, Dict, List, Optional
 
+from ..qemu_lock import lock
 from .node_undo import (
     POLL,
     RUN_FOLDER,
@@ -45,9 +48,14 @@ from .node_undo import (
     read_whole,
     started_of,
     undo,
+    undo_one,
     write_whole,
 )
 
+LOOK = 1.0  # seconds between two looks at what a guest fills
+MIB = 1 << 20
+SMALLEST_RESERVE, LARGEST_RESERVE = 64 * MIB, 1024 * MIB  # what a guest may write between two looks
+RESERVE_SHARE = 20  # a twentieth of the file system, between those two
 GREETING = b"NBDMAGIC"  # of a server that has opened its image
 
 
@@ -57,11 +65,26 @@ class Ended(Exception):
 
 class Keeper:
     def __init__(self) -> None:
+        self.ending = False  # no signal stops what is undone
         self._folder: Optional[Path] = None
         self._undo: List[Dict[str, Any]] = []
         self._servers: Dict[int, subprocess.Popen[bytes]] = {}
         self._said: Dict[int, IO[bytes]] = {}
+        self._locks: List[int] = []
+        self._stopped: List[int] = []
         self._count = 0
+
+    @property
+    def watches(self) -> bool:
+        return any(one.get("watch") for one in self._undo)
+
+    def look(self) -> None:
+        """Before a storage is full, and guests that write to it fail, what fills it is undone."""
+        for one in list(self._undo):
+            if any(_runs_low(folder) for folder in one.get("watch", ())):
+                self._stopped.append(one["number"])
+                undo_one(one)
+                self.do_change(one["number"], None)
 
     def answer(self, order: Dict[str, Any]) -> Any:
         name = str(order.pop("do"))
@@ -72,6 +95,8 @@ class Keeper:
         """Undo everything; whoever looks meanwhile sees that it is under way."""
         if self._folder is not None:
             write_whole(self._folder / "ending.json", True)
+            while self._locks:
+                os.close(self._locks.pop())  # or no logical volume could be made inactive
             undo(self._folder)
 
     def do_ping(self) -> None:
@@ -121,6 +146,12 @@ class Keeper:
             time.sleep(POLL)
         return number
 
+    def do_lock(self, path: str) -> None:
+        try:
+            self._locks.append(lock(path))
+        except BlockingIOError as error:
+            raise Refused("busy", f"{path} is in use: another process writes to it.") from error
+
     def do_stop(self, number: int, patience: float) -> None:
         process = self._servers[number]
         process.terminate()
@@ -135,6 +166,9 @@ class Keeper:
 
     def do_qmp(self, vmid: int, commands: List[List[Any]]) -> List[Any]:
         return qmp(vmid, commands)
+
+    def do_stopped(self) -> List[int]:
+        return self._stopped
 
     def do_list(self) -> List[Dict[str, Any]]:
         return [_seen(path) for path in sorted(RUN_FOLDER.glob("*")) if path.is_dir() and path != self._folder]
@@ -192,11 +226,26 @@ def _seen(path: Path) -> Dict[str, Any]:
     }
 
 
-def _orders() -> Any:
+def _runs_low(folder: str) -> bool:
+    try:
+        found = os.statvfs(folder)
+    except OSError:
+        return False
+    reserve = max(SMALLEST_RESERVE, min(LARGEST_RESERVE, found.f_blocks * found.f_frsize // RESERVE_SHARE))
+    return found.f_bavail * found.f_frsize < reserve
+
+
+def _orders(keeper: Keeper) -> Any:
     """As they come, until there are no more, or none for too long."""
-    left = b""
+    left, heard = b"", time.monotonic()
     while True:
-        ready, _unused, _none = select.select([0], [], [], SILENCE)
+        ready, _unused, _none = select.select([0], [], [], LOOK if keeper.watches else SILENCE)
+        if keeper.watches:
+            with suppress(Refused, OSError, subprocess.SubprocessError):  # the next look tries it again
+                keeper.look()
+        if not ready and time.monotonic() - heard < SILENCE:
+            continue
+        heard = time.monotonic()
         piece = os.read(0, 65536) if ready else b""
         if not piece:
             return
@@ -206,24 +255,28 @@ def _orders() -> Any:
 
 
 def _say(answer: Dict[str, Any]) -> None:
+    left = json.dumps(answer).encode() + b"\n"
     with suppress(OSError):  # nobody listens any more, which the end of the input will tell
-        os.write(1, json.dumps(answer).encode() + b"\n")
+        while left:
+            left = left[os.write(1, left) :]
 
 
 def main() -> None:
     for number in (signal.SIGHUP, signal.SIGINT, signal.SIGPIPE):
         signal.signal(number, signal.SIG_IGN)  # only the end of the orders, or another job, ends this program
 
+    keeper = Keeper()
+
     def end(_number: int, _frame: object) -> None:
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)
-        raise Ended
+        if not keeper.ending:
+            raise Ended
 
     os.umask(0o077)  # sockets are their user's alone
     signal.signal(signal.SIGTERM, end)
-    keeper = Keeper()
     try:
-        for order in _orders():
+        for order in _orders(keeper):
             if order["do"] == "finish":
+                keeper.ending = True
                 break
             try:
                 _say({"done": keeper.answer(order)})
@@ -231,9 +284,9 @@ def main() -> None:
                 _say({"kind": error.kind, "error": str(error)})
             except (OSError, subprocess.SubprocessError) as error:
                 _say({"kind": "internal", "error": str(error)})
+        keeper.ending = True
     except Ended:
-        pass
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        keeper.ending = True
     try:
         keeper.leave()
         _say({"done": None})

@@ -10,9 +10,11 @@ before it was done, so that another process can undo it where this one was kille
 
     {"kind": "process", "pid": 1, "started": 2}     a server; `started` as in proc_pid_stat(5)
     {"kind": "volume", "volume": "local:…"}         of the storage
+    {"kind": "active", "path": "/dev/…"}            a logical volume that was not active before
     {"kind": "frozen", "vmid": 100}                 the guest's file systems
-    {"kind": "qemu", "vmid": 100, "prefix": "…", "socket": "…", "bitmaps": ["…"]}   in the VM's QEMU: its NBD server if
-                                                    it is at that socket, exports, jobs and nodes, and bitmaps by name
+    {"kind": "qemu", "vmid": 100, "prefix": "…", "socket": "…", "bitmaps": ["…"], "watch": ["…"]}
+                                                    in the VM's QEMU: its NBD server if it is at that socket, exports,
+                                                    jobs and nodes, and bitmaps by name; as soon as a folder has no room
 
 QEMU takes one client at a time on that socket, and the node's own services need it too: it is held for single batches.
 """
@@ -131,7 +133,7 @@ def undo(folder: Path) -> None:
     failure = None
     for one in reversed(list(left)):
         try:
-            UNDO[one["kind"]](one)
+            undo_one(one)
         except (Refused, OSError, subprocess.SubprocessError) as error:
             failure = failure or error
             continue
@@ -140,6 +142,10 @@ def undo(folder: Path) -> None:
     if failure is not None:
         raise Refused("internal", str(failure))
     shutil.rmtree(folder, ignore_errors=True)
+
+
+def undo_one(one: Dict[str, Any]) -> None:
+    UNDO[one["kind"]](one)
 
 
 def undo_process(one: Dict[str, Any]) -> None:
@@ -164,6 +170,17 @@ def undo_volume(one: Dict[str, Any]) -> None:
     said = done.stderr.decode("utf-8", "replace").strip()
     if done.returncode and "does not exist" not in said and "no such" not in said.lower():
         raise Refused("internal", f"pvesm free {one['volume']}: {said[-SAID:]}")
+
+
+def undo_active(one: Dict[str, Any]) -> None:
+    """One that is in use stays as it is: its VM was started meanwhile."""
+    subprocess.run(
+        ["lvchange", "-an", one["path"]],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        timeout=UNDO_TIMEOUT,
+        check=False,
+    )
 
 
 def undo_frozen(one: Dict[str, Any]) -> None:
@@ -237,4 +254,10 @@ def _wait_for_jobs(monitor: Qmp, prefix: str) -> None:
         time.sleep(POLL)
 
 
-UNDO = {"process": undo_process, "volume": undo_volume, "frozen": undo_frozen, "qemu": undo_qemu}
+UNDO = {
+    "process": undo_process,
+    "volume": undo_volume,
+    "active": undo_active,
+    "frozen": undo_frozen,
+    "qemu": undo_qemu,
+}

@@ -9,7 +9,8 @@ Ansible's modules are compiled anew at every start, so what only some tasks need
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Collection, ContextManager, Mapping, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, Collection, ContextManager, Iterator, Mapping, Sequence
 
 from ..._errors import VmferryError
 from ..base import Consistency, ExportSession, ImportSession, Placement, Provider, Tracking, Undone
@@ -22,6 +23,8 @@ from .settings import ProxmoxSettings
 
 if TYPE_CHECKING:
     from ..._transfer.flow import Flow
+    from .keeper import Keeper
+    from .open_nodes import OpenNodes
 
 
 class ProxmoxProvider(Provider):
@@ -37,6 +40,7 @@ class ProxmoxProvider(Provider):
         self._flow = flow
         self._settings = ProxmoxSettings.from_options(settings)
         self._session = Session(self._settings)
+        self._nodes: OpenNodes | None = None
 
     @property
     def account(self) -> str:
@@ -60,8 +64,9 @@ class ProxmoxProvider(Provider):
         return describe_each(self._session, vms)
 
     def check_export(self, vm: VmSpec, disks: Sequence[DiskSpec], consistency: Consistency) -> Sequence[Finding]:
-        error = _not_yet("Exporting VMs from Proxmox VE")
-        return [Finding("error", error.message, error.hint, error.kind)]
+        from .export_checks import export_findings
+
+        return export_findings(self._session, self._open_nodes(), vm, disks, consistency)
 
     def open_export(
         self,
@@ -71,7 +76,38 @@ class ProxmoxProvider(Provider):
         job: Job,
         tracking: Tracking = Tracking(),  # noqa: B008 - it never changes
     ) -> ContextManager[ExportSession]:
-        raise _not_yet("Exporting VMs from Proxmox VE")
+        from .export_session import is_off
+
+        if is_off(vm):
+            from .offline_export import OfflineExport
+
+            return OfflineExport(self._session, self._settings, vm, disks, job, tracking)
+        if consistency == "powered_off":
+            raise VmferryError("conflict", f"{vm.name} is {vm.power_state}, not powered_off.", "Shut it down first.")
+        from .live_export import LiveExport
+
+        return LiveExport(self._session, self._settings, vm, disks, consistency, job, tracking)
+
+    def changed_since(self, vm: VmSpec, disks: Sequence[DiskSpec], token: str) -> Mapping[str, int]:
+        from .bitmaps import bytes_changed
+
+        try:
+            with self._keeper_of(vm) as keeper:
+                return bytes_changed(keeper, vm, disks, token) if keeper else {}
+        except VmferryError:
+            return {}  # an estimate: whatever is wrong is found, and said, when it matters
+
+    def tokens(self, vm: VmSpec) -> Sequence[str]:
+        from .bitmaps import tokens
+
+        with self._keeper_of(vm) as keeper:
+            return tokens(keeper, vm) if keeper else ()
+
+    def forget(self, vm: VmSpec, tokens: Sequence[str]) -> Sequence[str]:
+        from .bitmaps import forget
+
+        with self._keeper_of(vm) as keeper:
+            return forget(keeper, vm, tokens) if keeper else ()
 
     def snapshots(self, vm: VmSpec) -> SnapshotService:
         from .snapshots import ProxmoxSnapshots
@@ -131,7 +167,13 @@ class ProxmoxProvider(Provider):
     def clean_up(
         self, vm: VmSpec, *, held_by: Collection[str] | None = None, dead: Collection[str] = ()
     ) -> Sequence[Undone]:
-        return []
+        """Nothing is held for a run that would go on, so `held_by` tells nothing."""
+        if self._settings.transport == "api":
+            return []  # which can make nothing on a node either
+        from .leftovers import clean_up
+
+        with self._open_nodes().keeper(vm.host) as keeper:
+            return clean_up(keeper, self._session, vm, dead)
 
     def clean_up_imports(self) -> Sequence[tuple[str, str]]:
         from .import_leftovers import clean_up_imports
@@ -141,11 +183,32 @@ class ProxmoxProvider(Provider):
     def undo(self, job_id: str) -> Sequence[str]:
         from .import_leftovers import undo_imports
 
-        return undo_imports(self._session, job_id)
+        said = undo_imports(self._session, job_id)
+        if self._settings.transport == "api":
+            return said
+        from .leftovers import undo_everywhere
+
+        return [*said, *undo_everywhere(self._session, self._open_nodes(), job_id)]
 
     def close(self) -> None:
+        if self._nodes is not None:
+            self._nodes.close()
         self._session.close()
 
+    def _open_nodes(self) -> OpenNodes:
+        if self._nodes is None:
+            from .open_nodes import OpenNodes
 
-def _not_yet(what: str) -> VmferryError:
-    return VmferryError("unsupported", f"{what} is not there yet.", "See docs/proxmox.md for what is.")
+            self._nodes = OpenNodes(self._session)
+        return self._nodes
+
+    @contextmanager
+    def _keeper_of(self, vm: VmSpec) -> Iterator[Keeper | None]:
+        """None where its QEMU, which alone knows change tokens, does not run or cannot be reached by these settings."""
+        from .export_session import is_off
+
+        if is_off(vm) or self._settings.transport == "api":
+            yield None
+            return
+        with self._open_nodes().keeper(vm.host) as keeper:
+            yield keeper

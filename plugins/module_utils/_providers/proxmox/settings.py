@@ -41,6 +41,7 @@ class ProxmoxSettings:
     ssh_port: int = SSH_PORT
     ssh_private_key_file: str = ""  # empty: what OpenSSH finds by itself
     ssh_known_hosts: str = ""  # likewise
+    fleecing_storage: str = ""  # for what a VM overwrites while it is exported; empty: that of each disk
 
     @property
     def address(self) -> str:

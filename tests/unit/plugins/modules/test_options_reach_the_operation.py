@@ -100,6 +100,7 @@ PROXMOX: list[tuple[str, Any, str, Any]] = [
     ("proxmox.ssh_port", 2222, "provider.settings.ssh_port", 2222),
     ("proxmox.ssh_private_key_file", "/root/.ssh/pve", "provider.settings.ssh_private_key_file", "/root/.ssh/pve"),
     ("proxmox.ssh_known_hosts", "/etc/ssh/pve_hosts", "provider.settings.ssh_known_hosts", "/etc/ssh/pve_hosts"),
+    ("proxmox.fleecing_storage", "local", "provider.settings.fleecing_storage", "local"),
 ]
 HYPERVISORS = [*PROVIDER, *AWS, *PROXMOX, *VSPHERE]
 STORE: list[tuple[str, Any, str, Any]] = [
