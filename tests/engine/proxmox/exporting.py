@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 import secrets
 from collections.abc import Mapping, Sequence
@@ -20,6 +21,7 @@ from ansible_collections.vmferry.migrate.plugins.module_utils._providers.base im
 )
 from ansible_collections.vmferry.migrate.plugins.module_utils._providers.job import Job
 from ansible_collections.vmferry.migrate.plugins.module_utils._providers.proxmox.provider import ProxmoxProvider
+from ansible_collections.vmferry.migrate.plugins.module_utils._transfer.failpoints import VARIABLE
 
 KIB, MIB = 1 << 10, 1 << 20
 LEAF = 64 * KIB
@@ -51,6 +53,12 @@ def an_export(
 ) -> AbstractContextManager[ExportSession]:
     vm = provider.describe(str(vmid))
     return provider.open_export(vm, vm.disks, consistency, job or a_job(), Tracking(since, keep))
+
+
+def begins(failpoint: str, settings: dict[str, Any], vmid: int, job: Job) -> None:
+    """An export, in a process of its own, that comes as far as that."""
+    os.environ[VARIABLE] = failpoint
+    an_export(ProxmoxProvider(settings), vmid, job, keep=True).__enter__()
 
 
 def content(source: BlockSource, parent: bytes = b"") -> bytes:

@@ -9,9 +9,11 @@ https://pve.proxmox.com/pve-docs/pvesm.1.html, https://pve.proxmox.com/pve-docs/
 from __future__ import annotations
 
 import argparse
+import json
 from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
+from fakepve.agent import record, result
 from fakepve.model import PveError, TaskError
 
 from rigs.proxmox.node_pve import NodePve
@@ -108,6 +110,19 @@ class Commands:
     async def _qm_config(self, argv: Sequence[str]) -> str:
         config = self._vm("qm config", argv).config
         return "".join(f"{key}: {config[key]}\n" for key in sorted(config))
+
+    async def _qm_guest(self, argv: Sequence[str]) -> str:
+        parser = _Parser("qm guest cmd")
+        parser.add_argument("cmd", choices=("cmd",))
+        parser.add_argument("vmid", type=int)
+        parser.add_argument("command", choices=("fsfreeze-status", "fsfreeze-thaw", "ping"))
+        given = parser.parse_args(argv[2:])
+        vm = self._pve.find(self._pve.node, given.vmid)
+        if vm.agent is None or vm.status != "running":
+            raise PveError(255, "QEMU guest agent is not running\n")
+        record(vm, given.command, {})
+        told = result(vm, given.command, {})
+        return "" if given.command == "ping" else f"{json.dumps(told['result'])}\n"
 
     async def _qm_unlock(self, argv: Sequence[str]) -> str:
         self._pve.unlock(self._vm("qm unlock", argv).vmid)

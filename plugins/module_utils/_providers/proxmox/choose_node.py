@@ -46,8 +46,13 @@ def _address_of(session: Session, settings: ProxmoxSettings, node: str) -> str:
     """As the task says it, or as the cluster does. One that is in no cluster is where its API is."""
     if node in settings.host_map:
         return str(settings.host_map[node])
-    with session.doing(f"Asking for the address of node {node}"):
-        known = session.get("cluster/status")
+    try:
+        with session.doing(f"Asking for the address of node {node}"):
+            known = session.get("cluster/status")
+    except VmferryError as error:
+        if error.kind == "permission_denied":
+            error.hint = f"Say it in proxmox.host_map, such as {node}: 192.0.2.11. Or: {error.hint}"
+        raise
     for one in known:
         if one.get("type") == "node" and one.get("name") == node and one.get("ip"):
             return str(one["ip"])

@@ -20,7 +20,7 @@ from typing import Iterator, List, Sequence
 from ..._errors import Kind, VmferryError
 from ..._nbd.child_server import program
 from ..._nbd.socket_folder import socket_folder
-from .node import END_TIMEOUT, CommandFailed, Node, NodeProcess
+from .node import CommandFailed, Node, NodeProcess
 
 CONNECT_TIMEOUT = 30  # seconds
 ALIVE_INTERVAL, ALIVE_COUNT = 15, 4  # seconds, and how many may go unanswered
@@ -106,7 +106,6 @@ class SshNode(Node):
         command = [*self._client(), *given, *self._destination(), "cat"]
         master = NodeProcess(self.name, ["ssh"], command)
         stack.callback(master.kill)
-        stack.callback(_let_go, master)
         deadline = time.monotonic() + 2 * CONNECT_TIMEOUT
         while not self._control.exists():  # which is there once we are let in
             if not master.running:
@@ -153,9 +152,3 @@ class SshNode(Node):
             said = done.stderr.decode("utf-8", "replace").strip()
             failure = CommandFailed(self.name, ["ssh"], done.returncode, said)
             raise self.explained(failure)
-
-
-def _let_go(master: NodeProcess) -> None:
-    """Sessions that still undo something come to their end first."""
-    with suppress(VmferryError):
-        master.finish(END_TIMEOUT)
