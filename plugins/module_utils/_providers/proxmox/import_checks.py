@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import re
+from contextlib import closing
 from typing import Callable, Dict, Iterable, Iterator, List, Tuple
 
 from ..._errors import WAIT_OR_CANCEL, VmferryError
@@ -15,15 +16,18 @@ from ..import_mark import ImportMark
 from ..network_names import unknown_networks
 from ..placement_options import IN_A_CLOUD, unknown_options
 from ..spec import VmSpec
+from .choose_node import open_node
 from .import_hardware import PlacedDisk, drives_of, hardware_findings
 from .import_leftovers import made_by, unfinished
 from .import_places import ImportPlaces, Storage
 from .import_privileges import privilege_findings
 from .import_state import state_findings
 from .inventory import Guest, guests
+from .node import CommandFailed
 from .session import Session
 
 MEANS_NOTHING = ("folder", "cluster", "disk_provisioning", *IN_A_CLOUD)
+NODE_COMMANDS = ("pvesm", "qemu-nbd", "python3")
 MIB = 1 << 20
 LONGEST_NAME = 63  # characters between two dots
 _NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?(\.[A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?)*")  # dns-name
@@ -43,6 +47,7 @@ def import_findings(session: Session, vm: VmSpec, placement: Placement, export_i
         checks.of_storages,
         checks.of_networks,
         checks.of_privileges,
+        checks.of_node,
     )
     findings: List[Finding] = []
     for step in steps:
@@ -142,7 +147,18 @@ class _Checks:
         with self._session.doing("Asking for a vmid"):
             vmid = self._placement.vmid or int(self._session.get("cluster/nextid"))
         storages = sorted({self._places.storage_of(disk).name for disk in self._vm.disks})
-        yield from privilege_findings(self._session, self._vm, self._placement, vmid, storages)
+        bridges = self._places.bridge_paths(self._vm.nics)
+        yield from privilege_findings(self._session, self._vm, self._placement, vmid, storages, bridges)
+
+    def of_node(self) -> Iterator[Finding]:
+        """Whether it lets us in, and has what writes volumes."""
+        with closing(open_node(self._session, self._session.settings, self._places.node)) as node:
+            try:
+                node.run(["which", *NODE_COMMANDS])
+            except CommandFailed as error:
+                text = f"{node.name} lacks one of {', '.join(NODE_COMMANDS)} for {self._session.settings.ssh_user}."
+                raise VmferryError("unsupported", text, "Is it a node of Proxmox VE, and is the user root?") from error
+        return iter(())
 
     def _of_its_form(self) -> Iterator[Finding]:
         insist_on_name(self._placement.name)

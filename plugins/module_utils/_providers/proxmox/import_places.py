@@ -19,6 +19,8 @@ from .session import Session, part
 SHOWN = 8  # names in a hint
 FORMATS = ("raw", "qcow2", "vmdk")
 LARGEST_VLAN = 4094
+OF_NODES = "localnetwork"  # the zone of bridges that the nodes have by themselves: pveum(1), SDN.Use
+_VNET = "vnet"
 _ON_FILES = ("dir", "nfs", "cifs", "glusterfs")  # types of storages that older versions tell no formats of
 # What is new there reads as zeros, as Proxmox VE itself takes it (pve-storage, the feature `sparseinit` of plugins). An
 # LVM volume, or one of another maker's plugin, holds what was there before.
@@ -58,7 +60,7 @@ class ImportPlaces:
         self._session, self._placement = session, placement
         self._node = ""
         self._storages: Optional[Mapping[str, Storage]] = None
-        self._bridges: Optional[Sequence[str]] = None
+        self._bridges: Optional[Mapping[str, str]] = None  # their types by name
 
     @property
     def node(self) -> str:
@@ -88,18 +90,29 @@ class ImportPlaces:
         if bridge not in there:
             text = f"There is no bridge {bridge or '(without a name)'} for {nic.id} on {self.node}"
             text += f", or none that {self._session.settings.who} may use."
-            raise VmferryError("not_found", text, f"Map it with network_map; there are {_told(there)}.")
+            raise VmferryError("not_found", text, f"Map it with network_map; there are {_told(list(there))}.")
         if vlan is not None and not 1 <= vlan <= LARGEST_VLAN:
             text = f"The VLAN {vlan} of {wanted} for {nic.id} is none."
             raise VmferryError("invalid_config", text, f"VLANs are 1 to {LARGEST_VLAN}, as in {bridge}.20.")
         return bridge, vlan
 
-    def bridges(self) -> Sequence[str]:
+    def bridges(self) -> Mapping[str, str]:
+        """Their types by name: those of the node, and VNets of the cluster. A user sees those that it may use."""
         if self._bridges is None:
             with self._session.doing(f"Looking for the bridges of {self.node}"):
                 rows = self._session.get(f"{self.path}/network", type="any_bridge")
-            self._bridges = sorted(str(row["iface"]) for row in rows if row.get("iface"))
+            found = {str(row["iface"]): str(row.get("type", "")) for row in rows if row.get("iface")}
+            self._bridges = dict(sorted(found.items()))
         return self._bridges
+
+    def bridge_paths(self, nics: Sequence[NicSpec]) -> Sequence[str]:
+        """Of access control, for what these network cards use: a VNet is in a zone that its user may see anyway."""
+        used = {self.network_of(nic) for nic in nics}
+        return sorted(
+            f"/sdn/zones/{OF_NODES}/{bridge}" + (f"/{vlan}" if vlan is not None else "")
+            for bridge, vlan in used
+            if self.bridges()[bridge] != _VNET
+        )
 
     def storages(self) -> Mapping[str, Storage]:
         """Those that take disks of VMs there, and can be reached."""

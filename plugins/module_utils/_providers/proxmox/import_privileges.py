@@ -15,7 +15,7 @@ from ..finding import Finding
 from ..spec import VmSpec
 from .session import Session
 
-ON_STORAGE = "Datastore.AllocateSpace"
+ON_STORAGE, ON_BRIDGE = "Datastore.AllocateSpace", "SDN.Use"
 TO_START = "VM.PowerMgmt"
 _ALWAYS = ("VM.Allocate", "VM.Audit", "VM.Config.CPU", "VM.Config.Disk", "VM.Config.HWType", "VM.Config.Memory")
 _OPTIONS, _CDROM, _NETWORK = "VM.Config.Options", "VM.Config.CDROM", "VM.Config.Network"
@@ -34,9 +34,14 @@ def privileges_for(vm: VmSpec, placement: Placement) -> Sequence[str]:
 
 
 def privilege_findings(
-    session: Session, vm: VmSpec, placement: Placement, vmid: int, storages: Sequence[str]
+    session: Session,
+    vm: VmSpec,
+    placement: Placement,
+    vmid: int,
+    storages: Sequence[str],
+    bridges: Sequence[str],
 ) -> Iterator[Finding]:
-    """`vmid`: that it would get."""
+    """`vmid`: that it would get. `bridges`: their paths."""
     held = held_on(session, f"/vms/{vmid}")
     if placement.resource_pool:
         held = held | held_on(session, f"/pool/{placement.resource_pool}")
@@ -47,6 +52,9 @@ def privilege_findings(
     for storage in storages:
         if ON_STORAGE not in held_on(session, f"/storage/{storage}"):
             yield _missing(session, [ON_STORAGE], f"/storage/{storage}")
+    for bridge in bridges:
+        if ON_BRIDGE not in held_on(session, bridge):
+            yield _missing(session, [ON_BRIDGE], bridge)
 
 
 def held_on(session: Session, path: str) -> AbstractSet[str]:

@@ -5,20 +5,26 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from ansible_collections.vmferry.migrate.plugins.module_utils._errors import VmferryError
 from ansible_collections.vmferry.migrate.plugins.module_utils._providers.base import Placement
 from ansible_collections.vmferry.migrate.plugins.module_utils._providers.finding import Finding
 from ansible_collections.vmferry.migrate.plugins.module_utils._providers.placement_options import (
     ON_PROXMOX,
     unknown_options,
 )
-from ansible_collections.vmferry.migrate.plugins.module_utils._providers.proxmox.import_checks import MEANS_NOTHING
+from ansible_collections.vmferry.migrate.plugins.module_utils._providers.proxmox.import_checks import (
+    MEANS_NOTHING,
+    insist_on_name,
+)
 from ansible_collections.vmferry.migrate.plugins.module_utils._providers.proxmox.import_places import ImportPlaces
 from ansible_collections.vmferry.migrate.plugins.module_utils._providers.proxmox.provider import ProxmoxProvider
 from ansible_collections.vmferry.migrate.plugins.module_utils._providers.spec import NicSpec, VmSpec
@@ -26,20 +32,25 @@ from rigs.proxmox import ProxmoxServer
 
 from .importing import EXPORT, MIB, SMALL, Importing, a_vm
 
-NEEDED = {
-    "/vms": (
-        "VM.Allocate",
-        "VM.Audit",
-        "VM.Config.CPU",
-        "VM.Config.Disk",
-        "VM.Config.HWType",
-        "VM.Config.Memory",
-        "VM.Config.Options",
-        "VM.Config.Network",
-    ),
-    "/storage/local": ("Datastore.AllocateSpace",),
-    "/": ("Sys.Audit",),  # for the node's address
-}
+PAGE = Path(__file__).resolve().parents[4] / "docs" / "proxmox_imports.md"
+
+
+def needed() -> dict[str, list[str]]:
+    """By path, as the page has them for this import."""
+    section = PAGE.read_text().partition("## Privileges\n")[2].partition("\n## ")[0]
+    found: dict[str, list[str]] = {}
+    for privilege, path in re.findall(r"^\| `([\w.]+)` \| `([\w/]+)`", section, re.MULTILINE):
+        found.setdefault(path, []).append(privilege)
+    return found
+
+
+@pytest.fixture
+def provider(pve: ProxmoxServer) -> Iterator[ProxmoxProvider]:
+    """On the node: that takes no connection to it."""
+    opened = ProxmoxProvider(pve.settings("node"))
+    with pve.on_the_node():
+        yield opened
+    opened.close()
 
 
 def findings(provider: ProxmoxProvider, vm: VmSpec | None = None, **placement: Any) -> Sequence[Finding]:
@@ -56,11 +67,10 @@ def test_import_that_can_be_made_has_no_error(pve: ProxmoxServer, provider: Prox
     assert {one["method"] for one in pve.calls()} == {"GET"}
 
 
-@pytest.mark.parametrize("option", MEANS_NOTHING)
-def test_what_means_nothing_to_proxmox_is_refused(provider: ProxmoxProvider, option: str) -> None:
-    value: Any = "thin" if option != "encrypted" else True
-    ((kind, message),) = errors(provider, **{option: value})
-    assert (kind, f"placement.{option} means nothing" in message) == ("unsupported", True)
+def test_what_means_nothing_to_proxmox_is_refused(provider: ProxmoxProvider) -> None:
+    told = errors(provider, **dict.fromkeys(MEANS_NOTHING, "thin"))
+    words = [f"placement.{option} means nothing to the provider proxmox." for option in MEANS_NOTHING]
+    assert told == [("unsupported", sentence) for sentence in words]
 
 
 @pytest.mark.parametrize("option", ON_PROXMOX)
@@ -70,9 +80,15 @@ def test_other_providers_refuse_what_only_proxmox_has(option: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["web_01", "-web", "web.", "x" * 64, "büro"])
-def test_name_that_is_none_of_a_host_is_refused(provider: ProxmoxProvider, name: str) -> None:
-    ((kind, message),) = errors(provider, name=name)
-    assert (kind, "is no name of a VM" in message) == ("invalid_config", True)
+def test_name_that_is_none_of_a_host_is_refused(name: str) -> None:
+    with pytest.raises(VmferryError, match="is no name of a VM") as refused:
+        insist_on_name(name)
+    assert refused.value.kind == "invalid_config"
+
+
+@pytest.mark.parametrize("name", ["web01", "Web-01.shop.example", "x" * 63])
+def test_names_of_hosts_are_taken(name: str) -> None:
+    insist_on_name(name)
 
 
 def test_name_that_somebody_has_is_a_conflict(pve: ProxmoxServer, provider: ProxmoxProvider) -> None:
@@ -162,6 +178,29 @@ def test_node_that_is_offline_is_told(pve: ProxmoxServer, provider: ProxmoxProvi
     assert told == {("conflict", "The node pve98 is offline.")}
 
 
+def test_way_to_the_node_is_tried(pve: ProxmoxServer) -> None:
+    for changed_settings, kind, words in (
+        ({"transport": "api"}, "unsupported", "transport api"),
+        ({"transport": "node"}, "invalid_config", "is not that node"),
+        ({"ssh_known_hosts": "/dev/null"}, "unauthenticated", "Host key verification failed"),
+    ):
+        provider = ProxmoxProvider({**pve.settings(), **changed_settings})
+        ((found, message),) = errors(provider)
+        provider.close()
+        assert (found, words in message) == (kind, True)
+
+
+def test_node_without_the_tools_is_told(pve: ProxmoxServer) -> None:
+    tool = pve.commands_folder / "pvesm"
+    moved, by_ssh = tool.rename(tool.with_name("away")), ProxmoxProvider(pve.settings())
+    try:
+        ((kind, message),) = errors(by_ssh)
+    finally:
+        moved.rename(tool)
+        by_ssh.close()
+    assert (kind, "lacks one of pvesm, qemu-nbd" in message) == ("unsupported", True)
+
+
 def test_all_that_is_wrong_is_told_at_once(provider: ProxmoxProvider) -> None:
     vm = a_vm(SMALL, architecture="aarch64", nics=(NicSpec("nic-0", "", "production", "virtio"),))
     kinds = [kind for kind, _message in errors(provider, vm, name="a b", folder="x", storage="away")]
@@ -169,27 +208,38 @@ def test_all_that_is_wrong_is_told_at_once(provider: ProxmoxProvider) -> None:
     assert len(kinds) == 5
 
 
-def test_privileges_that_are_missing_are_named(pve: ProxmoxServer) -> None:
-    given = {**NEEDED, "/storage/local": ("Datastore.Audit",)}
-    given["/vms"] = tuple(name for name in given["/vms"] if name != "VM.Config.CPU")
-    provider = ProxmoxProvider(pve.settings_of("poor@pve", given))
-    told = [one for one in findings(provider, power_on=True) if one.kind == "permission_denied"]
+@pytest.mark.parametrize("at", range(12))
+def test_privilege_that_is_missing_is_named(pve: ProxmoxServer, at: int) -> None:
+    """Each of the page is needed, and told with its path."""
+    every = [(path, name) for path, names in needed().items() for name in names]
+    assert len(every) == 12
+    path, missing = every[at]
+    given: dict[str, list[str]] = {}
+    for there, name in every:
+        if (there, name) != (path, missing):
+            given.setdefault(there, []).append(name)
+    given.setdefault("/storage", []).append("Datastore.Audit")  # or the storage is not even seen
+    provider = ProxmoxProvider(pve.settings_of(f"poor{at}@pve", given, transport="node"))
+    with pve.on_the_node():
+        told = [one for one in findings(provider, with_drive(), power_on=True) if one.severity == "error"]
     provider.close()
-    assert [one.message.partition("on ")[2] for one in told] == [
-        "/vms: it lacks VM.Config.CPU, VM.PowerMgmt.",
-        "/storage/local: it lacks Datastore.AllocateSpace.",
-    ]
-    assert all("--users 'poor@pve'" in one.hint for one in told)
+    (one,) = told
+    assert f"lacks {missing}." in one.message
+    assert path in one.message
+    assert f"--users 'poor{at}@pve'" in one.hint
 
 
-def test_what_is_asked_for_is_enough(pve: ProxmoxServer) -> None:
-    provider = ProxmoxProvider(pve.settings_of("rich@pve", NEEDED))
-    try:
-        assert errors(provider) == []
-        made = Importing(provider).run(a_vm(), [SMALL])
-        assert pve.disk_bytes(int(made.id), 0) == SMALL
-    finally:
-        provider.close()
+def test_privileges_of_the_page_are_enough(pve: ProxmoxServer) -> None:
+    provider = ProxmoxProvider(pve.settings_of("rich@pve", needed(), transport="node"))
+    with pve.on_the_node():
+        assert errors(provider, with_drive(), power_on=True) == []
+        made = Importing(provider).run(with_drive(), [SMALL], power_on=True)
+        assert made.power_state == "powered_on"
+    provider.close()
+
+
+def with_drive() -> VmSpec:
+    return a_vm(SMALL, details={"cdroms": [{"name": "sda"}]})
 
 
 @pytest.mark.parametrize(
