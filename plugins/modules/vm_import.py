@@ -61,6 +61,7 @@ attributes:
       - So is an appliance whose descriptor or checksums differ, and a disk image that was written to or replaced.
       - With O(provider=image), the same in another O(placement.disk_format) is a conflict.
       - With O(provider=aws), so is the same with another O(placement.stop_at) or O(placement.instance_type).
+      - With O(provider=proxmox), so is the same with another O(placement.vmid) or O(placement.disk_format).
   async:
     support: full
 options:
@@ -201,6 +202,24 @@ EXAMPLES = r"""
     placement:
       stop_at: image
       firmware: uefi
+
+- name: Make a VM of Proxmox VE of the newest export, in a VLAN
+  vmferry.migrate.vm_import:
+    provider: proxmox
+    proxmox:
+      api_host: pve1.example.com
+      api_user: backup@pve
+      api_token_id: automation
+      api_token_secret: "{{ vault_pve_token }}"
+    url: s3://backups/vms
+    vm: web01
+    name: web01
+    placement:
+      storage: local-lvm
+      vmid: 120
+      power_on: true
+    network_map:
+      production: vmbr0.20
 
 - name: Make a VM of a disk of Hyper-V, with a qcow2 image as its disk
   vmferry.migrate.vm_import:
