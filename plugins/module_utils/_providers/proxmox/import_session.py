@@ -31,13 +31,9 @@ from .import_vm import ImportedVm
 from .keeper import Keeper
 from .node import Node
 from .node_nbd import served
+from .offline_disk import activate, volume_path
 from .power import start
 from .session import Session
-
-
-def volume_path(node: Node, volume: str) -> str:
-    """A file, a device, or what QEMU opens by its own drivers: `rbd:…`."""
-    return node.run(["pvesm", "path", volume]).decode("utf-8", "surrogateescape").strip()
 
 
 class ProxmoxImport(ImportSession):
@@ -113,12 +109,18 @@ class ProxmoxImport(ImportSession):
         # A VM may move from a node to the same node, and both ends of that are one job.
         self._folder = f"{self._job.job_id}-import"
         self._keeper.open(self._job, "import", str(self._made.vmid), self._placement.name, self._folder)
-        self._paths = [volume_path(node, volume) for volume in self._made.volumes]
+        self._paths = [self._path(node, volume) for volume in self._made.volumes]
         for key, content in self._state.items():
-            self._restore(volume_path(node, self._made.volume(key)), content)
+            self._restore(self._path(node, self._made.volume(key)), content)
         self._serving = self._working.enter_context(ExitStack())
         self.sinks = tuple(self._sink(number) for number in range(len(self._plan.volumes)))
         failpoint("import_opened")
+
+    def _path(self, node: Node, volume: str) -> str:
+        """Of what can be opened."""
+        path = volume_path(node, volume)
+        activate(self._keeper, path)  # a cluster's LVM may not have done so when it made it
+        return path
 
     def _sink(self, number: int) -> NbdSink:
         volume = self._plan.volumes[number]

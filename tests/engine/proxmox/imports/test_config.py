@@ -42,6 +42,7 @@ from ansible_collections.vmferry.migrate.plugins.module_utils._providers.proxmox
 from ansible_collections.vmferry.migrate.plugins.module_utils._providers.spec import DiskSpec, NicSpec, VmSpec
 
 from .importing import EXPORT, KIB, SMALL, SYSTEM, a_vm, noise
+from .schema import wrong_parameters
 
 GIB = 1 << 30
 FILES = Storage("files", "dir", ["raw", "qcow2", "vmdk"], "qcow2", None)
@@ -69,12 +70,9 @@ class Places:
 
 def parameters(vm: VmSpec, storages: Mapping[str, Storage] | None = None, **placement: Any) -> dict[str, Any]:
     """Of the call, none of which Proxmox VE may refuse."""
-    from fakepve import schema
-
     plan = ImportPlan.of(vm, Placement("new", **placement), Places(storages))  # type: ignore[arg-type]
     made = plan.parameters(100, "unfinished", "notes")
-    declared = schema.load().match("/nodes/pve1/qemu").methods["POST"]["parameters"]
-    assert not schema.validate(declared, {"node": "pve1", **made})[1]
+    assert wrong_parameters("POST", "/nodes/pve1/qemu", made) == {}
     return made
 
 
@@ -102,6 +100,10 @@ def test_vm_of_libvirt_keeps_its_hardware() -> None:
         "net0": "virtio,bridge=vmbr0",
     }
     assert warnings(vm) == []
+
+
+def test_schema_refuses_what_is_wrong() -> None:
+    assert "scsi0" in wrong_parameters("POST", "/nodes/pve1/qemu", {"vmid": 100, "scsi0": "files:1,discard=maybe"})
 
 
 @given(st.integers(1, (64 << 40) // KIB))
