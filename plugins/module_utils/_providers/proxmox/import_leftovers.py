@@ -101,14 +101,14 @@ def _undo_imports(session: Session, job_id: str) -> Iterator[str]:
 def _undone(session: Session, made: Made, mark: ImportMark) -> str:
     what = f"VM {made.guest.vmid} on {made.guest.node}, of which a dead {mark.describe()} was making {mark.name}"
     try:
-        _let_go(session, made.guest.node, mark)
+        let_go(session, made.guest.node, mark)
         warnings = destroy(session, made.guest, mark)
     except VmferryError as error:
         return f"Left {what}: {error.message} {error.hint}".rstrip()
     return " ".join([f"Removed {what}.", *warnings])
 
 
-def _let_go(session: Session, node: str, mark: ImportMark) -> None:
+def let_go(session: Session, node: str, mark: ImportMark) -> None:
     """What still serves its volumes there is ended: Proxmox VE forgets a VM whose volumes it could not remove."""
     from .choose_node import open_node
     from .keeper import Keeper

@@ -25,6 +25,7 @@ from .import_checks import insist_on_name
 from .import_config import ImportPlan
 from .import_hardware import hardware_findings
 from .import_hold import ImportHold
+from .import_leftovers import let_go
 from .import_places import ImportPlaces
 from .import_state import kept_state, state_findings
 from .import_vm import ImportedVm
@@ -53,7 +54,7 @@ class ProxmoxImport(ImportSession):
         self._flow = flow or Flow()
         self._mark = ImportMark.of(job, export_id, placement.name, vm.id, vm.name)
         self.warnings: List[str] = []
-        self._whole = False
+        self._whole = self._is_at_node = False
         self._open, self._working, self._serving = ExitStack(), ExitStack(), ExitStack()
 
     def __enter__(self) -> ProxmoxImport:
@@ -105,7 +106,8 @@ class ProxmoxImport(ImportSession):
         failpoint("import_made")
         self._working = stack.enter_context(ExitStack())
         self._working.enter_context(ImportHold(self._made.renew))
-        self._keeper = self._working.enter_context(Keeper(node))
+        self._keeper, self._is_at_node = Keeper(node), True
+        self._working.push(self._leave_node)
         # A VM may move from a node to the same node, and both ends of that are one job.
         self._folder = f"{self._job.job_id}-import"
         self._keeper.open(self._job, "import", str(self._made.vmid), self._placement.name, self._folder)
@@ -159,10 +161,25 @@ class ProxmoxImport(ImportSession):
             sink.write([(0, memoryview(content))])
             sink.flush()
 
+    def _leave_node(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> bool:
+        """Whatever fails on the way out does not hide what failed first."""
+        try:
+            self._keeper.close()
+        except VmferryError:
+            if error is None:
+                raise
+        else:
+            self._is_at_node = False
+        return False
+
     def _undo(self) -> None:
         if self._whole:
             return
         try:
+            if self._is_at_node:  # as far as is known here: the connection broke
+                let_go(self._session, self._plan.node, self._mark)
             self.warnings += self._made.remove()
         except VmferryError as error:
             what = f"VM {self._made.vmid} on {self._plan.node}, of which {self._placement.name} was being made,"

@@ -14,7 +14,11 @@ import pytest
 from ansible_collections.vmferry.migrate.plugins.module_utils._errors import VmferryError
 from ansible_collections.vmferry.migrate.plugins.module_utils._providers import import_mark
 from ansible_collections.vmferry.migrate.plugins.module_utils._providers.base import Placement
-from ansible_collections.vmferry.migrate.plugins.module_utils._providers.proxmox import import_leftovers, import_vm
+from ansible_collections.vmferry.migrate.plugins.module_utils._providers.proxmox import (
+    import_leftovers,
+    import_session,
+    import_vm,
+)
 from rigs.proxmox import ProxmoxServer
 
 from .importing import SMALL, SYSTEM, Importing, a_vm, killed
@@ -110,6 +114,43 @@ def test_what_cannot_be_undone_is_told_and_found_again(
     assert not pve.leftovers()
 
 
+def breaks(session: Any) -> None:
+    session._keeper.node._master._process.kill()  # the client that holds the connection
+
+
+def test_broken_connection_to_the_node_leaves_nothing(pve: ProxmoxServer, importing: Importing) -> None:
+    """Nothing is removed before it is served no more, by a connection of its own."""
+    with pytest.raises(VmferryError) as refused:
+        importing.run(a_vm(SYSTEM), [SYSTEM], begun=breaks, storage="block")
+    assert refused.value.kind == "network"
+    assert not pve.leftovers()
+
+
+def test_node_that_is_away_when_an_import_fails_is_cleaned_up_later(
+    pve: ProxmoxServer, importing: Importing, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def away(*_given: Any) -> None:
+        raise VmferryError("network", "No SSH connection.")
+
+    opened: list[Any] = []
+    with monkeypatch.context() as patch:
+        patch.setattr(import_session, "let_go", away)
+        with pytest.raises(RuntimeError, match="as the test wants it"):
+            importing.run(
+                a_vm(SYSTEM),
+                [SYSTEM],
+                begun=opened.append,
+                written=lambda session: (breaks(session), fails(session)),
+                storage="block",
+            )
+    (warning,) = opened[0].warnings
+    assert warning.endswith("is left for the next run to remove: No SSH connection.")
+    assert len(pve.vms()) == 1
+    monkeypatch.setattr(import_mark, "is_owner_alive", lambda owner: False)
+    assert [name for name, _sentence in importing.provider.clean_up_imports()] == ["new"]
+    assert not pve.leftovers()
+
+
 @pytest.mark.parametrize("failpoint", ["import_made", "import_opened", "window-copied", "import_written"])
 def test_killed_import_is_undone_by_the_next(pve: ProxmoxServer, importing: Importing, failpoint: str) -> None:
     killed(failpoint, pve.settings(), secrets.token_hex(16), name="dead", storage="block")
@@ -190,7 +231,7 @@ def test_node_that_cannot_be_reached_keeps_what_it_serves(
         raise VmferryError("network", "No SSH connection.")
 
     with monkeypatch.context() as patch:
-        patch.setattr(import_leftovers, "_let_go", away)
+        patch.setattr(import_leftovers, "let_go", away)
         ((_name, sentence),) = importing.provider.clean_up_imports()
     assert (sentence.startswith("Left VM "), sentence.endswith("No SSH connection.")) == (True, True)
     assert len(pve.vms()) == 1
