@@ -18,12 +18,21 @@ class FewFirst:
         self._whole: Optional[Any] = None
 
     def __getattr__(self, name: str) -> Any:
+        return getattr(self._that_has(name), name)
+
+    def can_paginate(self, operation_name: str) -> bool:
+        return bool(self._that_has(operation_name).can_paginate(operation_name))
+
+    def get_paginator(self, operation_name: str) -> Any:
+        return self._that_has(operation_name).get_paginator(operation_name)
+
+    def _that_has(self, name: str) -> Any:
         if self._whole is None and hasattr(self._few, name):
-            return getattr(self._few, name)
+            return self._few
         with self._lock:
             if self._whole is None:
                 self._whole = self._make_whole()
-        return getattr(self._whole, name)
+        return self._whole
 
     def close(self) -> None:
         for client in (self._few, self._whole):

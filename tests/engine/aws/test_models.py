@@ -30,11 +30,13 @@ def test_what_an_export_calls_is_known_first_and_the_rest_as_soon_as_it_is_calle
     session.close()
 
 
-def test_what_is_read_in_pages_is_known_first(aws: AwsServer) -> None:
+def test_what_is_read_in_pages_is_known_whether_an_export_reads_it_or_not(aws: AwsServer) -> None:
     session = Session(AwsSettings.from_options(aws.settings()))
     client = session.client("ec2")
-    assert all(client.can_paginate(operation) for operation in _PAGED)
+    of_exports = ("describe_instances", "describe_volumes", "describe_snapshots")
+    assert all(client.can_paginate(operation) and client.get_paginator(operation) for operation in of_exports)
     assert sorted(client.meta.service_model.operation_names) == sorted(FEW)
+    assert all(client.can_paginate(operation) and client.get_paginator(operation) for operation in _PAGED)
     session.close()
 
 

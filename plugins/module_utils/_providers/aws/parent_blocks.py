@@ -31,5 +31,5 @@ class ParentBlocks:
         """None where it has none at all."""
         for page in self._blocks.pages():
             for index in page.indexes[:1]:
-                return index, self._reader.read(self._blocks, index)
+                return index, bytes(self._reader.read(self._blocks, index))
         return None
