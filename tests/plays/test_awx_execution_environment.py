@@ -48,8 +48,10 @@ HOLDERS = {
     "qemu-img": "qemu-utils",
     "qemu-nbd": "qemu-utils",
     "setpriv": "util-linux",
+    "ssh": "openssh-client",
     "unshare": "util-linux",
 }
+OF_A_NODE = {"test"}  # run where the system's own programs always are, on a node of Proxmox VE
 DEBIAN, RED_HAT = ["platform:dpkg", "platform:debian"], ["platform:rpm", "platform:redhat", "platform:centos"]
 
 
@@ -167,7 +169,7 @@ def test_debian_knows_each_package_by_name(found: Path) -> None:
 
 
 def test_packages_hold_the_programs_that_the_code_starts(found: Path) -> None:
-    assert programs_the_code_starts() == set(HOLDERS)
+    assert programs_the_code_starts() - OF_A_NODE == set(HOLDERS)
     for program, package in HOLDERS.items():
         assert package in packages(found, DEBIAN)
         assert any(Path(file).name == program for file in run(["dpkg", "-L", package], ROOT).splitlines())
