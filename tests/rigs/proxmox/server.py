@@ -101,7 +101,7 @@ class ProxmoxServer:
             environment = {**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[2])}
             words = (folder, self.api_port, control, self.node, self._release, self.first_vmid, PASSWORD)
             command = [interpreter(), "-m", "rigs.proxmox.app", *map(str, words)]
-            stack.enter_context(running(command, f"{self._control}/ready", folder / "log", environment))
+            self.process = stack.enter_context(running(command, f"{self._control}/ready", folder / "log", environment))
             self.token = f"root@pam!{TOKEN}"
             self._ask("grant", {}, user=self.token, secret=TOKEN_SECRET)
             ssh = folder / "ssh"

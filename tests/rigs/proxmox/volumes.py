@@ -35,6 +35,7 @@ class Volumes:
         self._folder, self._storages = folder, storages
         self._known: dict[tuple[str, str], dict[str, Any]] = {}  # what the model said of those that are there
         self._devices: dict[tuple[str, str], str] = {}  # loop devices of those that are active
+        self._held: dict[tuple[str, str], int] = {}  # file descriptors of these
 
     def path(self, volid: str) -> Path:
         """As `pvesm path` tells it, whether anything is there or not."""
@@ -56,6 +57,8 @@ class Volumes:
     def file(self, volid: str) -> Path:
         """What holds the bytes, also of a device that is not active."""
         sid, name = _parts(volid)
+        if (sid, name) in self._held:
+            os.fsync(self._held[sid, name])  # what was written to the device is in its file, too
         return self._backing(sid, name) if self._is_block(sid) else self.path(volid)
 
     def catch_up(self) -> None:
@@ -173,11 +176,16 @@ class Volumes:
         if active and (sid, name) not in self._devices:
             attached = _run(["/sbin/losetup", "--find", "--show", str(self._backing(sid, name))]).strip()
             self._devices[sid, name] = attached
+            # Open once and given back at once: the kernel detaches it when nobody has it open any more, which is so
+            # when this process is killed, too.
+            self._held[sid, name] = os.open(attached, os.O_RDONLY | os.O_CLOEXEC)
+            _run(["/sbin/losetup", "--detach", attached])
             link.parent.mkdir(exist_ok=True)
             link.symlink_to(attached)
         elif not active and (sid, name) in self._devices:
             link.unlink()
-            _run(["/sbin/losetup", "--detach", self._devices.pop((sid, name))])
+            del self._devices[sid, name]
+            os.close(self._held.pop((sid, name)))
 
     def is_active(self, volid: str) -> bool:
         sid, _name = parts = _parts(volid)
