@@ -215,7 +215,11 @@ options:
     type: str
   task_role:
     description:
-      - The name of the service role in which AWS writes to O(staging).
+      - The name of the service role in which AWS writes to O(staging). It then writes an AMI that is made of a
+        snapshot.
+      - With an empty one, AWS writes the instance itself by an instance export task, which needs no role, but WRITE and
+        READ_ACP in the ACL of the bucket for the account of VM Import/Export. That is for instances of one disk and one
+        network card, as they are when the task begins.
     type: str
     default: vmimport
   poll_interval:
@@ -1193,8 +1197,8 @@ from ansible_collections.vmferry.migrate.plugins.module_utils._ansible.encryptio
     encryption_arguments,
     with_passphrase,
 )
-from ansible_collections.vmferry.migrate.plugins.module_utils._ansible.export_method_options import (
-    export_method_arguments,
+from ansible_collections.vmferry.migrate.plugins.module_utils._ansible.method_options import (
+    method_arguments,
     vendor_task,
 )
 from ansible_collections.vmferry.migrate.plugins.module_utils._ansible.provider_options import (
@@ -1265,9 +1269,7 @@ def argument_spec() -> ArgumentSpec:
         }
     )
     common = (any_provider_arguments(), storage_arguments(), transfer_arguments(), snapshot_arguments())
-    return own.merge(
-        *common, export_method_arguments(), copies_arguments(), signing_arguments(), encryption_arguments()
-    )
+    return own.merge(*common, method_arguments(), copies_arguments(), signing_arguments(), encryption_arguments())
 
 
 def export_request(arguments: TaskArguments) -> ExportRequest:
@@ -1288,7 +1290,7 @@ def export_request(arguments: TaskArguments) -> ExportRequest:
         snapshot=snapshot_options(arguments),
         on_failure=arguments["on_failure"],
         method=arguments["method"],
-        vendor_task=vendor_task(arguments),
+        vendor_task=vendor_task(arguments, needs_role=False),
         attach=arguments["attach"],
         copies_to=copies(arguments),
         detach=tuple(arguments["detach"]),

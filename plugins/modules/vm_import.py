@@ -96,6 +96,44 @@ options:
       - In check mode, and as long as there is no such export, the preflight is about this VM. So a migration is looked
         at before anything is exported. Outside check mode it has no effect.
     type: dict
+  method:
+    description:
+      - How the disks are written, with O(provider=aws). Other providers have one way, and refuse any other than
+        V(auto).
+      - V(direct) writes the blocks of snapshots by the EBS direct APIs, and V(auto) does so, too.
+      - V(vendor_task) writes an image of each disk to O(staging), of which AWS makes a snapshot by a task of VM
+        Import/Export. It is for credentials that may not write blocks. See
+        U(https://github.com/vmferry/vmferry.migrate/blob/main/docs/aws_import_tasks.md).
+    type: str
+    choices: [auto, direct, vendor_task]
+    default: auto
+  staging:
+    description:
+      - The bucket, and a prefix in it, that the images are written to with O(method=vendor_task), for example
+        V(s3://staging-bucket/vm-imports). It is in the account and the region of the VM that is made.
+    type: str
+  task_role:
+    description:
+      - The name of the service role in which AWS reads O(staging).
+    type: str
+    default: vmimport
+  poll_interval:
+    description:
+      - How often AWS is asked how far its tasks are.
+    type: str
+    default: 10s
+  task_timeout:
+    description:
+      - How long the tasks of AWS may take, counted from when the last image is written. Those that take longer are
+        cancelled, and the import fails.
+    type: str
+    default: 2h
+  cleanup_staging:
+    description:
+      - Whether the images in O(staging) are removed once the import is made. With V(false) they stay, and a warning
+        says where. An import that fails, or was killed, leaves none.
+    type: bool
+    default: true
 seealso:
   - module: vmferry.migrate.vm_export
   - module: vmferry.migrate.export_info
@@ -220,6 +258,17 @@ EXAMPLES = r"""
       power_on: true
     network_map:
       production: vmbr0.20
+
+- name: Make an instance of AWS of images that AWS itself reads in a bucket
+  vmferry.migrate.vm_import:
+    provider: aws
+    aws:
+      region: eu-west-1
+    url: file:///srv/exports
+    vm: web01
+    name: web01
+    method: vendor_task
+    staging: s3://staging-bucket/vm-imports
 
 - name: Make a VM of a disk of Hyper-V, with a qcow2 image as its disk
   vmferry.migrate.vm_import:
@@ -901,6 +950,10 @@ from ansible_collections.vmferry.migrate.plugins.module_utils._ansible.encryptio
     encryption_arguments,
     with_passphrase,
 )
+from ansible_collections.vmferry.migrate.plugins.module_utils._ansible.method_options import (
+    method_arguments,
+    vendor_task,
+)
 from ansible_collections.vmferry.migrate.plugins.module_utils._ansible.placement_options import (
     new_networks,
     placement,
@@ -939,7 +992,7 @@ def argument_spec() -> ArgumentSpec:
         }
     )
     common = (any_provider_arguments(), placement_arguments(), storage_arguments(), transfer_arguments())
-    return own.merge(*common, trust_arguments(), encryption_arguments())
+    return own.merge(*common, method_arguments(), trust_arguments(), encryption_arguments())
 
 
 def import_request(arguments: TaskArguments) -> ImportRequest:
@@ -952,6 +1005,8 @@ def import_request(arguments: TaskArguments) -> ImportRequest:
         source_vm=arguments["source_vm"],
         detach=tuple(arguments["detach"]),
         networks=new_networks(arguments),
+        method=arguments["method"],
+        vendor_task=vendor_task(arguments, needs_role=True),
         seals=with_passphrase(trust(arguments), arguments, strict=True),
         transfer=transfer_options(arguments),
     )

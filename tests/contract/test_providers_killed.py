@@ -204,7 +204,7 @@ def test_a_snapshot_that_is_killed_while_it_comes_or_goes_is_told_and_goes_and_t
 
 # Of these a provider's own tests have the walk: an agent has to freeze its guest, a guest has to boot on trial, an
 # image has to be merged while its guest writes to it, a run that goes on with another one has to be killed itself, and
-# tasks of AWS export what the others do in another way.
+# tasks of AWS export and import what the others do in another way.
 ELSEWHERE = {
     "libvirt": {
         "frozen",
@@ -223,6 +223,11 @@ ELSEWHERE = {
         "vendor_task_started",
         "vendor_task_completed",
         "vendor_task_ended",
+        "import_noted",
+        "import_staged",
+        "import_task_started",
+        "import_task_completed",
+        "import_tasks_completed",
     },
 }
 

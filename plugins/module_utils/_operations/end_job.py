@@ -14,7 +14,7 @@ from typing import Any, Callable, Sequence
 from .._errors import VmferryError
 from .._exports.intent import CANCEL, Intent
 from .._exports.naming import iso_time
-from .._providers.base import Provider
+from .._providers.base import Provider, VendorTask
 from .._stores.base import Store
 from .._stores.open import open_store
 from .._transfer import record
@@ -159,7 +159,8 @@ class _Ending:
         if found["kind"] in MOVES_OBJECTS:
             undo_objects(self.state_dir, self._request.job, self._request.store)
         else:
-            done = self._undo_at_provider(found)
+            staging = "" if here is None else str(here.fields.get("staging", ""))
+            done = self._undo_at_provider(found, staging)
             left_at = [account for account in left_at if account != done]
         if here is not None:
             here.finish("cancelled")
@@ -168,8 +169,8 @@ class _Ending:
             where = " and ".join(left_at)
             self.warnings.append(f"What the job left at {where} may still be there: cancel it with that provider, too.")
 
-    def _undo_at_provider(self, found: dict[str, Any]) -> str:
-        """The account at which nothing is left any more."""
+    def _undo_at_provider(self, found: dict[str, Any], staging: str) -> str:
+        """The account at which nothing is left any more. `staging`: where an import's images lay, if anywhere."""
         request, kind = self._request, found["kind"]
         if request.provider is None or (request.store is None and kind == "export"):
             ended = "died" if found["ended"] is None else "ended"
@@ -179,6 +180,8 @@ class _Ending:
                 "Give provider with its connection, and url and storage, as the task that started it had them.",
             )
         with closing(open_provider(request.provider.name, request.provider.settings)) as provider:
+            if staging:
+                provider.import_by("vendor_task", VendorTask(staging))
             provider.undo(request.job)
             if kind == "export":
                 self._remove_from_store(provider)

@@ -30,7 +30,7 @@ from .stored.results import begun_anew, export_result
 from .stored.stored_disk import insist_on_keys, layers_of
 from .stored.stored_machine import read_machine
 from .stored.stored_proof import proved_changes, proved_disk
-from .vm_files.open import open_target
+from .vm_files.open import open_import_target
 
 APPLIANCES = (".ova", ".ova.gz", ".ovf", ".json")  # the last: an Artifact Manifest
 ARCHIVES = (".vma", ".vma.gz", ".vma.zst", ".vma.lzo")  # of Proxmox VE
@@ -61,7 +61,7 @@ def import_vm(request: ImportRequest, check_mode: bool) -> dict[str, Any]:
         job = stack.enter_context(
             RunningJob.start("import", request.transfer, name, request.store.url, {"importing": 1.0}, check_mode)
         )
-        provider = stack.enter_context(closing(open_target(request.provider, job)))
+        provider = stack.enter_context(closing(open_import_target(request, job)))
         store = stack.enter_context(closing(job.open_store(request.store)))
         job.phase("validating")
         artifacts = job.ask(lambda: _artifacts_in(request, store))
@@ -182,7 +182,11 @@ class _Import:
             with held_still(self._job, self._store, chain):
                 fill_disks(self._job, session, contents)
             self._job.phase("creating")
-            return session.commit()
+            vm = session.commit()
+        for warning in session.warnings:  # of what stays, or is left
+            if warning not in self._job.warnings:
+                self._job.warn(warning)
+        return vm
 
     def _stand_on(self, session: ImportSession, chain: Sequence[CatalogEntry]) -> Sequence[Below | None]:
         """Of each disk, what the provider has of it already. Nothing where the session writes them by itself."""

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Callable, Collection, ContextManager, Literal, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Callable, Collection, ContextManager, Literal, Mapping, Protocol, Sequence
 
-from .._blocks import LEAF, BlockSink, BlockSource
+from .._blocks import LEAF, BlockSink, BlockSource, PartWriter
 from .._errors import VmferryError
 from .finding import Finding
 from .job import Job
@@ -28,13 +28,25 @@ ExportMethod = Literal["auto", "direct", "vendor_task"]
 
 @dataclass(frozen=True)
 class VendorTask:
-    """A task of a cloud that writes an image of a VM to a store of its own, from where it is read."""
+    """A task of a cloud that writes an image of a VM to a store of its own, from where it is read; or that makes disks
+    of images that were written there."""
 
     staging: str  # where: a bucket, and a prefix in it
     poll_interval: float = 10.0  # seconds
     timeout: float = 7200.0  # seconds
-    cleanup: bool = True  # whether the image goes once it was read
-    role: str = "vmimport"  # in which the cloud does it
+    cleanup: bool = True  # whether the images go once they were read
+    role: str = "vmimport"  # in which the cloud does it; empty: in none, where it can do without
+
+
+class Staging(Protocol):
+    """A store that images are written to for such a task."""
+
+    def open_parts(self, key: str) -> PartWriter: ...
+
+    def close(self) -> None: ...
+
+
+OpenStaging = Callable[[str, Mapping[str, Any]], Staging]  # by its URL, and the settings that storage options have
 
 
 @dataclass(frozen=True)
@@ -341,6 +353,13 @@ class Provider(ABC):
         """Of a VM that `imported` found to be made of the same: what of it is not as the task asks for and never gets
         so, as a sentence; '' where nothing is. Raises for what means nothing to this provider."""
         return ""
+
+    def import_by(self, method: ExportMethod, task: VendorTask | None, open_staging: OpenStaging | None = None) -> None:
+        """How imports are checked and opened from now on, and what is looked for of those that died. Raises as
+        `export_by` does. `open_staging`: nothing is imported without."""
+        if method != "auto":
+            text = f"The method {method} is one of provider aws: imports into {self.name} have no other than their own."
+            raise VmferryError("unsupported", text, "Leave method out.")
 
     @abstractmethod
     def check_import(self, vm: VmSpec, placement: Placement, export_id: str) -> Sequence[Finding]: ...

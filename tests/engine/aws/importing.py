@@ -14,7 +14,13 @@ from typing import Any
 
 from ansible_collections.vmferry.migrate.plugins.module_utils._blocks import Extent, Piece
 from ansible_collections.vmferry.migrate.plugins.module_utils._exports.naming import new_attempt
-from ansible_collections.vmferry.migrate.plugins.module_utils._providers.aws import import_leftovers, import_waits
+from ansible_collections.vmferry.migrate.plugins.module_utils._operations.import_vm import import_vm
+from ansible_collections.vmferry.migrate.plugins.module_utils._operations.jobs.requests import ImportRequest
+from ansible_collections.vmferry.migrate.plugins.module_utils._providers.aws import (
+    import_leftovers,
+    import_task,
+    import_waits,
+)
 from ansible_collections.vmferry.migrate.plugins.module_utils._providers.aws import new_snapshot as begun
 from ansible_collections.vmferry.migrate.plugins.module_utils._providers.aws.provider import AwsProvider
 from ansible_collections.vmferry.migrate.plugins.module_utils._providers.base import ImportSession, Placement
@@ -63,6 +69,7 @@ def in_no_time(patch: Callable[[Any, str, Any], None]) -> None:
     patch(begun, "_POLICY", QUICK)
     patch(begun, "_SEALED_WITHIN", 0.5)
     patch(import_leftovers, "_POLICY", QUICK)
+    patch(import_task, "LOOK_EVERY", 0.02)
 
 
 class Import:
@@ -101,10 +108,25 @@ def import_that_dies(failpoint: str, settings: dict[str, Any], name: str, stop_a
     Import(AwsProvider(settings)).run(name=name, power_on=not stop_at, stop_at=stop_at)
 
 
+def run_that_dies(failpoint: str, request: ImportRequest) -> None:
+    """As `import_that_dies`, of all that a task asks for."""
+    os.environ["VMFERRY_FAILPOINT"] = failpoint
+    in_no_time(setattr)
+    import_vm(request, False)
+
+
 def killed_on_aws(failpoint: str, settings: dict[str, Any], name: str, stop_at: str = "") -> None:
+    killed(import_that_dies, failpoint, settings, name, stop_at)
+
+
+def killed_run(failpoint: str, request: ImportRequest) -> None:
+    killed(run_that_dies, failpoint, request)
+
+
+def killed(work: Callable[..., None], *arguments: Any) -> None:
     processes = multiprocessing.get_context("forkserver")
-    processes.set_forkserver_preload([__name__])  # which takes longer than all the rest
-    child = processes.Process(target=import_that_dies, args=(failpoint, settings, name, stop_at))
+    processes.set_forkserver_preload([__name__, f"{__package__}.models_read"])  # which takes longer than all the rest
+    child = processes.Process(target=work, args=arguments)
     child.start()
     child.join()
     assert child.exitcode == -signal.SIGKILL

@@ -31,6 +31,7 @@ from ansible_collections.vmferry.migrate.plugins.module_utils._providers.aws imp
     vendor_export,
     vendor_task,
 )
+from ansible_collections.vmferry.migrate.plugins.module_utils._providers.aws.native_files import native_files
 from ansible_collections.vmferry.migrate.plugins.module_utils._providers.aws.provider import AwsProvider
 from ansible_collections.vmferry.migrate.plugins.module_utils._providers.aws.session import Session
 from ansible_collections.vmferry.migrate.plugins.module_utils._providers.aws.settings import AwsSettings
@@ -47,10 +48,21 @@ from .exports import Exports, disk
 BUCKET = "staging-of-tests"
 
 
+WITHOUT_ROLE = {"ec2:CreateInstanceExportTask", "ec2:DescribeExportTasks", "s3:GetBucketAcl"}
+
+
 class Staging:
     def __init__(self, aws: AwsServer) -> None:
         self.s3 = aws.client("s3")
         self.s3.create_bucket(Bucket=BUCKET)
+
+    def let_aws_write(self, *permissions: str) -> None:
+        """By its ACL."""
+        told = self.s3.get_bucket_acl(Bucket=BUCKET)
+        aws = {"Type": "CanonicalUser", "ID": "c4d8eabf8db69dbe46bfe0e517100c554f01200b104d59cd408e777ba442a322"}
+        grants = [*told["Grants"], *({"Grantee": aws, "Permission": one} for one in permissions)]
+        policy = {"Owner": told["Owner"], "Grants": grants}
+        self.s3.put_bucket_acl(Bucket=BUCKET, AccessControlPolicy=policy)
 
     def keys(self) -> list[str]:
         return [one["Key"] for one in self.s3.list_objects_v2(Bucket=BUCKET).get("Contents", [])]
@@ -118,7 +130,8 @@ def test_the_image_that_aws_writes_is_read_into_the_export_and_nothing_of_it_sta
     exports.assert_content(made, [data])
     assert (made["mode"], made["consistency"], made["change_token"]) == ("full", "crash_consistent", "")
     besides = aws.permissions() - documented("aws_exports.md") - {"sts:GetCallerIdentity"}
-    assert besides == documented("aws_export_tasks.md") - {"ec2:CancelExportTask"}, "which is for those that fail"
+    of_image = documented("aws_export_tasks.md") - WITHOUT_ROLE
+    assert besides == of_image - {"ec2:CancelExportTask"}, "which is for those that fail"
     assert not [call for call in aws.calls() if call.startswith("ebs:")]
     assert_nothing_stays(aws, exports, vm, staging)
 
@@ -362,3 +375,97 @@ def test_a_tag_that_names_another_place_removes_nothing_there() -> None:
     assert StagedPlace.of_tags(own) == StagedPlace("bucket", "x/vmferry-job-0123abcd/")
     for other in ("s3://bucket/", "s3://bucket/x/", place.replace("0123", "9999"), f"{place}../", "bucket", ""):
         assert StagedPlace.of_tags({**own, "vmferry:staging": other}) is None
+
+
+def test_without_a_role_aws_writes_the_instance_itself_and_nothing_of_it_stays(
+    aws: AwsServer, exports: Exports, staging: Staging
+) -> None:
+    staging.let_aws_write("WRITE", "READ_ACP")
+    data = disk(1, 0, 2) + bytes(100 << 20) + disk(7)
+    vm, before = aws.make_instance("bare", [data]), set(aws.export_tasks())
+    made = exports.make(vm, **by_task(role=""))["export"]
+    exports.assert_content(made, [data])
+    (task,) = set(aws.export_tasks()) - before
+    assert task.startswith("export-i-")
+    assert not {"RegisterImage", "ExportImage"} & {call.partition(":")[2] for call in aws.calls()}
+    besides = aws.permissions() - documented("aws_exports.md") - {"sts:GetCallerIdentity"}
+    assert WITHOUT_ROLE <= besides <= documented("aws_export_tasks.md")
+    assert_nothing_stays(aws, exports, vm, staging)
+
+
+def test_an_instance_that_is_off_stays_off_until_it_is_written(
+    aws: AwsServer, exports: Exports, staging: Staging, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    staging.let_aws_write("WRITE", "READ_ACP")
+    vm, wait = aws.make_instance("started", [disk(3)], running=False), vendor_task.wait_until_completed
+    options = {"consistency": "powered_off", **by_task(role="", cleanup=False)}
+    assert exports.make(vm, **options)["export"]["consistency"] == "powered_off"
+    assert len(staging.keys()) == 1
+
+    def started(*arguments: Any) -> None:
+        wait(*arguments)
+        aws.ec2.start_instances(InstanceIds=[vm])
+
+    monkeypatch.setattr(vendor_export, "wait_until_completed", started)
+    refused(lambda: exports.make(vm, mode="full", **options), "conflict", "started was started meanwhile")
+    assert len(staging.keys()) == 1
+
+
+def test_a_task_of_an_instance_that_fails_or_takes_too_long_leaves_nothing(
+    aws: AwsServer, exports: Exports, staging: Staging
+) -> None:
+    staging.let_aws_write("WRITE", "READ_ACP")
+    vm, before = aws.make_instance("trouble", [disk(1)]), len(aws.export_tasks())
+    aws.export_tasks(ends="failed", message="ClientError: Unsupported kernel version.")
+    refused(lambda: exports.make(vm, **by_task(role="")), "conflict", "trouble: ClientError: Unsupported kernel")
+    aws.export_tasks(ends="never")
+    aws.fault("CreateInstanceExportTask", "lose_answer", times=8)
+    refused(lambda: exports.make(vm, **by_task(role="", timeout=0.3)), "conflict", "AWS began 8 tasks")
+    aws.heal()
+    refused(lambda: exports.make(vm, **by_task(role="", timeout=0.3)), "timeout", "was not done within 0.3 s")
+    assert len(aws.export_tasks()) == before + 10
+    assert_nothing_stays(aws, exports, vm, staging)
+
+
+def test_a_killed_run_that_had_a_task_of_an_instance_is_undone(
+    aws: AwsServer, exports: Exports, staging: Staging, provider: AwsProvider
+) -> None:
+    staging.let_aws_write("WRITE", "READ_ACP")
+    vm = aws.make_instance("undone-bare", [disk(1)])
+    aws.export_tasks(ends="never")
+    die_at("vendor_task_started", exports.request(vm, **by_task(role="")))
+    assert "active" in aws.export_tasks().values()
+    (snapshot,) = exports.snapshots(vm)
+    (job,) = (tag["Value"] for tag in snapshot["Tags"] if tag["Key"] == "vmferry:job")
+    assert [snapshot["SnapshotId"] in said for said in provider.undo(job)] == [True]
+    assert_nothing_stays(aws, exports, vm, staging)
+
+
+def test_what_aws_does_not_export_of_an_instance_is_refused_with_a_sentence(
+    aws: AwsServer, exports: Exports, staging: Staging
+) -> None:
+    vm = aws.make_instance("plain", [disk(1)])
+    refused(lambda: exports.make(vm, **by_task(role="")), "invalid_config", "WRITE and READ_ACP to nobody else")
+    staging.let_aws_write("READ_ACP", "READ")
+    refused(lambda: exports.make(vm, **by_task(role="")), "invalid_config", "WRITE and READ_ACP to nobody else")
+    spec, task = described(aws, vm), by_task(role="")["vendor_task"]
+    session = Session(AwsSettings.from_options(aws.settings()))
+    two_disks = (*spec.disks, replace(spec.disks[0], id="disk-1", boot=False))
+    for changed, severity, words in (
+        ({"disks": two_disks}, "error", "instances of one disk, and plain has 2"),
+        ({"nics": spec.nics * 2}, "error", "one network card, and plain has 2"),
+        ({"details": {**spec.details, "instance_store_gb": 75}}, "error", "no instance with an instance store"),
+        ({"details": {**spec.details, "image_id": "ami-0123456789abcdef0"}}, "warning", "AMI ami-0123456789abcdef0 of"),
+    ):
+        told = vendor_checks.vendor_findings(session, replace(spec, **changed), spec.disks, task)
+        assert [one.severity for one in told if words in one.message] == [severity], words
+    aws.fault("GET", "denied", match="?acl")
+    told = vendor_checks.vendor_findings(session, spec, spec.disks, task)
+    assert [one.severity for one in told if "Looking who may write" in one.message] == ["warning"]
+    assert exports.snapshots(vm) == []
+
+
+def test_an_instance_that_vanishes_is_told_of(aws: AwsServer) -> None:
+    spec = replace(described(aws, aws.make_instance("vanishing")), id="i-0123456789abcdef0")
+    session = Session(AwsSettings.from_options(aws.settings()))
+    refused(lambda: native_files(session, spec), "not_found", "is gone")

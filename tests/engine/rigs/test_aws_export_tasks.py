@@ -91,3 +91,40 @@ def test_what_the_api_does_not_know_is_refused(aws: AwsServer, image: str) -> No
     refused(lambda: begin(aws, image, S3ExportLocation={"S3Bucket": "elsewhere"}), "InvalidParameter")
     refused(lambda: begin(aws, image, DryRun=True), "DryRunOperation")
     refused(lambda: look(aws, "export-ami-0123456789abcdef0"), "InvalidExportTaskID.NotFound")
+
+
+def test_a_task_writes_the_instance_as_it_was_when_it_began(aws: AwsServer, tmp_path: Path) -> None:
+    aws.export_tasks(polls=1)
+    vm = aws.make_instance("itself", [b"boot" * 1000])
+    place = {"DiskImageFormat": "VMDK", "S3Bucket": "exported", "S3Prefix": "b/"}
+
+    def start() -> str:
+        made = aws.ec2.create_instance_export_task(InstanceId=vm, TargetEnvironment="vmware", ExportToS3Task=place)
+        return str(made["ExportTask"]["ExportTaskId"])
+
+    refused(start, "AuthFailure")
+    s3 = aws.client("s3")
+    acl = s3.get_bucket_acl(Bucket="exported")
+    grants = [{"Grantee": {"Type": "CanonicalUser", "ID": "aws"}, "Permission": one} for one in ("WRITE", "READ_ACP")]
+    policy = {"Owner": acl["Owner"], "Grants": [*acl["Grants"], *grants]}
+    s3.put_bucket_acl(Bucket="exported", AccessControlPolicy=policy)
+    task = start()
+    aws.write(aws.volumes(vm)["/dev/sda1"], 0, b"late")
+    told = [aws.ec2.describe_export_tasks(ExportTaskIds=[task])["ExportTasks"][0] for _unused in range(2)]
+    assert [one["State"] for one in told] == ["active", "completed"]
+    image, disk = tmp_path / "image", tmp_path / "disk"
+    image.write_bytes(s3.get_object(Bucket="exported", Key=told[1]["ExportToS3Task"]["S3Key"])["Body"].read())
+    subprocess.run(["qemu-img", "convert", "-f", "vmdk", "-O", "raw", str(image), str(disk)], check=True)
+    with disk.open("rb") as file:
+        assert file.read(4000) == b"boot" * 1000
+    refused(lambda: aws.ec2.cancel_export_task(ExportTaskId=task), "IncorrectState")
+    aws.export_tasks(ends="never")
+    task = start()
+    aws.ec2.cancel_export_task(ExportTaskId=task)
+    assert aws.ec2.describe_export_tasks(ExportTaskIds=[task])["ExportTasks"][0]["State"] == "cancelled"
+    refused(
+        lambda: aws.ec2.cancel_export_task(ExportTaskId="export-i-0123456789abcdef0"), "InvalidExportTaskID.NotFound"
+    )
+    two = aws.make_instance("two", [b"", b""])
+    asked = {"TargetEnvironment": "vmware", "ExportToS3Task": place}
+    refused(lambda: aws.ec2.create_instance_export_task(InstanceId=two, **asked), "UnsupportedOperation")

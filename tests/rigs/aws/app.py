@@ -32,6 +32,8 @@ from rigs.aws.ec2_images import teach_images
 from rigs.aws.export_tasks import ExportTasks, teach_export_tasks
 from rigs.aws.faults import Fault, Faults, query_error, refusal_by_query, refusal_of_blocks
 from rigs.aws.http_server import CutLine, Server
+from rigs.aws.import_tasks import ImportTasks, teach_import_tasks
+from rigs.aws.instance_tasks import InstanceTasks, teach_instance_tasks
 from rigs.aws.keys import ADMIN_ACCESS_KEY, is_known
 from rigs.aws.permissions import needed
 from rigs.aws.rest_api import Answer, ApiError
@@ -52,13 +54,17 @@ class App:
         teach_images(disks)
         tasks = ExportTasks(disks, folder)
         teach_export_tasks(tasks)
+        instances = InstanceTasks(tasks)
+        teach_instance_tasks(instances)
+        imports = ImportTasks(disks, folder)
+        teach_import_tasks(imports)
         self.faults = Faults()
         self.calls: list[str] = []
         self.permissions: set[str] = set()
         self._lock = threading.Lock()
         self._ebs = EbsDirect(disks, Snapshots(disks))
         self._moto = DomainDispatcherApplication(create_backend_app)
-        self._control = Control(disks, self.faults, self.calls, self.permissions, self._ebs, tasks)
+        self._control = Control(disks, self.faults, self.calls, self.permissions, self._ebs, tasks, instances, imports)
 
     def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
         body = environ["wsgi.input"].getvalue()

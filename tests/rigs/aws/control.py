@@ -19,6 +19,8 @@ from rigs.aws.ebs import EbsDirect
 from rigs.aws.ec2_images import ROOT, Image
 from rigs.aws.export_tasks import ExportTasks, Wishes
 from rigs.aws.faults import Faults, asked_of
+from rigs.aws.import_tasks import ImportTasks
+from rigs.aws.instance_tasks import InstanceTasks
 from rigs.aws.keys import ACCOUNT, REGION
 
 OURS = "vmferry:"  # how tags of the project begin
@@ -33,6 +35,8 @@ class Control:
         permissions: set[str],
         ebs: EbsDirect,
         tasks: ExportTasks,
+        instances: InstanceTasks,
+        imports: ImportTasks,
     ) -> None:
         self._disks = disks
         self._faults = faults
@@ -40,6 +44,7 @@ class Control:
         self._permissions = permissions
         self._ebs = ebs
         self._tasks = tasks
+        self._instances, self._imports = instances, imports
         self._image = _base_image(disks)
 
     def __call__(self, environ: dict[str, Any], body: bytes, start_response: Callable[..., Any]) -> Iterable[bytes]:
@@ -106,7 +111,13 @@ class Control:
         """What becomes of those that begin from now on; of all, their states."""
         if body:
             self._tasks.wishes = Wishes(**json.loads(body))
-        return {task.id: task.state for task in self._tasks.all.values()}
+        return {task.id: task.state for tasks in (self._tasks, self._instances) for task in tasks.all.values()}
+
+    def _import_tasks(self, _words: dict[str, str], body: bytes) -> Any:
+        """As those of exports; of all, their states and their tags."""
+        if body:
+            self._imports.wishes = Wishes(**json.loads(body))
+        return {task.id: {"state": task.state, "tags": task.tags} for task in self._imports.all.values()}
 
     def _fail(self, words: dict[str, str], _body: bytes) -> Any:
         self._disks.snapshots[words["snapshot"]].failed = True

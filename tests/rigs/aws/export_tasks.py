@@ -16,15 +16,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from botocore.session import get_session
-from botocore.validate import ParamValidator
 from moto.core.responses import ActionResult
 from moto.ec2.exceptions import EC2ClientError, InvalidAMIIdError
 from moto.ec2.responses import EC2Response
 from moto.moto_api._internal import mock_random
 from moto.s3.models import s3_backends
 
-from rigs.aws.blocks import GIB, Disks
+from rigs.aws.blocks import GIB, Content, Disks
+from rigs.aws.ec2_model import answer_to, asked_of
 from rigs.aws.keys import ACCOUNT
 
 # By what a task asks for: the ending of the file, and QEMU's words. RAW would take as much memory as the disk is long.
@@ -88,38 +87,43 @@ class ExportTasks:
             task.state = "completed" if task.wishes.ends == "completed" else "deleted"
 
     def _write(self, backend: Any, task: Task) -> None:
-        ending, words = _FORMATS[task.asked["DiskImageFormat"]]
         (mapping,) = backend.amis[task.asked["ImageId"]].block_device_mappings
         stored = self.disks.snapshots[mapping["Ebs"]["SnapshotId"]]
+        place, kind = task.asked["S3ExportLocation"], task.asked["DiskImageFormat"]
+        where = (place["S3Bucket"], f"{place.get('S3Prefix', '')}{task.id}")
+        self.write(stored.content, stored.size, kind, *where)
+
+    def write(self, content: Content, size: int, kind: str, bucket: str, stem: str) -> str:
+        """The key of the object. `size`: GiB; `stem`: the key without its ending."""
+        ending, words = _FORMATS[kind]
         with tempfile.TemporaryDirectory(dir=self.folder) as scratch:
             raw, image = Path(scratch) / "disk", Path(scratch) / "image"
             with raw.open("wb") as file:
-                for index, block in stored.content.items():
+                for index, block in content.items():
                     file.seek(index * (512 << 10))
                     file.write(self.disks.blocks.read(block))
-                file.truncate(stored.size * GIB)
+                file.truncate(size * GIB)
             command = ["qemu-img", "convert", "-f", "raw", "-O", *words, str(raw), str(image)]
             subprocess.run(command, check=True, capture_output=True)
-            place = task.asked["S3ExportLocation"]
-            key = f"{place.get('S3Prefix', '')}{task.id}.{ending}"
-            s3_backends[ACCOUNT]["aws"].put_object(place["S3Bucket"], key, image.read_bytes())
+            s3_backends[ACCOUNT]["aws"].put_object(bucket, f"{stem}.{ending}", image.read_bytes())
+        return f"{stem}.{ending}"
 
 
 def teach_export_tasks(tasks: ExportTasks) -> None:
     def export_image(self: EC2Response) -> ActionResult:
-        asked = _asked(self, "ExportImage")
+        asked = asked_of(self, "ExportImage")
         with tasks.lock:
             for task in tasks.all.values():
                 if asked.get("ClientToken") and task.asked.get("ClientToken") == asked["ClientToken"]:
-                    return _answer("ExportImage", {**task.told(), "DiskImageFormat": asked["DiskImageFormat"]})
+                    return answer_to("ExportImage", {**task.told(), "DiskImageFormat": asked["DiskImageFormat"]})
             self.error_on_dryrun()
             _check(self.ec2_backend, asked)
             task = Task(f"export-ami-{mock_random.get_random_hex(17)}", asked, tasks.wishes)
             tasks.all[task.id] = task
-            return _answer("ExportImage", {**task.told(), "DiskImageFormat": asked["DiskImageFormat"]})
+            return answer_to("ExportImage", {**task.told(), "DiskImageFormat": asked["DiskImageFormat"]})
 
     def describe(self: EC2Response) -> ActionResult:
-        asked = _asked(self, "DescribeExportImageTasks")
+        asked = asked_of(self, "DescribeExportImageTasks")
         assert not asked.get("Filters"), "the rig knows no filters of tasks"
         wanted = asked.get("ExportImageTaskIds")
         with tasks.lock:
@@ -129,10 +133,10 @@ def teach_export_tasks(tasks: ExportTasks) -> None:
             found = [task for task in tasks.all.values() if wanted is None or task.id in wanted]
             for task in found:
                 tasks.look(self.ec2_backend, task)
-            return _answer("DescribeExportImageTasks", {"ExportImageTasks": [task.told() for task in found]})
+            return answer_to("DescribeExportImageTasks", {"ExportImageTasks": [task.told() for task in found]})
 
     def cancel(self: EC2Response) -> ActionResult:
-        asked = _asked(self, "CancelExportTask")
+        asked = asked_of(self, "CancelExportTask")
         with tasks.lock:
             task = tasks.all.get(asked["ExportTaskId"])
             if task is None:
@@ -159,26 +163,3 @@ def _check(backend: Any, asked: Mapping[str, Any]) -> None:
     bucket = asked["S3ExportLocation"]["S3Bucket"]
     if bucket not in s3_backends[ACCOUNT]["aws"].buckets:
         raise EC2ClientError("InvalidParameter", f"The bucket {bucket} does not exist")
-
-
-def _asked(response: EC2Response, operation: str) -> dict[str, Any]:
-    shape = _operation(operation).input_shape
-    asked = dict(response.params)
-    report = ParamValidator().validate(asked, shape)
-    if report.has_errors():
-        raise EC2ClientError("InvalidParameterValue", report.generate_report())
-    for name, value in asked.items():
-        allowed = getattr(shape.members[name], "enum", None)
-        if allowed and value not in allowed:
-            raise EC2ClientError("InvalidParameterValue", f"{value} is no {name}")
-    return asked
-
-
-def _answer(operation: str, told: dict[str, Any]) -> ActionResult:
-    report = ParamValidator().validate(told, _operation(operation).output_shape)
-    assert not report.has_errors(), report.generate_report()
-    return ActionResult(told)
-
-
-def _operation(name: str) -> Any:
-    return get_session().get_service_model("ec2").operation_model(name)

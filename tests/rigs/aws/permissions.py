@@ -15,6 +15,8 @@ _OF_BUCKETS = {
     "location": "GetBucketLocation",
     "encryption": "GetEncryptionConfiguration",
     "versioning": "GetBucketVersioning",
+    "acl": "GetBucketAcl",
+    "uploads": "ListBucketMultipartUploads",
 }
 _OF_OBJECTS = {
     "GET": "GetObject",
@@ -41,7 +43,7 @@ def needed(service: str, operation: str, path: str, query: str, body: bytes) -> 
 
 def _action_of_s3(method: str, path: str, query: str) -> str:
     """`path`: with the bucket first."""
-    if path.strip("/").count("/"):
-        return _OF_OBJECTS[method]
     words = parse_qs(query, keep_blank_values=True)
+    if path.strip("/").count("/"):
+        return "AbortMultipartUpload" if method == "DELETE" and "uploadId" in words else _OF_OBJECTS[method]
     return next((action for word, action in _OF_BUCKETS.items() if word in words), "ListBucket")

@@ -239,6 +239,11 @@ class AwsServer:
         found: dict[str, str] = self._ask("export_tasks", wishes or b"")
         return found
 
+    def import_tasks(self, **wishes: Any) -> dict[str, dict[str, Any]]:
+        """As of exports: the `state` and the `tags` of all by their ids."""
+        found: dict[str, dict[str, Any]] = self._ask("import_tasks", wishes or b"")
+        return found
+
     def fail_snapshot(self, snapshot: str) -> None:
         """It is in the state `error`."""
         self._ask("fail", snapshot=snapshot)

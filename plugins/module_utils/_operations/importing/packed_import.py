@@ -24,7 +24,7 @@ from ..jobs.fill_disks import DiskContent, Proved, fill_disks
 from ..jobs.findings import checked, insist_on_same, raise_first_error
 from ..jobs.requests import ImportRequest
 from ..jobs.running_job import RunningJob
-from ..vm_files.open import open_target
+from ..vm_files.open import open_import_target
 
 
 class Packed(ABC):
@@ -91,7 +91,7 @@ def import_packed(request: ImportRequest, check_mode: bool, what: str, find: Fin
         job = stack.enter_context(
             RunningJob.start("import", request.transfer, name, request.store.url, {"importing": 1.0}, check_mode)
         )
-        provider = stack.enter_context(closing(open_target(request.provider, job)))
+        provider = stack.enter_context(closing(open_import_target(request, job)))
         store = stack.enter_context(closing(job.open_store(replace(request.store, url=above))))
         return PackedImport(request, job, provider, lambda: find(job, store, key)).run(check_mode)
 
@@ -158,7 +158,11 @@ class PackedImport:
             packed.copy(self._job, session)
             packed.confirm()
             self._job.phase("creating")
-            return session.commit()
+            whole = session.commit()
+        for warning in session.warnings:  # of what stays, or is left
+            if warning not in self._job.warnings:
+                self._job.warn(warning)
+        return whole
 
     def _present(self, packed: Packed, vm: VmSpec, check_mode: bool) -> dict[str, Any]:
         """Imported before, but never started, or not any more."""

@@ -130,6 +130,8 @@ class ImportRequest:
     source_vm: Mapping[str, Any] | None = None  # described; check mode takes it for the export that is not there yet
     detach: tuple[Drive, ...] = ()  # that the VM is to be without
     networks: tuple[str, ...] | None = None  # of a VM that is made of a disk image; None: the default
+    method: ExportMethod = "auto"  # how the disks are written
+    vendor_task: VendorTask | None = None  # of that method
     seals: Seals = UNCHECKED
     transfer: TransferOptions = TransferOptions()
 

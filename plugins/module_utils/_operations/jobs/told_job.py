@@ -15,7 +15,10 @@ PENDING: dict[str, Any] = dict.fromkeys(
 PENDING.update(eta=None, note="", undone=None, kept=None)
 _TIMES = ("started", "heartbeat", "ended")  # seconds since the epoch, with `_at` the same in ISO 8601
 OWN = frozenset(
-    {"disk_number", "disk_count", "elapsed", "result", "version", "watcher", "follows", "outcome", "resumed", "left_at"}
+    {
+        *("disk_number", "disk_count", "elapsed", "result", "version", "watcher"),
+        *("follows", "outcome", "resumed", "left_at", "staging"),
+    }
 )  # the record's, not a result's
 
 

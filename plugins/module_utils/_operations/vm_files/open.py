@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Callable, Mapping
 from ..._providers.base import Provider
 from ..._providers.open import open_provider as open_known
 from ..._stores.base import Store
-from ..jobs.requests import ProviderSpec, StoreSpec
+from ..jobs.requests import ImportRequest, ProviderSpec, StoreSpec
 
 if TYPE_CHECKING:
     from ..._transfer.flow import Flow
@@ -51,3 +51,18 @@ def open_provider(
 def open_target(spec: ProviderSpec, job: RunningJob) -> Provider:
     """The one that a job writes a VM to."""
     return open_provider(spec.name, spec.settings, job.open_source, job.going_on, job.flow)
+
+
+def open_import_target(request: ImportRequest, job: RunningJob) -> Provider:
+    """By the method that is asked for, of which the record tells what whoever ends the job has to know."""
+    provider = open_target(request.provider, job)
+    try:
+        provider.import_by(
+            request.method, request.vendor_task, lambda url, settings: job.open_source(StoreSpec(url, settings))
+        )
+    except BaseException:
+        provider.close()
+        raise
+    if request.vendor_task is not None:
+        job.tell(staging=request.vendor_task.staging)
+    return provider

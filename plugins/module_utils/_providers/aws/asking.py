@@ -21,6 +21,8 @@ _PAGED = {
     "describe_snapshots": ("Snapshots", 1000),
     "describe_images": ("Images", 1000),
     "describe_export_image_tasks": ("ExportImageTasks", 500),
+    "describe_export_tasks": ("ExportTasks", 500),  # which AWS tells as a whole
+    "describe_import_snapshot_tasks": ("ImportSnapshotTasks", 500),
 }
 
 

@@ -99,7 +99,7 @@ def _of_name(session: Session, placement: Placement, export_id: str) -> Iterator
     met = called(session, name)
     for unfinished in by_attempt(one.mark for one in met if one.mark is not None and one.mark.unfinished):
         if unfinished.alive is not False:  # else the import itself removes it before it begins
-            yield _being_made(unfinished)
+            yield being_made(unfinished)
     for found in met:
         if not found.unfinished and (found.mark is None or found.mark.export != export_id):
             what = f"{'An' if found.kind != 'snapshot' else 'A'} {found.kind} named {name} exists already"
@@ -107,7 +107,7 @@ def _of_name(session: Session, placement: Placement, export_id: str) -> Iterator
             yield Finding("error", f"{what}: {found.id}.", hint, "conflict")
 
 
-def _being_made(mark: ImportMark) -> Finding:
+def being_made(mark: ImportMark) -> Finding:
     hint = WAIT_OR_CANCEL
     if mark.alive is None and mark.held_until:
         until = strftime("%H:%M:%S UTC", gmtime(mark.held_until))

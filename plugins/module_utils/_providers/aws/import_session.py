@@ -64,6 +64,7 @@ class AwsImport(ImportSession):
         self._mark = ImportMark.of(job, export_id, placement.name, vm.id, vm.name)
         self.warnings: List[str] = []
         self._open = ExitStack()
+        self._sinks: List[SnapshotSink] = []
         self._made: List[Thing] = []  # but for snapshots, which their sinks know
         self._whole = self._finishing = False
         self._hold = SnapshotHold(self._renew)
@@ -81,16 +82,19 @@ class AwsImport(ImportSession):
         weakened = [one for one in hardware_findings(self._vm, placement) if one.severity == "warning"]
         self.warnings += [f"{one.message} {one.hint}".rstrip() for one in weakened]
         with ExitStack() as stack:
-            self._rates = RequestRates(self._session.account, self._session.region, self._flow.sleep)
-            stack.callback(self._rates.close)
-            self._crew = Crew(PARALLEL)
-            stack.callback(self._crew.close)
-            self._sinks = [self._sink(number) for number in range(len(self._disks))]
+            self._open_disks(stack)
             stack.callback(self._hold.end)
             self._hold.begin(HELD_FOR)
             self._open = stack.pop_all()
         self.sinks = tuple(self._sinks)
         return self
+
+    def _open_disks(self, stack: ExitStack) -> None:
+        self._rates = RequestRates(self._session.account, self._session.region, self._flow.sleep)
+        stack.callback(self._rates.close)
+        self._crew = Crew(PARALLEL)
+        stack.callback(self._crew.close)
+        self._sinks = [self._sink(number) for number in range(len(self._disks))]
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
@@ -220,7 +224,7 @@ class AwsImport(ImportSession):
     def _renew(self, tags: Mapping[str, str]) -> None:
         """Of all that is there. What cannot be held any more may be taken for a dead job's: the import ends before."""
         with self._renewing:
-            ids = [one for one in [*(sink.snapshot.id for sink in self._sinks), *(one.id for one in self._made)] if one]
+            ids = self._held()
             if self._finishing or not ids:
                 self._renewed_at = time.monotonic()
                 return
@@ -232,6 +236,13 @@ class AwsImport(ImportSession):
                     self._flow.stop(error)
                 raise
             self._renewed_at = time.monotonic()
+
+    def _held(self) -> List[str]:
+        return [*self._begun(), *(one.id for one in self._made)]
+
+    def _begun(self) -> List[str]:
+        """Ids of snapshots."""
+        return [sink.snapshot.id for sink in self._sinks if sink.snapshot.id]
 
     def _finish(self, ids: Sequence[str], last: bool = False) -> None:
         """What belongs to the last step of the import comes last: from then on it is whole."""
@@ -249,7 +260,7 @@ class AwsImport(ImportSession):
         https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/deregister-ami.html,
         https://docs.aws.amazon.com/ebs/latest/userguide/ebs-deleting-snapshot.html
         """
-        snapshots = [Thing("snapshot", sink.snapshot.id, "", self._mark, {}) for sink in self._sinks]
+        snapshots = [Thing("snapshot", one, "", self._mark, {}) for one in self._begun()]
         images = [thing for thing in self._made if thing.kind == "image"]
         try:
             remove(self._session, self._flow, [*images, *snapshots])
@@ -261,8 +272,9 @@ class AwsImport(ImportSession):
         self._made.append(Thing(kind, identity, "", self._mark, {}))
 
     def _remove_all(self) -> None:
-        begun = [one for one in [sink.snapshot.end() for sink in self._sinks] if one]
-        known = [*self._made, *(Thing("snapshot", one, "", self._mark, {}) for one in begun)]
+        for sink in self._sinks:
+            sink.snapshot.end()
+        known = [*self._made, *(Thing("snapshot", one, "", self._mark, {}) for one in self._begun())]
         try:
             remove_attempt(self._session, self._flow, self._mark.attempt, known)
         except VmferryError as error:

@@ -107,11 +107,11 @@ def _end_task(session: Session, tags: Mapping[str, str], vm: str) -> None:
     if STAGING not in tags:
         return
     from .staged_image import StagedPlace
-    from .vendor_task import end
+    from .vendor_task import end, kind_told
 
     place = StagedPlace.of_tags(tags)
     if place is not None:
-        end(session, place, tags[ATTEMPT], vm)
+        end(session, place, tags[ATTEMPT], vm, kind=kind_told(tags))
 
 
 def _lives(group: Sequence[EbsSnapshot]) -> Optional[bool]:

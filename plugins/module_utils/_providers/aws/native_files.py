@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from typing import Any, Dict, Mapping
 
+from ..._errors import VmferryError
 from ..spec import VmSpec
 from .asking import instances_of
 from .session import Session
@@ -21,9 +22,12 @@ _PASSING = (
 
 
 def native_files(session: Session, vm: VmSpec) -> Dict[str, bytes]:
-    """By file name."""
-    (told,) = instances_of(session, f"Describing {vm.name}", "instance-id", [vm.id])
-    return {FILE: json.dumps(_lasting(told), indent=1, sort_keys=True, default=str).encode() + b"\n"}
+    """By file name. Raises `not_found` where it is gone meanwhile."""
+    told = instances_of(session, f"Describing {vm.name}", "instance-id", [vm.id])
+    if not told:
+        text = f"{vm.name} ({vm.id}) is gone: AWS does not tell of it any more."
+        raise VmferryError("not_found", text, "Look with vm_info whether it was terminated.")
+    return {FILE: json.dumps(_lasting(told[0]), indent=1, sort_keys=True, default=str).encode() + b"\n"}
 
 
 def _lasting(instance: Mapping[str, Any]) -> Dict[str, Any]:

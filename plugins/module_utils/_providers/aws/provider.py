@@ -16,6 +16,7 @@ from ..base import (
     ExportMethod,
     ExportSession,
     ImportSession,
+    OpenStaging,
     Placement,
     Provider,
     Tracking,
@@ -48,6 +49,8 @@ class AwsProvider(Provider):
         self._settings = AwsSettings.from_options(settings)
         self._session = Session(self._settings)
         self._task: VendorTask | None = None  # by which exports are read; None: by EBS direct
+        self._import_task: VendorTask | None = None  # by which disks of imports are made; None: by EBS direct
+        self._open_staging: OpenStaging | None = None
 
     @property
     def account(self) -> str:
@@ -169,14 +172,33 @@ class AwsProvider(Provider):
         insist_on_options(placement)
         return made_otherwise(vm, placement)
 
+    def import_by(self, method: ExportMethod, task: VendorTask | None, open_staging: OpenStaging | None = None) -> None:
+        if method == "vendor_task" and task is not None:
+            from .staged_image import split_staging
+
+            split_staging(task.staging)
+            self._import_task, self._open_staging, self.takes_disks = task, open_staging, True
+
     def check_import(self, vm: VmSpec, placement: Placement, export_id: str) -> Sequence[Finding]:
         from .import_checks import import_findings
 
-        return import_findings(self._session, vm, placement, export_id)
+        found = import_findings(self._session, vm, placement, export_id)
+        if self._import_task is None:
+            return found
+        from .task_import_checks import task_findings
+
+        return list(dict.fromkeys([*found, *task_findings(self._session, vm, placement, self._import_task)]))
 
     def open_import(
         self, vm: VmSpec, native: Mapping[str, bytes], placement: Placement, export_id: str, job: Job
     ) -> ContextManager[ImportSession]:
+        if self._import_task is not None:
+            from .task_import import TaskImport
+
+            if self._open_staging is None:
+                raise VmferryError("internal", "Images are to be written for a task, and nobody opens their store.")
+            staged = (self._import_task, self._open_staging)
+            return TaskImport(self._session, vm, placement, export_id, job, self._flow, self.describe, *staged)
         from .import_session import AwsImport
 
         return AwsImport(self._session, vm, placement, export_id, job, self._flow, self.describe)
@@ -220,15 +242,26 @@ class AwsProvider(Provider):
         from ..._transfer.flow import Flow
         from .import_leftovers import clean_up_imports
 
-        return clean_up_imports(self._session, self._flow or Flow())
+        flow = self._flow or Flow()
+        found = clean_up_imports(self._session, flow)
+        if self._import_task is None:  # which takes permissions that imports by EBS direct do without
+            return found
+        from .import_tasks_left import clean_up_tasks
+
+        return [*found, *clean_up_tasks(self._session, flow, self._import_task.staging)]
 
     def undo(self, job_id: str) -> Sequence[str]:
         from ..._transfer.flow import Flow
         from .import_leftovers import undo_imports
         from .leftovers import undo_job
 
-        exports = undo_job(self._session, job_id)
-        return [*exports, *undo_imports(self._session, self._flow or Flow(), job_id)]
+        flow = self._flow or Flow()
+        undone = [*undo_job(self._session, job_id), *undo_imports(self._session, flow, job_id)]
+        if self._import_task is None:  # as above
+            return undone
+        from .import_tasks_left import undo_tasks
+
+        return [*undone, *undo_tasks(self._session, flow, job_id, self._import_task.staging)]
 
     def close(self) -> None:
         self._session.close()

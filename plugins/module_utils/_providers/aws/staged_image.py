@@ -1,7 +1,7 @@
 # Copyright (c) 2026 the vmferry.migrate authors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Where in S3 AWS writes an image that it exports, and that image, read by ranges.
+"""Where in S3 images lie that AWS writes or reads, and one that it exported, read by ranges.
 
 Each attempt has a prefix of its own, which names it, so that whatever lies there is nobody else's.
 """
@@ -77,13 +77,15 @@ class StagedPlace:
             answers = pages.paginate(Bucket=self.bucket, Prefix=self.prefix)
             return [one for answer in answers for one in answer.get("Contents") or ()]
 
-    def clear(self, session: Session, vm: str) -> None:
-        """Raises where anything stays. That the bucket is gone, and all with it, is no error."""
-        doing = f"Removing what AWS wrote of {vm} to {self.url}"
+    def clear(self, session: Session, vm: str, last: str = "") -> None:
+        """Raises where anything stays. That the bucket is gone, and all with it, is no error. `last`: the name of what
+        goes once nothing else is there."""
+        doing = f"Removing what lies of {vm} in {self.url}"
         try:
-            for one in self.objects(session, doing):
+            found = [str(one["Key"]) for one in self.objects(session, doing)]
+            for key in sorted(found, key=lambda one: one == f"{self.prefix}{last}"):
                 with session.doing(doing):
-                    session.client("s3").delete_object(Bucket=self.bucket, Key=one["Key"])
+                    session.client("s3").delete_object(Bucket=self.bucket, Key=key)
             left = self.objects(session, doing)
         except VmferryError as error:
             if error.kind != "not_found":

@@ -27,6 +27,7 @@ SNAPSHOT = "vmferry:snapshot"
 DISKS = "vmferry:disks"
 POWER = "vmferry:power"
 STAGING = "vmferry:staging"  # of snapshots that a task of AWS exports: where in S3 it writes
+TASK = "vmferry:task"  # beside it: which kind of task that is, where it is not one that exports an image
 LONGEST_VALUE = 256  # characters of Unicode
 
 

@@ -8,7 +8,7 @@ https://docs.aws.amazon.com/vm-import/latest/userguide/limits-image-export.html
 
 from __future__ import annotations
 
-from typing import Any, Callable, Iterator, List, Sequence
+from typing import Iterator, List, Sequence
 
 from ..._errors import VmferryError
 from ..base import VendorTask
@@ -17,6 +17,7 @@ from ..spec import DiskSpec, VmSpec
 from .session import Session
 from .snapshot_checks import denied
 from .staged_image import split_staging
+from .staging_checks import bucket_findings
 from .vendor_task import IMAGE_FORMAT, under_way
 
 TIB = 1 << 40
@@ -24,8 +25,6 @@ AT_ONCE = 5  # tasks of an account in a region, unless AWS raised that
 DIRECT = "Set method: direct, which exports it."
 _LICENSED = ("Windows", "SQL Server")  # as PlatformDetails tells it
 _BOOT_DISK = "A task of AWS exports the boot disk of a VM, and that alone"
-_KMS = ("aws:kms", "aws:kms:dsse")
-_NOT_ENCRYPTED = "ServerSideEncryptionConfigurationNotFoundError"
 
 
 def insist_on_one_disk(vm: VmSpec, disks: Sequence[DiskSpec]) -> DiskSpec:
@@ -40,7 +39,12 @@ def insist_on_one_disk(vm: VmSpec, disks: Sequence[DiskSpec]) -> DiskSpec:
 
 def vendor_findings(session: Session, vm: VmSpec, disks: Sequence[DiskSpec], wish: VendorTask) -> List[Finding]:
     """Besides those of any export from AWS."""
-    return [*_of_vm(vm, disks), *_of_bucket(session, wish), *_of_account(session, vm, wish)]
+    found = [*_of_vm(vm, disks), *bucket_findings(session, wish.staging, is_written=True)]
+    if wish.role:
+        return [*found, *_of_account(session, vm, wish)]
+    from .instance_task_checks import instance_task_findings
+
+    return [*found, *instance_task_findings(session, vm, wish)]
 
 
 def _of_vm(vm: VmSpec, disks: Sequence[DiskSpec]) -> Iterator[Finding]:
@@ -57,59 +61,6 @@ def _of_vm(vm: VmSpec, disks: Sequence[DiskSpec]) -> Iterator[Finding]:
             yield _never(f"AWS exports no encrypted volumes, as {disk.name} of {vm.name} is one.")
         if disk.size > TIB:
             yield _never(f"AWS exports volumes of up to 1 TiB, and {disk.name} of {vm.name} has {disk.size} bytes.")
-
-
-def _of_bucket(session: Session, wish: VendorTask) -> Iterator[Finding]:
-    """That it is there, this account's, in this region, and not encrypted in a way that the task cannot write."""
-    bucket, _prefix = split_staging(wish.staging)
-    own = {"Bucket": bucket, "ExpectedBucketOwner": session.account}
-    s3, hint = session.client("s3"), "Name a bucket of this account in staging, in the region of the VM."
-    try:
-        with session.doing(f"Looking at the staging bucket {bucket}"):
-            region = s3.get_bucket_location(**own).get("LocationConstraint") or "us-east-1"
-    except VmferryError as error:
-        yield Finding("error", error.message, hint if error.kind == "not_found" else error.hint, error.kind)
-        return
-    region = "eu-west-1" if region == "EU" else region  # as old buckets there tell it
-    if region != session.region:
-        text = f"The staging bucket {bucket} is in {region}, and AWS exports into buckets of {session.region} alone."
-        yield Finding("error", text, hint, "invalid_config")
-    yield from _of_encryption(session, bucket, lambda: s3.get_bucket_encryption(**own))
-    yield from _of_versions(session, bucket, lambda: s3.get_bucket_versioning(**own))
-
-
-def _of_encryption(session: Session, bucket: str, ask: Callable[[], Any]) -> Iterator[Finding]:
-    from botocore.exceptions import ClientError
-
-    try:
-        with session.doing(f"Asking how the staging bucket {bucket} is encrypted"):
-            try:
-                rules = ask()["ServerSideEncryptionConfiguration"]["Rules"]
-            except ClientError as error:
-                if error.response.get("Error", {}).get("Code") != _NOT_ENCRYPTED:
-                    raise
-                rules = []
-    except VmferryError as error:
-        if error.kind != "permission_denied":
-            raise
-        yield Finding("warning", error.message, "AWS cannot export into a bucket that is encrypted by KMS.")
-        return
-    if any((rule.get("ApplyServerSideEncryptionByDefault") or {}).get("SSEAlgorithm") in _KMS for rule in rules):
-        text = f"The staging bucket {bucket} is encrypted by KMS, and AWS exports into no such bucket."
-        yield Finding("error", text, "Name one that is encrypted by SSE-S3 in staging.", "unsupported")
-
-
-def _of_versions(session: Session, bucket: str, ask: Callable[[], Any]) -> Iterator[Finding]:
-    try:
-        with session.doing(f"Asking whether the staging bucket {bucket} keeps versions"):
-            kept = ask().get("Status") == "Enabled"
-    except VmferryError as error:
-        if error.kind != "permission_denied":
-            raise
-        return
-    if kept:
-        text = f"The staging bucket {bucket} keeps what is removed from it as an older version, which costs money."
-        yield Finding("warning", text, "Name another bucket in staging, or have its lifecycle end old versions.")
 
 
 def _of_account(session: Session, vm: VmSpec, wish: VendorTask) -> Iterator[Finding]:

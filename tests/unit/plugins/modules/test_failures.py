@@ -292,11 +292,18 @@ def test_a_failure_returns_what_was_done_before_it(modules: ModuleRun, diff: boo
     [
         ({"method": "vendor_task"}, "needs staging"),
         ({"staging": "s3://stage"}, "staging means nothing"),
-        ({"method": "vendor_task", "staging": "s3://stage", "task_role": ""}, "task_role is empty"),
         ({"method": "vendor_task", "staging": "s3://stage", "poll_interval": "often"}, "poll_interval"),
     ],
 )
-def test_a_task_of_a_cloud_has_all_that_it_needs(modules: ModuleRun, given: dict[str, Any], words: str) -> None:
-    outcome = modules.fail("vm_export", given)
+@pytest.mark.parametrize("module", ["vm_export", "vm_import"])
+def test_a_task_of_a_cloud_has_all_that_it_needs(
+    modules: ModuleRun, module: str, given: dict[str, Any], words: str
+) -> None:
+    outcome = modules.fail(module, given)
     assert outcome["error"]["kind"] == "invalid_config"
     assert words in outcome["msg"]
+
+
+def test_a_task_that_imports_has_a_role(modules: ModuleRun) -> None:
+    outcome = modules.fail("vm_import", {"method": "vendor_task", "staging": "s3://stage", "task_role": ""})
+    assert (outcome["error"]["kind"], "task_role is empty" in outcome["msg"]) == ("invalid_config", True)

@@ -192,6 +192,14 @@ TRANSFER: list[tuple[str, Any, str, Any]] = [
     ("max_jobs", 2, "transfer.max_jobs", 2),
     ("controller_timeout", "30s", "transfer.controller_timeout", 30.0),
 ]
+METHOD: list[tuple[str, Any, str, Any]] = [
+    ("method", "direct", "method", "direct"),
+    ("staging", "s3://stage/vms", "vendor_task.staging", "s3://stage/vms"),
+    ("task_role", "exporter", "vendor_task.role", "exporter"),
+    ("poll_interval", "1m", "vendor_task.poll_interval", 60.0),
+    ("task_timeout", "5h", "vendor_task.timeout", 5 * 3600.0),
+    ("cleanup_staging", False, "vendor_task.cleanup", False),
+]
 EXPORT = [
     *HYPERVISORS,
     *FILES,
@@ -212,12 +220,7 @@ EXPORT = [
     ("resume_window", "0", "resume_window", 0.0),
     ("on_failure", "undo", "on_failure", "undo"),
     ("attach", True, "attach", True),
-    ("method", "direct", "method", "direct"),
-    ("staging", "s3://stage/vms", "vendor_task.staging", "s3://stage/vms"),
-    ("task_role", "exporter", "vendor_task.role", "exporter"),
-    ("poll_interval", "1m", "vendor_task.poll_interval", 60.0),
-    ("task_timeout", "5h", "vendor_task.timeout", 5 * 3600.0),
-    ("cleanup_staging", False, "vendor_task.cleanup", False),
+    *METHOD,
     *(
         (f"copies_to.{option}", value, path.replace("store", "copies_to.0", 1), wanted)
         for option, value, path, wanted in STORE
@@ -277,6 +280,7 @@ IMPORT = [
     *TRUST,
     *OPENING,
     *LANDING,
+    *METHOD,
     ("export", "before-upgrade", "export", "before-upgrade"),
     ("vm", "db01", "vm", "db01"),
     ("source_vm", {"name": "db01"}, "source_vm", {"name": "db01"}),

@@ -1,7 +1,7 @@
 # Copyright (c) 2026 the vmferry.migrate authors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""How the disks of an export are read, where a provider has several ways."""
+"""How the disks of an export are read, or those of an import written, where a provider has several ways."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from .values import duration
 BY_TASK = "vendor_task"
 
 
-def export_method_arguments() -> ArgumentSpec:
+def method_arguments() -> ArgumentSpec:
     return ArgumentSpec(
         {
             "method": {"type": "str", "choices": ["auto", "direct", BY_TASK], "default": "auto"},
@@ -25,7 +25,7 @@ def export_method_arguments() -> ArgumentSpec:
     )
 
 
-def vendor_task(arguments: TaskArguments) -> VendorTask | None:
+def vendor_task(arguments: TaskArguments, *, needs_role: bool) -> VendorTask | None:
     """None where another method is asked for."""
     if arguments["method"] != BY_TASK:
         if arguments["staging"]:
@@ -33,9 +33,9 @@ def vendor_task(arguments: TaskArguments) -> VendorTask | None:
             raise invalid(f"staging means nothing without method: {BY_TASK}.", hint)
         return None
     if not arguments["staging"]:
-        hint = "Write for example s3://staging-bucket/vm-exports."
-        raise invalid("method: vendor_task needs staging, where AWS writes the image.", hint)
-    if not arguments["task_role"]:
+        hint = "Write for example s3://staging-bucket/vms."
+        raise invalid("method: vendor_task needs staging, where the images lie that AWS writes or reads.", hint)
+    if needs_role and not arguments["task_role"]:
         raise invalid("task_role is empty.", "Leave it out, or name the role of VM Import/Export.")
     return VendorTask(
         staging=arguments["staging"],
