@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import platform
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
@@ -260,17 +261,52 @@ def test_formats_that_nobody_tells_are_known(kind: str, formats: list[str]) -> N
     assert (list(found.formats), found.format_of("")) == (formats, "raw")
 
 
-class _Session:
-    """Of one node with one storage."""
+@pytest.mark.parametrize(
+    ("names", "asked", "local", "chosen"),
+    [
+        (["pve1"], "", None, "pve1"),
+        (["pve1", "pve2"], "pve1", None, "pve1"),
+        (["pve1", "pve2"], "", "pve2", "pve2"),
+        (["pve1", "pve2"], "", "pve3", ""),
+        (["pve1", "pve2"], "", None, ""),
+    ],
+)
+def test_node_is_that_of_the_task_or_the_one_that_answers(
+    names: Sequence[str], asked: str, local: str | None, chosen: str
+) -> None:
+    places = ImportPlaces(_Session({}, names, local), Placement("new", host=asked))  # type: ignore[arg-type]
+    if chosen:
+        assert places.node == chosen
+        return
+    with pytest.raises(VmferryError, match="2 nodes, and nothing says on which") as refused:
+        assert places.node
+    assert refused.value.hint == "Set placement.host to one of pve1, pve2."
 
-    def __init__(self, row: Mapping[str, Any]) -> None:
-        self._row = row
+
+def test_node_that_this_is_goes_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(platform, "node", lambda: "pve2.example.com")
+    assert ImportPlaces(_Session({}, ["pve1", "pve2"], "pve1"), Placement("new")).node == "pve2"  # type: ignore[arg-type]
+
+
+class _Session:
+    """Of nodes with one storage. `local`: that answers; None: the user may not ask."""
+
+    address = "pve.example.com"
+
+    def __init__(self, row: Mapping[str, Any], nodes: Sequence[str] = ("pve1",), local: str | None = None) -> None:
+        self._row, self._nodes, self._local = row, nodes, local
 
     def doing(self, _what: str) -> Any:
         return nullcontext()
 
     def get(self, path: str, **_params: Any) -> Any:
-        return [{"node": "pve1", "status": "online"}] if path == "nodes" else [self._row]
+        if path == "nodes":
+            return [{"node": name, "status": "online"} for name in self._nodes]
+        if path != "cluster/status":
+            return [self._row]
+        if self._local is None:
+            raise VmferryError("permission_denied", "as the test wants it")
+        return [{"type": "cluster", "name": "lab"}, {"type": "node", "name": self._local, "local": 1}]
 
 
 @contextmanager
