@@ -83,7 +83,11 @@ def loaded_with(*names: str) -> set[str]:
             (
                 "proxmoxer",
                 "requests",
+                "_nbd.connection",
                 "_providers.proxmox.describe",
+                "_providers.proxmox.keeper",
+                "_providers.proxmox.live_export",
+                "_providers.proxmox.offline_export",
                 "_providers.proxmox.power",
                 "_providers.proxmox.removal",
                 "_providers.proxmox.snapshots",

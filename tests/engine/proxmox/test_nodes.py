@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -106,6 +106,17 @@ def test_a_node_where_nobody_listens_is_told_as_one(cluster: ProxmoxServer) -> N
     with pytest.raises(VmferryError, match="Connection refused") as failed:
         SshNode(replace(address_of(cluster), port=free_port()))
     assert failed.value.kind == "network"
+
+
+class AsNobody(LocalNode):
+    def command(self, argv: Sequence[str]) -> list[str]:
+        return ["setpriv", "--reuid=65534", "--clear-groups", *argv]
+
+
+def test_who_is_not_root_on_the_node_is_told_so_at_once() -> None:
+    with pytest.raises(VmferryError, match="become: true") as refused:
+        Keeper(AsNobody())
+    assert refused.value.kind == "permission_denied"
 
 
 def test_no_option_is_smuggled_in_by_a_host_s_name() -> None:

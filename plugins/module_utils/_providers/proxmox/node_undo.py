@@ -217,7 +217,7 @@ def undo_qemu(one: Dict[str, Any]) -> None:
         _wait_for_exports(monitor, one["prefix"])
         for job in monitor.call("query-block-jobs", {}):
             if job["device"].startswith(one["prefix"]):
-                monitor.call("block-job-cancel", {"device": job["device"], "force": True})
+                monitor.call("job-cancel", {"id": job["device"]})
         _wait_for_jobs(monitor, one["prefix"])
         nodes = monitor.call("query-named-block-nodes", {"flat": True})
         for node in nodes:
