@@ -10,6 +10,7 @@ from contextlib import nullcontext
 import pytest
 
 from ansible_collections.vmferry.migrate.plugins.module_utils._errors import VmferryError
+from ansible_collections.vmferry.migrate.plugins.module_utils._providers.proxmox import safe_serving
 from ansible_collections.vmferry.migrate.plugins.module_utils._providers.proxmox.provider import ProxmoxProvider
 from rigs.proxmox import ProxmoxServer
 
@@ -226,6 +227,25 @@ def test_two_exports_of_a_running_vm_are_refused_not_mixed(cluster: ProxmoxServe
             an_export(provider, vmid, a_job()).__enter__()
         assert contents(first)["scsi0"] == cluster.disk_bytes(vmid, 0)
     assert not cluster.leftovers()
+
+
+def test_a_qemu_that_would_crash_over_it_is_not_asked(
+    cluster: ProxmoxServer, provider: ProxmoxProvider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(safe_serving, "SAFE", (99, 0))
+    vmid = cluster.make_vm("web", [disk()], True)
+    with an_export(provider, vmid) as session:
+        assert contents(session)["scsi0"] == cluster.disk_bytes(vmid, 0), "it has no thread of its own"
+    cluster.set(vmid, scsi0=f"{cluster.vms()[vmid]['config']['scsi0']},iothread=1")
+    vm = provider.describe(str(vmid))
+    (found,) = [one for one in provider.check_export(vm, vm.disks, "auto") if one.severity == "error"]
+    assert (found.kind, "I/O thread of their own" in found.message) == ("unsupported", True)
+    with pytest.raises(VmferryError, match="may crash when disks with an I/O thread"):
+        an_export(provider, vmid).__enter__()
+    assert not cluster.leftovers()
+    monkeypatch.setattr(safe_serving, "SAFE", (0, 0))
+    with an_export(provider, vmid) as session:
+        assert contents(session)["scsi0"] == cluster.disk_bytes(vmid, 0)
 
 
 def test_a_vm_that_was_asked_for_as_off_is_not_exported_on(cluster: ProxmoxServer, provider: ProxmoxProvider) -> None:

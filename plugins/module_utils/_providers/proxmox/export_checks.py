@@ -16,6 +16,7 @@ from .export_session import is_off
 from .fleecing import STORAGES
 from .leftovers import at_work, in_use
 from .open_nodes import OpenNodes
+from .safe_serving import insist_on_safe_serving
 from .session import Session
 from .snapshot_checks import of_privilege, storage_types
 
@@ -34,7 +35,7 @@ def export_findings(
     elif vm.power_state == "suspended":
         text = f"{vm.name} is hibernated: its memory is not exported, so the export will be crash consistent."
         findings.append(Finding("warning", text, "Resume it, and shut it down, for one that is not."))
-    findings += _of_node(nodes, vm)
+    findings += _of_node(nodes, vm, disks)
     if len(disks) < len(vm.disks):
         left = ", ".join(disk.name for disk in vm.disks if disk not in disks)
         findings.append(Finding("info", f"{left} of {vm.name} is not exported."))
@@ -94,12 +95,14 @@ def _of_guest(session: Session, vm: VmSpec, consistency: Consistency) -> Iterato
             yield replace(one, severity="warning", message=f"{one.message} The export will be crash consistent.")
 
 
-def _of_node(nodes: OpenNodes, vm: VmSpec) -> Iterator[Finding]:
+def _of_node(nodes: OpenNodes, vm: VmSpec, disks: Sequence[DiskSpec]) -> Iterator[Finding]:
     """Whether it can be reached, has what is needed, and is not at it already."""
     try:
         with nodes.keeper(vm.host) as keeper:
             for program in ON_THE_NODE:
                 keeper.node.run(["which", program])
+            if not is_off(vm):
+                insist_on_safe_serving(keeper, vm, disks)
             living: Sequence[Mapping[str, object]] = [one["owner"] for one in at_work(keeper, vm)]
     except VmferryError as error:
         yield Finding("error", error.message, error.hint, error.kind)

@@ -24,6 +24,7 @@ from .fleeced_disk import FleecedDisk
 from .fleecing import Fleecing
 from .guest_freeze import FreezeFailed, frozen
 from .native_files import FILES, config_file, read_config, read_small, read_state, state_drives
+from .safe_serving import insist_on_safe_serving
 from .session import Session
 from .settings import ProxmoxSettings
 from .snapshot_checks import storage_types
@@ -54,6 +55,7 @@ class LiveExport(ProxmoxExport):
     def _open(self, stack: ExitStack, chosen: Sequence[DiskSpec]) -> None:
         if is_off(self.vm):
             raise VmferryError("conflict", f"{self.vm.name} was switched off meanwhile.", retryable=True)
+        insist_on_safe_serving(self._keeper, self.vm, chosen)
         config = read_config(self._session, self.vm)
         self.native = config_file(config)
         state = state_drives(config)
