@@ -21,6 +21,8 @@ import pytest
 from ansible_collections.vmferry.migrate.plugins.module_utils._errors import VmferryError
 from ansible_collections.vmferry.migrate.plugins.module_utils._providers.job import Job
 from ansible_collections.vmferry.migrate.plugins.module_utils._providers.proxmox import node_keeper
+from ansible_collections.vmferry.migrate.plugins.module_utils._providers.proxmox.keeper import Keeper
+from ansible_collections.vmferry.migrate.plugins.module_utils._providers.proxmox.local_node import LocalNode
 from ansible_collections.vmferry.migrate.plugins.module_utils._providers.proxmox.node_undo import started_of
 from ansible_collections.vmferry.migrate.plugins.module_utils._providers.proxmox.provider import ProxmoxProvider
 from rigs.proxmox import ProxmoxServer
@@ -154,6 +156,23 @@ def test_what_is_made_on_the_node_is_root_s_alone(cluster: ProxmoxServer, provid
         modes = {path.name: stat.S_IMODE(path.stat().st_mode) & 0o077 for path in folder.iterdir()}
         assert len(modes) > 2
         assert not any(modes.values()), modes
+
+
+def test_an_order_that_is_not_understood_leaves_nothing_behind(cluster: ProxmoxServer) -> None:
+    """As one of another release would be: whoever gave it is told, and what was made is undone as ever."""
+    job = a_job()
+    folder = RUN / job.job_id
+    keeper = Keeper(LocalNode())
+    keeper.open(job, "export", "100", "web")
+    for order, said in (({"do": "stop", "number": 99, "patience": 1}, "KeyError: 99"), ({"do": "dance"}, "dance")):
+        with pytest.raises(VmferryError, match=said) as failed:
+            keeper.ask(order)
+        assert failed.value.kind == "internal"
+    assert folder.exists()
+    keeper._send(b"no order at all\n")
+    wait_for(lambda: not folder.exists(), "it was not undone")
+    with pytest.raises(VmferryError, match="was ended"):
+        keeper.close()
 
 
 def test_before_a_storage_is_full_and_the_guest_fails_the_export_ends(

@@ -285,10 +285,12 @@ def main() -> None:
                 _say({"done": keeper.answer(order)})
             except Refused as error:
                 _say({"kind": error.kind, "error": str(error)})
-            except (OSError, subprocess.SubprocessError) as error:
-                _say({"kind": "internal", "error": str(error)})
+            except Ended:
+                raise
+            except Exception as error:  # noqa: BLE001 - whoever gave the order hears of it, and may go on
+                _say({"kind": "internal", "error": f"{type(error).__name__}: {error}"})
         keeper.ending = True
-    except Ended:
+    except Exception:  # noqa: BLE001 - `Ended`, or what is no order: all is undone
         keeper.ending = True
     try:
         keeper.leave()
