@@ -219,7 +219,7 @@ options:
         snapshot.
       - With an empty one, AWS writes the instance itself by an instance export task, which needs no role, but WRITE and
         READ_ACP in the ACL of the bucket for the account of VM Import/Export. That is for instances of one disk and one
-        network card, as they are when the task begins.
+        network card that are off, as they are when the task begins; AWS may reboot one that runs.
     type: str
     default: vmimport
   poll_interval:

@@ -57,9 +57,10 @@ def text(value: str | bytes) -> str:
     return value.decode() if isinstance(value, bytes) else value
 
 
-@pytest.mark.parametrize("more", [{}, {"session_token": "a token of a session"}])
-def test_it_sends_what_the_sdk_sends(aws: AwsServer, more: dict[str, str]) -> None:
-    session = Session(AwsSettings.from_options({**aws.settings(), **more}))
+@pytest.mark.parametrize(("more", "slash"), [({}, ""), ({"session_token": "a token of a session"}, ""), ({}, "/")])
+def test_it_sends_what_the_sdk_sends(aws: AwsServer, more: dict[str, str], slash: str) -> None:
+    given = aws.settings()
+    session = Session(AwsSettings.from_options({**given, "endpoint_url": f"{given['endpoint_url']}{slash}", **more}))
     client, line, by_sdk = session.client("ebs"), Line(), []
 
     class Sent(Exception):

@@ -19,13 +19,17 @@ import pytest
 from ansible_collections.vmferry.migrate.plugins.module_utils._errors import VmferryError
 from ansible_collections.vmferry.migrate.plugins.module_utils._exports.naming import new_attempt
 from ansible_collections.vmferry.migrate.plugins.module_utils._providers.aws import (
+    import_rivals,
     import_session,
     import_waits,
     new_snapshot,
     snapshot_hold,
 )
 from ansible_collections.vmferry.migrate.plugins.module_utils._providers.aws.import_mark import ImportMark
+from ansible_collections.vmferry.migrate.plugins.module_utils._providers.aws.import_things import Thing
 from ansible_collections.vmferry.migrate.plugins.module_utils._providers.aws.provider import AwsProvider
+from ansible_collections.vmferry.migrate.plugins.module_utils._providers.aws.session import Session
+from ansible_collections.vmferry.migrate.plugins.module_utils._providers.aws.settings import AwsSettings
 from ansible_collections.vmferry.migrate.plugins.module_utils._providers.aws.snapshot_owner import (
     HELD,
     OWNER,
@@ -430,6 +434,24 @@ def test_of_two_imports_under_one_name_at_the_same_time_the_first_makes_the_vm(
     assert [(error.kind, error.retryable) for error in failed] == [("busy", True)]
     assert [name for name, tags in aws.leftovers().instances.items() if tags["Name"] == "twins"] == [made.id]
     assert not begun(), "each removed its own"
+
+
+def test_an_import_that_has_an_image_goes_on_whoever_has_the_older_snapshot(
+    aws: AwsServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As where two are made by tasks: the one that was begun first may well be done last."""
+    own, other = (ImportMark.of(Job("a" * 32, attempt), EXPORT, "tasks") for attempt in ("00000001", "ffffffff"))
+    met = [
+        Thing("snapshot", "snap-1", "completed", own, {"StartTime": 1}),
+        Thing("snapshot", "snap-2", "completed", other, {"StartTime": 2}),
+    ]
+    monkeypatch.setattr(import_rivals, "called", lambda _session, _name: met)
+    session = Session(AwsSettings.from_options(aws.settings()))
+    import_rivals.insist_on_turn(session, "tasks", own.attempt)
+    met.append(Thing("image", "ami-2", "available", other, {}))
+    with pytest.raises(VmferryError, match="began before this import") as late:
+        import_rivals.insist_on_turn(session, "tasks", own.attempt)
+    assert late.value.kind == "busy"
 
 
 def test_what_came_to_have_the_name_meanwhile_is_a_conflict(aws: AwsServer, importing: Import) -> None:

@@ -382,7 +382,7 @@ def test_without_a_role_aws_writes_the_instance_itself_and_nothing_of_it_stays(
 ) -> None:
     staging.let_aws_write("WRITE", "READ_ACP")
     data = disk(1, 0, 2) + bytes(100 << 20) + disk(7)
-    vm, before = aws.make_instance("bare", [data]), set(aws.export_tasks())
+    vm, before = aws.make_instance("bare", [data], running=False), set(aws.export_tasks())
     made = exports.make(vm, **by_task(role=""))["export"]
     exports.assert_content(made, [data])
     (task,) = set(aws.export_tasks()) - before
@@ -411,11 +411,38 @@ def test_an_instance_that_is_off_stays_off_until_it_is_written(
     assert len(staging.keys()) == 1
 
 
+def test_an_instance_that_runs_is_not_given_to_a_task_that_may_reboot_it(
+    aws: AwsServer, exports: Exports, staging: Staging
+) -> None:
+    staging.let_aws_write("WRITE", "READ_ACP")
+    vm, before = aws.make_instance("runs-on", [disk(1)]), len(aws.export_tasks())
+    refused(lambda: exports.make(vm, **by_task(role="")), "conflict", "AWS may reboot runs-on")
+    assert len(aws.export_tasks()) == before
+    assert_nothing_stays(aws, exports, vm, staging)
+
+
+def test_an_instance_that_was_started_before_its_task_begins_is_not_exported(
+    aws: AwsServer, exports: Exports, staging: Staging, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    staging.let_aws_write("WRITE", "READ_ACP")
+    vm, before = aws.make_instance("early", [disk(1)], running=False), len(aws.export_tasks())
+    insist = vendor_checks.insist_on_one_disk
+
+    def started(*arguments: Any) -> Any:
+        aws.ec2.start_instances(InstanceIds=[vm])
+        return insist(*arguments)
+
+    monkeypatch.setattr(vendor_export, "insist_on_one_disk", started)
+    refused(lambda: exports.make(vm, **by_task(role="")), "conflict", "AWS may reboot early")
+    assert len(aws.export_tasks()) == before
+    assert_nothing_stays(aws, exports, vm, staging)
+
+
 def test_a_task_of_an_instance_that_fails_or_takes_too_long_leaves_nothing(
     aws: AwsServer, exports: Exports, staging: Staging
 ) -> None:
     staging.let_aws_write("WRITE", "READ_ACP")
-    vm, before = aws.make_instance("trouble", [disk(1)]), len(aws.export_tasks())
+    vm, before = aws.make_instance("trouble", [disk(1)], running=False), len(aws.export_tasks())
     aws.export_tasks(ends="failed", message="ClientError: Unsupported kernel version.")
     refused(lambda: exports.make(vm, **by_task(role="")), "conflict", "trouble: ClientError: Unsupported kernel")
     aws.export_tasks(ends="never")
@@ -431,7 +458,7 @@ def test_a_killed_run_that_had_a_task_of_an_instance_is_undone(
     aws: AwsServer, exports: Exports, staging: Staging, provider: AwsProvider
 ) -> None:
     staging.let_aws_write("WRITE", "READ_ACP")
-    vm = aws.make_instance("undone-bare", [disk(1)])
+    vm = aws.make_instance("undone-bare", [disk(1)], running=False)
     aws.export_tasks(ends="never")
     die_at("vendor_task_started", exports.request(vm, **by_task(role="")))
     assert "active" in aws.export_tasks().values()
@@ -444,7 +471,7 @@ def test_a_killed_run_that_had_a_task_of_an_instance_is_undone(
 def test_what_aws_does_not_export_of_an_instance_is_refused_with_a_sentence(
     aws: AwsServer, exports: Exports, staging: Staging
 ) -> None:
-    vm = aws.make_instance("plain", [disk(1)])
+    vm = aws.make_instance("plain", [disk(1)], running=False)
     refused(lambda: exports.make(vm, **by_task(role="")), "invalid_config", "WRITE and READ_ACP to nobody else")
     staging.let_aws_write("READ_ACP", "READ")
     refused(lambda: exports.make(vm, **by_task(role="")), "invalid_config", "WRITE and READ_ACP to nobody else")

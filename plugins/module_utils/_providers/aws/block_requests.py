@@ -39,7 +39,7 @@ class BlockRequests:
         self._not_before = 0.0
 
     def ask(self, snapshot: str, index: int, token: str, buffer: bytearray) -> Optional[Proof]:
-        """The block in `buffer`. None: the SDK is to ask. Raises what urllib3 raises where the body breaks off."""
+        """The block in `buffer`. None: the SDK is to ask. Raises OSError where the body breaks off."""
         if time.monotonic() < self._not_before:
             return None
         client = self._session.client("ebs")
@@ -66,9 +66,10 @@ class BlockRequests:
         credentials = self._session.credentials()
         if credentials is None:
             return None
+        server = client.meta.endpoint_url.rstrip("/")
         request = AWSRequest(
             "GET",
-            f"{client.meta.endpoint_url}/snapshots/{snapshot}/blocks/{index}?blockToken={quote(token, safe='-._~')}",
+            f"{server}/snapshots/{snapshot}/blocks/{index}?blockToken={quote(token, safe='-._~')}",
             headers={"User-Agent": client.meta.config.user_agent},
             stream_output=True,
         )

@@ -4,12 +4,13 @@
 """Two imports under one name that began at the same time, when both found it free: one of them makes the VM.
 
 Names of AWS are tags, of which it has as many alike as are asked for. What imports make is seen by all others, so the
-one whose first snapshot EC2 began first goes on, as both can tell.
+one whose first snapshot EC2 began first goes on, as both can tell. One that has an image or an instance already had its
+turn: snapshots that tasks make are marked when they are done, in whatever order they were begun.
 """
 
 from __future__ import annotations
 
-from typing import Any, Dict, Sequence, Tuple
+from typing import Any, Dict, Sequence, Set, Tuple
 
 from ..._errors import VmferryError
 from .import_mark import by_attempt
@@ -28,10 +29,12 @@ def insist_on_turn(session: Session, name: str, attempt: str) -> None:
             text = f"An {thing.kind} named {name}, {thing.id}, came to be while this import wrote its disks."
             hint = "Import under another name, or remove it first."
             raise VmferryError("conflict", text.replace("An snapshot", "A snapshot"), hint)
-    turns = _turns(met)
+    turns, ahead = _turns(met), _had_their_turn(met)
     own = turns.get(attempt, (True, 0, attempt))
     for rival in by_attempt(thing.mark for thing in met if thing.mark is not None and thing.unfinished):
-        if rival.attempt != attempt and rival.alive is not False and turns.get(rival.attempt, own) < own:
+        if rival.attempt == attempt or rival.alive is False:
+            continue
+        if rival.attempt in ahead or turns.get(rival.attempt, own) < own:
             text = f"{name} is being made by {rival.describe()}, which began before this import."
             raise VmferryError("busy", text, "Wait for it; the next run finds what it made.", retryable=True)
 
@@ -44,3 +47,8 @@ def _turns(met: Sequence[Thing]) -> Dict[str, _Turn]:
             turn = (False, thing.said["StartTime"], thing.mark.attempt)
             found[thing.mark.attempt] = min(turn, found.get(thing.mark.attempt, turn))
     return found
+
+
+def _had_their_turn(met: Sequence[Thing]) -> Set[str]:
+    """Attempts."""
+    return {one.mark.attempt for one in met if one.kind != "snapshot" and one.mark is not None and one.unfinished}

@@ -3,7 +3,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """What VM Import/Export does not export of an instance itself, besides what it exports in no way.
 
-https://docs.aws.amazon.com/vm-import/latest/userguide/vmexport-limits.html and vmexport-prerequisites.html
+https://docs.aws.amazon.com/vm-import/latest/userguide/vmexport-limits.html and vmexport-prerequisites.html.
+That AWS may reboot an instance over it: export-instance.html there.
 """
 
 from __future__ import annotations
@@ -29,7 +30,18 @@ _ACL_HINT = (
 )
 
 
+def insist_on_off(vm: VmSpec) -> None:
+    """Raises `conflict`."""
+    if vm.power_state != "powered_off":
+        text = f"Without a role, AWS may reboot {vm.name} while it exports it, and it is {vm.power_state}."
+        raise VmferryError("conflict", text, f"Shut it down first. {HINT}")
+
+
 def instance_task_findings(session: Session, vm: VmSpec, wish: VendorTask) -> Iterator[Finding]:
+    try:
+        insist_on_off(vm)
+    except VmferryError as error:
+        yield Finding("error", error.message, error.hint, error.kind)
     if len(vm.disks) > 1:
         yield _never(f"Without a role, AWS exports instances of one disk, and {vm.name} has {len(vm.disks)}.")
     if len(vm.nics) > 1:

@@ -25,6 +25,7 @@ from ..job import Job
 from ..spec import DiskSpec, VmSpec
 from .export_checks import SHUT_DOWN
 from .export_session import AwsExport
+from .instance_task_checks import insist_on_off
 from .session import Session
 from .staged_image import StagedDisk, StagedPlace
 from .tags import STAGING, TASK
@@ -106,6 +107,7 @@ class VendorExport(AwsExport):
 
     def _started(self, disk: DiskSpec, snapshot: str) -> str:
         if self._kind is OF_INSTANCE:
+            insist_on_off(self._described())
             self.taken_at = time.time()
             return start_instance(self._session, self.vm, self._place, self._tags())
         image = register(self._session, self.vm, disk, snapshot, self._tags())
