@@ -41,7 +41,7 @@ def test_example_makes_a_vm_and_the_secret_is_nowhere(tmp_path: Path) -> None:
             "vmid": vmid,
             "storage": "local",
             "bridge": "vmbr0.20",
-            "connection": {name: settings[name] for name in by_ssh},
+            "cluster": {name: settings[name] for name in by_ssh},
             "ansible_python_interpreter": sys.executable,
         }
         playbook = ROOT / "examples" / "import_to_proxmox.yml"

@@ -216,7 +216,7 @@ def _of_drives(vm: VmSpec, placement: Placement) -> Iterator[Finding]:
         yield Finding("warning", f"The floppy drive of {vm.name} is left behind: Proxmox VE has none.")
     drives = drives_of(vm, placement)
     for disk, reason in drives.moved:
-        drive = next(one.drive for one in drives.disks if one.spec is disk)
+        (drive,) = [one.drive for one in drives.disks if one.spec is disk]
         hint = "If the guest does not boot from it, set placement.disk_bus to what it has drivers for."
         yield Finding("warning", f"{disk.id} of {vm.name} was on {_told_bus(disk)} and is {drive} now: {reason}.", hint)
     if drives.controller in _NOT_BY_UEFI and firmware_of(vm, placement) == "uefi":

@@ -132,7 +132,7 @@ class Keeper:
         path = self._mine() / name
         said = tempfile.TemporaryFile()  # noqa: SIM115 - closed by `do_stop`, or with this process
         # Between the start and the next line nothing is written down: the server itself ends with this process.
-        process = subprocess.Popen(
+        process = subprocess.Popen(  # pylint: disable=ansible-bad-function
             ["setpriv", "--pdeathsig=TERM", *[word.replace("SOCKET", str(path)) for word in argv]],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
@@ -297,4 +297,4 @@ def main() -> None:
         _say({"done": None})
     except Refused as error:
         _say({"kind": "internal", "error": str(error)})
-        sys.exit(1)
+        sys.exit(1)  # pylint: disable=ansible-bad-function

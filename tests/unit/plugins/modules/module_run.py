@@ -169,7 +169,8 @@ class ModuleRun:
             self.replace(f"{ROOMS}._operations.{name}", **{name: self._operation})
         self.replace("libvirt")
         self.replace("pyVmomi")
-        self.packages = {"pyvmomi": "9.1.1.0"}
+        self.replace("proxmoxer")
+        self.packages = {"pyvmomi": "9.1.1.0", "proxmoxer": "2.3.0"}
         real = metadata.version
         monkeypatch.setattr(
             "importlib.metadata.version", lambda name: self.packages[name] if name in self.packages else real(name)
