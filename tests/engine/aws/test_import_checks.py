@@ -18,7 +18,10 @@ from ansible_collections.vmferry.migrate.plugins.module_utils._providers.aws.imp
     image_name,
     image_request,
 )
-from ansible_collections.vmferry.migrate.plugins.module_utils._providers.aws.new_snapshot import SnapshotPlan
+from ansible_collections.vmferry.migrate.plugins.module_utils._providers.aws.new_snapshot import (
+    SnapshotPlan,
+    description_of,
+)
 from ansible_collections.vmferry.migrate.plugins.module_utils._providers.aws.provider import AwsProvider
 from ansible_collections.vmferry.migrate.plugins.module_utils._providers.base import Placement
 from ansible_collections.vmferry.migrate.plugins.module_utils._providers.finding import Finding
@@ -215,7 +218,7 @@ def test_account_without_a_default_vpc_needs_a_subnet(
 
 
 def test_long_names_are_described_in_short() -> None:
-    plan = SnapshotPlan("disk-0", 1 << 30, "token", "n" * 300, dict)
+    plan = SnapshotPlan("disk-0", 1 << 30, "token", description_of("disk-0", "n" * 256), dict)
     disks = new_disks(a_vm(SMALL), Placement("n" * 256))
     image = image_request(a_vm(SMALL), Placement("n" * 256), disks, ["snap-1"], {}, "image")
     assert [len(asked["Description"]) for asked in (plan.request(), image)] == [255, 255]

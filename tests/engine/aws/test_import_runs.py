@@ -129,7 +129,7 @@ def test_what_an_option_needs_besides_is_documented(aws: AwsServer, runs: Runs) 
     placement = Placement("direct", power_on=True)
     direct = MigrateRequest(files, runs.provider, "disk.raw", placement=placement, networks=(), transfer=runs.transfer)
     acts: dict[str, Callable[[], Any]] = {
-        "`vm_migrate` with `verify: content`": lambda: migrate_vm(direct, False),
+        "`vm_migrate` with `verify: content`; an increment that stands on snapshots": lambda: migrate_vm(direct, False),
         "`placement.power_on`, of an instance that is there": lambda: runs.bring(image, "besides"),
         "`placement.iam_instance_profile`": lambda: runs.bring(image, "profiled", iam_instance_profile="besides"),
     }

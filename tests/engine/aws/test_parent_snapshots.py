@@ -99,6 +99,7 @@ def test_an_increment_is_put_onto_its_parent_alone(aws: AwsServer, warm: Warm) -
     warm.assert_same(second)
     # Of the disk that did not change, one block is put that it has: nobody says what a snapshot of none is.
     assert (warm.put, len(aws.calls("GetSnapshotBlock"))) == (3, 1)
+    assert aws.permissions() >= {"ebs:ListSnapshotBlocks", "ebs:GetSnapshotBlock"}, "as docs/aws_imports.md says"
     for snapshot in first["vm"]["details"]["snapshots"]:  # which are needed no more
         aws.ec2.delete_snapshot(SnapshotId=snapshot)
     warm.assert_same(second)

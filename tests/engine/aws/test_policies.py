@@ -54,10 +54,10 @@ def snapshot(spec: ProviderSpec) -> None:
         manage_snapshots(request, check_mode=False)
 
 
-def power(spec: ProviderSpec, *states: str) -> None:
+def power(spec: ProviderSpec, *states: str, vm: str = "policies") -> None:
     for state in states:
         more: dict[str, Any] = {"timeout": 30.0, "force": False, "remove_disks": True}
-        bring_vm(VmRequest(provider=spec, vm="policies", state=state, **more), False)
+        bring_vm(VmRequest(provider=spec, vm=vm, state=state, **more), False)
 
 
 def test_each_module_calls_what_its_row_says_and_nothing_else(aws: AwsServer, settings: dict[str, Any]) -> None:
@@ -83,7 +83,7 @@ def test_what_ends_with_an_instance_and_behind_it_is_in_their_rows(
     monkeypatch.setenv("VMFERRY_STATE_DIR", str(tmp_path / "state"))
     monkeypatch.setattr(snapshot_set, "FIRST_LOOK", 0.02)
     spec, table, exports = ProviderSpec("aws", settings), told(), Exports(aws, tmp_path)
-    gone, there = (aws.make_instance(name, [b"x"], running=False) for name in ("gone", "policies"))
+    gone, there = (aws.make_instance(name, [b"x"], running=False) for name in ("gone", "going"))
     kept = {"DeviceName": "/dev/sda1", "Ebs": {"DeleteOnTermination": False}}
     aws.ec2.modify_instance_attribute(InstanceId=there, BlockDeviceMappings=[kept])
     for vm in (gone, there):
@@ -94,7 +94,7 @@ def test_what_ends_with_an_instance_and_behind_it_is_in_their_rows(
     assert clean_up_exports(request, False)["orphans"]
     assert aws.permissions() - {"sts:GetCallerIdentity"} - table[LOOK] == table["`export_cleanup`, also"]
     aws.forget_calls()
-    power(spec, "absent")
+    power(spec, "absent", vm="going")
     assert aws.permissions() - table[LOOK] == table["`vm` with `state: absent`, also"]
 
 

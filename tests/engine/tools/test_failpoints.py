@@ -51,20 +51,26 @@ class Bench:
     def kill_at(self, failpoint, name): ...
 """
     assert killed_at([source]) == set("abcdefghijklmno")
+    other = "def kill(failpoint, other): kill('p', 'no')"
+    assert killed_at([source, other]) == killed_at([other, source]) == set("abcdefghijklmnop")
 
 
 def killed_at(sources: Iterable[str]) -> set[str]:
+    """A function of a file's own goes before others of that name."""
     trees = [ast.parse(source) for source in sources]
-    takers = {
+    everywhere = {name: at for tree in trees for name, at in _takers(tree).items()}
+    return {text.partition(":")[0] for tree in trees for text in _given(tree, {**everywhere, **_takers(tree)})}
+
+
+def _takers(tree: ast.Module) -> dict[str, int]:
+    return {
         node.name: names.index(name) - (names[0] == "self")
-        for tree in trees
         for node in ast.walk(tree)
         if isinstance(node, ast.FunctionDef)
         for names in [[one.arg for one in node.args.args]]
         for name in NAMES
         if name in names
     }
-    return {text.partition(":")[0] for tree in trees for text in _given(tree, takers)}
 
 
 def _given(tree: ast.Module, takers: dict[str, int]) -> Iterator[str]:
