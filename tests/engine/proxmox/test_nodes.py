@@ -133,6 +133,11 @@ def test_a_connection_that_broke_is_told_as_one(cluster: ProxmoxServer) -> None:
         keeper.ask({"do": "ping"})
     assert failed.value.kind == "network"
     node.close()
+    with pytest.raises(VmferryError) as failed:  # as a sign of life that comes late
+        keeper.ask({"do": "ping"})
+    assert failed.value.kind == "network"
+    with pytest.raises(VmferryError):
+        keeper.close()
 
 
 @pytest.mark.parametrize(

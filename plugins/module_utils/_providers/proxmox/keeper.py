@@ -190,10 +190,7 @@ class Keeper:
         return line
 
     def _gone(self) -> VmferryError:
-        try:
-            failure = self._process.failure()
-        except ValueError:  # it was ended here
-            return VmferryError("network", f"The connection to {self._node.name} was ended.")
+        failure = self._process.failure()
         if failure.status == 127:
             return VmferryError(
                 "invalid_config", f"There is no python3 on {self._node.name}.", "Install python3 there."

@@ -89,8 +89,12 @@ class NodeProcess:
         """What it said last, as an error."""
         with suppress(subprocess.TimeoutExpired):
             status = status or self._process.wait(END_TIMEOUT)
-        self._said.seek(0)
-        return CommandFailed(self._where, self._argv, status, _end_of(self._said.read()))
+        try:
+            self._said.seek(0)
+            said = _end_of(self._said.read())
+        except ValueError:  # closed: it was not the command that failed
+            said = "It was ended from here."
+        return CommandFailed(self._where, self._argv, status, said)
 
     def kill(self) -> None:
         """From any thread, and more than once."""
