@@ -17,6 +17,8 @@ from .session import Session, part
 THAW_ATTEMPTS = 3
 THAW_PAUSE = 1.0  # seconds
 THAW_TIMEOUT = 60.0  # seconds, on the node
+_UNANSWERED = ("network", "timeout", "cancelled")  # kinds of errors after which it may be freezing
+_NOT_ASKED = ("unsupported", "permission_denied", "unauthenticated")  # and after which it is not
 
 
 class FreezeFailed(VmferryError):
@@ -25,15 +27,25 @@ class FreezeFailed(VmferryError):
 
 @contextmanager
 def frozen(session: Session, keeper: Keeper, vm: VmSpec) -> Iterator[None]:
-    """The keeper thaws it where this process dies. Raises `FreezeFailed`, and the reason where it cannot be thawed."""
+    """The keeper thaws it where this process dies. Raises `FreezeFailed`, and the reason where it cannot be thawed.
+
+    A call that had no answer may freeze the guest later: unless it can be thawed, that is no `FreezeFailed`, so that
+    nothing goes on with a guest that may be frozen for as long as an export takes.
+    """
     entry = keeper.will(kind="frozen", vmid=int(vm.id))
     try:
         with session.doing(f"Freezing the file systems of {vm.name}"):
             session.post(f"nodes/{part(vm.host)}/qemu/{vm.id}/agent/fsfreeze-freeze")
     except VmferryError as error:
-        with suppress(VmferryError):  # one that was refused leaves nothing to thaw; what came too late does
-            _thaw_once(session, vm)
+        if error.kind in _UNANSWERED:
+            _thaw(session, keeper, vm)
             keeper.change(entry)
+        elif error.kind in _NOT_ASKED:
+            keeper.change(entry)
+        else:
+            with suppress(VmferryError):  # its agent undoes by itself what it froze where it fails
+                _thaw_once(session, vm)
+                keeper.change(entry)
         raise FreezeFailed(error.kind, error.message, error.hint) from error
     try:
         yield

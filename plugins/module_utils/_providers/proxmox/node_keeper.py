@@ -94,7 +94,8 @@ class Keeper:
     def leave(self) -> None:
         """Undo everything; whoever looks meanwhile sees that it is under way."""
         if self._folder is not None:
-            write_whole(self._folder / "ending.json", True)
+            with suppress(OSError):  # a full /run keeps nothing from being undone
+                write_whole(self._folder / "ending.json", True)
             while self._locks:
                 os.close(self._locks.pop())  # or no logical volume could be made inactive
             undo(self._folder)

@@ -23,6 +23,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import socket
@@ -42,6 +43,9 @@ UNDO_TIMEOUT = 60.0  # seconds for everything of one kind to be gone
 THAW_TIMEOUT = 30.0
 POLL = 0.05
 SAID = 2000  # bytes of what a server said last
+
+
+_NO_QEMU = re.compile(r"VM \d+ (?:is )?not running")  # PVE::QemuServer::Agent, PVE::QemuServer::Monitor
 
 
 class Refused(Exception):
@@ -87,7 +91,7 @@ class Qmp:
 
     def _read(self) -> Dict[str, Any]:
         line = self._lines.readline()
-        if not line:
+        if not line.endswith(b"\n"):  # also one that was cut off in the middle
             raise Refused("not_found", f"The monitor {self._path} was closed: the VM was switched off.")
         said: Dict[str, Any] = json.loads(line)
         return said
@@ -134,11 +138,12 @@ def undo(folder: Path) -> None:
     for one in reversed(list(left)):
         try:
             undo_one(one)
-        except (Refused, OSError, subprocess.SubprocessError) as error:
+        except (Refused, OSError, subprocess.SubprocessError, LookupError, TypeError, ValueError) as error:
             failure = failure or error
             continue
         left.remove(one)
-        write_whole(folder / "undo.json", left)
+        with suppress(OSError):  # a full /run: what is undone already is undone once more then, which does no harm
+            write_whole(folder / "undo.json", left)
     if failure is not None:
         raise Refused("internal", str(failure))
     shutil.rmtree(folder, ignore_errors=True)
@@ -184,19 +189,24 @@ def undo_active(one: Dict[str, Any]) -> None:
 
 
 def undo_frozen(one: Dict[str, Any]) -> None:
-    """A guest that is off is not frozen either."""
+    """A guest that is off is not frozen either. An agent that does not answer may be freezing it just now: so Proxmox
+    VE says `QEMU guest agent is not running`, which tells nothing of the guest (PVE::QemuServer::Agent)."""
     deadline = time.monotonic() + UNDO_TIMEOUT
     while Path(QMP_SOCKET.format(vmid=one["vmid"])).exists():
-        done = subprocess.run(  # pylint: disable=ansible-bad-function
-            ["qm", "guest", "cmd", str(one["vmid"]), "fsfreeze-thaw"],
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            timeout=THAW_TIMEOUT,
-            check=False,
-        )
-        said = done.stderr.decode("utf-8", "replace").strip()
-        if not done.returncode or "not running" in said:
-            return
+        try:
+            done = subprocess.run(  # pylint: disable=ansible-bad-function
+                ["qm", "guest", "cmd", str(one["vmid"]), "fsfreeze-thaw"],
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                timeout=THAW_TIMEOUT,
+                check=False,
+            )
+        except subprocess.TimeoutExpired:
+            said = f"qm did not end within {THAW_TIMEOUT:.0f} s"
+        else:
+            said = done.stderr.decode("utf-8", "replace").strip()
+            if not done.returncode or _NO_QEMU.search(said):
+                return
         if time.monotonic() > deadline:
             raise Refused("internal", f"The guest of VM {one['vmid']} could not be thawed: {said[-SAID:]}")
         time.sleep(1)

@@ -12,6 +12,7 @@ from typing import List
 
 from ..._errors import VmferryError
 from ..spec import VmSpec
+from .drives import Volume
 from .power import insist_on_unlocked, path_of
 from .session import Session
 
@@ -31,6 +32,7 @@ def insist_on_removable(vm: VmSpec, disks: bool) -> None:
         hint = "Switch its option protection off first, if it is really to go."
         raise VmferryError("conflict", f"{vm.name} is protected from removal in Proxmox VE.", hint)
     mine = [disk.source for disk in vm.disks if disk.details["owner"] == vm.details["vmid"]]
+    mine += [one for one in vm.details["unused_volumes"] if Volume(one).owner == vm.details["vmid"]]
     if not disks and mine:
         text = f"Proxmox VE removes no VM without its disks, and {', '.join(mine)} would go with {vm.name}."
         raise VmferryError("unsupported", text, _KEEP)
