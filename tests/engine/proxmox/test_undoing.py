@@ -16,8 +16,13 @@ from typing import Any, Iterator, List, cast
 import pytest
 
 from ansible_collections.vmferry.migrate.plugins.module_utils._errors import Kind, VmferryError
-from ansible_collections.vmferry.migrate.plugins.module_utils._providers.proxmox import guest_freeze, node_undo
+from ansible_collections.vmferry.migrate.plugins.module_utils._providers.proxmox import (
+    guest_freeze,
+    leftovers,
+    node_undo,
+)
 from ansible_collections.vmferry.migrate.plugins.module_utils._providers.proxmox.keeper import Keeper
+from ansible_collections.vmferry.migrate.plugins.module_utils._providers.proxmox.node import CommandFailed
 from ansible_collections.vmferry.migrate.plugins.module_utils._providers.proxmox.removal import insist_on_removable
 from ansible_collections.vmferry.migrate.plugins.module_utils._providers.proxmox.session import Session
 from ansible_collections.vmferry.migrate.plugins.module_utils._providers.spec import VmSpec
@@ -68,6 +73,64 @@ def test_what_cannot_be_undone_keeps_nothing_else_from_it(tmp_path: Path, monkey
     with pytest.raises(node_undo.Refused, match="in the middle of a line"):
         node_undo.undo(tmp_path)
     assert undone == [3, 1]
+
+
+def test_a_volume_that_qemu_may_write_to_still_is_not_freed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    freed: List[str] = []
+    busy = True
+
+    def qemu(_one: dict[str, Any]) -> None:
+        if busy:
+            raise node_undo.Refused("timeout", "The backup job in QEMU does not end.")
+
+    monkeypatch.setitem(node_undo.UNDO, "qemu", qemu)
+    monkeypatch.setitem(node_undo.UNDO, "volume", lambda one: freed.append(one["volume"]))
+    written = [{"kind": "volume", "volume": "local:fleece"}, {"kind": "qemu", "vmid": 100}]
+    (tmp_path / "undo.json").write_text(json.dumps(written))
+    with pytest.raises(node_undo.Refused, match="does not end"):
+        node_undo.undo(tmp_path)
+    assert (freed, json.loads((tmp_path / "undo.json").read_text())) == ([], written)
+    busy = False
+    node_undo.undo(tmp_path)
+    assert freed == ["local:fleece"]
+    assert not tmp_path.exists()
+
+
+class Storage:
+    """Plays a session and a keeper: an export of the VM begins, and another ends, while the volumes are listed."""
+
+    settings = SimpleNamespace(fleecing_storage="")
+
+    def __init__(self) -> None:
+        self.made: List[dict[str, str]] = []
+        self.freed: List[str] = []
+        self.node = SimpleNamespace(run=self._free)
+
+    @contextmanager
+    def doing(self, _what: str) -> Iterator[None]:
+        yield
+
+    def get(self, _path: str, vmid: int) -> List[dict[str, str]]:
+        began, ended, dead = (f"local:{vmid}/vm-{vmid}-vmferry-{attempt * 8}-0.raw" for attempt in "abc")
+        self.made = [{"kind": "volume", "volume": began}]
+        return [{"volid": volume} for volume in (began, ended, dead)]
+
+    def others(self) -> List[dict[str, Any]]:
+        return [{"made": self.made}]
+
+    def _free(self, argv: List[str], timeout: float) -> None:
+        if "bbbbbbbb" in argv[-1]:
+            raise CommandFailed("pve", argv, 2, f"volume '{argv[-1]}' does not exist")
+        self.freed.append(argv[-1])
+
+
+def test_volumes_of_exports_that_begin_or_end_meanwhile_are_not_those_of_dead_ones() -> None:
+    storage = Storage()
+    disk = SimpleNamespace(storage="local")
+    vm = cast(VmSpec, SimpleNamespace(id="100", name="web", host="pve", disks=[disk]))
+    said = list(leftovers._free_volumes(cast(Keeper, storage), cast(Session, storage), vm))
+    assert storage.freed == ["local:100/vm-100-vmferry-cccccccc-0.raw"]
+    assert len(said) == 1
 
 
 class Guest:

@@ -17,6 +17,8 @@ from ..base import Undone
 from ..spec import VmSpec
 from .choose_node import is_here
 from .keeper import Keeper
+from .node import CommandFailed
+from .node_undo import is_gone
 from .open_nodes import OpenNodes
 from .session import Session, part
 
@@ -96,15 +98,21 @@ def in_use(owner: Mapping[str, Any]) -> VmferryError:
 
 
 def _free_volumes(keeper: Keeper, session: Session, vm: VmSpec) -> Iterator[str]:
-    """That nothing written down tells of."""
-    written = {str(made.get("volume")) for one in keeper.others() for made in one["made"]}
+    """That nothing written down tells of. Each is written down before it is made, so those of an export that begins
+    meanwhile are known."""
     storages = {disk.storage for disk in vm.disks} | {session.settings.fleecing_storage}
-    for storage in sorted(storages - {""}):
-        for volume in _volumes(session, vm, storage):
-            if volume in written:
-                continue
+    found = [volume for storage in sorted(storages - {""}) for volume in _volumes(session, vm, storage)]
+    written = {str(made.get("volume")) for one in keeper.others() for made in one["made"]}
+    for volume in found:
+        if volume in written:
+            continue
+        try:
             keeper.node.run(["pvesm", "free", volume], timeout=FREE_TIMEOUT)
-            yield f"Removed {volume}, which a dead export of {vm.name} had left."
+        except CommandFailed as error:
+            if not is_gone(error.said):
+                raise
+            continue  # with the export that it was of
+        yield f"Removed {volume}, which a dead export of {vm.name} had left."
 
 
 def _volumes(session: Session, vm: VmSpec, storage: str) -> Sequence[str]:

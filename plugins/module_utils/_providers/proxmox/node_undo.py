@@ -136,6 +136,8 @@ def undo(folder: Path) -> None:
     left: List[Dict[str, Any]] = read_whole(folder / "undo.json", [])
     failure = None
     for one in reversed(list(left)):
+        if one.get("kind") == "volume" and any(other.get("kind") == "qemu" for other in left):
+            continue  # QEMU, which was not rid of it, may write to it still
         try:
             undo_one(one)
         except (Refused, OSError, subprocess.SubprocessError, LookupError, TypeError, ValueError) as error:
@@ -173,8 +175,13 @@ def undo_volume(one: Dict[str, Any]) -> None:
         check=False,
     )
     said = done.stderr.decode("utf-8", "replace").strip()
-    if done.returncode and "does not exist" not in said and "no such" not in said.lower():
+    if done.returncode and not is_gone(said):
         raise Refused("internal", f"pvesm free {one['volume']}: {said[-SAID:]}")
+
+
+def is_gone(said: str) -> bool:
+    """What `pvesm` says of a volume that is not there."""
+    return "does not exist" in said or "no such" in said.lower()
 
 
 def undo_active(one: Dict[str, Any]) -> None:
