@@ -10,7 +10,7 @@ from contextlib import nullcontext
 import pytest
 
 from ansible_collections.vmferry.migrate.plugins.module_utils._errors import VmferryError
-from ansible_collections.vmferry.migrate.plugins.module_utils._providers.proxmox import safe_serving
+from ansible_collections.vmferry.migrate.plugins.module_utils._providers import qemu_serving
 from ansible_collections.vmferry.migrate.plugins.module_utils._providers.proxmox.provider import ProxmoxProvider
 from rigs.proxmox import ProxmoxServer
 
@@ -232,7 +232,7 @@ def test_two_exports_of_a_running_vm_are_refused_not_mixed(cluster: ProxmoxServe
 def test_a_qemu_that_would_crash_over_it_is_not_asked(
     cluster: ProxmoxServer, provider: ProxmoxProvider, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(safe_serving, "SAFE", (99, 0))
+    monkeypatch.setattr(qemu_serving, "SAFE", (99, 0, 0))
     vmid = cluster.make_vm("web", [disk()], True)
     with an_export(provider, vmid) as session:
         assert contents(session)["scsi0"] == cluster.disk_bytes(vmid, 0), "it has no thread of its own"
@@ -243,7 +243,7 @@ def test_a_qemu_that_would_crash_over_it_is_not_asked(
     with pytest.raises(VmferryError, match="may crash when disks with an I/O thread"):
         an_export(provider, vmid).__enter__()
     assert not cluster.leftovers()
-    monkeypatch.setattr(safe_serving, "SAFE", (0, 0))
+    monkeypatch.setattr(qemu_serving, "SAFE", (0, 0, 0))
     with an_export(provider, vmid) as session:
         assert contents(session)["scsi0"] == cluster.disk_bytes(vmid, 0)
 

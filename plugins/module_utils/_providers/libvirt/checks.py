@@ -16,6 +16,7 @@ from . import backup_job, domain_xml
 from .bitmaps import can_hold_bitmaps
 from .connection import Connection
 from .offline_disks import read_chains
+from .safe_serving import insist_on_safe_serving
 from .saved_memory import crash_consistent, has_saved_memory, how_to_end
 from .scratch import MIB, reserve_of
 from .work_folder import free_bytes, read_folder
@@ -35,6 +36,8 @@ def export_findings(
             findings += _of_host(connection)
             findings += job_findings(connection, vm)
             findings += _of_scratch(disks, scratch_dir)
+            text = connection.domain(vm.id, f"Reading {vm.name}", lambda domain: domain.XMLDesc())
+            insist_on_safe_serving(connection, vm, disks, domain_xml.parse(text))
         else:
             findings += _of_saved_memory(connection, vm, consistency)
             types = vm.details.get("disk_types", {})

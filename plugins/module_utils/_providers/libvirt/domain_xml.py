@@ -82,6 +82,22 @@ def _disk(element: ET.Element) -> Disk:
     )
 
 
+def disks_with_io_thread(root: ET.Element) -> set[str]:
+    """Their targets. A disk has one of its own, or (libvirt 10 and later) several; or its SCSI controller has."""
+    scsi = root.findall("devices/controller[@type='scsi']")
+    controllers = {element.get("index", "0") for element in scsi if _in_thread(element)}
+    found = set()
+    for element in root.iterfind("devices/disk"):
+        on_scsi = attribute(element, "target", "bus") == "scsi"
+        if _in_thread(element) or (on_scsi and attribute(element, "address", "controller", "0") in controllers):
+            found.add(attribute(element, "target", "dev"))
+    return found
+
+
+def _in_thread(device: ET.Element) -> bool:
+    return bool(attribute(device, "driver", "iothread")) or device.find("driver/iothreads") is not None
+
+
 def source_of(kind: str, source: ET.Element) -> str:
     """What a `<source>` in a disk, or in a backing store, of this kind names."""
     name = source.get(SOURCE_ATTRIBUTES.get(kind, "file"), "")

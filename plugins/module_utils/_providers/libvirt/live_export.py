@@ -31,6 +31,7 @@ from .guest_freeze import frozen
 from .leaving import Leaving
 from .opened_export import OpenedExport
 from .point_in_time import PointInTime
+from .safe_serving import insist_on_safe_serving
 from .scratch import held_reserve_of, reserve_of, socket_path
 from .since import Since, since_of_running
 from .watchdog_launcher import WatchdogProcess
@@ -78,6 +79,7 @@ class LiveExport(OpenedExport):
     def _open(self, stack: ExitStack) -> None:
         self.vm = describe(self._connection, self.vm.id)
         root = self._domain_xml()
+        insist_on_safe_serving(self._connection, self.vm, self._chosen, root)
         folder = WorkFolder.create(self._scratch_dir, "export", self.vm.id, self.vm.name, self._job)
         self._leaving = leaving = Leaving(self._connection, self.vm.id, folder, self.warnings)
         stack.callback(lambda: leaving.leave(self._stays))

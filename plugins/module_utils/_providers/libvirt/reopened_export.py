@@ -20,6 +20,7 @@ from .connection import Connection
 from .describe import describe
 from .leaving import STOPPED, Leaving
 from .live_export import LiveExport
+from .safe_serving import insist_on_safe_serving
 from .since import Since
 from .work_folder import WorkFolder
 
@@ -48,6 +49,7 @@ class ReopenedLiveExport(LiveExport):
             raise _stopped(path, self.vm.name)
         if job is None or job.folder != path:
             raise VmferryError("not_found", f"The backup job of {self.vm.name} that a dead run had begun is gone.")
+        insist_on_safe_serving(self._connection, self.vm, self._chosen, self._domain_xml())
         folder = WorkFolder.take_over(self._scratch_dir, self.vm.id, self._job)
         self._leaving = leaving = Leaving(self._connection, self.vm.id, folder, self.warnings)
         leaving.socket = job.socket
