@@ -122,9 +122,9 @@ def test_the_spot_check_looks_elsewhere_each_time_also_where_nothing_changes(
     shifts = []
 
     class Noted(SpotCheck):
-        def __init__(self, size: int, count: int, shift: float, leaf_hash: LeafHash) -> None:
+        def __init__(self, size: int, count: int, shift: float, leaf_hash: LeafHash, block: int = LEAF) -> None:
             shifts.append(shift)
-            super().__init__(size, count, shift, leaf_hash)
+            super().__init__(size, count, shift, leaf_hash, block)
 
     monkeypatch.setattr(export_disk, "SpotCheck", Noted)
     bench.export("linux", disks=ONLY)
